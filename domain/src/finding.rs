@@ -1,0 +1,303 @@
+//! A finding: one resource that breaks a control, and its life.
+
+use crate::hash;
+use crate::id::{AccountId, Region};
+use crate::rds::{Cluster, Instance};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// What kind of resource it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A DB instance outside clusters; replicas are instances.
+    Instance,
+    /// A DB cluster, whatever its members.
+    Cluster,
+}
+
+impl Kind {
+    /// `instance` or `cluster`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Instance => "instance",
+            Kind::Cluster => "cluster",
+        }
+    }
+}
+
+/// The resource as last read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+#[expect(clippy::large_enum_variant, reason = "short-lived; a box would only add noise")]
+pub enum Resource {
+    /// A DB instance.
+    Instance {
+        /// It.
+        instance: Instance,
+    },
+    /// A cluster with its members.
+    Cluster {
+        /// It.
+        cluster: Cluster,
+        /// Its members, as instances.
+        members: Vec<Instance>,
+    },
+}
+
+impl Resource {
+    /// The identifier.
+    pub fn name(&self) -> &str {
+        match self {
+            Resource::Instance { instance } => &instance.id,
+            Resource::Cluster { cluster, .. } => &cluster.id,
+        }
+    }
+
+    /// The ARN.
+    pub fn arn(&self) -> &str {
+        match self {
+            Resource::Instance { instance } => &instance.arn,
+            Resource::Cluster { cluster, .. } => &cluster.arn,
+        }
+    }
+
+    /// The immutable id.
+    pub fn resource_id(&self) -> &str {
+        match self {
+            Resource::Instance { instance } => &instance.resource_id,
+            Resource::Cluster { cluster, .. } => &cluster.resource_id,
+        }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &str {
+        match self {
+            Resource::Instance { instance } => &instance.engine,
+            Resource::Cluster { cluster, .. } => &cluster.engine,
+        }
+    }
+
+    /// What it replicates or, of a cluster, its members, or its replicas; empty if nothing.
+    pub fn group(&self) -> String {
+        match self {
+            Resource::Instance { instance } => match &instance.replica_source {
+                Some(source) => format!("replica of {source}"),
+                None if instance.replicas.is_empty() => String::new(),
+                None => format!("replicas: {}", instance.replicas.join(", ")),
+            },
+            Resource::Cluster { members, .. } => {
+                let names: Vec<&str> = members.iter().map(|m| m.id.as_str()).collect();
+                format!("members: {}", names.join(", "))
+            }
+        }
+    }
+
+    /// A hash over everything that a plan relies on: identity, settings, blockers, members. Status
+    /// and progress are left out, for they change by themselves.
+    pub fn fingerprint(&self) -> String {
+        let of = |i: &Instance| {
+            let i = i.clone();
+            (i.id, i.resource_id, i.settings, i.inherited, i.foreign, i.replicas, i.replica_source, i.promotion_tier)
+        };
+        match self {
+            Resource::Instance { instance } => hash::of(&of(instance)),
+            Resource::Cluster { cluster, members } => {
+                let c = cluster.clone();
+                let own = (c.id, c.resource_id, c.engine_version, c.members, c.settings, c.inherited, c.foreign);
+                hash::of(&(own, members.iter().map(of).collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+/// What a scan found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detected {
+    /// Its kind.
+    pub kind: Kind,
+    /// The resource.
+    pub resource: Resource,
+}
+
+/// Where a finding stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingState {
+    /// It holds.
+    Open,
+    /// A full read of the cell no longer shows it.
+    Resolved,
+}
+
+impl FindingState {
+    /// `open` or `resolved`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FindingState::Open => "open",
+            FindingState::Resolved => "resolved",
+        }
+    }
+}
+
+/// A person's decision to live with a finding for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiver {
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Until when; afterwards the finding counts again.
+    pub until: Time,
+    /// Who recorded it.
+    pub by: String,
+}
+
+/// One resource that breaks a control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `fi-` and 12 hex digits of the SHA-256 of control and ARN: the same for every scan.
+    pub id: String,
+    /// The control.
+    pub control: String,
+    /// The account.
+    pub account: AccountId,
+    /// The region.
+    pub region: Region,
+    /// Instance or cluster.
+    pub kind: Kind,
+    /// The resource as last seen.
+    pub resource: Resource,
+    /// Where it stands.
+    pub state: FindingState,
+    /// When it was first seen (of this resource id).
+    pub first_seen: Time,
+    /// When it was last seen.
+    pub last_seen: Time,
+    /// When it was last resolved.
+    pub resolved_at: Option<Time>,
+    /// How often it came back.
+    pub reopened: u32,
+    /// Whether the cell that shows it was not read to its end.
+    pub incomplete: bool,
+    /// The waiver, if there is one.
+    pub waiver: Option<Waiver>,
+    /// The remediation whose verified twin stands beside this original: it stays open
+    /// (`held-original`) until it is decommissioned or waived.
+    pub held_by: Option<String>,
+}
+
+impl Finding {
+    /// The id of the finding on that resource.
+    pub fn id_of(control: &str, arn: &str) -> String {
+        format!("fi-{}", hash::short(&format!("{control} {arn}"), 12))
+    }
+
+    /// A finding that was just seen, given what was known of it.
+    pub fn seen(
+        before: Option<Finding>,
+        control: &str,
+        account: &AccountId,
+        region: &Region,
+        detected: Detected,
+        incomplete: bool,
+        now: Time,
+    ) -> Finding {
+        let fresh = Finding {
+            id: Finding::id_of(control, detected.resource.arn()),
+            control: control.to_owned(),
+            account: account.clone(),
+            region: region.clone(),
+            kind: detected.kind,
+            resource: detected.resource,
+            state: FindingState::Open,
+            first_seen: now,
+            last_seen: now,
+            resolved_at: None,
+            reopened: 0,
+            incomplete,
+            waiver: None,
+            held_by: None,
+        };
+        // Another database under the same name is another finding: neither age nor waiver carry over.
+        let same = |old: &Finding| old.resource.resource_id() == fresh.resource.resource_id();
+        match before.filter(same) {
+            None => fresh,
+            Some(old) => Finding {
+                first_seen: old.first_seen,
+                resolved_at: old.resolved_at,
+                reopened: old.reopened + u32::from(old.state == FindingState::Resolved),
+                waiver: old.waiver,
+                held_by: old.held_by,
+                ..fresh
+            },
+        }
+    }
+
+    /// The finding after a full read of its cell no longer showed it.
+    pub fn resolved(mut self, now: Time) -> Finding {
+        if self.state == FindingState::Open {
+            self.state = FindingState::Resolved;
+            self.resolved_at = Some(now);
+        }
+        self
+    }
+
+    /// Whether a waiver covers it now.
+    pub fn waived(&self, now: Time) -> bool {
+        self.waiver.as_ref().is_some_and(|w| w.until > now)
+    }
+
+    /// Whether it counts against a gate.
+    pub fn counts(&self, now: Time) -> bool {
+        self.state == FindingState::Open && !self.waived(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remediation::sample;
+
+    fn seen(before: Option<Finding>, resource_id: &str, now: i64) -> Finding {
+        let mut instance = sample::instance("orders");
+        instance.resource_id = resource_id.into();
+        let detected = Detected { kind: Kind::Instance, resource: Resource::Instance { instance } };
+        let (account, region) = (sample::account(), sample::region());
+        Finding::seen(before, "rds-encryption", &account, &region, detected, false, Time(now))
+    }
+
+    #[test]
+    fn a_finding_is_first_seen_resolved_and_reopened() {
+        let first = seen(None, "db-A", 1);
+        assert_eq!((first.first_seen, first.last_seen, first.reopened), (Time(1), Time(1), 0));
+        let again = seen(Some(first), "db-A", 2);
+        assert_eq!((again.first_seen, again.last_seen, again.reopened), (Time(1), Time(2), 0));
+        let resolved = again.resolved(Time(3));
+        assert_eq!((resolved.state, resolved.resolved_at), (FindingState::Resolved, Some(Time(3))));
+        let back = seen(Some(resolved), "db-A", 4);
+        assert_eq!((back.state, back.reopened, back.first_seen), (FindingState::Open, 1, Time(1)));
+    }
+
+    #[test]
+    fn another_database_under_the_name_loses_age_and_waiver() {
+        let mut old = seen(None, "db-A", 1);
+        let waiver = Waiver { owner: "ann".into(), reason: "r".into(), until: Time(9), by: "ann".into() };
+        old.waiver = Some(waiver);
+        assert!(old.waived(Time(5)) && !old.waived(Time(9)));
+        let new = seen(Some(old.clone()), "db-B", 5);
+        assert_eq!((new.waiver, new.first_seen, &new.id), (None, Time(5), &old.id));
+    }
+
+    #[test]
+    fn the_fingerprint_ignores_status_but_not_settings() {
+        let a = sample::instance("orders");
+        let mut b = a.clone();
+        b.status = "backing-up".into();
+        let mut c = a.clone();
+        c.settings.backup_retention_period = 9;
+        let print = |instance| Resource::Instance { instance }.fingerprint();
+        assert_eq!(print(a.clone()), print(b));
+        assert_ne!(print(a), print(c));
+    }
+}

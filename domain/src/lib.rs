@@ -1,0 +1,28 @@
+//! What Ringfence decides, and the types it decides on.
+//!
+//! Nothing in this crate can block: no tokio, no AWS SDK, no database, no clock and no randomness
+//! (`now` is an argument). A reader may follow the modules in this order:
+//!
+//! 1. [`id`], [`time`], [`org`]: names, instants, the organization tree.
+//! 2. [`rds`], [`cloud`]: what was read from an account, and how a call can fail.
+//! 3. [`ledger`], [`control`], [`finding`]: what a scan concludes.
+//! 4. [`plan`], [`approval`], [`remediation`]: what is proposed, who agreed, the next step.
+//! 5. [`scp`], [`rollout`]: the fence, and how it is put up.
+//! 6. [`audit`]: who did what, when, on what, why.
+
+pub mod id;
+pub mod time;
+pub mod org;
+pub mod rds;
+pub mod cloud;
+pub mod ledger;
+pub mod control;
+pub mod controls;
+pub mod finding;
+pub mod plan;
+pub mod approval;
+pub mod remediation;
+pub mod scp;
+pub mod rollout;
+pub mod audit;
+pub mod hash;

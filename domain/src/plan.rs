@@ -1,0 +1,425 @@
+//! A plan: an immutable, hashed list of changes that people approve.
+
+use crate::approval::Approval;
+use crate::finding::{Finding, Kind, Resource};
+use crate::hash;
+use crate::id::{AccountId, Region};
+use crate::ledger::Cell;
+use crate::org::AccountState;
+use crate::rds::Instance;
+use crate::remediation::{Remediation, broken, twin_name};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+
+/// One database in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The finding.
+    pub finding: String,
+    /// The account.
+    pub account: AccountId,
+    /// The region.
+    pub region: Region,
+    /// Instance or cluster.
+    pub kind: Kind,
+    /// The database as planned: what the twin must equal.
+    pub resource: Resource,
+    /// Its fingerprint: if a fresh read gives another, the plan is stale.
+    pub fingerprint: String,
+    /// The twin's name.
+    pub twin: String,
+    /// The key's ARN, resolved from the alias in this region.
+    pub key_arn: Option<String>,
+    /// What will be done, in order.
+    pub steps: Vec<String>,
+    /// What people should know before they agree.
+    pub notes: Vec<String>,
+    /// Why it cannot be done; empty if it can.
+    pub blockers: Vec<String>,
+}
+
+/// The part of a plan that is hashed and approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// `pl-` and 12 hex digits.
+    pub id: String,
+    /// Who made it, and so may not approve it.
+    pub author: String,
+    /// When.
+    pub created_at: Time,
+    /// The control.
+    pub control: String,
+    /// The databases.
+    pub items: Vec<Item>,
+}
+
+/// A plan with its approvals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is approved.
+    pub body: Body,
+    /// The SHA-256 of the body.
+    pub hash: String,
+    /// Who agreed.
+    pub approvals: Vec<Approval>,
+    /// When and by whom it was applied.
+    pub applied: Option<(Time, String)>,
+}
+
+impl Plan {
+    /// Seals a body.
+    pub fn new(body: Body) -> Plan {
+        Plan { hash: hash::of(&body), body, approvals: Vec::new(), applied: None }
+    }
+
+    /// Whether the body is still what was hashed: a store that was edited by hand shows here.
+    pub fn intact(&self) -> bool {
+        hash::of(&self.body) == self.hash
+    }
+
+    /// The items that can be done.
+    pub fn ready(&self) -> impl Iterator<Item = &Item> {
+        self.body.items.iter().filter(|i| i.blockers.is_empty())
+    }
+
+    /// `draft`, `approved` or `applied`.
+    pub fn state(&self, needed: usize) -> &'static str {
+        let missing =
+            crate::approval::missing(&self.body.author, &self.hash, &self.approvals, needed);
+        match (&self.applied, missing) {
+            (Some(_), _) => "applied",
+            (None, 0) => "approved",
+            (None, _) => "draft",
+        }
+    }
+
+    /// The plan as people approve it.
+    pub fn text(&self) -> String {
+        let body = &self.body;
+        let ready = self.ready().count();
+        let mut out = format!(
+            "Plan {}  by {}  {}\nhash {}\n{} to encrypt, {} blocked\n",
+            body.id,
+            body.author,
+            body.created_at,
+            self.hash,
+            ready,
+            body.items.len() - ready
+        );
+        for item in &body.items {
+            let mark = if item.blockers.is_empty() { "+" } else { "!" };
+            let _ = writeln!(
+                out,
+                "\n{mark} {} {}  {}  {}  {}",
+                item.kind.as_str(),
+                item.resource.name(),
+                item.resource.engine(),
+                item.account,
+                item.region
+            );
+            for blocker in &item.blockers {
+                let _ = writeln!(out, "    blocked: {blocker}");
+            }
+            if item.blockers.is_empty() {
+                let _ = writeln!(out, "    twin  {}", item.twin);
+                let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
+            }
+            for (i, step) in item.steps.iter().enumerate() {
+                let _ = writeln!(out, "    {}. {step}", i + 1);
+            }
+            for note in &item.notes {
+                let _ = writeln!(out, "    note: {note}");
+            }
+        }
+        out
+    }
+}
+
+/// Why a plan is stale: what a fresh read says of its items, in words; empty if it still holds.
+pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec<String> {
+    let mut why = Vec::new();
+    let age = now.since(plan.body.created_at);
+    if age > max_age {
+        why.push(format!("the plan is {age} old, and remediation.plan_max_age is {max_age}"));
+    }
+    for item in plan.ready() {
+        let name = format!("{} {} {}", item.account, item.region, item.resource.name());
+        match findings.iter().find(|f| f.id == item.finding) {
+            None => why.push(format!("{name}: the finding is gone")),
+            Some(f) if f.state != crate::finding::FindingState::Open => {
+                why.push(format!("{name}: no longer unencrypted, or no longer there"));
+            }
+            Some(f) if f.resource.fingerprint() != item.fingerprint => {
+                why.push(format!("{name}: changed since the plan was made"));
+            }
+            Some(_) => {}
+        }
+    }
+    why
+}
+
+/// Plans one finding, given its cell and its account's state.
+pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan: &str) -> Item {
+    let resource = finding.resource.clone();
+    let twin = twin_name(resource.name(), resource.resource_id());
+    let key = cell.and_then(|c| c.key.as_ref());
+    let mut blockers = Vec::new();
+    if *account != AccountState::Active {
+        blockers.push(format!("account {} is {}: it is never written to", finding.account, account.as_str()));
+    }
+    if let Some(held) = &finding.held_by {
+        blockers.push(format!("its twin {twin} was verified by {held} already"));
+    }
+    match key {
+        None => blockers.push("its key was not read: run `ringfence scan start` for the account".into()),
+        Some(key) => blockers.extend(key.trouble(finding.region.as_str())),
+    }
+    let taken = |name: &String| cell.is_some_and(|c| c.names.contains(name));
+    let mut made = vec![twin.clone()];
+    match &resource {
+        Resource::Instance { instance } => instance_blockers(instance, &mut blockers),
+        Resource::Cluster { cluster, members } => {
+            made.extend(members.iter().map(|m| twin_name(&m.id, &m.resource_id)));
+            cluster_blockers(cluster, members, &mut blockers);
+        }
+    }
+    if finding.held_by.is_none() {
+        for name in made.iter().filter(|n| taken(n)) {
+            blockers.push(format!("the name {name} is taken in {}", finding.region));
+        }
+    }
+    Item {
+        finding: finding.id.clone(),
+        account: finding.account.clone(),
+        region: finding.region.clone(),
+        kind: finding.kind,
+        fingerprint: resource.fingerprint(),
+        key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
+        steps: if blockers.is_empty() { steps(&resource, &Remediation::id_of(plan, &finding.id), &made) } else { Vec::new() },
+        notes: notes(&resource),
+        twin,
+        resource,
+        blockers,
+    }
+}
+
+/// Classes without encryption at rest (RDS guide, "Encrypting Amazon RDS resources").
+fn class_blocker(what: &str, class: &str) -> Option<String> {
+    let old = class.starts_with("db.m1.") || class.starts_with("db.m2.") || class == "db.t2.micro";
+    old.then(|| format!("{what}: class {class} has no encryption at rest; move it to a newer class first"))
+}
+
+fn instance_blockers(instance: &Instance, blockers: &mut Vec<String>) {
+    let id = &instance.id;
+    if let Some(source) = &instance.replica_source {
+        blockers.push(format!("{id} is a read replica of {source}: a tree of replicas is one unit, and this version does not rebuild trees"));
+    }
+    if instance.engine.starts_with("custom-") {
+        blockers.push(format!("{id} is RDS Custom: its snapshots cannot be copied"));
+    }
+    blockers.extend(class_blocker(id, &instance.settings.db_instance_class));
+    if broken(&instance.status) || instance.status == "stopped" || instance.status == "deleting" {
+        blockers.push(format!("{id} is {}: a snapshot needs it available", instance.status));
+    }
+    blockers.extend(instance.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
+    blockers.extend(instance.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")));
+}
+
+fn cluster_blockers(
+    cluster: &crate::rds::Cluster,
+    members: &[Instance],
+    blockers: &mut Vec<String>,
+) {
+    let id = &cluster.id;
+    if !cluster.engine.starts_with("aurora") {
+        blockers.push(format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine));
+    }
+    if broken(&cluster.status) || cluster.status == "stopped" || cluster.status == "deleting" {
+        blockers.push(format!("{id} is {}: a snapshot needs it available", cluster.status));
+    }
+    if members.len() != cluster.members.len() {
+        blockers.push(format!("{id}: only {} of {} members could be read", members.len(), cluster.members.len()));
+    }
+    blockers.extend(cluster.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
+    blockers.extend(cluster.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")));
+    for member in members {
+        instance_blockers(member, blockers);
+    }
+}
+
+fn steps(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> {
+    let snapshot = format!("ringfence-{remediation}-plain");
+    let copy = format!("ringfence-{remediation}-enc");
+    let twin = &made[0];
+    match resource {
+        Resource::Instance { instance } => vec![
+            format!("snapshot {} as {snapshot}", instance.id),
+            format!("copy it, encrypted under the key, to {copy}"),
+            format!("restore it as {twin}, with every setting of {}", instance.id),
+            format!("compare {twin} with {} field by field; set deletion protection last", instance.id),
+            format!("delete {copy} and {snapshot}"),
+        ],
+        Resource::Cluster { cluster, .. } => vec![
+            format!("snapshot cluster {} as {snapshot}", cluster.id),
+            format!("restore it as {twin} under the key, at engine version {}", cluster.engine_version),
+            "check that it is encrypted under the key before any member is made".to_owned(),
+            format!("create its members, writer first: {}", made[1..].join(", ")),
+            format!("compare {twin} with {} field by field; set deletion protection last", cluster.id),
+            format!("delete {snapshot}"),
+        ],
+    }
+}
+
+fn notes(resource: &Resource) -> Vec<String> {
+    let mut notes = vec![
+        "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it".to_owned(),
+        "the twin is alive: schedulers, jobs and links of the original run in it too".to_owned(),
+        "point-in-time history stays with the original, unencrypted".to_owned(),
+    ];
+    let secret = match resource {
+        Resource::Instance { instance } => {
+            if !instance.replicas.is_empty() {
+                notes.push(format!("its read replicas ({}) are not rebuilt: the twin comes without them", instance.replicas.join(", ")));
+            }
+            notes.extend(instance.out_of_sync.iter().map(|g| format!("{g}: the twin starts with the group's values")));
+            instance.settings.manage_master_user_password
+        }
+        Resource::Cluster { cluster, .. } => cluster.settings.manage_master_user_password,
+    };
+    if secret {
+        notes.push("its master password is managed in Secrets Manager: the twin gets a new secret, which applications must be given".to_owned());
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Detected;
+    use crate::ledger::RegionsSource;
+    use crate::rds::{Key, KeyFacts};
+    use crate::remediation::sample;
+    use expect_test::expect;
+
+    fn finding(resource: Resource) -> Finding {
+        let kind = match resource {
+            Resource::Instance { .. } => Kind::Instance,
+            Resource::Cluster { .. } => Kind::Cluster,
+        };
+        let detected = Detected { kind, resource };
+        Finding::seen(None, "rds-encryption", &sample::account(), &sample::region(), detected, false, Time(0))
+    }
+
+    fn cell() -> Cell {
+        let key = Key {
+            arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
+            state: "Enabled".into(),
+            usage: "ENCRYPT_DECRYPT".into(),
+            spec: "SYMMETRIC_DEFAULT".into(),
+            manager: "CUSTOMER".into(),
+        };
+        let facts = KeyFacts { alias: "alias/k".into(), answer: Ok(key) };
+        let pending = Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account);
+        Cell { key: Some(facts), names: vec!["orders".into()], ..pending }
+    }
+
+    fn plan(resource: Resource) -> Plan {
+        let item = item(&finding(resource), Some(&cell()), &AccountState::Active, "pl-1");
+        Plan::new(Body {
+            id: "pl-1".into(),
+            author: "ann".into(),
+            created_at: Time(0),
+            control: "rds-encryption".into(),
+            items: vec![item],
+        })
+    }
+
+    #[test]
+    fn the_text_says_what_will_be_done() {
+        let plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        let text = plan.text();
+        let text = text.split_once("\n\n").unwrap().1;
+        expect![[r#"
+            + instance orders  postgres  111122223333  eu-west-1
+                twin  encrypted-orders
+                key   arn:aws:kms:eu-west-1:111122223333:key/1
+                1. snapshot orders as ringfence-rem-09ae3a030b09-plain
+                2. copy it, encrypted under the key, to ringfence-rem-09ae3a030b09-enc
+                3. restore it as encrypted-orders, with every setting of orders
+                4. compare encrypted-orders with orders field by field; set deletion protection last
+                5. delete ringfence-rem-09ae3a030b09-enc and ringfence-rem-09ae3a030b09-plain
+                note: the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it
+                note: the twin is alive: schedulers, jobs and links of the original run in it too
+                note: point-in-time history stays with the original, unencrypted
+        "#]]
+        .assert_eq(text);
+    }
+
+    #[test]
+    fn blockers_are_named() {
+        let check = |change: &dyn Fn(&mut Instance), want: &str| {
+            let mut instance = sample::instance("orders");
+            change(&mut instance);
+            let plan = plan(Resource::Instance { instance });
+            let blockers = plan.body.items[0].blockers.join("; ");
+            assert!(blockers.contains(want), "want {want}, have {blockers:?}");
+            assert_eq!(plan.ready().count(), 0);
+            assert!(plan.body.items[0].steps.is_empty());
+        };
+        check(&|i| i.replica_source = Some("main".into()), "read replica of main");
+        check(&|i| i.engine = "custom-oracle-ee".into(), "RDS Custom");
+        check(&|i| i.settings.db_instance_class = "db.t2.micro".into(), "no encryption at rest");
+        check(&|i| i.status = "stopped".into(), "is stopped");
+        check(&|i| i.pending = vec!["MasterUserPassword".into()], "MasterUserPassword is pending");
+        check(&|i| drop(i.foreign.insert("AssociatedRoles".into(), "x".into())), "AssociatedRoles = x cannot");
+    }
+
+    #[test]
+    fn a_taken_name_a_missing_key_and_a_closing_account_block() {
+        let f = finding(Resource::Instance { instance: sample::instance("orders") });
+        let mut taken = cell();
+        taken.names.push("encrypted-orders".into());
+        let mut keyless = cell();
+        keyless.key = None;
+        for (cell, state, want) in [
+            (Some(&taken), AccountState::Active, "name encrypted-orders is taken"),
+            (Some(&keyless), AccountState::Active, "key was not read"),
+            (None, AccountState::Active, "key was not read"),
+            (Some(&cell()), AccountState::PendingClosure, "never written to"),
+        ] {
+            let blockers = item(&f, cell, &state, "pl-1").blockers.join("; ");
+            assert!(blockers.contains(want), "want {want}, have {blockers:?}");
+        }
+    }
+
+    #[test]
+    fn staleness_is_a_changed_world_or_age() {
+        let instance = sample::instance("orders");
+        let plan = plan(Resource::Instance { instance: instance.clone() });
+        let fresh = finding(Resource::Instance { instance: instance.clone() });
+        let mut other = instance;
+        other.settings.backup_retention_period = 1;
+        let changed = finding(Resource::Instance { instance: other });
+        let day = Span::hours(24);
+        for (findings, now, want) in [
+            (vec![fresh.clone()], Time(1), None),
+            (vec![changed], Time(1), Some("changed since")),
+            (vec![fresh.clone().resolved(Time(1))], Time(1), Some("no longer unencrypted")),
+            (vec![], Time(1), Some("gone")),
+            (vec![fresh], Time(0).plus(Span::hours(25)), Some("old")),
+        ] {
+            let why = stale(&plan, &findings, now, day).join("; ");
+            assert_eq!(why.is_empty(), want.is_none(), "{why}");
+            assert!(why.contains(want.unwrap_or_default()), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_edited_plan_is_noticed() {
+        let mut plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        assert!(plan.intact());
+        plan.body.items[0].twin = "other".into();
+        assert!(!plan.intact());
+    }
+}

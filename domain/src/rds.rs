@@ -1,0 +1,428 @@
+//! What is read of RDS and KMS in one cell (one account x one region).
+//!
+//! The members are those of `DescribeDBInstances` and `DescribeDBClusters` (botocore
+//! rds/2014-10-31). Each belongs to one of five groups: settable at restore (R), settable only
+//! afterwards (M), settable by another API (X), coming with the snapshot (S), derived (D). R and M
+//! make up [`InstanceSettings`] and [`ClusterSettings`], S is `inherited`, X is `foreign`: an X
+//! member that is in use blocks a plan by name. `aws/src/members.rs` has the whole table and a test
+//! that fails when the SDK learns a member that it does not list.
+
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The tag key that marks what a remediation made; its value is the remediation's id.
+pub const TAG: &str = "ringfence:remediation";
+
+/// How storage is protected at rest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// Not at all: `none`.
+    None,
+    /// Under a KMS key of the account: `sse-kms`.
+    SseKms,
+    /// Under a key that AWS owns: `sse-rds`. `StorageEncrypted` is false here, and the data is
+    /// encrypted all the same (API reference, DBCluster); Aurora's default since 2026-02-18.
+    SseRds,
+    /// A value that this version does not know, or no answer at all. Never treated as encrypted.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl Encryption {
+    /// Judges by `StorageEncryptionType` first; the boolean counts only where the type is absent.
+    pub fn judge(kind: Option<&str>, flag: Option<bool>) -> Encryption {
+        match (kind, flag) {
+            (Some("none"), _) | (None, Some(false)) => Encryption::None,
+            (Some("sse-kms"), _) | (None, Some(true)) => Encryption::SseKms,
+            (Some("sse-rds"), _) => Encryption::SseRds,
+            (Some(other), _) => Encryption::Unknown(other.to_owned()),
+            (None, None) => Encryption::Unknown("not reported".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Encryption::None => "none",
+            Encryption::SseKms => "sse-kms",
+            Encryption::SseRds => "sse-rds",
+            Encryption::Unknown(text) => text,
+        })
+    }
+}
+
+/// An Active Directory membership (R: `Domain*`). Either a directory with a role, or a self-managed
+/// domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the API's own")]
+pub struct Domain {
+    pub domain: Option<String>,
+    pub iam_role_name: Option<String>,
+    pub fqdn: Option<String>,
+    pub ou: Option<String>,
+    pub auth_secret_arn: Option<String>,
+    pub dns_ips: Vec<String>,
+}
+
+/// An additional storage volume (Oracle, SQL Server).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the API's own")]
+pub struct StorageVolume {
+    pub volume_name: Option<String>,
+    pub allocated_storage: Option<i32>,
+    pub iops: Option<i32>,
+    pub max_allocated_storage: Option<i32>,
+    pub storage_throughput: Option<i32>,
+    pub storage_type: Option<String>,
+}
+
+/// Everything about a DB instance that a person chose and that can be chosen again for its twin.
+/// Storage is in GiB, retention in days, intervals in seconds, throughput in MiBps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names are the API's own, in snake case")]
+pub struct InstanceSettings {
+    // R: given to RestoreDBInstanceFromDBSnapshot.
+    pub db_instance_class: String,
+    pub allocated_storage: Option<i32>,
+    pub iops: Option<i32>,
+    pub storage_throughput: Option<i32>,
+    pub storage_type: Option<String>,
+    pub multi_az: bool,
+    pub availability_zone: Option<String>,
+    pub publicly_accessible: bool,
+    pub auto_minor_version_upgrade: bool,
+    pub license_model: Option<String>,
+    pub db_name: Option<String>,
+    pub ca_certificate_identifier: Option<String>,
+    pub copy_tags_to_snapshot: bool,
+    pub processor_features: BTreeMap<String, String>,
+    pub deletion_protection: bool,
+    pub network_type: Option<String>,
+    pub backup_target: Option<String>,
+    pub custom_iam_instance_profile: Option<String>,
+    pub dedicated_log_volume: bool,
+    pub engine_lifecycle_support: Option<String>,
+    pub additional_storage_volumes: Vec<StorageVolume>,
+    pub backup_retention_period: i32,
+    pub preferred_backup_window: Option<String>,
+    pub db_capacity_reservation_identifier: Option<String>,
+    pub port: Option<i32>,
+    pub vpc_security_group_ids: BTreeSet<String>,
+    pub db_parameter_group: Option<String>,
+    pub db_subnet_group: Option<String>,
+    pub option_group: Option<String>,
+    pub domain: Option<Domain>,
+    pub iam_database_authentication: bool,
+    pub enabled_cloudwatch_logs_exports: BTreeSet<String>,
+    pub customer_owned_ip: bool,
+    pub tags: BTreeMap<String, String>,
+    // M: given to ModifyDBInstance afterwards.
+    pub preferred_maintenance_window: Option<String>,
+    pub monitoring_interval: i32,
+    pub monitoring_role_arn: Option<String>,
+    pub performance_insights: bool,
+    pub performance_insights_kms_key_id: Option<String>,
+    pub performance_insights_retention_period: Option<i32>,
+    pub database_insights_mode: Option<String>,
+    pub max_allocated_storage: Option<i32>,
+    pub manage_master_user_password: bool,
+    pub master_user_secret_kms_key_id: Option<String>,
+}
+
+/// Everything about an Aurora cluster that a person chose and that can be chosen again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names are the API's own, in snake case")]
+pub struct ClusterSettings {
+    // R: given to RestoreDBClusterFromSnapshot.
+    pub availability_zones: BTreeSet<String>,
+    pub backup_retention_period: Option<i32>,
+    pub preferred_backup_window: Option<String>,
+    pub database_name: Option<String>,
+    pub port: Option<i32>,
+    pub backtrack_window: i64,
+    pub engine_mode: Option<String>,
+    pub storage_type: Option<String>,
+    pub iops: Option<i32>,
+    pub deletion_protection: bool,
+    pub copy_tags_to_snapshot: bool,
+    pub network_type: Option<String>,
+    /// Serverless v2: minimum, maximum (ACUs, as text so that equality is exact), pause (seconds).
+    pub serverless_v2: Option<(String, String, Option<i32>)>,
+    pub monitoring_interval: Option<i32>,
+    pub monitoring_role_arn: Option<String>,
+    pub performance_insights: Option<bool>,
+    pub performance_insights_kms_key_id: Option<String>,
+    pub performance_insights_retention_period: Option<i32>,
+    pub engine_lifecycle_support: Option<String>,
+    pub db_cluster_parameter_group: Option<String>,
+    pub db_subnet_group: Option<String>,
+    pub vpc_security_group_ids: BTreeSet<String>,
+    pub iam_database_authentication: bool,
+    pub enabled_cloudwatch_logs_exports: BTreeSet<String>,
+    pub domain: Option<Domain>,
+    pub tags: BTreeMap<String, String>,
+    // M: given to ModifyDBCluster afterwards.
+    pub preferred_maintenance_window: Option<String>,
+    pub auto_minor_version_upgrade: Option<bool>,
+    pub database_insights_mode: Option<String>,
+    pub manage_master_user_password: bool,
+    pub master_user_secret_kms_key_id: Option<String>,
+    pub local_write_forwarding: bool,
+}
+
+/// A DB instance, alone or as a cluster's member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `DBInstanceIdentifier`.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// `DbiResourceId`: never changes, and is new for a copy.
+    pub resource_id: String,
+    /// For example `postgres`.
+    pub engine: String,
+    /// For example `available`.
+    pub status: String,
+    /// How its storage is protected.
+    pub encryption: Encryption,
+    /// The key's ARN, when encrypted under one.
+    pub kms_key: Option<String>,
+    /// The cluster it is a member of.
+    pub cluster: Option<String>,
+    /// What it replicates: an identifier, or an ARN in another region.
+    pub replica_source: Option<String>,
+    /// Its own replicas.
+    pub replicas: Vec<String>,
+    /// R and M members.
+    pub settings: InstanceSettings,
+    /// S members: they come with the snapshot, and are compared all the same.
+    pub inherited: BTreeMap<String, String>,
+    /// X members in use, and what cannot be read back: name and value. Each blocks a plan.
+    pub foreign: BTreeMap<String, String>,
+    /// `PendingModifiedValues` that are set, by name.
+    pub pending: Vec<String>,
+    /// Parameter and option groups that are not `in-sync`, with their state.
+    pub out_of_sync: Vec<String>,
+    /// `PromotionTier`, of a member.
+    pub promotion_tier: Option<i32>,
+    /// The `ringfence:remediation` tag, if it has one.
+    pub made_by: Option<String>,
+}
+
+/// A member's place in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRef {
+    /// `DBInstanceIdentifier`.
+    pub id: String,
+    /// Whether it is the writer.
+    pub writer: bool,
+}
+
+/// A DB cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// `DBClusterIdentifier`.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// `DbClusterResourceId`.
+    pub resource_id: String,
+    /// For example `aurora-postgresql`.
+    pub engine: String,
+    /// For example `15.4`. Restores without it get the region's default version.
+    pub engine_version: String,
+    /// For example `available`.
+    pub status: String,
+    /// How its storage is protected.
+    pub encryption: Encryption,
+    /// The key's ARN, when encrypted under one.
+    pub kms_key: Option<String>,
+    /// Its members.
+    pub members: Vec<MemberRef>,
+    /// R and M members.
+    pub settings: ClusterSettings,
+    /// S members.
+    pub inherited: BTreeMap<String, String>,
+    /// X members in use: name and value. Each blocks a plan.
+    pub foreign: BTreeMap<String, String>,
+    /// `PendingModifiedValues` that are set, by name.
+    pub pending: Vec<String>,
+    /// The `ringfence:remediation` tag, if it has one.
+    pub made_by: Option<String>,
+}
+
+/// A manual snapshot of an instance or of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its identifier.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// The instance or cluster that it was taken of.
+    pub of: String,
+    /// For example `available`.
+    pub status: String,
+    /// How it is protected.
+    pub encryption: Encryption,
+    /// The key's ARN.
+    pub kms_key: Option<String>,
+    /// `SnapshotCreateTime`; absent while it is being made.
+    pub created_at: Option<Time>,
+    /// The `ringfence:remediation` tag, if it has one.
+    pub made_by: Option<String>,
+}
+
+/// One sweep of a cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// All DB instances, members and replicas included, Neptune and DocumentDB too.
+    pub instances: Vec<Instance>,
+    /// All DB clusters.
+    pub clusters: Vec<Cluster>,
+    /// Manual instance snapshots; read for remediation only.
+    pub snapshots: Vec<Snapshot>,
+    /// Manual cluster snapshots; read for remediation only.
+    pub cluster_snapshots: Vec<Snapshot>,
+}
+
+impl Sweep {
+    /// The instance of that name.
+    pub fn instance(&self, id: &str) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.id == id)
+    }
+
+    /// The cluster of that name.
+    pub fn cluster(&self, id: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|c| c.id == id)
+    }
+}
+
+/// What `DescribeKey` says of the key behind the alias, in one region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFacts {
+    /// The alias that was asked for.
+    pub alias: String,
+    /// What came of it.
+    pub answer: Result<Key, String>,
+}
+
+/// A KMS key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its ARN. An alias can be pointed elsewhere later; a database stays with the key, so this is
+    /// what a plan keeps.
+    pub arn: String,
+    /// `Enabled`, `Disabled`, `PendingDeletion` ...
+    pub state: String,
+    /// `ENCRYPT_DECRYPT` ...
+    pub usage: String,
+    /// `SYMMETRIC_DEFAULT` ...
+    pub spec: String,
+    /// `CUSTOMER` or `AWS`.
+    pub manager: String,
+}
+
+impl KeyFacts {
+    /// Why this key cannot be used in `region`, with what to do; `None` if it can.
+    ///
+    /// RDS takes only symmetric encryption keys that are enabled and in the same region (KMS guide,
+    /// "How Amazon RDS uses AWS KMS"); snapshots under `alias/aws/rds` cannot be shared across
+    /// accounts and its policy cannot be edited, so that key is refused.
+    pub fn trouble(&self, region: &str) -> Option<String> {
+        let alias = &self.alias;
+        let key = match &self.answer {
+            Ok(key) => key,
+            Err(why) => {
+                return Some(format!(
+                    "no usable key behind {alias} in {region} ({why}): create a symmetric key there and point {alias} at it"
+                ));
+            }
+        };
+        let arn = &key.arn;
+        if alias == "alias/aws/rds" || key.manager == "AWS" {
+            return Some(format!(
+                "{alias} is a key that AWS manages: its policy cannot be edited nor its snapshots shared; set kms.alias to a customer managed key"
+            ));
+        }
+        if arn.split(':').nth(3) != Some(region) {
+            return Some(format!("key {arn} is not in {region}: RDS needs a key of the same region"));
+        }
+        match key.state.as_str() {
+            "Enabled" => {}
+            "Disabled" => return Some(format!("key {arn} is disabled: run `aws kms enable-key --key-id {arn} --region {region}`")),
+            "PendingDeletion" => return Some(format!("key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key")),
+            other => return Some(format!("key {arn} is in state {other}, not Enabled")),
+        }
+        if key.usage != "ENCRYPT_DECRYPT" || key.spec != "SYMMETRIC_DEFAULT" {
+            return Some(format!(
+                "key {arn} is {} for {}: RDS needs a SYMMETRIC_DEFAULT key for ENCRYPT_DECRYPT",
+                key.spec, key.usage
+            ));
+        }
+        None
+    }
+}
+
+/// Engines that share the RDS API but are not RDS: counted, never touched.
+pub fn out_of_scope(engine: &str) -> bool {
+    engine.starts_with("neptune") || engine.starts_with("docdb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_decides_and_the_boolean_only_fills_in() {
+        use Encryption::*;
+        for (kind, flag, want) in [
+            (Some("none"), Some(false), None),
+            (Some("sse-kms"), Some(true), SseKms),
+            (Some("sse-rds"), Some(false), SseRds),
+            (Some("none"), Some(true), None),
+            (Some("sse-pq"), Some(true), Unknown("sse-pq".into())),
+            (Option::None, Some(false), None),
+            (Option::None, Some(true), SseKms),
+            (Option::None, Option::None, Unknown("not reported".into())),
+        ] {
+            assert_eq!(Encryption::judge(kind, flag), want, "{kind:?} {flag:?}");
+        }
+    }
+
+    fn key(region: &str, state: &str, spec: &str, manager: &str) -> KeyFacts {
+        KeyFacts {
+            alias: "alias/k".into(),
+            answer: Ok(Key {
+                arn: format!("arn:aws:kms:{region}:111122223333:key/1"),
+                state: state.into(),
+                usage: "ENCRYPT_DECRYPT".into(),
+                spec: spec.into(),
+                manager: manager.into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn unusable_keys_are_told_apart() {
+        let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
+        assert_eq!(good.trouble("eu-west-1"), None);
+        for (facts, want) in [
+            (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
+            (key("eu-west-1", "PendingDeletion", "SYMMETRIC_DEFAULT", "CUSTOMER"), "cancel-key-deletion"),
+            (key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"), "not Enabled"),
+            (key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "same region"),
+            (key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"), "SYMMETRIC_DEFAULT"),
+            (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
+            (KeyFacts { alias: "alias/k".into(), answer: Err("NotFoundException".into()) }, "create a symmetric key"),
+        ] {
+            let said = facts.trouble("eu-west-1").unwrap_or_default();
+            assert!(said.contains(want), "{want}: {said}");
+        }
+    }
+}

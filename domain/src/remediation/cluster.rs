@@ -1,0 +1,274 @@
+//! An Aurora cluster: snapshot, restore under the key, prove that it is encrypted, then the members,
+//! writer first; verify; clean up.
+//!
+//! Restoring with `KmsKeyId` is the step that encrypts: copying an unencrypted Aurora snapshot with
+//! a key is an error (API reference, CopyDBClusterSnapshot).
+
+use super::{
+    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
+    drop_snapshot, fidelity, repeat, twin_name, wait_for,
+};
+use crate::finding::Resource;
+use crate::rds::{Cluster, Encryption, Instance, Sweep};
+use crate::time::Time;
+
+/// The table for a cluster; the first row that holds is the answer.
+pub(super) fn decide(
+    rem: &Remediation,
+    spec: &Cluster,
+    members: &[Instance],
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
+    let names = &rem.names;
+    let snapshot = seen.cluster_snapshots.iter().find(|s| s.id == names.snapshot);
+    let twin = seen.cluster(&names.twin);
+    let drop_scratch = || {
+        let act = Act::DeleteClusterSnapshot { snapshot: names.snapshot.clone() };
+        drop_snapshot(rem, snapshot, "snapshot", act, now, bounds)
+    };
+    if rem.verified_at.is_some() {
+        return drop_scratch().unwrap_or(Step::Finish);
+    }
+    if let Some(why) = &rem.giving_up {
+        return take_down(rem, twin, now, bounds)
+            .or_else(drop_scratch)
+            .unwrap_or_else(|| Step::AskHuman(why.clone()));
+    }
+    if let Some(why) = source_changed(spec, members, seen) {
+        return Step::AskHuman(why);
+    }
+    if let Some(twin) = twin {
+        return after_restore(rem, spec, members, twin, seen, now, bounds);
+    }
+    if let Some(snapshot) = snapshot {
+        let id = &snapshot.id;
+        if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
+            return Step::AskHuman(format!("snapshot {id} exists and was not made by {}", rem.id));
+        }
+        let what = format!("snapshot {id}");
+        return match snapshot.status.as_str() {
+            "available" => {
+                let (snapshot, cluster) = (names.snapshot.clone(), names.twin.clone());
+                create(rem, Act::RestoreCluster { snapshot, cluster }, now, bounds)
+            }
+            status if broken(status) => Step::AskHuman(format!("{what} is {status}")),
+            status => wait_for(rem, "snapshot", &what, status, CREATE_FOR_MAX, now),
+        };
+    }
+    let status = seen.cluster(&spec.id).map_or("", |s| s.status.as_str());
+    if broken(status) || status == "stopped" || status == "deleting" {
+        return Step::AskHuman(format!("{} is {status}: a snapshot needs it available", spec.id));
+    }
+    if status != "available" && !rem.intents.contains_key("snapshot") {
+        return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
+    }
+    create(rem, Act::CreateClusterSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
+}
+
+/// Why the source is no longer what was planned; `None` while it is.
+fn source_changed(spec: &Cluster, members: &[Instance], seen: &Sweep) -> Option<String> {
+    let id = &spec.id;
+    let Some(source) = seen.cluster(id) else {
+        return Some(format!("the original cluster {id} is gone"));
+    };
+    if source.resource_id != spec.resource_id {
+        return Some(format!(
+            "{id} is now another cluster ({}, planned was {})",
+            source.resource_id, spec.resource_id
+        ));
+    }
+    if source.encryption == Encryption::SseKms {
+        return Some(format!("{id} is encrypted already"));
+    }
+    let now: Vec<Instance> =
+        source.members.iter().filter_map(|m| seen.instance(&m.id)).cloned().collect();
+    let print = |cluster: &Cluster, members: &[Instance]| {
+        Resource::Cluster { cluster: cluster.clone(), members: members.to_vec() }.fingerprint()
+    };
+    if print(source, &now) != print(spec, members) {
+        let what = fidelity::describe(&fidelity::cluster(spec, source));
+        let what = if what.is_empty() { "its members".to_owned() } else { what };
+        return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
+    }
+    None
+}
+
+fn after_restore(
+    rem: &Remediation,
+    spec: &Cluster,
+    members: &[Instance],
+    twin: &Cluster,
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
+    let id = &twin.id;
+    if twin.made_by.as_deref() != Some(rem.id.as_str()) {
+        return Step::AskHuman(format!("cluster {id} exists and was not made by {}", rem.id));
+    }
+    if broken(&twin.status) {
+        return Step::AskHuman(format!("the twin cluster {id} is {}", twin.status));
+    }
+    if twin.status != "available" {
+        return wait_for(rem, "twin", &format!("cluster {id}"), &twin.status, CREATE_FOR_MAX, now);
+    }
+    let key = twin.kms_key.as_deref();
+    if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+        let why = format!(
+            "the restored cluster {id} is protected by {} under {}, not by sse-kms under {}: \
+             no member was made",
+            twin.encryption,
+            key.unwrap_or("no key"),
+            rem.key_arn
+        );
+        return Step::Mark(Mark::GivingUp { why });
+    }
+    for source in writer_first(spec, members) {
+        let name = twin_name(&source.id, &source.resource_id);
+        let Some(member) = seen.instance(&name) else {
+            let (source, cluster) = (source.id.clone(), id.clone());
+            return create(rem, Act::CreateMember { source, instance: name, cluster }, now, bounds);
+        };
+        if let Some(step) = check_member(rem, id, member, source, now, bounds) {
+            return step;
+        }
+    }
+    if !twin.pending.is_empty() {
+        let what = format!("cluster {id}: {}", twin.pending.join(", "));
+        return wait_for(rem, &format!("modify {id}"), &what, "being applied", MODIFY_FOR_MAX, now);
+    }
+    let writer = |c: &Cluster| c.members.iter().find(|m| m.writer).map(|m| m.id.clone());
+    let want = writer(spec)
+        .and_then(|w| members.iter().find(|m| m.id == w))
+        .map(|m| twin_name(&m.id, &m.resource_id));
+    if writer(twin) != want {
+        let show = |w: Option<String>| w.unwrap_or_else(|| "nobody".into());
+        return Step::AskHuman(format!(
+            "the writer of {id} is {}, and should be {}",
+            show(writer(twin)),
+            show(want)
+        ));
+    }
+    let differences = fidelity::cluster(spec, twin);
+    if differences.is_empty() {
+        return Step::Mark(Mark::Verified);
+    }
+    match fidelity::mendable(&differences, fidelity::CLUSTER_MODIFIABLE) {
+        Ok(fields) => repeat(rem, Act::ModifyCluster { cluster: id.clone(), fields }, now, bounds),
+        Err(why) => Step::AskHuman(format!("the twin cluster {id} differs: {why}")),
+    }
+}
+
+/// The members in the order in which their twins are made: whoever comes first becomes the writer.
+fn writer_first<'a>(spec: &Cluster, members: &'a [Instance]) -> Vec<&'a Instance> {
+    let writer = spec.members.iter().find(|m| m.writer).map(|m| m.id.as_str());
+    let mut order: Vec<&Instance> = members.iter().collect();
+    order.sort_by_key(|m| (Some(m.id.as_str()) != writer, m.id.clone()));
+    order
+}
+
+/// One member's rows: `None` when it is available and equal.
+fn check_member(
+    rem: &Remediation,
+    cluster: &str,
+    member: &Instance,
+    source: &Instance,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let id = &member.id;
+    if member.made_by.as_deref() != Some(rem.id.as_str()) || member.cluster.as_deref() != Some(cluster) {
+        return Some(Step::AskHuman(format!("{id} exists and was not made by {}", rem.id)));
+    }
+    if broken(&member.status) {
+        return Some(Step::AskHuman(format!("the member {id} is {}", member.status)));
+    }
+    if member.status != "available" || !member.pending.is_empty() {
+        let key = format!("member {id}");
+        return Some(wait_for(rem, &key, id, &member.status, CREATE_FOR_MAX, now));
+    }
+    let differences = fidelity::member(source, member);
+    if differences.is_empty() {
+        return None;
+    }
+    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
+        Ok(fields) => repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds),
+        Err(why) => Step::AskHuman(format!("the member {id} differs: {why}")),
+    })
+}
+
+/// Deletes the twin cluster that turned out wrong: ours, recorded, and without a single member, so
+/// that nobody can ever have connected to it. `None` when it is gone.
+fn take_down(rem: &Remediation, twin: Option<&Cluster>, now: Time, bounds: Bounds) -> Option<Step> {
+    let twin = twin?;
+    let id = &twin.id;
+    if !rem.made("twin", &twin.arn, twin.made_by.as_deref()) || !twin.members.is_empty() {
+        let why = rem.giving_up.as_deref().unwrap_or_default();
+        return Some(Step::AskHuman(format!(
+            "{why}; cluster {id} is left alone: it has members, or no record that {} made it",
+            rem.id
+        )));
+    }
+    let act = Act::DeleteCluster { cluster: id.clone() };
+    if twin.status == "deleting" {
+        return Some(wait_for(rem, &act.key(), &format!("cluster {id}"), "deleting", MODIFY_FOR_MAX, now));
+    }
+    Some(repeat(rem, act, now, bounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Change};
+
+    fn check(world: &[Change], want: &str) {
+        let (rem, seen, now) = sample::cluster_world(world);
+        let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
+        let said = sample::show(&step);
+        assert!(said.starts_with(want), "{world:?}\n  want {want}\n  have {said}");
+    }
+
+    #[test]
+    fn decide_table() {
+        use Change::*;
+        check(&[], "act create snapshot ringfence-rem-1-plain");
+        check(&[SourceGone], "ask the original cluster ledger is gone");
+        check(&[SourceReplaced], "ask ledger is now another cluster");
+        check(&[SourceChanged], "ask ledger changed since it was planned: backup_retention_period");
+        check(&[SourceStatus("stopped")], "ask ledger is stopped");
+        check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
+        check(&[Snapshot("available"), SnapshotForeign], "ask snapshot ringfence-rem-1-plain exists");
+        check(&[Snapshot("available")], "act restore cluster encrypted-ledger");
+        check(&[Snapshot("available"), Twin("creating")], "wait cluster encrypted-ledger is creating");
+        check(&[Twin("available"), TwinForeign], "ask cluster encrypted-ledger exists");
+        // The good case: encrypted under the key, then the writer, then the readers, then equal.
+        check(&[Twin("available")], "act create member encrypted-m2");
+        check(&[Twin("available"), Member("m2", "creating")], "wait encrypted-m2 is creating");
+        check(&[Twin("available"), Member("m2", "available")], "act create member encrypted-m1");
+        let whole = [Twin("available"), Member("m2", "available"), Member("m1", "available")];
+        let with = |more: &[Change]| [&whole[..], more].concat();
+        check(&with(&[]), "mark verified");
+        check(&with(&[TwinUnprotected]), "act set deletion_protection of cluster encrypted-ledger");
+        check(&with(&[TwinDiffers("port")]), "ask the twin cluster encrypted-ledger differs: port");
+        check(&with(&[MemberDiffers("m1")]), "ask the member encrypted-m1 differs: promotion_tier");
+        check(&with(&[WriterIs("m1")]), "ask the writer of encrypted-ledger is encrypted-m1");
+        check(&with(&[Verified, Snapshot("available")]), "act delete scratch snapshot");
+        check(&with(&[Verified]), "finish");
+    }
+
+    #[test]
+    fn an_unencrypted_restore_is_caught_before_any_member_and_taken_down() {
+        use Change::*;
+        check(&[Snapshot("available"), Twin("available"), TwinPlain], "mark giving up: the restored cluster encrypted-ledger is protected by none");
+        check(&[Snapshot("available"), Twin("available"), TwinOtherKey], "mark giving up");
+        let given_up = [Snapshot("available"), Twin("available"), TwinPlain, GivingUp];
+        let with = |more: &[Change]| [&given_up[..], more].concat();
+        check(&with(&[]), "act delete unusable twin cluster encrypted-ledger");
+        check(&with(&[Member("m2", "available")]), "ask why; cluster encrypted-ledger is left alone");
+        check(&with(&[NotRecorded("twin")]), "ask why; cluster encrypted-ledger is left alone");
+        check(&with(&[TwinForeign]), "ask why; cluster encrypted-ledger is left alone");
+        check(&[Snapshot("available"), GivingUp], "act delete scratch snapshot ringfence-rem-1-plain");
+        check(&[GivingUp], "ask why");
+    }
+}

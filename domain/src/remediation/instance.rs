@@ -1,0 +1,240 @@
+//! A DB instance: snapshot, encrypted copy, restore, mend, verify, clean up.
+
+use super::{
+    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
+    drop_snapshot, fidelity, repeat, wait_for,
+};
+use crate::finding::Resource;
+use crate::rds::{Encryption, Instance, Snapshot, Sweep};
+use crate::time::Time;
+
+/// The table for an instance; the first row that holds is the answer.
+pub(super) fn decide(
+    rem: &Remediation,
+    spec: &Instance,
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
+    let names = &rem.names;
+    let find = |name: &str| seen.snapshots.iter().find(|s| s.id == name);
+    let (snapshot, copy) = (find(&names.snapshot), find(&names.copy));
+    if rem.verified_at.is_some() {
+        let drop = |found: Option<&Snapshot>, key: &str, name: &String| {
+            drop_snapshot(rem, found, key, Act::DeleteSnapshot { snapshot: name.clone() }, now, bounds)
+        };
+        return drop(copy, "copy", &names.copy)
+            .or_else(|| drop(snapshot, "snapshot", &names.snapshot))
+            .unwrap_or(Step::Finish);
+    }
+    if let Some(why) = source_changed(spec, seen) {
+        return Step::AskHuman(why);
+    }
+    if let Some(twin) = seen.instance(&names.twin) {
+        return mend_or_verify(rem, spec, twin, now, bounds);
+    }
+    if let Some(copy) = copy {
+        return after_copy(rem, copy, now, bounds);
+    }
+    if let Some(snapshot) = snapshot {
+        let act = Act::CopySnapshot { from: names.snapshot.clone(), to: names.copy.clone() };
+        return when_ready(rem, "snapshot", snapshot, now).unwrap_or_else(|| create(rem, act, now, bounds));
+    }
+    let status = seen.instance(&spec.id).map_or("", |s| s.status.as_str());
+    if broken(status) || status == "stopped" || status == "deleting" {
+        return Step::AskHuman(format!("{} is {status}: a snapshot needs it available", spec.id));
+    }
+    if status != "available" && !rem.intents.contains_key("snapshot") {
+        return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
+    }
+    create(rem, Act::CreateSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
+}
+
+/// Why the source is no longer what was planned; `None` while it is.
+fn source_changed(spec: &Instance, seen: &Sweep) -> Option<String> {
+    let id = &spec.id;
+    let Some(source) = seen.instance(id) else {
+        return Some(format!("the original {id} is gone"));
+    };
+    if source.resource_id != spec.resource_id {
+        return Some(format!(
+            "{id} is now another database ({}, planned was {})",
+            source.resource_id, spec.resource_id
+        ));
+    }
+    if source.encryption == Encryption::SseKms {
+        return Some(format!("{id} is encrypted already"));
+    }
+    let print = |i: &Instance| Resource::Instance { instance: i.clone() }.fingerprint();
+    if print(source) != print(spec) {
+        let what = fidelity::describe(&fidelity::instance(spec, source));
+        let what = if what.is_empty() { "its replicas".to_owned() } else { what };
+        return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
+    }
+    None
+}
+
+/// A snapshot's row: `None` when it is available and ours.
+fn when_ready(rem: &Remediation, key: &str, snapshot: &Snapshot, now: Time) -> Option<Step> {
+    let id = &snapshot.id;
+    if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
+        return Some(Step::AskHuman(format!("snapshot {id} exists and was not made by {}", rem.id)));
+    }
+    match snapshot.status.as_str() {
+        "available" => None,
+        status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
+        status => {
+            Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now))
+        }
+    }
+}
+
+fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> Step {
+    if let Some(step) = when_ready(rem, "copy", copy, now) {
+        return step;
+    }
+    let key = copy.kms_key.as_deref();
+    if copy.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+        return Step::AskHuman(format!(
+            "the copy {} is protected by {} under {}, not under {}",
+            copy.id,
+            copy.encryption,
+            key.unwrap_or("no key"),
+            rem.key_arn
+        ));
+    }
+    let (snapshot, instance) = (rem.names.copy.clone(), rem.names.twin.clone());
+    create(rem, Act::RestoreInstance { snapshot, instance }, now, bounds)
+}
+
+fn mend_or_verify(
+    rem: &Remediation,
+    spec: &Instance,
+    twin: &Instance,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
+    let id = &twin.id;
+    if twin.made_by.as_deref() != Some(rem.id.as_str()) {
+        return Step::AskHuman(format!("{id} exists and was not made by {}", rem.id));
+    }
+    let modify = format!("modify {id}");
+    if broken(&twin.status) {
+        return Step::AskHuman(format!("the twin {id} is {}", twin.status));
+    }
+    if twin.status != "available" {
+        let (key, max) = match rem.intents.contains_key(&modify) {
+            true => (modify.as_str(), MODIFY_FOR_MAX),
+            false => ("twin", CREATE_FOR_MAX),
+        };
+        return wait_for(rem, key, id, &twin.status, max, now);
+    }
+    let key = twin.kms_key.as_deref();
+    if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+        return Step::AskHuman(format!(
+            "the twin {id} is protected by {} under {}, not under {}; it is left for you to look at",
+            twin.encryption,
+            key.unwrap_or("no key"),
+            rem.key_arn
+        ));
+    }
+    let unsettled: Vec<&str> =
+        twin.pending.iter().chain(&twin.out_of_sync).map(String::as_str).collect();
+    if !unsettled.is_empty() {
+        let what = format!("{id}: {}", unsettled.join(", "));
+        return wait_for(rem, &modify, &what, "being applied", MODIFY_FOR_MAX, now);
+    }
+    let differences = fidelity::instance(spec, twin);
+    if differences.is_empty() {
+        return Step::Mark(Mark::Verified);
+    }
+    match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
+        Ok(fields) => repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds),
+        Err(why) => Step::AskHuman(format!("the twin {id} differs: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Change};
+    use super::*;
+    use crate::time::Span;
+
+    /// Runs the table on a world and compares the step.
+    fn check(world: &[Change], want: &str) {
+        let (rem, seen, now) = sample::instance_world(world);
+        let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
+        let said = sample::show(&step);
+        assert!(said.starts_with(want), "{world:?}\n  want {want}\n  have {said}");
+    }
+
+    #[test]
+    fn decide_table() {
+        use Change::*;
+        check(&[], "act create snapshot ringfence-rem-1-plain");
+        check(&[SourceStatus("backing-up")], "wait orders is backing-up");
+        check(&[SourceStatus("storage-full")], "ask orders is storage-full");
+        check(&[SourceStatus("stopped")], "ask orders is stopped");
+        check(&[SourceGone], "ask the original orders is gone");
+        check(&[SourceReplaced], "ask orders is now another database");
+        check(&[SourceChanged], "ask orders changed since it was planned: backup_retention_period");
+        check(&[SourceEncrypted], "ask orders is encrypted already");
+        check(&[Intended("snapshot", 1, 0)], "wait asked AWS to create snapshot");
+        check(&[Intended("snapshot", 1, 99)], "act create snapshot");
+        check(&[Intended("snapshot", 3, 99)], "ask tried 3 times");
+        check(&[Intended("snapshot", 1, 99), Made("snapshot")], "ask AWS had confirmed");
+        check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
+        check(&[Snapshot("failed")], "ask snapshot ringfence-rem-1-plain is failed");
+        check(&[Snapshot("creating"), Later(Span::hours(25))], "ask snapshot ringfence-rem-1-plain is still");
+        check(&[Snapshot("available")], "act copy ringfence-rem-1-plain");
+        check(&[Snapshot("available"), SnapshotForeign], "ask snapshot ringfence-rem-1-plain exists");
+        check(&[Snapshot("available"), Copy("creating")], "wait snapshot ringfence-rem-1-enc");
+        check(&[Snapshot("available"), Copy("available")], "act restore encrypted-orders");
+        check(&[Copy("available")], "act restore encrypted-orders");
+        check(&[Copy("available"), CopyPlain], "ask the copy ringfence-rem-1-enc is protected by none");
+        check(&[Copy("available"), CopyOtherKey], "ask the copy ringfence-rem-1-enc is protected by sse-kms");
+        check(&[Copy("available"), Twin("creating")], "wait encrypted-orders is creating");
+        check(&[Twin("incompatible-network")], "ask the twin encrypted-orders is incompatible-network");
+        check(&[Twin("available"), TwinForeign], "ask encrypted-orders exists");
+        check(&[Twin("available"), TwinPlain], "ask the twin encrypted-orders is protected by none");
+        check(&[Twin("available"), TwinPending], "wait encrypted-orders: MultiAZ is being applied");
+        check(&[Twin("available"), TwinDiffers("monitoring_interval")], "act set monitoring_interval of");
+        check(&[Twin("available"), TwinDiffers("port")], "ask the twin encrypted-orders differs: port");
+        check(&[Twin("available"), TwinUnprotected], "act set deletion_protection of");
+        check(&[Twin("available"), TwinUnprotected, TwinDiffers("monitoring_interval")], "act set monitoring_interval of");
+        check(&[Twin("available")], "mark verified");
+        check(&[Twin("available"), SourceChanged], "ask orders changed");
+        check(&[Twin("available"), Later(Span::hours(24 * 8))], "ask not finished 7d");
+    }
+
+    #[test]
+    fn after_verification_only_scratch_is_touched() {
+        use Change::*;
+        let verified = [Twin("available"), Verified];
+        let with = |more: &[Change]| [&verified[..], more].concat();
+        check(&with(&[]), "finish");
+        check(&with(&[Snapshot("available"), Copy("available")]), "act delete scratch snapshot ringfence-rem-1-enc");
+        check(&with(&[Snapshot("available")]), "act delete scratch snapshot ringfence-rem-1-plain");
+        check(&with(&[Snapshot("deleting")]), "wait snapshot ringfence-rem-1-plain is deleting");
+        check(&with(&[Snapshot("available"), SnapshotForeign]), "ask snapshot ringfence-rem-1-plain bears");
+        // The source may change or go: the work is done and must not be redone.
+        check(&with(&[SourceGone]), "finish");
+        check(&with(&[Later(Span::hours(24 * 30))]), "finish");
+    }
+
+    #[test]
+    fn nothing_is_deleted_without_our_tag_and_our_recorded_arn() {
+        // Every combination of a snapshot's tag and of what was recorded: only one may be deleted.
+        use Change::*;
+        for (world, deletes) in [
+            (vec![Verified, Snapshot("available")], true),
+            (vec![Verified, Snapshot("available"), SnapshotForeign], false),
+            (vec![Verified, Snapshot("available"), NotRecorded("snapshot")], false),
+            (vec![Verified, Snapshot("available"), OtherArn("snapshot")], false),
+        ] {
+            let (rem, seen, now) = sample::instance_world(&world);
+            let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
+            assert_eq!(matches!(step, Step::Act(Act::DeleteSnapshot { .. })), deletes, "{world:?}");
+        }
+    }
+}
