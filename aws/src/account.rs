@@ -1,0 +1,45 @@
+//! `account:ListRegions`: which regions an account has enabled.
+
+use crate::client::{Cloud, as_session};
+use crate::error::cloud_error;
+use crate::limits::{Class, Key};
+use crate::session::Session;
+use aws_sdk_account::types::RegionOptStatus;
+use ringfence_domain::cloud::CloudError;
+use std::collections::BTreeMap;
+
+impl Cloud {
+    /// The regions that exist for the account, and whether each is enabled. Asked inside the member
+    /// session, without an AccountId: no trusted access is needed.
+    pub async fn regions(&self, session: &Session) -> Result<BTreeMap<String, bool>, CloudError> {
+        const OP: &str = "account:ListRegions";
+        let mut regions = BTreeMap::new();
+        let mut token: Option<String> = None;
+        let key = Key::cell(session.account.as_str(), "global");
+        loop {
+            let page = self
+                .0
+                .limits
+                .read(Class::Account, key, || async {
+                    let call = self.0.account.list_regions().max_results(50);
+                    let call = call.set_next_token(token.clone()).customize();
+                    let call = call.config_override(as_session!(aws_sdk_account, session));
+                    call.send().await.map_err(|e| cloud_error(OP, e))
+                })
+                .await?;
+            for region in page.regions() {
+                let on = matches!(
+                    region.region_opt_status(),
+                    Some(RegionOptStatus::Enabled | RegionOptStatus::EnabledByDefault | RegionOptStatus::Disabling)
+                );
+                if let Some(name) = region.region_name() {
+                    regions.insert(name.to_owned(), on);
+                }
+            }
+            token = page.next_token().map(str::to_owned);
+            if token.is_none() {
+                return Ok(regions);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! AWS Organizations: the tree and the policies. Server only.
+
+use crate::client::Cloud;
+use crate::error::cloud_error;
+use crate::limits::{Class, Key};
+use aws_sdk_organizations::types::{PolicyType, PolicyTypeStatus, Tag};
+use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::id::NodeId;
+use ringfence_domain::org::{AccountState, Node, NodeKind};
+use std::collections::BTreeSet;
+
+/// The organization's own data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    /// `o-...`
+    pub id: String,
+    /// The management account.
+    pub management_account: String,
+    /// `ALL` or `CONSOLIDATED_BILLING`.
+    pub feature_set: String,
+}
+
+/// A policy as AWS has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFound {
+    /// `p-...`
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Reads all pages: "can occasionally return an empty set of results even when there are more
+/// results available" (Organizations API reference), so only a missing token ends the reading.
+macro_rules! pages {
+    ($cloud:expr, $op:expr, |$token:ident| $request:expr, |$page:ident| $take:expr) => {{
+        let mut $token: Option<String> = None;
+        loop {
+            let $page = $cloud
+                .0
+                .limits
+                .read(Class::OrganizationsRead, Key::SHARED, || async {
+                    $request.set_next_token($token.clone()).send().await.map_err(|e| cloud_error($op, e))
+                })
+                .await?;
+            $take;
+            $token = $page.next_token().map(str::to_owned);
+            if $token.is_none() {
+                break;
+            }
+        }
+    }};
+}
+
+/// AWS's largest page in this API.
+const PAGE: i32 = 20;
+
+fn odd(operation: &str, message: impl ToString) -> CloudError {
+    let (class, code) = (ErrorClass::Invalid, String::new());
+    CloudError { class, operation: operation.to_owned(), code, message: message.to_string() }
+}
+
+fn node_id(operation: &str, text: Option<&str>) -> Result<NodeId, CloudError> {
+    text.unwrap_or_default().parse().map_err(|e| odd(operation, e))
+}
+
+impl Cloud {
+    /// `DescribeOrganization`; works from any account of it.
+    pub async fn organization(&self) -> Result<Organization, CloudError> {
+        const OP: &str = "organizations:DescribeOrganization";
+        let answer = self
+            .0
+            .limits
+            .read(Class::OrganizationsRead, Key::SHARED, || async {
+                let call = self.0.organizations.describe_organization();
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await?;
+        let o = answer.organization().ok_or_else(|| odd(OP, "no organization in the answer"))?;
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        Ok(Organization {
+            id: text(o.id()),
+            management_account: text(o.master_account_id()),
+            feature_set: text(o.feature_set().map(|f| f.as_str())),
+        })
+    }
+
+    /// The root, and whether service control policies are enabled on it.
+    pub async fn root(&self) -> Result<(Node, bool), CloudError> {
+        const OP: &str = "organizations:ListRoots";
+        let client = &self.0.organizations;
+        let mut roots = Vec::new();
+        pages!(self, OP, |token| client.list_roots().max_results(PAGE), |page| {
+            for root in page.roots() {
+                let scp = root.policy_types().iter().any(|t| {
+                    t.r#type() == Some(&PolicyType::ServiceControlPolicy)
+                        && t.status() == Some(&PolicyTypeStatus::Enabled)
+                });
+                let id = node_id(OP, root.id())?;
+                let name = root.name().unwrap_or_default().to_owned();
+                roots.push((Node { id, parent: None, name, kind: NodeKind::Root }, scp));
+            }
+        });
+        match roots.len() {
+            1 => Ok(roots.remove(0)),
+            n => Err(odd(OP, format!("{n} roots, not one"))),
+        }
+    }
+
+    /// Every node of the organization: the root, nested OUs, accounts in any state.
+    pub async fn tree(&self) -> Result<Vec<Node>, CloudError> {
+        let management = self.organization().await?.management_account;
+        let (root, _) = self.root().await?;
+        let mut open = vec![root.id.clone()];
+        let mut nodes = vec![root];
+        while let Some(parent) = open.pop() {
+            let ous = self.ous(&parent).await?;
+            open.extend(ous.iter().map(|n| n.id.clone()));
+            nodes.extend(ous);
+            nodes.extend(self.accounts(&parent, &management).await?);
+        }
+        Ok(nodes)
+    }
+
+    async fn ous(&self, parent: &NodeId) -> Result<Vec<Node>, CloudError> {
+        const OP: &str = "organizations:ListOrganizationalUnitsForParent";
+        let client = &self.0.organizations;
+        let mut nodes = Vec::new();
+        pages!(
+            self,
+            OP,
+            |token| client
+                .list_organizational_units_for_parent()
+                .parent_id(parent.as_str())
+                .max_results(PAGE),
+            |page| for ou in page.organizational_units() {
+                let id = node_id(OP, ou.id())?;
+                let name = ou.name().unwrap_or_default().to_owned();
+                nodes.push(Node { id, parent: Some(parent.clone()), name, kind: NodeKind::Ou });
+            }
+        );
+        Ok(nodes)
+    }
+
+    async fn accounts(&self, parent: &NodeId, management: &str) -> Result<Vec<Node>, CloudError> {
+        const OP: &str = "organizations:ListAccountsForParent";
+        let client = &self.0.organizations;
+        let mut nodes = Vec::new();
+        pages!(
+            self,
+            OP,
+            |token| client.list_accounts_for_parent().parent_id(parent.as_str()).max_results(PAGE),
+            |page| for account in page.accounts() {
+                // `State` replaced `Status`, which was retired on 2026-09-09.
+                let state = match (account.state(), account.status()) {
+                    (Some(state), _) => AccountState::parse(state.as_str()),
+                    (None, Some(status)) => AccountState::parse(status.as_str()),
+                    (None, None) => AccountState::Other("NOT_REPORTED".into()),
+                };
+                let id = node_id(OP, account.id())?;
+                let management = id.as_str() == management;
+                let name = account.name().unwrap_or_default().to_owned();
+                let kind = NodeKind::Account { state, management };
+                nodes.push(Node { id, parent: Some(parent.clone()), name, kind });
+            }
+        );
+        Ok(nodes)
+    }
+
+    /// The SCPs attached directly to a target, by id; inherited ones are not among them. `None`
+    /// where the target is gone.
+    pub async fn attached(&self, target: &NodeId) -> Result<Option<BTreeSet<String>>, CloudError> {
+        const OP: &str = "organizations:ListPoliciesForTarget";
+        let client = &self.0.organizations;
+        let read = async {
+            let mut ids = BTreeSet::new();
+            pages!(
+                self,
+                OP,
+                |token| client
+                    .list_policies_for_target()
+                    .target_id(target.as_str())
+                    .filter(PolicyType::ServiceControlPolicy)
+                    .max_results(PAGE),
+                |page| ids.extend(page.policies().iter().filter_map(|p| p.id()).map(str::to_owned))
+            );
+            Ok(ids)
+        };
+        match read.await {
+            Ok(ids) => Ok(Some(ids)),
+            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The SCP of that name, if there is one.
+    pub async fn find_policy(&self, name: &str) -> Result<Option<PolicyFound>, CloudError> {
+        const OP: &str = "organizations:ListPolicies";
+        let client = &self.0.organizations;
+        let mut found = None;
+        pages!(
+            self,
+            OP,
+            |token| client
+                .list_policies()
+                .filter(PolicyType::ServiceControlPolicy)
+                .max_results(PAGE),
+            |page| for policy in page.policies().iter().filter(|p| p.name() == Some(name)) {
+                let id = policy.id().unwrap_or_default().to_owned();
+                found = Some(PolicyFound { id, name: name.to_owned() });
+            }
+        );
+        Ok(found)
+    }
+
+    /// A policy's document, as saved.
+    pub async fn policy_content(&self, id: &str) -> Result<String, CloudError> {
+        const OP: &str = "organizations:DescribePolicy";
+        let answer = self
+            .0
+            .limits
+            .read(Class::OrganizationsRead, Key::SHARED, || async {
+                let call = self.0.organizations.describe_policy().policy_id(id);
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await?;
+        let content = answer.policy().and_then(|p| p.content());
+        Ok(content.unwrap_or_default().to_owned())
+    }
+
+    /// Creates an SCP, tagged with the rollout.
+    pub async fn create_policy(&self, name: &str, content: &str, rollout: &str) -> Result<String, CloudError> {
+        const OP: &str = "organizations:CreatePolicy";
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let tag = tag("ringfence:rollout", rollout).map_err(|e| odd(OP, e))?;
+        let answer = self
+            .0
+            .limits
+            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+                let call = self.0.organizations.create_policy().name(name).content(content);
+                let call = call.description(format!("Ringfence {rollout}: made by a rollout, do not edit"));
+                let call = call.r#type(PolicyType::ServiceControlPolicy).tags(tag.clone());
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await?;
+        let id = answer.policy().and_then(|p| p.policy_summary()).and_then(|s| s.id());
+        id.map(str::to_owned).ok_or_else(|| odd(OP, "no policy id in the answer"))
+    }
+
+    /// Attaches. That it is attached already is success: the caller reads it back anyway.
+    pub async fn attach_policy(&self, policy: &str, target: &NodeId) -> Result<(), CloudError> {
+        const OP: &str = "organizations:AttachPolicy";
+        let answer = self
+            .0
+            .limits
+            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+                let call = self.0.organizations.attach_policy();
+                let call = call.policy_id(policy).target_id(target.as_str());
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await;
+        settled(answer.map(drop), "DuplicatePolicyAttachmentException")
+    }
+
+    /// Detaches. That it is detached already is success: the caller reads it back anyway.
+    pub async fn detach_policy(&self, policy: &str, target: &NodeId) -> Result<(), CloudError> {
+        const OP: &str = "organizations:DetachPolicy";
+        let answer = self
+            .0
+            .limits
+            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+                let call = self.0.organizations.detach_policy();
+                let call = call.policy_id(policy).target_id(target.as_str());
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await;
+        settled(answer.map(drop), "PolicyNotAttachedException")
+    }
+}
+
+fn settled(answer: Result<(), CloudError>, already: &str) -> Result<(), CloudError> {
+    match answer {
+        Err(error) if error.code == already => Ok(()),
+        other => other,
+    }
+}

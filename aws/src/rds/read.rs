@@ -1,0 +1,94 @@
+//! One sweep of a cell: all pages of each Describe call.
+
+use super::convert;
+use crate::client::{Cloud, as_session};
+use crate::error::cloud_error;
+use crate::limits::{Class, Key};
+use crate::session::Session;
+use ringfence_domain::cloud::CloudError;
+use ringfence_domain::id::Region;
+use ringfence_domain::rds::Sweep;
+
+/// The largest page of the RDS Describe calls.
+const PAGE: i32 = 100;
+
+macro_rules! pages {
+    ($cloud:expr, $session:expr, $region:expr, $op:expr, |$client:ident| $request:expr, |$page:ident| $take:expr) => {{
+        let $client = $cloud.rds($region.as_str());
+        let key = Key::cell($session.account.as_str(), $region.as_str());
+        let mut marker: Option<String> = None;
+        loop {
+            let $page = $cloud
+                .0
+                .limits
+                .read(Class::RdsRead, key, || async {
+                    let call = $request.max_records(PAGE).set_marker(marker.clone()).customize();
+                    let call = call.config_override(as_session!(aws_sdk_rds, $session));
+                    call.send().await.map_err(|e| cloud_error($op, e))
+                })
+                .await?;
+            $take;
+            marker = $page.marker().map(str::to_owned).filter(|m| !m.is_empty());
+            if marker.is_none() {
+                break;
+            }
+        }
+    }};
+}
+
+impl Cloud {
+    /// Reads all DB instances and clusters of a cell into `sweep`. On an error, what was read up to
+    /// then stays in it.
+    pub async fn sweep_databases(
+        &self,
+        session: &Session,
+        region: &Region,
+        sweep: &mut Sweep,
+    ) -> Result<(), CloudError> {
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBInstances",
+            |client| client.describe_db_instances(),
+            |page| sweep.instances.extend(page.db_instances().iter().map(convert::instance))
+        );
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBClusters",
+            |client| client.describe_db_clusters(),
+            |page| sweep.clusters.extend(page.db_clusters().iter().map(convert::cluster))
+        );
+        Ok(())
+    }
+
+    /// Reads all manual snapshots of a cell into `sweep`.
+    pub async fn sweep_snapshots(
+        &self,
+        session: &Session,
+        region: &Region,
+        sweep: &mut Sweep,
+    ) -> Result<(), CloudError> {
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBSnapshots",
+            |client| client.describe_db_snapshots().snapshot_type("manual"),
+            |page| sweep.snapshots.extend(page.db_snapshots().iter().map(convert::snapshot))
+        );
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBClusterSnapshots",
+            |client| client.describe_db_cluster_snapshots().snapshot_type("manual"),
+            |page| sweep
+                .cluster_snapshots
+                .extend(page.db_cluster_snapshots().iter().map(convert::cluster_snapshot))
+        );
+        Ok(())
+    }
+}
