@@ -26,3 +26,4 @@ pub mod scp;
 pub mod rollout;
 pub mod audit;
 pub mod hash;
+pub mod work;

@@ -1,1 +1,169 @@
-//! stub
+//! The control server: store, gRPC, rollouts, and everything about the organization as a whole.
+//!
+//! What happens inside member accounts is an agent's. In the default mode the server starts one
+//! agent in its own process, which speaks the same gRPC over an in-memory pipe: one code path,
+//! whatever the size.
+
+pub mod app;
+pub mod config;
+pub mod doctor;
+pub mod findings;
+pub mod org;
+pub mod plans;
+pub mod remediations;
+pub mod rollouts;
+mod rpc;
+pub mod scans;
+pub mod scope;
+pub mod status;
+pub mod store;
+
+pub use rpc::{REASON_HEADER, USER_HEADER};
+
+use anyhow::Context;
+use app::App;
+use config::Config;
+use futures::StreamExt;
+use hyper_util::rt::TokioIo;
+use ringfence_agent::Names;
+use ringfence_aws::Cloud;
+use ringfence_domain::hash;
+use ringfence_proto::v1::agent_service_client::AgentServiceClient;
+use ringfence_proto::v1::agent_service_server::AgentServiceServer;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Status};
+
+/// The largest message taken. A report of one account is the largest there is.
+const MESSAGE_MAX: usize = 16 << 20;
+
+/// The buffer of the in-memory pipe to the embedded agent.
+const PIPE: usize = 256 << 10;
+
+/// Opens the store, listens, and serves until `stop` resolves.
+///
+/// `ready` is told the address (with port 0, the one that was given).
+pub async fn run(
+    config: Config,
+    names: Names,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let store = store::open(&config.store_url).await?;
+    let cloud = Cloud::new(config.aws.clone()).await.map_err(anyhow::Error::msg)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
+    let address = listener.local_addr().context("read the address listened on")?;
+    let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
+    let app = App {
+        store,
+        cloud: cloud.clone(),
+        config: Arc::new(config),
+        owner: owner.into(),
+        wake_rollouts: Arc::new(Notify::new()),
+    };
+    tokio::spawn(rollouts::work(app.clone()));
+    let pipe = app.config.embedded_agent.then(|| embedded_agent(&app, names));
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let mut routes = rpc::routes(&app).context("build reflection")?;
+    routes.add_service(health);
+    if !app.config.join_token.is_empty() {
+        routes.add_service(guarded(&app));
+    }
+    let served = Server::builder()
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+    ready(address);
+    tokio::select! {
+        served = served => served.context("serve"),
+        piped = async { match pipe { Some(pipe) => pipe.await, None => std::future::pending().await } } => piped,
+    }
+}
+
+/// The agents' service on the listener: only with the token, required even on loopback, where any
+/// local user can connect.
+fn guarded(app: &App) -> tonic::service::interceptor::InterceptedService<
+    AgentServiceServer<rpc::Agents>,
+    impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<>,
+> {
+    // Hashes are compared, so that the time of the comparison tells nothing of the token.
+    let wanted = hash::sha256(app.config.join_token.as_bytes());
+    let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
+        .max_decoding_message_size(MESSAGE_MAX);
+    tonic::service::interceptor::InterceptedService::new(service, move |request: Request<()>| {
+        let given = request.metadata().get(ringfence_agent::TOKEN_HEADER).and_then(|v| v.to_str().ok());
+        match given.map(|g| hash::sha256(g.as_bytes())) {
+            Some(hash) if hash == wanted => Ok(request),
+            _ => Err(Status::unauthenticated("the join token is missing or wrong (agent.join_token)")),
+        }
+    })
+}
+
+/// Serves the embedded agent over a pipe in memory, and runs it. Ends only with an error.
+fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    let (dial, accept) = mpsc::channel::<DuplexStream>(4);
+    let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
+        .max_decoding_message_size(MESSAGE_MAX);
+    let incoming = ReceiverStream::new(accept).map(Ok::<_, std::io::Error>);
+    let server = Server::builder().add_service(service).serve_with_incoming(incoming);
+    let connect = tower::service_fn(move |_: tonic::transport::Uri| {
+        let dial = dial.clone();
+        async move {
+            let (ours, theirs) = tokio::io::duplex(PIPE);
+            dial.send(theirs).await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(ours))
+        }
+    });
+    let channel: Channel = Endpoint::from_static("http://embedded").connect_with_connector_lazy(connect);
+    let client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    // A name of its own for each process: a restarted server must not take its dead
+    // predecessor's leases for its own.
+    let name = format!("embedded-{}", uuid::Uuid::new_v4().simple());
+    let settings = agent_settings(&app.config, name, names);
+    let cloud = app.cloud.clone();
+    async move {
+        tokio::select! {
+            served = server => served.context("serve the embedded agent"),
+            () = ringfence_agent::run(client, cloud, settings) => Err(anyhow::anyhow!("the embedded agent ended")),
+        }
+    }
+}
+
+/// What an agent needs of the configuration.
+pub fn agent_settings(config: &Config, name: String, names: Names) -> ringfence_agent::Settings {
+    ringfence_agent::Settings {
+        name,
+        regions: config.regions.clone(),
+        kms_alias: config.kms_alias.clone(),
+        require_kms_key: config.require_kms_key,
+        bounds: ringfence_domain::remediation::Bounds { expect_for: config.expect_for },
+        poll: config.poll,
+        max_accounts: config.agent_max_accounts,
+        names,
+    }
+}
+
+/// Resolves when the process is asked to end (SIGINT or SIGTERM).
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Logs to stderr, `RINGFENCE_LOG` as filter (default `info`).
+pub fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("RINGFENCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

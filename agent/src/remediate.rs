@@ -1,0 +1,307 @@
+//! Remediations of one account: observe, decide (in the domain), act, record.
+
+use crate::lease::{Desk, Pipe};
+use crate::now;
+use ringfence_aws::rds::Made;
+use ringfence_aws::{Phase, Session};
+use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::finding::Resource;
+use ringfence_domain::id::Region;
+use ringfence_domain::rds::{Instance, Sweep};
+use ringfence_domain::remediation::{Act, JOB_FOR_MAX, Mark, Remediation, State, Step, decide};
+use ringfence_domain::work::Versioned;
+use ringfence_proto::v1;
+use std::collections::BTreeMap;
+use tonic::Status;
+
+/// Works on all remediations that are due, cell by cell: one sweep serves all databases of a cell.
+pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
+    let mut cells: BTreeMap<Region, Vec<Versioned>> = BTreeMap::new();
+    for one in due {
+        cells.entry(one.remediation.region.clone()).or_default().push(one);
+    }
+    for (region, mut open) in cells {
+        while !open.is_empty() {
+            open = pass(desk, &region, open).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One sweep, and one step of each remediation. Gives back those that have more to do now.
+async fn pass<P: Pipe>(desk: &Desk<P>, region: &Region, open: Vec<Versioned>) -> Result<Vec<Versioned>, Status> {
+    let (session, seen) = match observe(desk, region, &open).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            for one in open {
+                unseen(desk, one, &error).await?;
+            }
+            return Ok(Vec::new());
+        }
+    };
+    let mut more = Vec::new();
+    for one in open {
+        more.extend(step(desk, &session, region, one, &seen).await?);
+    }
+    Ok(more)
+}
+
+async fn observe<P: Pipe>(desk: &Desk<P>, region: &Region, open: &[Versioned]) -> Result<(Session, Sweep), CloudError> {
+    let rem = &open[0].remediation;
+    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.id).await?;
+    let mut seen = Sweep::default();
+    desk.cloud.sweep_databases(&session, region, &mut seen).await?;
+    desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
+    Ok((session, seen))
+}
+
+/// The cell could not be read. Before anything was begun, a denial is for a person; afterwards it is
+/// waited out, up to the job's bound, for what was made must not be left behind.
+async fn unseen<P: Pipe>(desk: &Desk<P>, mut one: Versioned, error: &CloudError) -> Result<(), Status> {
+    let rem = &mut one.remediation;
+    let denied = matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied);
+    let over = now().since(rem.approved_at) > JOB_FOR_MAX;
+    if over || (denied && rem.intents.is_empty()) {
+        return stop(desk, one, error.to_string()).await;
+    }
+    wait(desk, one, error.to_string()).await
+}
+
+async fn stop<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
+    one.remediation.state = State::Stopped;
+    one.remediation.why.clone_from(&why);
+    record(desk, &mut one, "remediation.stop", &why).await
+}
+
+async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
+    let rem = &mut one.remediation;
+    rem.wake_at = now().plus(desk.settings.poll);
+    if rem.why == why && rem.state == State::Running {
+        return record(desk, &mut one, "remediation.look", &why).await;
+    }
+    rem.state = State::Running;
+    rem.why.clone_from(&why);
+    record(desk, &mut one, "remediation.wait", &why).await
+}
+
+/// Writes the remediation under the fence. An error means that the account is somebody else's now,
+/// or the server is away: either way this task ends and somebody looks again.
+async fn record<P: Pipe>(desk: &Desk<P>, one: &mut Versioned, action: &str, reason: &str) -> Result<(), Status> {
+    let json = serde_json::to_string(&one.remediation).map_err(|e| Status::internal(e.to_string()))?;
+    let request = v1::CommitRemediationRequest {
+        agent: desk.settings.name.clone(),
+        lease: Some(desk.lease.clone()),
+        version: one.version,
+        remediation_json: json,
+        action: action.to_owned(),
+        reason: reason.to_owned(),
+    };
+    one.version = desk.pipe.commit(request).await?;
+    Ok(())
+}
+
+/// One step of one remediation; given back if there is more to do now.
+async fn step<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    mut one: Versioned,
+    seen: &Sweep,
+) -> Result<Option<Versioned>, Status> {
+    one.remediation.adopt(seen);
+    match decide(&one.remediation, seen, now(), desk.settings.bounds) {
+        Step::Act(act) => act_on(desk, session, region, one, act).await,
+        Step::Wait(why) => wait(desk, one, why).await.map(|()| None),
+        Step::AskHuman(why) => stop(desk, one, why).await.map(|()| None),
+        Step::Mark(Mark::Verified) => {
+            one.remediation.verified_at = Some(now());
+            one.remediation.why = "verified; scratch is being deleted".into();
+            record(desk, &mut one, "remediation.verify", "the twin equals the original").await?;
+            Ok(Some(one))
+        }
+        Step::Mark(Mark::GivingUp { why }) => {
+            one.remediation.giving_up = Some(why.clone());
+            one.remediation.why = format!("{why}; what was made is being taken down");
+            record(desk, &mut one, "remediation.give-up", &why).await?;
+            Ok(Some(one))
+        }
+        Step::Finish => {
+            one.remediation.state = State::Verified;
+            one.remediation.why = String::new();
+            record(desk, &mut one, "remediation.finish", "verified, scratch deleted").await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn act_on<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    mut one: Versioned,
+    act: Act,
+) -> Result<Option<Versioned>, Status> {
+    let encrypts = matches!(act, Act::CopySnapshot { .. } | Act::RestoreInstance { .. } | Act::RestoreCluster { .. });
+    if encrypts && let Some(why) = key_trouble(desk, session, region, &one.remediation).await {
+        return wait(desk, one, why).await.map(|()| None);
+    }
+    let before = one.remediation.clone();
+    let title = act.title();
+    one.remediation.intend(act.clone(), now());
+    one.remediation.why = title.clone();
+    // Recorded before the call: after a crash this is all that tells us to look for it.
+    record(desk, &mut one, "remediation.intend", &title).await?;
+    match perform(desk, session, region, &one.remediation, &act).await {
+        Ok(made) => {
+            if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key())) {
+                intent.made = Some(made.arn);
+            }
+            record(desk, &mut one, "remediation.done", &title).await?;
+            Ok(Some(one))
+        }
+        Err(error) => failed(desk, one, before, &act, error).await,
+    }
+}
+
+/// What a failed call means. Where AWS said that it did nothing, the intent is taken back; where
+/// nobody knows, it stays, and the next look decides.
+async fn failed<P: Pipe>(
+    desk: &Desk<P>,
+    mut one: Versioned,
+    before: Remediation,
+    act: &Act,
+    error: CloudError,
+) -> Result<Option<Versioned>, Status> {
+    let why = error.to_string();
+    // "InvalidDBSnapshotState" and its like: not now, but later.
+    let not_now = error.code.contains("State");
+    match error.class {
+        ErrorClass::Throttled | ErrorClass::Conflict => {
+            one.remediation.intents = before.intents;
+            wait(desk, one, why).await.map(|()| None)
+        }
+        ErrorClass::Invalid if not_now => {
+            one.remediation.intents = before.intents;
+            wait(desk, one, why).await.map(|()| None)
+        }
+        ErrorClass::Unknown | ErrorClass::AlreadyExists => {
+            // It may have happened, or it is there: whether it is ours, the next look tells.
+            record(desk, &mut one, "remediation.unknown", &why).await?;
+            wait(desk, one, why).await.map(|()| None)
+        }
+        ErrorClass::Invalid if retries_plain(&one.remediation, act, &error) => {
+            let key = act.key();
+            if let Some(intent) = one.remediation.intents.get_mut(&key) {
+                // Refused for certain: it need not be waited for.
+                intent.at = ringfence_domain::time::Time(intent.at.0 - desk.settings.bounds.expect_for.0);
+            }
+            record(desk, &mut one, "remediation.retry", &why).await?;
+            Ok(Some(one))
+        }
+        ErrorClass::Denied
+        | ErrorClass::ScpDenied
+        | ErrorClass::RegionRefused
+        | ErrorClass::NotFound
+        | ErrorClass::Invalid => stop(desk, one, why).await.map(|()| None),
+    }
+}
+
+/// Small gp3 volumes report a baseline of IOPS that a restore may refuse to be given: one more try
+/// without it. The twin then reports the same baseline, or it differs and stops.
+fn retries_plain(rem: &Remediation, act: &Act, error: &CloudError) -> bool {
+    let gp3 = match &rem.source {
+        Resource::Instance { instance } => instance.settings.storage_type.as_deref() == Some("gp3"),
+        Resource::Cluster { .. } => false,
+    };
+    let first = rem.intents.get(&act.key()).is_some_and(|i| i.attempts == 1);
+    gp3 && first && matches!(act, Act::RestoreInstance { .. }) && error.message.to_ascii_lowercase().contains("iops")
+}
+
+/// Why the key cannot be used right now; `None` if it can.
+async fn key_trouble<P: Pipe>(desk: &Desk<P>, session: &Session, region: &Region, rem: &Remediation) -> Option<String> {
+    match desk.cloud.key(session, region, &rem.key_arn).await {
+        Ok(key) => key.trouble(region.as_str()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Exactly one AWS write.
+async fn perform<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Result<Option<Made>, CloudError> {
+    let cloud = &desk.cloud;
+    let name = |name: &str| desk.settings.names.of(name);
+    let source = rem.source.name();
+    match (act, &rem.source) {
+        (Act::CreateSnapshot { snapshot }, _) => {
+            cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
+        }
+        (Act::CopySnapshot { from, to }, _) => {
+            cloud.copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id).await.map(Some)
+        }
+        (Act::RestoreInstance { snapshot, instance: twin }, Resource::Instance { instance }) => {
+            let plain = rem.intents.get(&act.key()).is_some_and(|i| i.attempts > 1)
+                && instance.settings.storage_type.as_deref() == Some("gp3");
+            let names = (snapshot.as_str(), name(twin));
+            cloud.restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain).await.map(Some)
+        }
+        (Act::CreateClusterSnapshot { snapshot }, _) => {
+            cloud.create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
+        }
+        (Act::RestoreCluster { snapshot, cluster: twin }, Resource::Cluster { cluster, .. }) => {
+            let names = (snapshot.as_str(), name(twin));
+            cloud.restore_cluster(session, region, (names.0, &names.1), cluster, &rem.key_arn, &rem.id).await.map(Some)
+        }
+        (Act::CreateMember { source, instance, cluster }, Resource::Cluster { members, .. }) => {
+            let member = member(members, source)?;
+            cloud.create_member(session, region, (&name(instance), cluster), member, &rem.id).await.map(Some)
+        }
+        (Act::ModifyInstance { instance: twin, fields }, spec) => {
+            let want = match spec {
+                Resource::Instance { instance } => instance,
+                Resource::Cluster { members, .. } => {
+                    let of = |m: &&Instance| ringfence_domain::remediation::twin_name(&m.id, &m.resource_id) == *twin;
+                    members.iter().find(of).ok_or_else(|| confused(twin))?
+                }
+            };
+            cloud.modify_instance(session, region, twin, &want.settings, fields).await.map(|()| None)
+        }
+        (Act::ModifyCluster { cluster: twin, fields }, Resource::Cluster { cluster, .. }) => {
+            cloud.modify_cluster(session, region, twin, &cluster.settings, fields).await.map(|()| None)
+        }
+        (Act::DeleteSnapshot { snapshot }, _) => {
+            cloud.delete_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        (Act::DeleteClusterSnapshot { snapshot }, _) => {
+            cloud.delete_cluster_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        (Act::DeleteCluster { cluster }, _) => {
+            cloud.delete_cluster(session, region, cluster).await.map(|()| None)
+        }
+        (
+            Act::RestoreInstance { instance: twin, .. }
+            | Act::RestoreCluster { cluster: twin, .. }
+            | Act::CreateMember { instance: twin, .. }
+            | Act::ModifyCluster { cluster: twin, .. },
+            _,
+        ) => Err(confused(twin)),
+    }
+}
+
+fn member<'a>(members: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError> {
+    members.iter().find(|m| m.id == id).ok_or_else(|| confused(id))
+}
+
+/// A step that does not fit its source: nothing is called, a person is asked.
+fn confused(id: &str) -> CloudError {
+    CloudError {
+        class: ErrorClass::Invalid,
+        operation: "ringfence".into(),
+        code: "Confused".into(),
+        message: format!("the step does not fit the source of {id}"),
+    }
+}

@@ -1,0 +1,116 @@
+//! What every part of the server shares, and how its requests fail.
+
+use crate::config::Config;
+use crate::store::{Filter, Kind, Row, Store, StoreError};
+use ringfence_aws::Cloud;
+use ringfence_domain::cloud::CloudError;
+use ringfence_domain::org::OrgTree;
+use ringfence_domain::time::Time;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Rows of one statement when all are read.
+const BATCH: i64 = 1_000;
+
+/// Shared by all parts; cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The way to AWS: organization-wide calls only. What is inside accounts is an agent's.
+    pub cloud: Cloud,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Who this process is in leases.
+    pub owner: Arc<str>,
+    /// A hint that a rollout has something to do; polling is the truth.
+    pub wake_rollouts: Arc<Notify>,
+}
+
+/// Why a request fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The request is wrong; the message names the field and the fix.
+    #[error("{0}")]
+    Invalid(String),
+    /// What it names does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The world, a rule or a missing approval forbids it now.
+    #[error("{message}")]
+    Refused {
+        /// A constant for programs, UPPER_SNAKE (AIP-193).
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// This person may not do it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It did not finish in its time; work may go on.
+    #[error("{0}")]
+    Late(String),
+    /// Somebody else changed it meanwhile.
+    #[error("{0}")]
+    Conflict(String),
+    /// AWS refused or did not answer.
+    #[error("{0}")]
+    Cloud(#[from] CloudError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// A refusal.
+pub(crate) fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Refused { reason, message: message.into() })
+}
+
+/// The wall clock: read here and in the store, nowhere else in the server.
+#[expect(clippy::disallowed_methods, reason = "the server's one clock")]
+pub fn now() -> Time {
+    Time(jiff::Timestamp::now().as_millisecond())
+}
+
+#[expect(clippy::disallowed_methods, reason = "worker loops and watches poll")]
+pub(crate) async fn rest(milliseconds: u64) {
+    tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+}
+
+impl App {
+    /// The organization as stored.
+    pub async fn tree(&self) -> Result<OrgTree, Fault> {
+        let Some((as_of, nodes)) = self.store.org().await? else {
+            return refused("ORG_NOT_SYNCED", "the organization was never read: run `ringfence org sync`");
+        };
+        OrgTree::new(as_of, nodes).map_err(|errors| {
+            let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Fault::Invalid(format!("the stored organization is broken ({}): run `ringfence org sync`", text.join("; ")))
+        })
+    }
+
+    /// One document with its row.
+    pub async fn load<T: DeserializeOwned>(&self, kind: Kind, id: &str) -> Result<(Row, T), Fault> {
+        let Some(row) = self.store.get(kind, id).await? else {
+            return Err(Fault::NotFound(format!("there is no {} `{id}`", kind.as_str())));
+        };
+        let document = row.document()?;
+        Ok((row, document))
+    }
+
+    /// All documents that a filter lets through.
+    pub async fn all<T: DeserializeOwned>(&self, kind: Kind, filter: &Filter) -> Result<Vec<(Row, T)>, Fault> {
+        let mut found = Vec::new();
+        let mut after = String::new();
+        loop {
+            let rows = self.store.list(kind, filter, &after, BATCH).await?;
+            let Some(last) = rows.last() else { return Ok(found) };
+            after = last.id.clone();
+            for row in rows {
+                let document = row.document()?;
+                found.push((row, document));
+            }
+        }
+    }
+}

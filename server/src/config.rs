@@ -1,0 +1,315 @@
+//! The configuration: a TOML file, then `RINGFENCE_SECTION__KEY` from the environment. Read once.
+
+use ringfence_aws::limits::Rates;
+use ringfence_aws::{Settings, SourceIdentity};
+use ringfence_domain::id::Region;
+use ringfence_domain::time::Span;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// What a key's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Text,
+    Bool,
+    Count,
+    Duration,
+    Texts,
+}
+
+/// Every key, its type and its default as text.
+const KEYS: &[(&str, Type, &str)] = &[
+    ("server.listen", Type::Text, "127.0.0.1:7443"),
+    ("server.embedded_agent", Type::Bool, "true"),
+    ("store.url", Type::Text, "sqlite://ringfence.db"),
+    ("aws.role_name", Type::Text, "RingfenceRemediation"),
+    ("aws.external_id", Type::Text, ""),
+    ("aws.regions", Type::Texts, ""),
+    ("aws.source_identity", Type::Text, "auto"),
+    ("kms.alias", Type::Text, "alias/RDSEncryptionAtRestKMSAlias"),
+    ("controls.rds-encryption.require_kms_key", Type::Bool, "false"),
+    ("remediation.plan_max_age", Type::Duration, "24h"),
+    ("remediation.recheck_timeout", Type::Duration, "60s"),
+    ("remediation.expect_for", Type::Duration, "60s"),
+    ("remediation.poll", Type::Duration, "15s"),
+    ("rollout.evidence_max_age", Type::Duration, "24h"),
+    ("rollout.accept_configured_regions", Type::Bool, "false"),
+    ("rollout.org_max_age", Type::Duration, "1m"),
+    ("rollout.max_policies_per_target", Type::Count, "10"),
+    ("rollout.max_policy_size", Type::Count, "10240"),
+    ("approvals.remediation", Type::Count, "1"),
+    ("approvals.rollout", Type::Count, "1"),
+    ("agent.server", Type::Text, "http://127.0.0.1:7443"),
+    ("agent.name", Type::Text, "agent"),
+    ("agent.join_token", Type::Text, ""),
+    ("agent.max_accounts", Type::Count, "8"),
+    ("limits.sts", Type::Count, "100"),
+    ("limits.organizations_read", Type::Count, "5"),
+    ("limits.organizations_write", Type::Count, "1"),
+    ("limits.account", Type::Count, "5"),
+    ("limits.rds_read", Type::Count, "10"),
+    ("limits.rds_write", Type::Count, "2"),
+    ("limits.kms_read", Type::Count, "10"),
+    ("limits.call_deadline", Type::Duration, "60s"),
+];
+
+/// A configuration that was checked.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is the key of its name; the README has the table")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub embedded_agent: bool,
+    pub store_url: String,
+    pub aws: Settings,
+    pub regions: Vec<Region>,
+    pub kms_alias: String,
+    pub require_kms_key: bool,
+    pub plan_max_age: Span,
+    pub recheck_timeout: Span,
+    pub expect_for: Span,
+    pub poll: Span,
+    pub evidence_max_age: Span,
+    pub accept_configured_regions: bool,
+    pub org_max_age: Span,
+    pub policies_per_target: usize,
+    pub policy_size: usize,
+    pub approvals_remediation: usize,
+    pub approvals_rollout: usize,
+    pub agent_server: String,
+    pub agent_name: String,
+    pub join_token: String,
+    pub agent_max_accounts: usize,
+}
+
+/// Why a configuration is refused. Every message names the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+fn fail<T>(message: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(message.into()))
+}
+
+/// Reads the file, if one is given, and the process's environment.
+///
+/// # Errors
+/// An unreadable file, TOML that is not, an unknown key (with the nearest known one), a value of
+/// another type or out of range.
+pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let text = match file {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|e| ConfigError(format!("read {}: {e}", path.display())))?,
+    };
+    parse(&text, std::env::vars())
+}
+
+/// [`load`] with everything given.
+pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let table: Table = match text.parse() {
+        Ok(table) => table,
+        Err(e) => return fail(format!("the configuration file is not TOML: {e}")),
+    };
+    let mut values: BTreeMap<&'static str, String> =
+        KEYS.iter().map(|(key, _, default)| (*key, (*default).to_owned())).collect();
+    let mut given = Vec::new();
+    flatten("", &table, &mut given)?;
+    for (name, value) in environment {
+        // A variable without `__` is never a key: RINGFENCE_SERVER and RINGFENCE_USER are the CLI's.
+        if let Some(key) = name.strip_prefix("RINGFENCE_").filter(|rest| rest.contains("__")) {
+            let key = key.to_ascii_lowercase().replace("__", ".");
+            given.push((key, value, format!("environment variable {name}")));
+        }
+    }
+    for (key, value, place) in given {
+        // The environment has no `-`, so controls.rds_encryption stands for controls.rds-encryption.
+        let same = |known: &str| known == key || known.replace('-', "_") == key;
+        let Some((known, kind, _)) = KEYS.iter().find(|(known, _, _)| same(known)) else {
+            return fail(unknown(&key, &place));
+        };
+        check(known, *kind, &value, &place)?;
+        values.insert(known, value);
+    }
+    Config::new(&values)
+}
+
+/// All leaves of a table as `a.b.c`, with lists joined by commas.
+fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String, String)>) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let text = match value {
+            Value::Table(inner) => {
+                flatten(&key, inner, out)?;
+                continue;
+            }
+            Value::String(text) => text.clone(),
+            Value::Integer(n) => n.to_string(),
+            Value::Boolean(b) => b.to_string(),
+            Value::Array(list) => {
+                let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+                let Some(texts) = texts else {
+                    return fail(format!("{key}: the list must hold texts"));
+                };
+                texts.join(",")
+            }
+            Value::Float(_) | Value::Datetime(_) => return fail(format!("{key}: `{value}` is no value of any key")),
+        };
+        out.push((key, text, "the configuration file".to_owned()));
+    }
+    Ok(())
+}
+
+fn unknown(key: &str, place: &str) -> String {
+    let nearest = KEYS
+        .iter()
+        .map(|(known, _, _)| (strsim::jaro_winkler(known, key), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((score, known)) if score > 0.8 => format!("; did you mean `{known}`?"),
+        _ => "; the README lists the keys".to_owned(),
+    };
+    format!("unknown key `{key}` in {place}{hint}")
+}
+
+fn check(key: &str, kind: Type, value: &str, place: &str) -> Result<(), ConfigError> {
+    let wanted = match kind {
+        Type::Text | Type::Texts => return Ok(()),
+        Type::Bool => value.parse::<bool>().err().map(|_| "true or false"),
+        Type::Count => value.parse::<u32>().err().map(|_| "a whole number"),
+        Type::Duration => Span::parse(value).is_none().then_some("a duration such as 90s, 15m or 24h"),
+    };
+    match wanted {
+        None => Ok(()),
+        Some(wanted) => fail(format!("{key} = `{value}` in {place}: it must be {wanted}")),
+    }
+}
+
+impl Config {
+    fn new(values: &BTreeMap<&'static str, String>) -> Result<Config, ConfigError> {
+        let text = |key: &str| values.get(key).cloned().unwrap_or_default();
+        let count = |key: &str| text(key).parse::<u32>().unwrap_or_default();
+        let size = |key: &str| count(key) as usize;
+        let flag = |key: &str| text(key) == "true";
+        let span = |key: &str| Span::parse(&text(key)).unwrap_or_default();
+        let listen = text("server.listen");
+        let Ok(listen) = listen.parse::<SocketAddr>() else {
+            return fail(format!("server.listen = `{listen}`: it must be an address and port, for example 127.0.0.1:7443"));
+        };
+        if !listen.ip().is_loopback() {
+            return fail(format!(
+                "server.listen = {listen}: only a loopback address is served without TLS, and this version has no TLS yet; put a tunnel or a proxy with TLS in front"
+            ));
+        }
+        let source_identity = match text("aws.source_identity").as_str() {
+            "auto" => SourceIdentity::Auto,
+            "off" => SourceIdentity::Off,
+            other => return fail(format!("aws.source_identity = `{other}`: it must be auto or off")),
+        };
+        let mut regions = Vec::new();
+        for name in text("aws.regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
+            regions.push(name.parse().map_err(|e| ConfigError(format!("aws.regions: {e}")))?);
+        }
+        let kms_alias = text("kms.alias");
+        if kms_alias == "alias/aws/rds" {
+            return fail("kms.alias = alias/aws/rds: that key is AWS's, its policy cannot be edited nor its snapshots shared; name a customer managed key");
+        }
+        if !kms_alias.starts_with("alias/") {
+            return fail(format!("kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"));
+        }
+        if text("aws.role_name").is_empty() {
+            return fail("aws.role_name is empty: name the role to assume in every account");
+        }
+        for key in ["approvals.remediation", "approvals.rollout"] {
+            if count(key) == 0 {
+                return fail(format!("{key} = 0: at least one other person must approve"));
+            }
+        }
+        let rates = Rates {
+            sts: count("limits.sts"),
+            organizations_read: count("limits.organizations_read"),
+            organizations_write: count("limits.organizations_write"),
+            account: count("limits.account"),
+            rds_read: count("limits.rds_read"),
+            rds_write: count("limits.rds_write"),
+            kms_read: count("limits.kms_read"),
+        };
+        let deadline = u64::try_from(span("limits.call_deadline").0).unwrap_or_default();
+        Ok(Config {
+            listen,
+            embedded_agent: flag("server.embedded_agent"),
+            store_url: text("store.url"),
+            aws: Settings {
+                role_name: text("aws.role_name"),
+                external_id: text("aws.external_id"),
+                source_identity,
+                rates,
+                call_deadline: Duration::from_millis(deadline),
+            },
+            regions,
+            kms_alias,
+            require_kms_key: flag("controls.rds-encryption.require_kms_key"),
+            plan_max_age: span("remediation.plan_max_age"),
+            recheck_timeout: span("remediation.recheck_timeout"),
+            expect_for: span("remediation.expect_for"),
+            poll: span("remediation.poll"),
+            evidence_max_age: span("rollout.evidence_max_age"),
+            accept_configured_regions: flag("rollout.accept_configured_regions"),
+            org_max_age: span("rollout.org_max_age"),
+            policies_per_target: size("rollout.max_policies_per_target"),
+            policy_size: size("rollout.max_policy_size"),
+            approvals_remediation: size("approvals.remediation"),
+            approvals_rollout: size("approvals.rollout"),
+            agent_server: text("agent.server"),
+            agent_name: text("agent.name"),
+            join_token: text("agent.join_token"),
+            agent_max_accounts: size("agent.max_accounts").max(1),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let vars = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        parse(text, vars).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_file_and_environment_are_layered() {
+        let config = read("", &[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
+        assert!(config.embedded_agent && config.regions.is_empty());
+        let file = "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";
+        let config = read(file, &[
+            ("RINGFENCE_AWS__REGIONS", "us-east-1, eu-west-2"),
+            ("RINGFENCE_USER", "ann"),
+            ("RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY", "false"),
+        ]).unwrap();
+        assert_eq!(config.regions.len(), 2);
+        assert!(!config.require_kms_key);
+    }
+
+    #[test]
+    fn bad_values_name_the_key_and_the_fix() {
+        for (file, environment, want) in [
+            ("[store]\nulr = \"x\"", ("A", "b"), "unknown key `store.ulr` in the configuration file; did you mean `store.url`?"),
+            ("", ("RINGFENCE_STORE__ULR", "x"), "did you mean `store.url`?"),
+            ("x = [", ("A", "b"), "not TOML"),
+            ("[server]\nlisten = \"here\"", ("A", "b"), "server.listen = `here`"),
+            ("[server]\nlisten = \"0.0.0.0:7443\"", ("A", "b"), "only a loopback address"),
+            ("[aws]\nregions = [\"nowhere\"]", ("A", "b"), "aws.regions: `nowhere` is not a region"),
+            ("[kms]\nalias = \"alias/aws/rds\"", ("A", "b"), "customer managed key"),
+            ("", ("RINGFENCE_REMEDIATION__POLL", "soon"), "a duration such as 90s"),
+            ("", ("RINGFENCE_APPROVALS__ROLLOUT", "0"), "at least one other person"),
+            ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
+        ] {
+            let error = read(file, &[environment]).unwrap_err();
+            assert!(error.contains(want), "want {want}, have {error}");
+        }
+    }
+}

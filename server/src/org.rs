@@ -1,0 +1,93 @@
+//! Reading the organization.
+
+use crate::app::{App, Fault, now};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
+use ringfence_domain::org::{OrgChange, OrgTree};
+use ringfence_domain::time::Span;
+
+/// What a sync found.
+pub struct Synced {
+    /// The tree as read.
+    pub tree: OrgTree,
+    /// What changed since the last read.
+    pub changes: Vec<OrgChange>,
+    /// Whether there was none.
+    pub first: bool,
+}
+
+/// Reads the whole organization, compares it with the stored one, and stores it.
+pub async fn sync(app: &App, actor: &Actor, store: bool) -> Result<Synced, Fault> {
+    let nodes = app.cloud.tree().await?;
+    let as_of = now();
+    let tree = OrgTree::new(as_of, nodes).map_err(|errors| {
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Fault::Conflict(format!("what AWS answered is no tree ({}): the organization may be changing, try again", text.join("; ")))
+    })?;
+    let old = match app.store.org().await? {
+        Some((as_of, nodes)) => OrgTree::new(as_of, nodes).ok(),
+        None => None,
+    };
+    let changes = old.as_ref().map(|old| OrgTree::diff(old, &tree)).unwrap_or_default();
+    let first = old.is_none();
+    if store {
+        write(app, actor, old.as_ref(), &tree, &changes).await?;
+    }
+    Ok(Synced { tree, changes, first })
+}
+
+async fn write(app: &App, actor: &Actor, old: Option<&OrgTree>, tree: &OrgTree, changes: &[OrgChange]) -> Result<(), Fault> {
+    let gone: Vec<NodeId> = old
+        .iter()
+        .flat_map(|old| old.nodes())
+        .filter(|n| tree.get(&n.id).is_none())
+        .map(|n| n.id.clone())
+        .collect();
+    let states = app.store.cell_states().await?;
+    let known: std::collections::BTreeSet<&str> = states.iter().map(|(a, _, _)| a.as_str()).collect();
+    let mut new_cells = Vec::new();
+    let mut without = Vec::new();
+    for node in tree.nodes() {
+        let (Some(account), Some(state)) = (node.id.account(), node.account_state()) else { continue };
+        if !state.has_cells() {
+            without.push(account);
+        } else if !known.contains(account.as_str()) {
+            new_cells.extend(pending(app, &account));
+        }
+    }
+    without.extend(gone.iter().filter_map(NodeId::account));
+    let changed: Vec<_> = tree
+        .nodes()
+        .filter(|n| old.and_then(|o| o.get(&n.id)) != Some(n))
+        .cloned()
+        .collect();
+    let what = match old {
+        None => "first read".to_owned(),
+        Some(_) => format!("{} changes", changes.len()),
+    };
+    let event = actor.did(tree.as_of, "org.sync", tree.root().as_str(), what);
+    app.store.put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event).await?;
+    Ok(())
+}
+
+/// The cells of an account that was never scanned.
+fn pending(app: &App, account: &AccountId) -> Vec<Cell> {
+    if app.config.regions.is_empty() {
+        return vec![Cell::pending(account.clone(), REGION_UNKNOWN, RegionsSource::Unknown)];
+    }
+    let cell = |region: &ringfence_domain::id::Region| {
+        Cell::pending(account.clone(), region.as_str(), RegionsSource::Configured)
+    };
+    app.config.regions.iter().map(cell).collect()
+}
+
+/// The tree, read anew when the stored one is older than that.
+pub async fn fresh(app: &App, max_age: Span) -> Result<OrgTree, Fault> {
+    if let Ok(tree) = app.tree().await
+        && now().since(tree.as_of) <= max_age
+    {
+        return Ok(tree);
+    }
+    Ok(sync(app, &Actor::system("rollouts"), true).await?.tree)
+}

@@ -1,0 +1,276 @@
+//! Plans: made from findings, approved by another person, applied when the world still matches.
+
+use crate::app::{App, Fault, now, refused};
+use crate::scans;
+use crate::scope::Scope;
+use crate::store::{Filter, Kind, Row};
+use ringfence_domain::approval::{self, Approval, ApprovalError};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::controls::ALL;
+use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::hash;
+use ringfence_domain::id::AccountId;
+use ringfence_domain::ledger::Cell;
+use ringfence_domain::org::{AccountState, OrgTree};
+use ringfence_domain::plan::{self, Body, Plan};
+use ringfence_domain::remediation::{Names, Remediation, State};
+use ringfence_domain::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The findings that a request names, or all that are open, in its scope and not waived.
+async fn chosen(app: &App, tree: &OrgTree, ids: &[String], scope: &Scope) -> Result<Vec<Finding>, Fault> {
+    let mut findings = Vec::new();
+    if ids.is_empty() {
+        let accounts = scope.accounts(tree)?;
+        let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+        let all: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
+        let wanted = |f: &Finding| {
+            accounts.contains(&f.account) && scope.region(f.region.as_str()) && !f.waived(now())
+        };
+        findings.extend(all.into_iter().map(|(_, f)| f).filter(wanted));
+    }
+    let distinct: BTreeSet<&String> = ids.iter().collect();
+    for id in distinct {
+        let (_, finding): (Row, Finding) = app.load(Kind::Finding, id).await?;
+        if finding.state != FindingState::Open {
+            return refused("FINDING_RESOLVED", format!("{id} is resolved: there is nothing to do"));
+        }
+        findings.push(finding);
+    }
+    if findings.is_empty() {
+        return refused("NOTHING_TO_PLAN", "no open finding matches: nothing to plan");
+    }
+    findings.sort_by(|a, b| {
+        (&a.account, &a.region, a.resource.name()).cmp(&(&b.account, &b.region, b.resource.name()))
+    });
+    Ok(findings)
+}
+
+/// The cell of each finding.
+async fn cells_of(app: &App, accounts: BTreeSet<&AccountId>) -> Result<BTreeMap<(AccountId, String), Cell>, Fault> {
+    let mut cells = BTreeMap::new();
+    for account in accounts {
+        for cell in app.store.cells(account.as_str(), ("", ""), 1_000).await? {
+            cells.insert((cell.account.clone(), cell.region.clone()), cell);
+        }
+    }
+    Ok(cells)
+}
+
+/// Makes a plan; stores it unless `dry`. The same id twice is the same plan.
+pub async fn create(app: &App, actor: &Actor, id: &str, ids: &[String], scope: &Scope, dry: bool) -> Result<Plan, Fault> {
+    if app.store.get(Kind::Plan, id).await?.is_some() {
+        return Ok(app.load(Kind::Plan, id).await?.1);
+    }
+    let tree = app.tree().await?;
+    let findings = chosen(app, &tree, ids, scope).await?;
+    let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
+    let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
+    let items = findings
+        .iter()
+        .map(|finding| {
+            let cell = cells.get(&(finding.account.clone(), finding.region.as_str().to_owned()));
+            let node = tree.get(&(&finding.account).into());
+            let state = node.and_then(|n| n.account_state()).unwrap_or(&unknown);
+            plan::item(finding, cell, state, id)
+        })
+        .collect();
+    let at = now();
+    let plan = Plan::new(Body {
+        id: id.to_owned(),
+        author: actor.name.clone(),
+        created_at: at,
+        control: ALL[0].id().to_owned(),
+        items,
+    });
+    if !dry {
+        let ready = plan.ready().count();
+        let text = format!("{ready} to encrypt, {} blocked, hash {}", plan.body.items.len() - ready, plan.hash);
+        let event = actor.did(at, "plan.create", id, text);
+        let row = Row::new(Kind::Plan, id, "draft", at, &plan);
+        if !app.store.create(&[row], &event).await? {
+            return Ok(app.load(Kind::Plan, id).await?.1);
+        }
+    }
+    Ok(plan)
+}
+
+/// Checks and adds an approval; used for plans and rollouts alike.
+pub(crate) fn approve(author: &str, hash: &str, approvals: &mut Vec<Approval>, approval: Approval) -> Result<(), Fault> {
+    match approval::check(author, hash, &approval) {
+        Ok(()) => {}
+        Err(e @ ApprovalError::Author(_)) => return Err(Fault::Forbidden(e.to_string())),
+        Err(e @ ApprovalError::NoReason) => return Err(Fault::Invalid(e.to_string())),
+        Err(e @ ApprovalError::OtherHash { .. }) => return refused("HASH_MISMATCH", e.to_string()),
+    }
+    if approvals.iter().all(|a| a.by != approval.by) {
+        approvals.push(approval);
+    }
+    Ok(())
+}
+
+/// Adds a person's approval to a plan.
+pub async fn add_approval(app: &App, actor: &Actor, id: &str, reason: &str, hash: &str) -> Result<Plan, Fault> {
+    let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
+    if let Some((at, by)) = &plan.applied {
+        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
+    }
+    if !plan.intact() {
+        return refused("PLAN_CHANGED", format!("the stored plan {id} is not the one that was hashed: make a new one"));
+    }
+    let at = now();
+    let approval = Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
+    approve(&plan.body.author, &plan.hash, &mut plan.approvals, approval)?;
+    let state = plan.state(app.config.approvals_remediation);
+    let event = actor.did(at, "plan.approve", id, format!("{reason} (hash {hash})"));
+    if !app.store.update(&[row.with(state, &plan)], &event).await? {
+        return Err(Fault::Conflict(format!("{id} was changed by somebody else just now: try again")));
+    }
+    Ok(plan)
+}
+
+/// Why a plan may not be applied, before anything is read from AWS.
+fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
+    let id = &plan.body.id;
+    if let Some((at, by)) = &plan.applied {
+        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}; `ringfence remediation list --plan {id}` shows its work"));
+    }
+    if !plan.intact() {
+        return refused("PLAN_CHANGED", format!("the stored plan {id} is not the one that was hashed: make a new one"));
+    }
+    let needed = app.config.approvals_remediation;
+    let missing = approval::missing(&plan.body.author, &plan.hash, &plan.approvals, needed);
+    if missing > 0 {
+        return refused(
+            "APPROVAL_MISSING",
+            format!("{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`", plan.body.author),
+        );
+    }
+    if plan.ready().next().is_none() {
+        return refused("NOTHING_TO_DO", format!("every database of {id} is blocked; `ringfence plan show {id}` says why"));
+    }
+    Ok(())
+}
+
+/// Reads the plan's cells again through the agents, and says why the plan no longer holds.
+async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
+    let id = &plan.body.id;
+    let accounts: BTreeSet<AccountId> = plan.ready().map(|i| i.account.clone()).collect();
+    let regions: BTreeSet<_> = plan.ready().map(|i| i.region.clone()).collect();
+    let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
+    let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
+    let accounts: Vec<AccountId> = accounts.into_iter().collect();
+    scans::start(app, actor, &scan, accounts.clone(), &scope, false).await?;
+    if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
+        return Err(Fault::Late(format!(
+            "the accounts of {id} could not be read again within {} (scan {scan} goes on); nothing was started: apply again",
+            app.config.recheck_timeout
+        )));
+    }
+    let cells = cells_of(app, accounts.iter().collect()).await?;
+    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+    let mut findings: Vec<Finding> = Vec::new();
+    for account in &accounts {
+        let filter = Filter { account: account.as_str().to_owned(), ..filter.clone() };
+        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
+    }
+    let mut why = plan::stale(plan, &findings, now(), app.config.plan_max_age);
+    for item in plan.ready() {
+        let name = format!("{} {} {}", item.account, item.region, item.resource.name());
+        let Some(cell) = cells.get(&(item.account.clone(), item.region.as_str().to_owned())) else {
+            why.push(format!("{name}: its cell is not in the ledger"));
+            continue;
+        };
+        if !cell.state.answered() {
+            why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
+            continue;
+        }
+        let key = cell.key.as_ref();
+        let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
+        let trouble = key.and_then(|k| k.trouble(item.region.as_str()));
+        if arn != item.key_arn || trouble.is_some() {
+            why.push(format!("{name}: {}", trouble.unwrap_or_else(|| "the alias points at another key now".into())));
+        }
+        if cell.names.contains(&item.twin) {
+            why.push(format!("{name}: the name {} is taken now", item.twin));
+        }
+    }
+    if why.is_empty() {
+        return Ok(());
+    }
+    refused("PLAN_STALE", format!("{id} is stale, nothing was started. Make a new plan. {}", why.join("; ")))
+}
+
+/// Applies a plan: checks, reads again, then admits all its remediations in one transaction.
+pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Vec<Remediation>, Fault> {
+    let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
+    let checked = match admissible(app, &plan) {
+        Ok(()) => recheck(app, actor, &plan).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = checked {
+        let event = actor.did(now(), "plan.apply-refused", id, fault.to_string());
+        app.store.append(&event).await?;
+        return Err(fault);
+    }
+    let at = now();
+    let made: Vec<Remediation> = plan.ready().map(|item| admit(&plan, item, at)).collect();
+    busy(app, &made).await?;
+    if dry {
+        return Ok(made);
+    }
+    plan.applied = Some((at, actor.name.clone()));
+    let mut rows: Vec<Row> = made.iter().map(row_of).collect();
+    rows.push(row.with("applied", &plan));
+    let event = actor.did(at, "plan.apply", id, format!("{} remediations", made.len()));
+    if !app.store.create(&rows, &event).await? {
+        return Err(Fault::Conflict(format!("{id} was changed or applied by somebody else just now; nothing was started")));
+    }
+    Ok(made)
+}
+
+/// Two units that share a resource never run together.
+async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
+    for state in [State::Pending, State::Running] {
+        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
+        let running: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
+        for new in made {
+            if let Some((_, old)) = running.iter().find(|(_, old)| old.finding == new.finding) {
+                return refused("BUSY", format!("{} is being worked on by {}", new.source.name(), old.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn admit(plan: &Plan, item: &plan::Item, at: Time) -> Remediation {
+    let id = Remediation::id_of(&plan.body.id, &item.finding);
+    Remediation {
+        plan: plan.body.id.clone(),
+        plan_hash: plan.hash.clone(),
+        finding: item.finding.clone(),
+        account: item.account.clone(),
+        region: item.region.clone(),
+        kind: item.kind,
+        source: item.resource.clone(),
+        key_arn: item.key_arn.clone().unwrap_or_default(),
+        names: Names::new(&id, &item.resource),
+        approved_at: at,
+        verified_at: None,
+        giving_up: None,
+        intents: BTreeMap::new(),
+        state: State::Pending,
+        why: "waiting for an agent".into(),
+        wake_at: at,
+        id,
+    }
+}
+
+fn row_of(rem: &Remediation) -> Row {
+    Row {
+        account: rem.account.as_str().to_owned(),
+        region: rem.plan.clone(),
+        wake_at: rem.wake_at,
+        ..Row::new(Kind::Remediation, &rem.id, rem.state.as_str(), rem.approved_at, rem)
+    }
+}

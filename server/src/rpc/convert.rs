@@ -1,0 +1,410 @@
+//! The only file that knows both the protos and the domain.
+
+use crate::app::Fault;
+use crate::doctor::{Check, Outcome};
+use crate::org::Synced;
+use crate::scope::Scope;
+use crate::status::Status;
+use crate::store::Logged;
+use ringfence_domain::approval::Approval;
+use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
+use ringfence_domain::ledger::{Cell, CellState, Coverage};
+use ringfence_domain::org::{Node, NodeKind, OrgTree};
+use ringfence_domain::plan::{Item, Plan};
+use ringfence_domain::remediation::{self, Remediation};
+use ringfence_domain::rollout::{self, Rollout};
+use ringfence_domain::time::Time;
+use ringfence_domain::work::Scan;
+use ringfence_proto::v1;
+use std::collections::BTreeMap;
+
+/// A count for the wire; no organization has more than 2^31 of anything.
+pub(crate) fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
+    map.iter().map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX))).collect()
+}
+
+fn when(time: Option<Time>) -> String {
+    time.map(|t| t.to_string()).unwrap_or_default()
+}
+
+/// Counts by state, with their sum as `cells`.
+pub(crate) fn coverage(coverage: &Coverage) -> BTreeMap<String, i32> {
+    let mut map = counts(&coverage.0);
+    map.insert("cells".to_owned(), i32::try_from(coverage.cells()).unwrap_or(i32::MAX));
+    map
+}
+
+fn ids<T>(field: &str, texts: &[String]) -> Result<Vec<T>, Fault>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let parse = |text: &String| text.parse().map_err(|e| Fault::Invalid(format!("{field}: {e}")));
+    texts.iter().map(parse).collect()
+}
+
+pub(crate) fn scope(scope: Option<v1::Scope>) -> Result<Scope, Fault> {
+    let v1::Scope { ous, accounts, regions } = scope.unwrap_or_default();
+    Ok(Scope {
+        ous: ids("ou", &ous)?,
+        accounts: ids("account", &accounts)?,
+        regions: ids("region", &regions)?,
+    })
+}
+
+pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage>, Fault> {
+    if stages.is_empty() {
+        return Err(Fault::Invalid("stages: there is none".into()));
+    }
+    let stage = |s: v1::RolloutStage| {
+        let targets = ids(&format!("stage `{}`", s.name), &s.targets)?;
+        Ok(rollout::Stage { name: s.name, targets })
+    };
+    stages.into_iter().map(stage).collect()
+}
+
+pub(crate) fn node(node: &Node, tree: &OrgTree) -> v1::Node {
+    let (kind, management) = match &node.kind {
+        NodeKind::Root => (v1::NodeKind::Root, false),
+        NodeKind::Ou => (v1::NodeKind::Ou, false),
+        NodeKind::Account { management, .. } => (v1::NodeKind::Account, *management),
+    };
+    let state = node.account_state();
+    v1::Node {
+        id: node.id.to_string(),
+        parent: node.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        name: node.name.clone(),
+        kind: kind.into(),
+        account_state: state.map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        excluded: state.and_then(|s| s.excluded()).unwrap_or_default().to_owned(),
+        management,
+        path: tree.path(&node.id),
+    }
+}
+
+pub(crate) fn synced(synced: &Synced) -> v1::SyncOrgResponse {
+    let mut by_state = BTreeMap::new();
+    let mut ous = 0;
+    for node in synced.tree.nodes() {
+        match &node.kind {
+            NodeKind::Root => {}
+            NodeKind::Ou => ous += 1,
+            NodeKind::Account { state, .. } => {
+                *by_state.entry(state.as_str().to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    let change = |c: &ringfence_domain::org::OrgChange| v1::OrgChange {
+        id: c.id.to_string(),
+        name: c.name.clone(),
+        what: c.what.clone(),
+    };
+    v1::SyncOrgResponse {
+        as_of: synced.tree.as_of.to_string(),
+        ous,
+        accounts: by_state.values().sum(),
+        accounts_by_state: by_state,
+        changes: synced.changes.iter().map(change).collect(),
+        first: synced.first,
+    }
+}
+
+pub(crate) fn cell(cell: &Cell) -> v1::Cell {
+    let state = match cell.state {
+        CellState::Pending => v1::CellState::Pending,
+        CellState::Clean => v1::CellState::Clean,
+        CellState::Findings => v1::CellState::Findings,
+        CellState::Denied => v1::CellState::Denied,
+        CellState::ScpDenied => v1::CellState::ScpDenied,
+        CellState::RegionOff => v1::CellState::RegionOff,
+        CellState::ThrottledOut => v1::CellState::ThrottledOut,
+        CellState::Error => v1::CellState::Error,
+        CellState::SkippedByRule => v1::CellState::SkippedByRule,
+    };
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    v1::Cell {
+        account: cell.account.to_string(),
+        region: cell.region.clone(),
+        state: state.into(),
+        reason: cell.reason.clone(),
+        as_of: when(cell.as_of),
+        regions_source: cell.regions_source.as_str().to_owned(),
+        instances: number(cell.instances),
+        clusters: number(cell.clusters),
+        out_of_scope: number(cell.out_of_scope),
+    }
+}
+
+/// A scan with what is known of its cells now.
+pub(crate) fn scan(scan: &Scan, progress: (i64, i64), cells: &[Cell], open: usize) -> v1::Scan {
+    let state = match scan.ended_at {
+        Some(_) => v1::ScanState::Done,
+        None => v1::ScanState::Running,
+    };
+    let states = Coverage::new(cells.iter().map(|c| (c.state, 1)));
+    v1::Scan {
+        id: scan.id.clone(),
+        state: state.into(),
+        started_at: scan.started_at.to_string(),
+        ended_at: when(scan.ended_at),
+        started_by: scan.started_by.clone(),
+        accounts: count(scan.accounts.len()),
+        accounts_done: i32::try_from(progress.1).unwrap_or(i32::MAX),
+        coverage: counts(&states.0),
+        cells: count(cells.len()),
+        failed: cells.iter().filter(|c| c.state.failed()).map(cell).collect(),
+        findings_open: count(open),
+    }
+}
+
+fn kind(kind: Kind) -> v1::ResourceKind {
+    match kind {
+        Kind::Instance => v1::ResourceKind::Instance,
+        Kind::Cluster => v1::ResourceKind::Cluster,
+    }
+}
+
+pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
+    let state = match f.state {
+        FindingState::Open => v1::FindingState::Open,
+        FindingState::Resolved => v1::FindingState::Resolved,
+    };
+    let encryption = match &f.resource {
+        Resource::Instance { instance } => &instance.encryption,
+        Resource::Cluster { cluster, .. } => &cluster.encryption,
+    };
+    v1::Finding {
+        id: f.id.clone(),
+        control: f.control.clone(),
+        account: f.account.to_string(),
+        region: f.region.to_string(),
+        kind: kind(f.kind).into(),
+        name: f.resource.name().to_owned(),
+        arn: f.resource.arn().to_owned(),
+        resource_id: f.resource.resource_id().to_owned(),
+        engine: f.resource.engine().to_owned(),
+        group: f.resource.group(),
+        state: state.into(),
+        first_seen: f.first_seen.to_string(),
+        last_seen: f.last_seen.to_string(),
+        resolved_at: when(f.resolved_at),
+        reopened: i32::try_from(f.reopened).unwrap_or(i32::MAX),
+        incomplete: f.incomplete,
+        waived: f.waived(now),
+        waiver: f.waiver.as_ref().map(|w| v1::Waiver {
+            owner: w.owner.clone(),
+            reason: w.reason.clone(),
+            until: w.until.to_string(),
+            by: w.by.clone(),
+        }),
+        held_by: f.held_by.clone().unwrap_or_default(),
+        encryption: encryption.to_string(),
+    }
+}
+
+fn approval(a: &Approval) -> v1::Approval {
+    v1::Approval { by: a.by.clone(), at: a.at.to_string(), reason: a.reason.clone(), hash: a.hash.clone() }
+}
+
+fn item(i: &Item) -> v1::PlanItem {
+    let settings = match &i.resource {
+        Resource::Instance { instance } => crate::store::json(&instance.settings),
+        Resource::Cluster { cluster, .. } => crate::store::json(&cluster.settings),
+    };
+    v1::PlanItem {
+        finding: i.finding.clone(),
+        account: i.account.to_string(),
+        region: i.region.to_string(),
+        kind: kind(i.kind).into(),
+        name: i.resource.name().to_owned(),
+        engine: i.resource.engine().to_owned(),
+        twin: i.twin.clone(),
+        key_arn: i.key_arn.clone().unwrap_or_default(),
+        steps: i.steps.clone(),
+        notes: i.notes.clone(),
+        blockers: i.blockers.clone(),
+        settings_json: settings,
+    }
+}
+
+pub(crate) fn plan(p: &Plan, needed: usize) -> v1::Plan {
+    let state = match p.state(needed) {
+        "applied" => v1::PlanState::Applied,
+        "approved" => v1::PlanState::Approved,
+        _ => v1::PlanState::Draft,
+    };
+    let ready = p.ready().count();
+    v1::Plan {
+        id: p.body.id.clone(),
+        hash: p.hash.clone(),
+        state: state.into(),
+        author: p.body.author.clone(),
+        created_at: p.body.created_at.to_string(),
+        items: p.body.items.iter().map(item).collect(),
+        approvals: p.approvals.iter().map(approval).collect(),
+        approvals_needed: count(needed),
+        ready: count(ready),
+        blocked: count(p.body.items.len() - ready),
+        text: p.text(),
+    }
+}
+
+pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
+    let state = match r.state {
+        remediation::State::Pending => v1::RemediationState::Pending,
+        remediation::State::Running => v1::RemediationState::Running,
+        remediation::State::Verified => v1::RemediationState::Verified,
+        remediation::State::Stopped => v1::RemediationState::Stopped,
+    };
+    let mut steps: Vec<_> = r.intents.values().collect();
+    steps.sort_by_key(|i| i.first_at);
+    let step = |i: &remediation::Intent| v1::RemediationStep {
+        what: i.act.title(),
+        at: i.first_at.to_string(),
+        attempts: i32::try_from(i.attempts).unwrap_or(i32::MAX),
+        made: i.made.clone().unwrap_or_default(),
+    };
+    v1::Remediation {
+        id: r.id.clone(),
+        plan: r.plan.clone(),
+        finding: r.finding.clone(),
+        account: r.account.to_string(),
+        region: r.region.to_string(),
+        kind: kind(r.kind).into(),
+        name: r.source.name().to_owned(),
+        twin: r.names.twin.clone(),
+        key_arn: r.key_arn.clone(),
+        state: state.into(),
+        why: r.why.clone(),
+        steps: steps.into_iter().map(step).collect(),
+        approved_at: r.approved_at.to_string(),
+        verified_at: when(r.verified_at),
+    }
+}
+
+fn rollout_state(state: rollout::State) -> v1::RolloutState {
+    match state {
+        rollout::State::Planned => v1::RolloutState::Planned,
+        rollout::State::Running => v1::RolloutState::Running,
+        rollout::State::Paused => v1::RolloutState::Paused,
+        rollout::State::Blocked => v1::RolloutState::Blocked,
+        rollout::State::Aborting => v1::RolloutState::Aborting,
+        rollout::State::Complete => v1::RolloutState::Complete,
+        rollout::State::Aborted => v1::RolloutState::Aborted,
+        rollout::State::Failed => v1::RolloutState::Failed,
+    }
+}
+
+fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::RolloutTargetState {
+    use v1::RolloutTargetState as T;
+    let before = match (&r.baseline, &r.policy_id) {
+        (Some(baseline), Some(policy)) => baseline.get(target).is_some_and(|s| s.contains(policy)),
+        _ => false,
+    };
+    match r.attachments.get(target) {
+        _ if before => T::AttachedBefore,
+        Some(a) if a.detached_at.is_some() => T::Detached,
+        Some(a) if a.attached_at.is_some() => T::Attached,
+        Some(a) if a.intended_at.is_some() => T::Attaching,
+        Some(_) | None => T::Waiting,
+    }
+}
+
+pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1::Rollout {
+    let mut targets = Vec::new();
+    for stage in &r.body.stages {
+        for id in &stage.targets {
+            let before = r.baseline.as_ref().and_then(|b| b.get(id));
+            let attached_at = r.attachments.get(id).and_then(|a| a.attached_at);
+            targets.push(v1::RolloutTarget {
+                stage: stage.name.clone(),
+                id: id.to_string(),
+                name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
+                state: target_state(r, id).into(),
+                attached_at: when(attached_at),
+                before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
+            });
+        }
+    }
+    v1::Rollout {
+        id: r.body.id.clone(),
+        hash: r.hash.clone(),
+        state: rollout_state(r.state).into(),
+        why: r.why.clone(),
+        author: r.body.author.clone(),
+        created_at: r.body.created_at.to_string(),
+        policy_name: r.body.policy_name.clone(),
+        policy_id: r.policy_id.clone().unwrap_or_default(),
+        policy_document: r.body.content.clone(),
+        targets,
+        approvals: r.approvals.iter().map(approval).collect(),
+        approvals_needed: count(needed),
+    }
+}
+
+pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let line = |l: &crate::status::Line| v1::StatusRow {
+        name: l.name.clone(),
+        by: l.by.to_owned(),
+        cells: number(l.cells),
+        answered: number(l.answered),
+        open: number(l.open),
+    };
+    let rollout = |r: &Rollout| {
+        let attached = r.attachments.values().filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
+        v1::RolloutStatus {
+            id: r.body.id.clone(),
+            state: r.state.as_str().to_owned(),
+            attached: count(attached.count()),
+            targets: count(r.body.targets().count()),
+        }
+    };
+    v1::GetStatusResponse {
+        as_of: s.as_of.to_string(),
+        org: Some(v1::OrgStatus {
+            as_of: s.org_as_of.to_string(),
+            accounts: number(s.accounts),
+            accounts_by_state: counts(&s.accounts_by_state),
+            ous: number(s.ous),
+        }),
+        coverage: coverage(&s.coverage),
+        findings: Some(v1::FindingsStatus {
+            open: number(s.instances + s.clusters),
+            instances: number(s.instances),
+            clusters: number(s.clusters),
+            waived: number(s.waived),
+            held_original: number(s.held),
+        }),
+        remediations: counts(&s.remediations),
+        rollouts: s.rollouts.iter().map(rollout).collect(),
+        rows: s.lines.iter().map(line).collect(),
+        unanswered: s.unanswered.iter().map(cell).collect(),
+    }
+}
+
+pub(crate) fn event(logged: &Logged) -> v1::AuditEvent {
+    let e = &logged.event;
+    v1::AuditEvent {
+        sequence: logged.sequence,
+        at: e.at.to_string(),
+        actor: e.actor.clone(),
+        authenticated: e.authenticated,
+        action: e.action.clone(),
+        subject: e.subject.clone(),
+        reason: e.reason.clone(),
+    }
+}
+
+pub(crate) fn check(c: &Check) -> v1::Check {
+    let outcome = match c.outcome {
+        Outcome::Ok => v1::CheckOutcome::Ok,
+        Outcome::Warning => v1::CheckOutcome::Warning,
+        Outcome::Failed => v1::CheckOutcome::Failed,
+    };
+    v1::Check { name: c.name.to_owned(), outcome: outcome.into(), message: c.message.clone(), fix: c.fix.clone() }
+}

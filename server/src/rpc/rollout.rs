@@ -1,0 +1,103 @@
+//! `RolloutService`.
+
+use super::{Answer, Rpc, Watch, actor, convert, id_of, ok, page, page_size, watch};
+use crate::app::{App, Fault};
+use crate::rollouts::{self, Verb, Wanted};
+use crate::store::{Filter, Kind, Row};
+use ringfence_domain::rollout::Rollout;
+use ringfence_proto::v1;
+use ringfence_proto::v1::rollout_service_server::RolloutService;
+use tonic::{Request, Status};
+
+async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
+    let tree = app.tree().await.ok();
+    convert::rollout(rollout, tree.as_ref(), app.config.approvals_rollout)
+}
+
+async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {
+    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    Ok(show(app, &rollout).await)
+}
+
+/// A verb with its person and reason.
+async fn wish<T>(rpc: &Rpc, request: &Request<T>, verb: Verb, id: &str, reason: &str) -> Result<Option<v1::Rollout>, Status> {
+    let who = actor(request.metadata())?;
+    let rollout = rollouts::wish(&rpc.0, &who, id, verb, reason).await?;
+    Ok(Some(show(&rpc.0, &rollout).await))
+}
+
+#[tonic::async_trait]
+impl RolloutService for Rpc {
+    async fn plan_rollout(&self, request: Request<v1::PlanRolloutRequest>) -> Answer<v1::PlanRolloutResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let wanted = Wanted {
+            policy: a.policy,
+            document: a.policy_document,
+            stages: convert::stages(a.stages)?,
+            allow_root: a.allow_root,
+        };
+        let id = id_of("ro", &a.request_id);
+        let (rollout, warnings) = rollouts::plan(&self.0, &who, &id, wanted, a.validate_only).await?;
+        ok(v1::PlanRolloutResponse { rollout: Some(show(&self.0, &rollout).await), warnings })
+    }
+
+    async fn approve_rollout(&self, request: Request<v1::ApproveRolloutRequest>) -> Answer<v1::ApproveRolloutResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let rollout = rollouts::add_approval(&self.0, &who, &a.id, &a.reason, &a.hash).await?;
+        ok(v1::ApproveRolloutResponse { rollout: Some(show(&self.0, &rollout).await) })
+    }
+
+    async fn start_rollout(&self, request: Request<v1::StartRolloutRequest>) -> Answer<v1::StartRolloutResponse> {
+        let rollout = wish(self, &request, Verb::Start, &request.get_ref().id, "").await?;
+        ok(v1::StartRolloutResponse { rollout })
+    }
+
+    async fn pause_rollout(&self, request: Request<v1::PauseRolloutRequest>) -> Answer<v1::PauseRolloutResponse> {
+        let a = request.get_ref();
+        let rollout = wish(self, &request, Verb::Pause, &a.id, &a.reason).await?;
+        ok(v1::PauseRolloutResponse { rollout })
+    }
+
+    async fn resume_rollout(&self, request: Request<v1::ResumeRolloutRequest>) -> Answer<v1::ResumeRolloutResponse> {
+        let a = request.get_ref();
+        let rollout = wish(self, &request, Verb::Resume, &a.id, &a.reason).await?;
+        ok(v1::ResumeRolloutResponse { rollout })
+    }
+
+    async fn abort_rollout(&self, request: Request<v1::AbortRolloutRequest>) -> Answer<v1::AbortRolloutResponse> {
+        let a = request.get_ref();
+        let rollout = wish(self, &request, Verb::Abort, &a.id, &a.reason).await?;
+        ok(v1::AbortRolloutResponse { rollout })
+    }
+
+    async fn get_rollout(&self, request: Request<v1::GetRolloutRequest>) -> Answer<v1::GetRolloutResponse> {
+        ok(v1::GetRolloutResponse { rollout: Some(load(&self.0, &request.get_ref().id).await?) })
+    }
+
+    async fn list_rollouts(&self, request: Request<v1::ListRolloutsRequest>) -> Answer<v1::ListRolloutsResponse> {
+        let a = request.into_inner();
+        let mut all: Vec<(Row, Rollout)> = self.0.all(Kind::Rollout, &Filter::default()).await?;
+        all.sort_by_key(|(row, _)| std::cmp::Reverse((row.created_at, row.id.clone())));
+        let (some, next_page_token) = page(all, page_size(a.page_size)?, &a.page_token)?;
+        let mut rollouts = Vec::new();
+        for (_, rollout) in &some {
+            rollouts.push(show(&self.0, rollout).await);
+        }
+        ok(v1::ListRolloutsResponse { rollouts, next_page_token })
+    }
+
+    type WatchRolloutStream = Watch<v1::WatchRolloutResponse>;
+
+    async fn watch_rollout(&self, request: Request<v1::WatchRolloutRequest>) -> Answer<Self::WatchRolloutStream> {
+        let (app, id) = (self.0.clone(), request.into_inner().id);
+        let read = move || {
+            let (app, id) = (app.clone(), id.clone());
+            async move { Ok(v1::WatchRolloutResponse { rollout: Some(load(&app, &id).await?) }) }
+        };
+        let busy = [v1::RolloutState::Running as i32, v1::RolloutState::Aborting as i32];
+        let done = move |r: &v1::WatchRolloutResponse| r.rollout.as_ref().is_some_and(|r| !busy.contains(&r.state));
+        ok(watch(read, done))
+    }
+}
