@@ -20,9 +20,10 @@ const IDLE_MS: u64 = 300;
 const AWAY_MS: u64 = 2_000;
 
 /// A server connection of any kind: the pipe in memory, or a channel with a token.
-pub(crate) trait Pipe: Clone + Send + Sync + 'static {
-    async fn lease(&self, request: v1::LeaseWorkRequest) -> Result<v1::LeaseWorkResponse, Status>;
-    async fn renew(&self, request: v1::RenewLeasesRequest) -> Result<v1::RenewLeasesResponse, Status>;
+#[expect(missing_docs, reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto")]
+pub trait Pipe: Clone + Send + Sync + 'static {
+    fn lease(&self, request: v1::LeaseWorkRequest) -> impl Future<Output = Result<v1::LeaseWorkResponse, Status>> + Send;
+    fn renew(&self, request: v1::RenewLeasesRequest) -> impl Future<Output = Result<v1::RenewLeasesResponse, Status>> + Send;
     fn report(&self, request: v1::ReportCellsRequest) -> impl Future<Output = Result<(), Status>> + Send;
     fn commit(&self, request: v1::CommitRemediationRequest) -> impl Future<Output = Result<i64, Status>> + Send;
     fn release(&self, request: v1::ReleaseLeaseRequest) -> impl Future<Output = Result<(), Status>> + Send;

@@ -3,11 +3,13 @@
 //! An agent may touch databases and change no policy. It decides nothing: `detect` and `decide` are
 //! `ringfence-domain`'s; here is what observes and what acts.
 
+pub mod config;
 mod lease;
+pub mod process;
 mod remediate;
 mod scan;
 
-pub use lease::run;
+pub use lease::{Pipe, run};
 
 use ringfence_domain::id::Region;
 use ringfence_domain::remediation::Bounds;

@@ -5,7 +5,6 @@
 //! whatever the size.
 
 pub mod app;
-pub mod config;
 pub mod doctor;
 pub mod findings;
 pub mod org;
@@ -18,11 +17,12 @@ pub mod scope;
 pub mod status;
 pub mod store;
 
+pub use ringfence_agent::config;
 pub use rpc::{REASON_HEADER, USER_HEADER};
 
 use anyhow::Context;
 use app::App;
-use config::Config;
+use ringfence_agent::config::Config;
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use ringfence_agent::Names;
@@ -127,7 +127,7 @@ fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Resul
     // A name of its own for each process: a restarted server must not take its dead
     // predecessor's leases for its own.
     let name = format!("embedded-{}", uuid::Uuid::new_v4().simple());
-    let settings = agent_settings(&app.config, name, names);
+    let settings = app.config.agent(name, names);
     let cloud = app.cloud.clone();
     async move {
         tokio::select! {
@@ -135,35 +135,4 @@ fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Resul
             () = ringfence_agent::run(client, cloud, settings) => Err(anyhow::anyhow!("the embedded agent ended")),
         }
     }
-}
-
-/// What an agent needs of the configuration.
-pub fn agent_settings(config: &Config, name: String, names: Names) -> ringfence_agent::Settings {
-    ringfence_agent::Settings {
-        name,
-        regions: config.regions.clone(),
-        kms_alias: config.kms_alias.clone(),
-        require_kms_key: config.require_kms_key,
-        bounds: ringfence_domain::remediation::Bounds { expect_for: config.expect_for },
-        poll: config.poll,
-        max_accounts: config.agent_max_accounts,
-        names,
-    }
-}
-
-/// Resolves when the process is asked to end (SIGINT or SIGTERM).
-pub async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-}
-
-/// Logs to stderr, `RINGFENCE_LOG` as filter (default `info`).
-pub fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("RINGFENCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

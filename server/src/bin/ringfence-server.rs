@@ -23,9 +23,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    ringfence_server::log_to_stderr();
-    let config = ringfence_server::config::load(args.config.as_deref())?;
+    ringfence_agent::process::log_to_stderr();
+    let config = ringfence_agent::config::load(args.config.as_deref())?;
     let names = ringfence_agent::Names::exact();
     let ready = |address| tracing::info!("ringfence-server ready on {address}");
-    ringfence_server::run(config, names, ready, ringfence_server::asked_to_stop()).await
+    let stop = ringfence_agent::process::asked_to_stop();
+    ringfence_server::run(config, names, ready, stop).await
 }

@@ -1,4 +1,7 @@
 //! The configuration: a TOML file, then `RINGFENCE_SECTION__KEY` from the environment. Read once.
+//!
+//! One file serves server and agents, so there is one reader. It is here because the server links
+//! the agent (its embedded one), and an agent must not link the server and its store.
 
 use ringfence_aws::limits::Rates;
 use ringfence_aws::{Settings, SourceIdentity};
@@ -188,6 +191,20 @@ fn check(key: &str, kind: Type, value: &str, place: &str) -> Result<(), ConfigEr
 }
 
 impl Config {
+    /// What an agent of that name needs of it.
+    pub fn agent(&self, name: String, names: crate::Names) -> crate::Settings {
+        crate::Settings {
+            name,
+            regions: self.regions.clone(),
+            kms_alias: self.kms_alias.clone(),
+            require_kms_key: self.require_kms_key,
+            bounds: ringfence_domain::remediation::Bounds { expect_for: self.expect_for },
+            poll: self.poll,
+            max_accounts: self.agent_max_accounts,
+            names,
+        }
+    }
+
     fn new(values: &BTreeMap<&'static str, String>) -> Result<Config, ConfigError> {
         let text = |key: &str| values.get(key).cloned().unwrap_or_default();
         let count = |key: &str| text(key).parse::<u32>().unwrap_or_default();

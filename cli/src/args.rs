@@ -1,0 +1,307 @@
+//! The command line, as clap reads it.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ringfence_domain::id::{AccountId, NodeId, Region};
+use ringfence_domain::time::Span;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "Exit codes:
+  0 done    1 error    2 findings or changes present (--detailed-exitcode only)
+  3 partial: some cells or targets failed    4 forbidden
+  5 refused (stale plan, approval missing, gate not met)
+  6 what was waited for failed    7 timeout, work goes on    8 server unreachable
+  64 usage    130 interrupted";
+
+/// Finds unencrypted RDS databases across an AWS organization, encrypts them, and fences the
+/// organization with an SCP, stage by stage.
+#[derive(Parser)]
+#[command(name = "ringfence", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// The server.
+    #[arg(long, env = "RINGFENCE_SERVER", default_value = "127.0.0.1:7443", global = true)]
+    pub(crate) server: String,
+    /// Who you are, for approvals and the audit log.
+    /// The login name unless said.
+    #[arg(long, env = "RINGFENCE_USER", global = true)]
+    pub(crate) user: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table", global = true)]
+    pub(crate) output: Output,
+    /// Exit with 2 when there are findings or changes.
+    #[arg(long, global = true)]
+    pub(crate) detailed_exitcode: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the login name is the environment's")]
+pub(crate) fn login_name() -> String {
+    let name = |key| std::env::var(key).ok().filter(|n: &String| !n.is_empty());
+    name("LOGNAME").or_else(|| name("USER")).unwrap_or_else(|| "root".into())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// One document.
+    Json,
+}
+
+/// What a command is about. Nothing means everything; all may be repeated.
+#[derive(ClapArgs, Clone)]
+pub(crate) struct Scope {
+    /// An OU (or the root) and all accounts under it.
+    #[arg(long = "ou", value_name = "OU", value_delimiter = ',')]
+    pub(crate) ous: Vec<NodeId>,
+    /// An account.
+    #[arg(long = "account", value_name = "ACCOUNT", value_delimiter = ',')]
+    pub(crate) accounts: Vec<AccountId>,
+    /// A region.
+    #[arg(long = "region", value_name = "REGION", value_delimiter = ',')]
+    pub(crate) regions: Vec<Region>,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::parse(text).ok_or_else(|| "it must be a duration such as 20s, 15m or 24h".to_owned())
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The organization: its tree of OUs and accounts.
+    #[command(subcommand)]
+    Org(Org),
+    /// Look for what breaks a control.
+    #[command(subcommand)]
+    Scan(Scan),
+    /// What was found.
+    #[command(subcommand)]
+    Finding(Finding),
+    /// What would be done: immutable, hashed, approved by another person.
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Approve a plan (pl-...) or a rollout (ro-...); never your own.
+    Approve {
+        id: String,
+        /// Why, for example a change number.
+        #[arg(long)]
+        reason: String,
+        /// The hash that you read; refused if it is another one by now.
+        #[arg(long)]
+        hash: Option<String>,
+    },
+    /// The work on databases.
+    #[command(subcommand)]
+    Remediation(Remediation),
+    /// Put the SCP up, target by target.
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// The organization at a glance.
+    Status {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Who did what, when, on what, why.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Check what a first run needs.
+    Doctor {
+        /// How many accounts to try the role in.
+        #[arg(long, default_value_t = 5)]
+        sample: i32,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Org {
+    /// Read the organization from AWS, and say what changed.
+    Sync {
+        /// Kept for scripts: sync always waits for its end.
+        #[arg(long)]
+        wait: bool,
+        /// Read and compare, store nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Draw the stored organization.
+    Tree,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Scan {
+    /// Scan accounts; all without a scope.
+    Start {
+        #[command(flatten)]
+        scope: Scope,
+        /// Wait for its end, and exit with 3 if a cell was not answered.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
+    /// Show one scan.
+    Get { id: String },
+    /// List the ledger: every account x region with its state.
+    Cells {
+        #[command(flatten)]
+        scope: Scope,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Finding {
+    /// List open findings.
+    List {
+        #[command(flatten)]
+        scope: Scope,
+        /// Resolved ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Accept a finding until a date.
+    Waive {
+        id: String,
+        #[arg(long)]
+        reason: String,
+        /// A date (2027-01-31) or an RFC 3339 instant.
+        #[arg(long)]
+        until: String,
+        /// Who answers for it.
+        #[arg(long)]
+        owner: String,
+    },
+    /// End a waiver.
+    Unwaive {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Plan {
+    /// Plan the encryption of findings.
+    Create {
+        /// Every open finding that is not waived.
+        #[arg(long, conflicts_with_all = ["findings", "ous", "accounts", "regions"])]
+        all: bool,
+        /// This finding; may be repeated.
+        #[arg(long = "finding", value_name = "ID", value_delimiter = ',', conflicts_with_all = ["ous", "accounts", "regions"])]
+        findings: Vec<String>,
+        #[command(flatten)]
+        scope: Scope,
+        /// Show it, store nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show a plan as people approve it.
+    Show { id: String },
+    /// List plans, newest first.
+    List,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Remediation {
+    /// Carry out an approved plan, if it still holds.
+    Apply {
+        plan: String,
+        /// Wait until each database is verified or stopped.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+        /// Read again and check, start nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List remediations.
+    List {
+        /// Only those of this plan.
+        #[arg(long, default_value = "")]
+        plan: String,
+    },
+    /// Show one remediation with its steps.
+    Get { id: String },
+    /// Follow one remediation to its end.
+    Watch { id: String },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Rollout {
+    /// Plan a rollout from a file; nothing is attached.
+    Plan {
+        /// The rollout file (TOML): policy, then [[stage]] with name and targets.
+        #[arg(short, long = "file", value_name = "FILE")]
+        file: PathBuf,
+        /// Let the root be the last target: it binds every account at once.
+        #[arg(long)]
+        allow_root: bool,
+        /// Check, store nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Approve a rollout; never your own.
+    Approve {
+        id: String,
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        hash: Option<String>,
+    },
+    /// Begin to attach, target by target.
+    Start {
+        id: String,
+        #[arg(long)]
+        wait: bool,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
+    /// Show a rollout.
+    Status { id: String },
+    /// List rollouts, newest first.
+    List,
+    /// Attach nothing more; keep what is attached.
+    Pause {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Go on after a pause or a gate that refused.
+    Resume {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[arg(long)]
+        wait: bool,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
+    /// Detach, in reverse order, what this rollout attached.
+    Abort {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[arg(long)]
+        wait: bool,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Audit {
+    /// List events, newest first.
+    List {
+        /// Only events on this id.
+        #[arg(long, default_value = "")]
+        subject: String,
+        /// Only events by this person or part.
+        #[arg(long, default_value = "")]
+        actor: String,
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        limit: i32,
+    },
+}

@@ -1,0 +1,77 @@
+//! `ringfence finding`
+
+use super::{Context, missing, pages, scope};
+use crate::args::Finding;
+use crate::exit::{End, Exit};
+use crate::printer;
+use ringfence_proto::v1;
+use ringfence_proto::v1::finding_service_client::FindingServiceClient;
+use serde::Serialize;
+
+pub(crate) async fn run(context: &Context, command: Finding) -> End {
+    let mut client = FindingServiceClient::new(context.connection.clone());
+    match command {
+        Finding::List { scope: wanted, all } => {
+            let request = v1::ListFindingsRequest { scope: scope(&wanted), include_resolved: all, ..Default::default() };
+            let findings = pages!(client, list_findings, request, findings);
+            let present = findings.iter().any(|f| f.state() == v1::FindingState::Open);
+            if context.json() {
+                #[derive(Serialize)]
+                struct Findings {
+                    findings: Vec<v1::Finding>,
+                }
+                printer::json(&Findings { findings });
+            } else {
+                let header = ["ID", "ACCOUNT", "REGION", "KIND", "NAME", "ENGINE", "STATE", "FIRST SEEN", "GROUP"];
+                printer::table(&header, findings.iter().map(row).collect());
+            }
+            Ok(context.present(present))
+        }
+        Finding::Waive { id, reason, until, owner } => {
+            let request = v1::WaiveFindingRequest { id, owner, reason, until, validate_only: false };
+            let finding = client.waive_finding(request).await?.into_inner().finding.ok_or_else(|| missing("a finding"))?;
+            let until = finding.waiver.as_ref().map(|w| w.until.clone()).unwrap_or_default();
+            say(context, &finding, &format!("{} is waived until {until}", finding.id));
+            Ok(Exit::Done)
+        }
+        Finding::Unwaive { id, reason } => {
+            let request = v1::UnwaiveFindingRequest { id, reason, validate_only: false };
+            let finding = client.unwaive_finding(request).await?.into_inner().finding.ok_or_else(|| missing("a finding"))?;
+            say(context, &finding, &format!("{} counts again", finding.id));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn say(context: &Context, finding: &v1::Finding, text: &str) {
+    if context.json() {
+        printer::json(finding);
+    } else {
+        printer::data(text);
+    }
+}
+
+fn row(f: &v1::Finding) -> Vec<String> {
+    let state = match f.state() {
+        v1::FindingState::Resolved => "resolved",
+        _ if f.waived => "waived",
+        _ if !f.held_by.is_empty() => "held-original",
+        _ if f.incomplete => "open (cell incomplete)",
+        _ => "open",
+    };
+    let kind = match f.kind() {
+        v1::ResourceKind::Cluster => "cluster",
+        _ => "instance",
+    };
+    vec![
+        f.id.clone(),
+        f.account.clone(),
+        f.region.clone(),
+        kind.to_owned(),
+        f.name.clone(),
+        f.engine.clone(),
+        state.to_owned(),
+        f.first_seen.clone(),
+        f.group.clone(),
+    ]
+}

@@ -1,0 +1,110 @@
+//! The commands, one group a file.
+
+mod audit;
+mod doctor;
+mod finding;
+mod org;
+mod plan;
+mod remediation;
+mod rollout;
+mod scan;
+mod status;
+
+use crate::args::{Args, Command, Output, Scope};
+use crate::client::{Connection, connect};
+use crate::exit::{End, Exit, Failure};
+use ringfence_domain::time::Span;
+use ringfence_proto::v1;
+use std::time::Duration;
+
+/// What every command is given.
+pub(crate) struct Context {
+    connection: Connection,
+    output: Output,
+    detailed: bool,
+}
+
+impl Context {
+    fn json(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// 0, or 2 where something is present and the caller wants to know.
+    fn present(&self, present: bool) -> Exit {
+        if present && self.detailed { Exit::Present } else { Exit::Done }
+    }
+}
+
+/// Carries out a command line.
+pub(crate) async fn run(args: Args) -> End {
+    // Bad files are found before a server is needed.
+    let rollout = match &args.command {
+        Command::Rollout(crate::args::Rollout::Plan { file, .. }) => Some(rollout::read(file)?),
+        _ => None,
+    };
+    let context = Context {
+        connection: connect(&args).await?,
+        output: args.output,
+        detailed: args.detailed_exitcode,
+    };
+    match args.command {
+        Command::Org(command) => org::run(&context, command).await,
+        Command::Scan(command) => scan::run(&context, command).await,
+        Command::Finding(command) => finding::run(&context, command).await,
+        Command::Plan(command) => plan::run(&context, command).await,
+        Command::Approve { id, reason, hash } => match id.split('-').next() {
+            Some("pl") => plan::approve(&context, id, reason, hash).await,
+            Some("ro") => rollout::approve(&context, id, reason, hash).await,
+            _ => Err(Failure::new(Exit::Usage, format!("`{id}` is neither a plan (pl-...) nor a rollout (ro-...)"))),
+        },
+        Command::Remediation(command) => remediation::run(&context, command).await,
+        Command::Rollout(command) => rollout::run(&context, command, rollout).await,
+        Command::Status { scope } => status::run(&context, scope).await,
+        Command::Audit(command) => audit::run(&context, command).await,
+        Command::Doctor { sample } => doctor::run(&context, sample).await,
+    }
+}
+
+fn scope(scope: &Scope) -> Option<v1::Scope> {
+    fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
+        ids.iter().map(ToString::to_string).collect()
+    }
+    Some(v1::Scope { ous: texts(&scope.ous), accounts: texts(&scope.accounts), regions: texts(&scope.regions) })
+}
+
+/// A fresh id, so that a request that is sent twice is done once (AIP-155).
+fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::new(Exit::Error, format!("the server answered without {what}"))
+}
+
+/// Reads all pages of a list.
+macro_rules! pages {
+    ($client:expr, $call:ident, $request:expr, $field:ident) => {{
+        let mut all = Vec::new();
+        let mut request = $request;
+        request.page_size = 1_000;
+        loop {
+            let answer = $client.$call(request.clone()).await?.into_inner();
+            all.extend(answer.$field);
+            if answer.next_page_token.is_empty() {
+                break all;
+            }
+            request.page_token = answer.next_page_token;
+        }
+    }};
+}
+pub(crate) use pages;
+
+/// Waits for something, at most that long.
+async fn within<T>(timeout: Option<Span>, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let Some(span) = timeout else { return work.await };
+    let time = Duration::from_millis(u64::try_from(span.0).unwrap_or(0));
+    match tokio::time::timeout(time, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::new(Exit::Timeout, format!("{what} did not end within {span}; it goes on at the server"))),
+    }
+}

@@ -1,0 +1,105 @@
+//! `ringfence scan`
+
+use super::{Context, missing, pages, request_id, scope, within};
+use crate::args::Scan;
+use crate::exit::{End, Exit, Failure};
+use crate::printer::{self, Progress};
+use ringfence_proto::v1;
+use ringfence_proto::v1::scan_service_client::ScanServiceClient;
+use serde::Serialize;
+
+/// Failed cells listed on screen; JSON has all.
+const FAILED_MAX: usize = 20;
+
+pub(crate) async fn run(context: &Context, command: Scan) -> End {
+    let mut client = ScanServiceClient::new(context.connection.clone());
+    match command {
+        Scan::Start { scope: wanted, wait, timeout } => {
+            let request = v1::StartScanRequest { request_id: request_id(), validate_only: false, scope: scope(&wanted) };
+            let scan = client.start_scan(request).await?.into_inner().scan.ok_or_else(|| missing("a scan"))?;
+            if !wait {
+                if context.json() {
+                    printer::json(&scan);
+                } else {
+                    printer::data(&format!("{} started: {} accounts", scan.id, scan.accounts));
+                    printer::talk(&format!("follow it: ringfence scan get {}", scan.id));
+                }
+                return Ok(Exit::Done);
+            }
+            let what = format!("scan {}", scan.id);
+            let scan = within(timeout, &what, follow(client, scan)).await?;
+            Ok(show(context, &scan))
+        }
+        Scan::Get { id } => {
+            let scan = client.get_scan(v1::GetScanRequest { id }).await?.into_inner().scan;
+            Ok(show(context, &scan.ok_or_else(|| missing("a scan"))?))
+        }
+        Scan::Cells { scope: wanted } => {
+            let request = v1::ListCellsRequest { scope: scope(&wanted), ..Default::default() };
+            let cells = pages!(client, list_cells, request, cells);
+            if context.json() {
+                #[derive(Serialize)]
+                struct Cells {
+                    cells: Vec<v1::Cell>,
+                }
+                printer::json(&Cells { cells });
+                return Ok(Exit::Done);
+            }
+            let rows = cells.iter().map(row).collect();
+            printer::table(&["ACCOUNT", "REGION", "STATE", "INSTANCES", "CLUSTERS", "REGIONS FROM", "AS OF", "REASON"], rows);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+pub(crate) fn state(cell: &v1::Cell) -> String {
+    cell.state().as_str_name().trim_start_matches("CELL_STATE_").to_ascii_lowercase().replace('_', "-")
+}
+
+fn row(c: &v1::Cell) -> Vec<String> {
+    vec![
+        c.account.clone(),
+        c.region.clone(),
+        state(c),
+        c.instances.to_string(),
+        c.clusters.to_string(),
+        c.regions_source.clone(),
+        c.as_of.clone(),
+        c.reason.clone(),
+    ]
+}
+
+async fn follow(mut client: ScanServiceClient<crate::client::Connection>, scan: v1::Scan) -> Result<v1::Scan, Failure> {
+    let mut stream = client.watch_scan(v1::WatchScanRequest { id: scan.id.clone() }).await?.into_inner();
+    let mut progress = Progress::new();
+    let mut last = scan;
+    while let Some(answer) = stream.message().await? {
+        last = answer.scan.ok_or_else(|| missing("a scan"))?;
+        let text = format!("accounts scanned, {} cells not answered, {} findings", last.failed.len(), last.findings_open);
+        progress.show(last.accounts_done, last.accounts, &text);
+    }
+    Ok(last)
+}
+
+fn show(context: &Context, scan: &v1::Scan) -> Exit {
+    let ended = !scan.ended_at.is_empty();
+    if context.json() {
+        printer::json(scan);
+    } else {
+        let states: Vec<String> = scan.coverage.iter().filter(|(_, n)| **n > 0).map(|(s, n)| format!("{n} {s}")).collect();
+        let what = if ended { "done" } else { "running" };
+        printer::data(&format!("{} {what}: {}/{} accounts, {} cells ({})", scan.id, scan.accounts_done, scan.accounts, scan.cells, states.join(", ")));
+        for cell in scan.failed.iter().take(FAILED_MAX) {
+            printer::data(&format!("! {} {} {}: {}", cell.account, cell.region, state(cell), cell.reason));
+        }
+        if scan.failed.len() > FAILED_MAX {
+            printer::data(&format!("... and {} more; `ringfence scan cells` lists all", scan.failed.len() - FAILED_MAX));
+        }
+        let partial = if scan.failed.is_empty() && ended { "" } else { " seen so far; the scan is partial" };
+        printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
+    }
+    match (scan.failed.is_empty(), scan.findings_open) {
+        (false, _) => Exit::Partial,
+        (true, n) => context.present(n > 0),
+    }
+}
