@@ -73,6 +73,14 @@ async fn stop<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Resul
     record(desk, &mut one, "remediation.stop", &why).await
 }
 
+/// Sets the milestone that permits taking down what was made.
+async fn give_up<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<Versioned, Status> {
+    one.remediation.giving_up = Some(why.clone());
+    one.remediation.why = format!("{why}; what was made is being taken down");
+    record(desk, &mut one, "remediation.give-up", &why).await?;
+    Ok(one)
+}
+
 async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
     let rem = &mut one.remediation;
     rem.wake_at = now().plus(desk.settings.poll);
@@ -119,12 +127,7 @@ async fn step<P: Pipe>(
             record(desk, &mut one, "remediation.verify", "the twin equals the original").await?;
             Ok(Some(one))
         }
-        Step::Mark(Mark::GivingUp { why }) => {
-            one.remediation.giving_up = Some(why.clone());
-            one.remediation.why = format!("{why}; what was made is being taken down");
-            record(desk, &mut one, "remediation.give-up", &why).await?;
-            Ok(Some(one))
-        }
+        Step::Mark(Mark::GivingUp { why }) => give_up(desk, one, why).await.map(Some),
         Step::Finish => {
             one.remediation.state = State::Verified;
             one.remediation.why = String::new();
@@ -202,7 +205,13 @@ async fn failed<P: Pipe>(
         | ErrorClass::ScpDenied
         | ErrorClass::RegionRefused
         | ErrorClass::NotFound
-        | ErrorClass::Invalid => stop(desk, one, why).await.map(|()| None),
+        | ErrorClass::Invalid => {
+            one.remediation.intents = before.intents;
+            if one.remediation.giving_up.is_none() && one.remediation.only_scratch() {
+                return give_up(desk, one, why).await.map(Some);
+            }
+            stop(desk, one, why).await.map(|()| None)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One HTTP client, one SDK client a service and region, credentials per call.
 
 use crate::limits::{Limits, Rates};
-use crate::session::Sessions;
+use crate::session::{Caller, Sessions};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::pool::{Client as PoolClient, ConnectionPool};
 use aws_smithy_http_client::tls;
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
     pub(crate) sessions: Sessions,
+    pub(crate) caller: tokio::sync::OnceCell<Caller>,
     pub(crate) sts: aws_sdk_sts::Client,
     pub(crate) organizations: aws_sdk_organizations::Client,
     pub(crate) account: aws_sdk_account::Client,
@@ -116,6 +117,7 @@ impl Cloud {
             account: aws_sdk_account::Client::new(&base),
             limits: Limits::new(settings.rates, settings.call_deadline),
             sessions: Sessions::default(),
+            caller: tokio::sync::OnceCell::new(),
             rds: Shared::new(),
             kms: Shared::new(),
             settings,

@@ -28,7 +28,10 @@ impl Cloud {
         let answer = match answer {
             Ok(answer) => answer,
             Err(e) if matches!(e.class, ErrorClass::Throttled | ErrorClass::Unknown) => return Err(e),
-            Err(e) => return Ok(KeyFacts { alias, answer: Err(e.to_string()) }),
+            Err(e) => {
+                let why = if e.code.is_empty() { e.message } else { e.code };
+                return Ok(KeyFacts { alias, answer: Err(why) });
+            }
         };
         let Some(key) = answer.key_metadata() else {
             return Ok(KeyFacts { alias, answer: Err(format!("{OP} answered without a key")) });

@@ -95,7 +95,13 @@ fn broken(operation: &str, message: String) -> CloudError {
 
 impl Cloud {
     /// Who we are (`sts:GetCallerIdentity`, which nothing can deny).
+    ///
+    /// Asked once: credentials are renewed in the life of a process, the identity is not.
     pub async fn caller(&self) -> Result<Caller, CloudError> {
+        self.0.caller.get_or_try_init(|| self.ask_caller()).await.cloned()
+    }
+
+    async fn ask_caller(&self) -> Result<Caller, CloudError> {
         const OP: &str = "sts:GetCallerIdentity";
         let limits = &self.0.limits;
         let answer = limits

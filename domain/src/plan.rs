@@ -12,6 +12,13 @@ use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
+/// What holds for every twin, and must be known before one agrees.
+pub const GENERAL_NOTES: &[&str] = &[
+    "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it",
+    "the twin is alive: schedulers, jobs and links of the original run in it too",
+    "point-in-time history stays with the original, unencrypted",
+];
+
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -132,6 +139,12 @@ impl Plan {
                 let _ = writeln!(out, "    note: {note}");
             }
         }
+        if ready > 0 {
+            out.push_str("\nFor every twin:\n");
+        }
+        for note in GENERAL_NOTES.iter().filter(|_| ready > 0) {
+            let _ = writeln!(out, "  - {note}");
+        }
         out
     }
 }
@@ -197,7 +210,7 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
         fingerprint: resource.fingerprint(),
         key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
         steps: if blockers.is_empty() { steps(&resource, &Remediation::id_of(plan, &finding.id), &made) } else { Vec::new() },
-        notes: notes(&resource),
+        notes: if blockers.is_empty() { notes(&resource) } else { Vec::new() },
         twin,
         resource,
         blockers,
@@ -272,11 +285,7 @@ fn steps(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String>
 }
 
 fn notes(resource: &Resource) -> Vec<String> {
-    let mut notes = vec![
-        "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it".to_owned(),
-        "the twin is alive: schedulers, jobs and links of the original run in it too".to_owned(),
-        "point-in-time history stays with the original, unencrypted".to_owned(),
-    ];
+    let mut notes = Vec::new();
     let secret = match resource {
         Resource::Instance { instance } => {
             if !instance.replicas.is_empty() {
@@ -349,9 +358,11 @@ mod tests {
                 3. restore it as encrypted-orders, with every setting of orders
                 4. compare encrypted-orders with orders field by field; set deletion protection last
                 5. delete ringfence-rem-09ae3a030b09-enc and ringfence-rem-09ae3a030b09-plain
-                note: the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it
-                note: the twin is alive: schedulers, jobs and links of the original run in it too
-                note: point-in-time history stays with the original, unencrypted
+
+            For every twin:
+              - the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it
+              - the twin is alive: schedulers, jobs and links of the original run in it too
+              - point-in-time history stays with the original, unencrypted
         "#]]
         .assert_eq(text);
     }

@@ -117,11 +117,11 @@ fn after_restore(
     let key = twin.kms_key.as_deref();
     if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
         let why = format!(
-            "the restored cluster {id} is protected by {} under {}, not by sse-kms under {}: \
+            "the restored cluster {id} is not encrypted under {} (AWS reports encryption `{}`, key {}): \
              no member was made",
+            rem.key_arn,
             twin.encryption,
-            key.unwrap_or("no key"),
-            rem.key_arn
+            key.unwrap_or("none"),
         );
         return Step::Mark(Mark::GivingUp { why });
     }
@@ -238,7 +238,7 @@ mod tests {
         check(&[SourceChanged], "ask ledger changed since it was planned: backup_retention_period");
         check(&[SourceStatus("stopped")], "ask ledger is stopped");
         check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
-        check(&[Snapshot("available"), SnapshotForeign], "ask snapshot ringfence-rem-1-plain exists");
+        check(&[Snapshot("available"), SnapshotForeign], "mark giving up: snapshot ringfence-rem-1-plain exists");
         check(&[Snapshot("available")], "act restore cluster encrypted-ledger");
         check(&[Snapshot("available"), Twin("creating")], "wait cluster encrypted-ledger is creating");
         check(&[Twin("available"), TwinForeign], "ask cluster encrypted-ledger exists");
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn an_unencrypted_restore_is_caught_before_any_member_and_taken_down() {
         use Change::*;
-        check(&[Snapshot("available"), Twin("available"), TwinPlain], "mark giving up: the restored cluster encrypted-ledger is protected by none");
+        check(&[Snapshot("available"), Twin("available"), TwinPlain], "mark giving up: the restored cluster encrypted-ledger is not encrypted under");
         check(&[Snapshot("available"), Twin("available"), TwinOtherKey], "mark giving up");
         let given_up = [Snapshot("available"), Twin("available"), TwinPlain, GivingUp];
         let with = |more: &[Change]| [&given_up[..], more].concat();

@@ -19,13 +19,17 @@ pub(super) fn decide(
     let names = &rem.names;
     let find = |name: &str| seen.snapshots.iter().find(|s| s.id == name);
     let (snapshot, copy) = (find(&names.snapshot), find(&names.copy));
-    if rem.verified_at.is_some() {
+    let drop_scratch = || {
         let drop = |found: Option<&Snapshot>, key: &str, name: &String| {
             drop_snapshot(rem, found, key, Act::DeleteSnapshot { snapshot: name.clone() }, now, bounds)
         };
-        return drop(copy, "copy", &names.copy)
-            .or_else(|| drop(snapshot, "snapshot", &names.snapshot))
-            .unwrap_or(Step::Finish);
+        drop(copy, "copy", &names.copy).or_else(|| drop(snapshot, "snapshot", &names.snapshot))
+    };
+    if rem.verified_at.is_some() {
+        return drop_scratch().unwrap_or(Step::Finish);
+    }
+    if let Some(why) = &rem.giving_up {
+        return drop_scratch().unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
     if let Some(why) = source_changed(spec, seen) {
         return Step::AskHuman(why);
@@ -96,11 +100,11 @@ fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> 
     let key = copy.kms_key.as_deref();
     if copy.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
         return Step::AskHuman(format!(
-            "the copy {} is protected by {} under {}, not under {}",
+            "the copy {} is not encrypted under {} (AWS reports encryption `{}`, key {})",
             copy.id,
+            rem.key_arn,
             copy.encryption,
-            key.unwrap_or("no key"),
-            rem.key_arn
+            key.unwrap_or("none"),
         ));
     }
     let (snapshot, instance) = (rem.names.copy.clone(), rem.names.twin.clone());
@@ -132,10 +136,10 @@ fn mend_or_verify(
     let key = twin.kms_key.as_deref();
     if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
         return Step::AskHuman(format!(
-            "the twin {id} is protected by {} under {}, not under {}; it is left for you to look at",
+            "the twin {id} is not encrypted under {} (AWS reports encryption `{}`, key {}); it is left for you to look at",
+            rem.key_arn,
             twin.encryption,
-            key.unwrap_or("no key"),
-            rem.key_arn
+            key.unwrap_or("none"),
         ));
     }
     let unsettled: Vec<&str> =
@@ -182,21 +186,21 @@ mod tests {
         check(&[Intended("snapshot", 1, 0)], "wait asked AWS to create snapshot");
         check(&[Intended("snapshot", 1, 99)], "act create snapshot");
         check(&[Intended("snapshot", 3, 99)], "ask tried 3 times");
-        check(&[Intended("snapshot", 1, 99), Made("snapshot")], "ask AWS had confirmed");
+        check(&[Intended("snapshot", 1, 99), Made("snapshot")], "mark giving up: AWS had confirmed");
         check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
-        check(&[Snapshot("failed")], "ask snapshot ringfence-rem-1-plain is failed");
-        check(&[Snapshot("creating"), Later(Span::hours(25))], "ask snapshot ringfence-rem-1-plain is still");
+        check(&[Snapshot("failed")], "mark giving up: snapshot ringfence-rem-1-plain is failed");
+        check(&[Snapshot("creating"), Later(Span::hours(25))], "mark giving up: snapshot ringfence-rem-1-plain is still");
         check(&[Snapshot("available")], "act copy ringfence-rem-1-plain");
-        check(&[Snapshot("available"), SnapshotForeign], "ask snapshot ringfence-rem-1-plain exists");
+        check(&[Snapshot("available"), SnapshotForeign], "mark giving up: snapshot ringfence-rem-1-plain exists");
         check(&[Snapshot("available"), Copy("creating")], "wait snapshot ringfence-rem-1-enc");
         check(&[Snapshot("available"), Copy("available")], "act restore encrypted-orders");
         check(&[Copy("available")], "act restore encrypted-orders");
-        check(&[Copy("available"), CopyPlain], "ask the copy ringfence-rem-1-enc is protected by none");
-        check(&[Copy("available"), CopyOtherKey], "ask the copy ringfence-rem-1-enc is protected by sse-kms");
+        check(&[Copy("available"), CopyPlain], "mark giving up: the copy ringfence-rem-1-enc is not encrypted under");
+        check(&[Copy("available"), CopyOtherKey], "mark giving up: the copy ringfence-rem-1-enc is not encrypted under");
         check(&[Copy("available"), Twin("creating")], "wait encrypted-orders is creating");
         check(&[Twin("incompatible-network")], "ask the twin encrypted-orders is incompatible-network");
         check(&[Twin("available"), TwinForeign], "ask encrypted-orders exists");
-        check(&[Twin("available"), TwinPlain], "ask the twin encrypted-orders is protected by none");
+        check(&[Twin("available"), TwinPlain], "ask the twin encrypted-orders is not encrypted under");
         check(&[Twin("available"), TwinPending], "wait encrypted-orders: MultiAZ is being applied");
         check(&[Twin("available"), TwinDiffers("monitoring_interval")], "act set monitoring_interval of");
         check(&[Twin("available"), TwinDiffers("port")], "ask the twin encrypted-orders differs: port");
@@ -205,6 +209,16 @@ mod tests {
         check(&[Twin("available")], "mark verified");
         check(&[Twin("available"), SourceChanged], "ask orders changed");
         check(&[Twin("available"), Later(Span::hours(24 * 8))], "ask not finished 7d");
+    }
+
+    #[test]
+    fn giving_up_takes_down_scratch_and_nothing_else() {
+        use Change::*;
+        check(&[Snapshot("available"), Copy("available"), GivingUp], "act delete scratch snapshot ringfence-rem-1-enc");
+        check(&[Snapshot("available"), GivingUp], "act delete scratch snapshot ringfence-rem-1-plain");
+        check(&[Snapshot("available"), SnapshotForeign, GivingUp], "ask snapshot ringfence-rem-1-plain bears");
+        check(&[Twin("available"), GivingUp], "ask why");
+        check(&[GivingUp], "ask why");
     }
 
     #[test]

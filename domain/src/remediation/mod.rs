@@ -318,6 +318,12 @@ impl Remediation {
         }
     }
 
+    /// Whether snapshots are all that was made, and a twin was never asked for.
+    pub fn only_scratch(&self) -> bool {
+        let made = |key: &str| self.intents.get(key).is_some_and(|i| i.made.is_some());
+        (made("snapshot") || made("copy")) && !self.intents.contains_key("twin")
+    }
+
     /// Whether this remediation made the thing: our tag with its id, and the ARN recorded under the
     /// intent that asked for it. Anything else is never deleted.
     pub fn made(&self, key: &str, arn: &str, made_by: Option<&str>) -> bool {
@@ -330,13 +336,24 @@ impl Remediation {
 pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let unverified = rem.verified_at.is_none() && rem.giving_up.is_none();
     if unverified && now.since(rem.approved_at) > JOB_FOR_MAX {
-        return Step::AskHuman(format!("not finished {JOB_FOR_MAX} after its approval"));
+        let why = format!("not finished {JOB_FOR_MAX} after its approval");
+        return match rem.only_scratch() {
+            true => Step::Mark(Mark::GivingUp { why }),
+            false => Step::AskHuman(why),
+        };
     }
-    match &rem.source {
+    let step = match &rem.source {
         Resource::Instance { instance } => instance::decide(rem, instance, seen, now, bounds),
         Resource::Cluster { cluster, members } => {
             cluster::decide(rem, cluster, members, seen, now, bounds)
         }
+    };
+    match step {
+        // While there is nothing but scratch, it goes before a person is asked.
+        Step::AskHuman(why) if unverified && rem.only_scratch() => {
+            Step::Mark(Mark::GivingUp { why })
+        }
+        step => step,
     }
 }
 
