@@ -49,6 +49,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("agent.name", Type::Text, "agent"),
     ("agent.join_token", Type::Text, ""),
     ("agent.max_accounts", Type::Count, "8"),
+    ("agent.lease_for", Type::Duration, "45s"),
     ("limits.sts", Type::Count, "100"),
     ("limits.organizations_read", Type::Count, "5"),
     ("limits.organizations_write", Type::Count, "1"),
@@ -85,6 +86,7 @@ pub struct Config {
     pub agent_name: String,
     pub join_token: String,
     pub agent_max_accounts: usize,
+    pub lease_for: Span,
 }
 
 /// Why a configuration is refused. Every message names the key.
@@ -283,6 +285,7 @@ impl Config {
             agent_name: text("agent.name"),
             join_token: text("agent.join_token"),
             agent_max_accounts: size("agent.max_accounts").max(1),
+            lease_for: span("agent.lease_for"),
         })
     }
 }

@@ -2,6 +2,7 @@
 
     world.py URL SEED            the demo's organization: 26 accounts, 3 regions, databases
     world.py URL SEED empty N    N member accounts without any database
+    world.py URL SEED single N   N member accounts with the one instance `orders` each
 
 It knows nothing of Ringfence: what it prints is the ground truth that tests compare with.
 """
@@ -159,7 +160,12 @@ def main():
         ou = api.create_organizational_unit(ParentId=root, Name="all")["OrganizationalUnit"]["Id"]
         ous["all"] = ou
         for i in range(int(sys.argv[4])):
-            account(f"account-{i}", ou, "all", "none")
+            id = account(f"account-{i}", ou, "all", "none")
+            if sys.argv[3] == "single":
+                kms = org.client("kms", REGIONS[0], id)
+                key = kms.create_key(Description="rds")["KeyMetadata"]["Arn"]
+                kms.create_alias(AliasName=ALIAS, TargetKeyId=key)
+                instance(org.client("rds", REGIONS[0], id), rng, "orders", False, key)
     else:
         for name, parent, names, kind in OUS:
             ou = api.create_organizational_unit(ParentId=ous.get(parent, root), Name=name)

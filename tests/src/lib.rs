@@ -1,1 +1,124 @@
-//! stub
+//! What tests, demo and bench share: moto, a proxy in front of it, a private PostgreSQL, and our own
+//! programs as processes. Nothing here is part of the product.
+#![expect(clippy::disallowed_methods, reason = "test code reads clock and environment, and waits for processes")]
+
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod scale;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The workspace's folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// A program of ours, built beside this one.
+pub fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("our own path");
+    let found = own.ancestors().map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built: cargo build --release --workspace"))
+}
+
+/// The Python of the venv that the make targets create.
+pub fn python() -> PathBuf {
+    let path = root().join(".venv/bin/python");
+    assert!(path.exists(), "{} is missing: run `make venv`", path.display());
+    path
+}
+
+/// A port that nobody listens on just now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Looks until it holds, at most that long; what was seen last is in the panic.
+pub fn until<T: std::fmt::Debug>(what: &str, max: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + max;
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(last) if Instant::now() > end => panic!("{what}: not within {max:?}; last seen: {last}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A process that is killed when its handle goes.
+pub struct Guard(pub Child);
+
+impl Guard {
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A moto server of our own.
+pub struct Moto {
+    /// Its process.
+    pub process: Guard,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Moto {
+    /// Starts it, and waits until it answers.
+    pub fn start() -> Moto {
+        let port = free_port();
+        let child = Command::new(python())
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start moto");
+        let moto = Moto { process: Guard(child), port };
+        until("moto listens", Duration::from_secs(60), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string())
+        });
+        moto
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Builds an organization in it, and gives back what was built.
+    pub fn build(&self, seed: u32, more: &[&str]) -> Value {
+        let seed = seed.to_string();
+        let mut args = vec!["world.py", &seed];
+        args.extend(more);
+        script(args[0], &self.url(), &args[1..])
+    }
+
+    /// Reads everything that matters out of it, without our code.
+    pub fn dump(&self, world: &Value) -> Value {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), world.to_string()).expect("write the world");
+        script("dump.py", &self.url(), &[file.path().to_str().expect("a path")])
+    }
+}
+
+fn script(name: &str, url: &str, args: &[&str]) -> Value {
+    let output = Command::new(python())
+        .arg(root().join("tests/python").join(name))
+        .arg(url)
+        .args(args)
+        .output()
+        .expect("run Python");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON from the script")
+}

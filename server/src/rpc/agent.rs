@@ -6,16 +6,11 @@ use crate::remediations;
 use crate::scans;
 use crate::store::{Lease, json};
 use ringfence_domain::remediation::Remediation;
-use ringfence_domain::time::Span;
 use ringfence_domain::work::AccountReport;
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_server::AgentService;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Status};
-
-/// How long an account stays with an agent that says nothing. AWS calls are bounded below it, and
-/// an agent renews three times in it.
-const LEASE_FOR: Span = Span::seconds(45);
 
 /// The service; behind a token unless it is the embedded agent's pipe.
 #[derive(Clone)]
@@ -43,14 +38,14 @@ impl AgentService for Agents {
             return Err(Status::invalid_argument("agent: missing"));
         }
         let max = i64::from(a.max_accounts.clamp(0, 100));
-        let leases = app.store.claim(&a.agent, now(), LEASE_FOR, max).await.map_err(Fault::from)?;
+        let leases = app.store.claim(&a.agent, now(), app.config.lease_for, max).await.map_err(Fault::from)?;
         let mut work = Vec::new();
         for lease in leases {
             let due = remediations::work_of(app, &lease).await?;
             let lease = v1::Lease { account: lease.account, fence: lease.fence };
             work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
         }
-        let lease_seconds = i32::try_from(LEASE_FOR.0 / 1_000).unwrap_or(i32::MAX);
+        let lease_seconds = i32::try_from(app.config.lease_for.0 / 1_000).unwrap_or(i32::MAX);
         ok(v1::LeaseWorkResponse { work, lease_seconds })
     }
 
@@ -58,7 +53,7 @@ impl AgentService for Agents {
         let a = request.into_inner();
         let leases: Vec<Lease> =
             a.leases.into_iter().map(|l| Lease { account: l.account, fence: l.fence }).collect();
-        let held = self.0.0.store.renew(&a.agent, &leases, LEASE_FOR).await.map_err(Fault::from)?;
+        let held = self.0.0.store.renew(&a.agent, &leases, self.0.0.config.lease_for).await.map_err(Fault::from)?;
         let leases = held.into_iter().map(|l| v1::Lease { account: l.account, fence: l.fence }).collect();
         ok(v1::RenewLeasesResponse { leases })
     }

@@ -1,0 +1,56 @@
+# Every target installs what it needs: a bare Debian with Rust, make, and root or sudo will do.
+.PHONY: all build demo test check bench venv postgres tools clean-venv
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+VENV := .venv
+CARGO := cargo
+# One profile and one set of crates for everything: the AWS SDK is built once.
+BUILD := $(CARGO) build --release --workspace --locked
+
+all: build
+
+build:
+	$(BUILD)
+
+# The whole job on an organization in moto, watchable; ends with a summary and exit 0.
+demo: venv build
+	target/release/ringfence-demo
+
+# Everything that proves that it works.
+test: venv postgres build
+	$(CARGO) test --release --workspace --locked
+
+# What a cell costs; prints a table and writes target/bench/results.json.
+bench: venv postgres build
+	target/release/ringfence-bench
+
+# Format, lints, dependency rules, protos, templates.
+check: venv tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(CARGO) deny --all-features check licenses bans sources
+	cd proto && ../node_modules/.bin/buf lint
+	$(VENV)/bin/cfn-lint deploy/*.yaml
+
+$(VENV)/.done: tests/python/requirements.txt
+	@command -v python3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq python3 python3-venv; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq python3-venv; }
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r tests/python/requirements.txt
+	@touch $@
+
+# Python with moto, boto3 and cfn-lint, pinned; for tests and demo only.
+venv: $(VENV)/.done
+
+# PostgreSQL's programs; the tests start a private server from them, no service is used.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq postgresql; }
+	@command -v setpriv >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq util-linux; }
+
+tools: node_modules/.bin/buf
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny@0.20.2
+
+node_modules/.bin/buf: package.json package-lock.json
+	@command -v npm >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq npm; }
+	npm ci --silent --no-audit --no-fund
+	@touch $@
