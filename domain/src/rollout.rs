@@ -38,7 +38,7 @@ pub struct FileStage {
 pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let message = e.message().to_owned();
-        let line = e.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+        let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
         match line {
             Some(line) => format!("line {line}: {message}"),
             None => message,
@@ -442,12 +442,12 @@ pub fn gate(
         }
         why.extend(gaps(&account, cells.get(&account).map_or(&[], Vec::as_slice), rule, now));
         for finding in findings.iter().filter(|f| f.account == account && f.counts(now)) {
-            let held = match &finding.held_by {
-                Some(by) => format!(" (held-original: its twin was verified by {by})"),
-                None => String::new(),
+            let what = match &finding.held_by {
+                Some(by) => format!("is a held-original (its twin was verified by {by}); decommission it or waive"),
+                None => "is not encrypted; remediate it or waive".to_owned(),
             };
             why.push(format!(
-                "{account} {}: {} {} is not encrypted{held}; remediate it or waive {}",
+                "{account} {}: {} {} {what} {}",
                 finding.region,
                 finding.kind.as_str(),
                 finding.resource.name(),

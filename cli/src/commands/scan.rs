@@ -7,8 +7,9 @@ use crate::printer::{self, Progress};
 use ringfence_proto::v1;
 use ringfence_proto::v1::scan_service_client::ScanServiceClient;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
-/// Failed cells listed on screen; JSON has all.
+/// Lines of failed cells on screen; JSON has all.
 const FAILED_MAX: usize = 20;
 
 pub(crate) async fn run(context: &Context, command: Scan) -> End {
@@ -69,6 +70,20 @@ fn row(c: &v1::Cell) -> Vec<String> {
     ]
 }
 
+/// Cells that were not answered, those of one account and reason on one line.
+pub(crate) fn show_failed(cells: &[v1::Cell]) {
+    let mut groups: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
+    for cell in cells {
+        groups.entry((&cell.account, state(cell), &cell.reason)).or_default().push(&cell.region);
+    }
+    for ((account, state, reason), regions) in groups.iter().take(FAILED_MAX) {
+        printer::data(&format!("! {account} {state} in {}: {reason}", regions.join(", ")));
+    }
+    if groups.len() > FAILED_MAX {
+        printer::data(&format!("... and {} more lines; `ringfence scan cells` lists all", groups.len() - FAILED_MAX));
+    }
+}
+
 async fn follow(mut client: ScanServiceClient<crate::client::Connection>, scan: v1::Scan) -> Result<v1::Scan, Failure> {
     let mut stream = client.watch_scan(v1::WatchScanRequest { id: scan.id.clone() }).await?.into_inner();
     let mut progress = Progress::new();
@@ -89,12 +104,7 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
         let states: Vec<String> = scan.coverage.iter().filter(|(_, n)| **n > 0).map(|(s, n)| format!("{n} {s}")).collect();
         let what = if ended { "done" } else { "running" };
         printer::data(&format!("{} {what}: {}/{} accounts, {} cells ({})", scan.id, scan.accounts_done, scan.accounts, scan.cells, states.join(", ")));
-        for cell in scan.failed.iter().take(FAILED_MAX) {
-            printer::data(&format!("! {} {} {}: {}", cell.account, cell.region, state(cell), cell.reason));
-        }
-        if scan.failed.len() > FAILED_MAX {
-            printer::data(&format!("... and {} more; `ringfence scan cells` lists all", scan.failed.len() - FAILED_MAX));
-        }
+        show_failed(&scan.failed);
         let partial = if scan.failed.is_empty() && ended { "" } else { " seen so far; the scan is partial" };
         printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
     }

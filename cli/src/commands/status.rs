@@ -2,14 +2,11 @@
 
 use super::{Context, scan, scope};
 use crate::args::Scope;
-use crate::exit::{End, Exit};
+use crate::exit::End;
 use crate::printer;
 use ringfence_proto::v1;
 use ringfence_proto::v1::status_service_client::StatusServiceClient;
 use std::collections::BTreeMap;
-
-/// Cells listed on screen; JSON has more.
-const UNANSWERED_MAX: usize = 10;
 
 fn counts(map: &BTreeMap<String, i32>) -> String {
     let some: Vec<String> = map.iter().filter(|(k, n)| **n > 0 && *k != "cells").map(|(k, n)| format!("{n} {k}")).collect();
@@ -45,11 +42,6 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
     if !status.unanswered.is_empty() {
         printer::data("\nnot answered, so nothing is known of them:");
     }
-    for cell in status.unanswered.iter().take(UNANSWERED_MAX) {
-        printer::data(&format!("! {} {} {}: {}", cell.account, cell.region, scan::state(cell), cell.reason));
-    }
-    if status.unanswered.len() > UNANSWERED_MAX {
-        printer::data(&format!("... and {} more; `ringfence scan cells` lists all", status.unanswered.len() - UNANSWERED_MAX));
-    }
-    Ok(if findings.open > 0 { context.present(true) } else { Exit::Done })
+    scan::show_failed(&status.unanswered);
+    Ok(context.present(findings.open > 0))
 }

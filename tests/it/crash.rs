@@ -1,0 +1,159 @@
+//! `kill -9` at each write of an instance's remediation, before the call and after its effect: started
+//! again, it converges, with no duplicate and no orphan.
+
+use ringfence_tests::process::Setup;
+use ringfence_tests::proxy::{Point, Proxy, Rules};
+use ringfence_tests::{Guard, Moto, binary, until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Writes of one instance's remediation on moto: snapshot, copy, restore, two deletions.
+const WRITES: usize = 5;
+
+struct Crash<'a> {
+    moto: &'a Moto,
+    world: &'a Value,
+    account: usize,
+    program: PathBuf,
+    split: bool,
+}
+
+impl Crash<'_> {
+    /// Only this run's account, so that runs do not read each other.
+    fn world(&self) -> Value {
+        let mut world = self.world.clone();
+        world["accounts"] = json!([self.world["accounts"][self.account]]);
+        world["ous"] = json!({});
+        world
+    }
+
+    fn start(&self, setup: &Setup) -> Vec<Guard> {
+        let mut processes = vec![setup.start()];
+        if self.split {
+            processes.push(setup.start_agent("agent-1"));
+        }
+        processes
+    }
+
+    /// Runs a remediation, kills everything at the point, starts again, and says what is wrong at the
+    /// end. Gives back the operation that was held.
+    fn run(&self, nth: usize, point: Point) -> (String, Vec<String>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let proxy = Proxy::start(self.moto.port, Rules::default());
+        let mut setup = Setup::new(&proxy.url(), folder.path());
+        setup.program.clone_from(&self.program);
+        setup.set("RINGFENCE_AWS__REGIONS", "us-east-1");
+        if self.split {
+            setup.set("RINGFENCE_SERVER__EMBEDDED_AGENT", "false");
+            setup.set("RINGFENCE_AGENT__JOIN_TOKEN", "a-token-for-tests");
+        }
+        let world = self.world();
+        let before = self.moto.dump(&world);
+        let account = world["accounts"][0]["id"].as_str().expect("an account").to_owned();
+        let mut processes = self.start(&setup);
+        let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+        ann.expect("org sync", 0);
+        ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
+        let plan = ann.json(&format!("plan create --account {account}"), 0);
+        let plan = plan["id"].as_str().expect("a plan").to_owned();
+        bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
+        let held = proxy.hold(nth, point);
+        ann.expect(&format!("remediation apply {plan}"), 0);
+        let operation = held.recv_timeout(Duration::from_secs(60)).expect("the crash point is reached");
+        // The agent first: with the server gone it could not tell anybody what happened anyway.
+        while let Some(mut process) = processes.pop() {
+            process.kill();
+        }
+        let _again = self.start(&setup);
+        until("the remediation ends", Duration::from_secs(90), || {
+            let list = ann.json(&format!("remediation list --plan {plan}"), 0);
+            let state = list["remediations"][0]["state"].as_str().unwrap_or_default().to_owned();
+            if ["verified", "stopped"].contains(&state.as_str()) { Ok(()) } else { Err(list.to_string()) }
+        });
+        let list = ann.json(&format!("remediation list --plan {plan}"), 0);
+        let mut wrong = Vec::new();
+        if list["remediations"][0]["state"] != "verified" {
+            wrong.push(format!("it is {}", list["remediations"][0]));
+        }
+        wrong.extend(verdict(&before, &self.moto.dump(&world)));
+        (operation, wrong)
+    }
+}
+
+/// What is wrong with a world in which `orders` was to get one twin.
+fn verdict(before: &Value, after: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (cell, was) in before["cells"].as_object().expect("cells") {
+        let is = &after["cells"][cell];
+        let names = |v: &Value| v.as_object().expect("names").keys().cloned().collect::<Vec<_>>();
+        for kind in ["snapshots", "cluster_snapshots", "clusters"] {
+            let left = names(&is[kind]);
+            if left != names(&was[kind]) {
+                wrong.push(format!("{} {kind} left: {left:?}", left.len()));
+            }
+        }
+        let mut want = names(&was["instances"]);
+        if !want.is_empty() {
+            want.insert(0, "encrypted-orders".into());
+            let (mut original, mut same) = (was["instances"]["orders"].clone(), is["instances"]["orders"].clone());
+            for side in [&mut original, &mut same] {
+                side["LatestRestorableTime"] = Value::Null;
+            }
+            if original != same {
+                wrong.push("the original changed".into());
+            }
+            if is["instances"]["encrypted-orders"]["StorageEncrypted"] != true {
+                wrong.push("no encrypted twin".into());
+            }
+        }
+        let have = names(&is["instances"]);
+        if have != want {
+            wrong.push(format!("instances are {have:?}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_crash_at_any_write_converges_without_duplicate_or_orphan() {
+    let moto = Moto::start();
+    let world = moto.build(1, &["single", &(2 * WRITES).to_string()]);
+    let program = binary("ringfence-server");
+    let mut held = Vec::new();
+    for nth in 1..=WRITES {
+        for (i, point) in [Point::Before, Point::After].into_iter().enumerate() {
+            let account = 2 * (nth - 1) + i;
+            let crash = Crash { moto: &moto, world: &world, account, program: program.clone(), split: false };
+            let (operation, wrong) = crash.run(nth, point);
+            assert!(wrong.is_empty(), "{point:?} write {nth} ({operation}): {wrong:?}");
+            held.push(operation);
+        }
+    }
+    held.dedup();
+    let all = ["CreateDBSnapshot", "CopyDBSnapshot", "RestoreDBInstanceFromDBSnapshot", "DeleteDBSnapshot"];
+    assert_eq!(held, all, "every kind of write was met");
+}
+
+#[test]
+fn server_and_agent_apart_survive_a_crash_too() {
+    let moto = Moto::start();
+    let world = moto.build(2, &["single", "2"]);
+    for (account, nth) in [1, 3].into_iter().enumerate() {
+        let program = binary("ringfence-server");
+        let crash = Crash { moto: &moto, world: &world, account, program, split: true };
+        let (operation, wrong) = crash.run(nth, Point::After);
+        assert!(wrong.is_empty(), "write {nth} ({operation}): {wrong:?}");
+    }
+}
+
+/// The negative control: with names that differ from try to try, the same test must go red.
+#[test]
+fn with_random_names_the_crash_test_goes_red() {
+    let moto = Moto::start();
+    let world = moto.build(3, &["single", "1"]);
+    let program = binary("server-with-random-names");
+    let crash = Crash { moto: &moto, world: &world, account: 0, program, split: false };
+    let (_, wrong) = crash.run(1, Point::After);
+    assert!(wrong.iter().any(|w| w.starts_with("2 snapshots left")), "a duplicate is seen: {wrong:?}");
+}
