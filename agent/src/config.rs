@@ -33,7 +33,11 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("aws.regions", Type::Texts, ""),
     ("aws.source_identity", Type::Text, "auto"),
     ("kms.alias", Type::Text, "alias/RDSEncryptionAtRestKMSAlias"),
-    ("controls.rds-encryption.require_kms_key", Type::Bool, "false"),
+    (
+        "controls.rds-encryption.require_kms_key",
+        Type::Bool,
+        "false",
+    ),
     ("remediation.plan_max_age", Type::Duration, "24h"),
     ("remediation.recheck_timeout", Type::Duration, "60s"),
     ("remediation.expect_for", Type::Duration, "60s"),
@@ -62,7 +66,10 @@ const KEYS: &[(&str, Type, &str)] = &[
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "each field is the key of its name; the README has the table")]
+#[expect(
+    missing_docs,
+    reason = "each field is the key of its name; the README has the table"
+)]
 pub struct Config {
     pub listen: SocketAddr,
     pub embedded_agent: bool,
@@ -113,18 +120,26 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
 }
 
 /// [`load`] with everything given.
-pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+pub fn parse(
+    text: &str,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
     let table: Table = match text.parse() {
         Ok(table) => table,
         Err(e) => return fail(format!("the configuration file is not TOML: {e}")),
     };
-    let mut values: BTreeMap<&'static str, String> =
-        KEYS.iter().map(|(key, _, default)| (*key, (*default).to_owned())).collect();
+    let mut values: BTreeMap<&'static str, String> = KEYS
+        .iter()
+        .map(|(key, _, default)| (*key, (*default).to_owned()))
+        .collect();
     let mut given = Vec::new();
     flatten("", &table, &mut given)?;
     for (name, value) in environment {
         // A variable without `__` is never a key: RINGFENCE_SERVER and RINGFENCE_USER are the CLI's.
-        if let Some(key) = name.strip_prefix("RINGFENCE_").filter(|rest| rest.contains("__")) {
+        if let Some(key) = name
+            .strip_prefix("RINGFENCE_")
+            .filter(|rest| rest.contains("__"))
+        {
             let key = key.to_ascii_lowercase().replace("__", ".");
             given.push((key, value, format!("environment variable {name}")));
         }
@@ -142,9 +157,17 @@ pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) ->
 }
 
 /// All leaves of a table as `a.b.c`, with lists joined by commas.
-fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String, String)>) -> Result<(), ConfigError> {
+fn flatten(
+    prefix: &str,
+    table: &Table,
+    out: &mut Vec<(String, String, String)>,
+) -> Result<(), ConfigError> {
     for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
         let text = match value {
             Value::Table(inner) => {
                 flatten(&key, inner, out)?;
@@ -160,7 +183,9 @@ fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String, String)>)
                 };
                 texts.join(",")
             }
-            Value::Float(_) | Value::Datetime(_) => return fail(format!("{key}: `{value}` is no value of any key")),
+            Value::Float(_) | Value::Datetime(_) => {
+                return fail(format!("{key}: `{value}` is no value of any key"));
+            }
         };
         out.push((key, text, "the configuration file".to_owned()));
     }
@@ -184,7 +209,9 @@ fn check(key: &str, kind: Type, value: &str, place: &str) -> Result<(), ConfigEr
         Type::Text | Type::Texts => return Ok(()),
         Type::Bool => value.parse::<bool>().err().map(|_| "true or false"),
         Type::Count => value.parse::<u32>().err().map(|_| "a whole number"),
-        Type::Duration => Span::parse(value).is_none().then_some("a duration such as 90s, 15m or 24h"),
+        Type::Duration => Span::parse(value)
+            .is_none()
+            .then_some("a duration such as 90s, 15m or 24h"),
     };
     match wanted {
         None => Ok(()),
@@ -200,7 +227,9 @@ impl Config {
             regions: self.regions.clone(),
             kms_alias: self.kms_alias.clone(),
             require_kms_key: self.require_kms_key,
-            bounds: ringfence_domain::remediation::Bounds { expect_for: self.expect_for },
+            bounds: ringfence_domain::remediation::Bounds {
+                expect_for: self.expect_for,
+            },
             poll: self.poll,
             max_accounts: self.agent_max_accounts,
             names,
@@ -215,7 +244,9 @@ impl Config {
         let span = |key: &str| Span::parse(&text(key)).unwrap_or_default();
         let listen = text("server.listen");
         let Ok(listen) = listen.parse::<SocketAddr>() else {
-            return fail(format!("server.listen = `{listen}`: it must be an address and port, for example 127.0.0.1:7443"));
+            return fail(format!(
+                "server.listen = `{listen}`: it must be an address and port, for example 127.0.0.1:7443"
+            ));
         };
         if !listen.ip().is_loopback() {
             return fail(format!(
@@ -225,18 +256,33 @@ impl Config {
         let source_identity = match text("aws.source_identity").as_str() {
             "auto" => SourceIdentity::Auto,
             "off" => SourceIdentity::Off,
-            other => return fail(format!("aws.source_identity = `{other}`: it must be auto or off")),
+            other => {
+                return fail(format!(
+                    "aws.source_identity = `{other}`: it must be auto or off"
+                ));
+            }
         };
         let mut regions = Vec::new();
-        for name in text("aws.regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
-            regions.push(name.parse().map_err(|e| ConfigError(format!("aws.regions: {e}")))?);
+        for name in text("aws.regions")
+            .split(',')
+            .map(str::trim)
+            .filter(|r| !r.is_empty())
+        {
+            regions.push(
+                name.parse()
+                    .map_err(|e| ConfigError(format!("aws.regions: {e}")))?,
+            );
         }
         let kms_alias = text("kms.alias");
         if kms_alias == "alias/aws/rds" {
-            return fail("kms.alias = alias/aws/rds: that key is AWS's, its policy cannot be edited nor its snapshots shared; name a customer managed key");
+            return fail(
+                "kms.alias = alias/aws/rds: that key is AWS's, its policy cannot be edited nor its snapshots shared; name a customer managed key",
+            );
         }
         if !kms_alias.starts_with("alias/") {
-            return fail(format!("kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"));
+            return fail(format!(
+                "kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"
+            ));
         }
         if text("aws.role_name").is_empty() {
             return fail("aws.role_name is empty: name the role to assume in every account");
@@ -295,7 +341,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let vars = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let vars = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         parse(text, vars).map_err(|e| e.to_string())
     }
 
@@ -304,12 +352,20 @@ mod tests {
         let config = read("", &[]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
         assert!(config.embedded_agent && config.regions.is_empty());
-        let file = "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";
-        let config = read(file, &[
-            ("RINGFENCE_AWS__REGIONS", "us-east-1, eu-west-2"),
-            ("RINGFENCE_USER", "ann"),
-            ("RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY", "false"),
-        ]).unwrap();
+        let file =
+            "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";
+        let config = read(
+            file,
+            &[
+                ("RINGFENCE_AWS__REGIONS", "us-east-1, eu-west-2"),
+                ("RINGFENCE_USER", "ann"),
+                (
+                    "RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY",
+                    "false",
+                ),
+            ],
+        )
+        .unwrap();
         assert_eq!(config.regions.len(), 2);
         assert!(!config.require_kms_key);
     }
@@ -317,16 +373,52 @@ mod tests {
     #[test]
     fn bad_values_name_the_key_and_the_fix() {
         for (file, environment, want) in [
-            ("[store]\nulr = \"x\"", ("A", "b"), "unknown key `store.ulr` in the configuration file; did you mean `store.url`?"),
-            ("", ("RINGFENCE_STORE__ULR", "x"), "did you mean `store.url`?"),
+            (
+                "[store]\nulr = \"x\"",
+                ("A", "b"),
+                "unknown key `store.ulr` in the configuration file; did you mean `store.url`?",
+            ),
+            (
+                "",
+                ("RINGFENCE_STORE__ULR", "x"),
+                "did you mean `store.url`?",
+            ),
             ("x = [", ("A", "b"), "not TOML"),
-            ("[server]\nlisten = \"here\"", ("A", "b"), "server.listen = `here`"),
-            ("[server]\nlisten = \"0.0.0.0:7443\"", ("A", "b"), "only a loopback address"),
-            ("[aws]\nregions = [\"nowhere\"]", ("A", "b"), "aws.regions: `nowhere` is not a region"),
-            ("[kms]\nalias = \"alias/aws/rds\"", ("A", "b"), "customer managed key"),
-            ("", ("RINGFENCE_REMEDIATION__POLL", "soon"), "a duration such as 90s"),
-            ("", ("RINGFENCE_APPROVALS__ROLLOUT", "0"), "at least one other person"),
-            ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
+            (
+                "[server]\nlisten = \"here\"",
+                ("A", "b"),
+                "server.listen = `here`",
+            ),
+            (
+                "[server]\nlisten = \"0.0.0.0:7443\"",
+                ("A", "b"),
+                "only a loopback address",
+            ),
+            (
+                "[aws]\nregions = [\"nowhere\"]",
+                ("A", "b"),
+                "aws.regions: `nowhere` is not a region",
+            ),
+            (
+                "[kms]\nalias = \"alias/aws/rds\"",
+                ("A", "b"),
+                "customer managed key",
+            ),
+            (
+                "",
+                ("RINGFENCE_REMEDIATION__POLL", "soon"),
+                "a duration such as 90s",
+            ),
+            (
+                "",
+                ("RINGFENCE_APPROVALS__ROLLOUT", "0"),
+                "at least one other person",
+            ),
+            (
+                "",
+                ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"),
+                "true or false",
+            ),
         ] {
             let error = read(file, &[environment]).unwrap_err();
             assert!(error.contains(want), "want {want}, have {error}");

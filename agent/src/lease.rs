@@ -20,13 +20,31 @@ const IDLE_MS: u64 = 300;
 const AWAY_MS: u64 = 2_000;
 
 /// A server connection of any kind: the pipe in memory, or a channel with a token.
-#[expect(missing_docs, reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto")]
+#[expect(
+    missing_docs,
+    reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto"
+)]
 pub trait Pipe: Clone + Send + Sync + 'static {
-    fn lease(&self, request: v1::LeaseWorkRequest) -> impl Future<Output = Result<v1::LeaseWorkResponse, Status>> + Send;
-    fn renew(&self, request: v1::RenewLeasesRequest) -> impl Future<Output = Result<v1::RenewLeasesResponse, Status>> + Send;
-    fn report(&self, request: v1::ReportCellsRequest) -> impl Future<Output = Result<(), Status>> + Send;
-    fn commit(&self, request: v1::CommitRemediationRequest) -> impl Future<Output = Result<i64, Status>> + Send;
-    fn release(&self, request: v1::ReleaseLeaseRequest) -> impl Future<Output = Result<(), Status>> + Send;
+    fn lease(
+        &self,
+        request: v1::LeaseWorkRequest,
+    ) -> impl Future<Output = Result<v1::LeaseWorkResponse, Status>> + Send;
+    fn renew(
+        &self,
+        request: v1::RenewLeasesRequest,
+    ) -> impl Future<Output = Result<v1::RenewLeasesResponse, Status>> + Send;
+    fn report(
+        &self,
+        request: v1::ReportCellsRequest,
+    ) -> impl Future<Output = Result<(), Status>> + Send;
+    fn commit(
+        &self,
+        request: v1::CommitRemediationRequest,
+    ) -> impl Future<Output = Result<i64, Status>> + Send;
+    fn release(
+        &self,
+        request: v1::ReleaseLeaseRequest,
+    ) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
 impl<T> Pipe for AgentServiceClient<T>
@@ -41,7 +59,10 @@ where
         Ok(self.clone().lease_work(request).await?.into_inner())
     }
 
-    async fn renew(&self, request: v1::RenewLeasesRequest) -> Result<v1::RenewLeasesResponse, Status> {
+    async fn renew(
+        &self,
+        request: v1::RenewLeasesRequest,
+    ) -> Result<v1::RenewLeasesResponse, Status> {
         Ok(self.clone().renew_leases(request).await?.into_inner())
     }
 
@@ -50,7 +71,12 @@ where
     }
 
     async fn commit(&self, request: v1::CommitRemediationRequest) -> Result<i64, Status> {
-        Ok(self.clone().commit_remediation(request).await?.into_inner().version)
+        Ok(self
+            .clone()
+            .commit_remediation(request)
+            .await?
+            .into_inner()
+            .version)
     }
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
@@ -95,7 +121,10 @@ where
         let max_accounts = i32::try_from(free).unwrap_or(i32::MAX);
         let mut pause = IDLE_MS;
         if free > 0 {
-            let request = v1::LeaseWorkRequest { agent: settings.name.clone(), max_accounts };
+            let request = v1::LeaseWorkRequest {
+                agent: settings.name.clone(),
+                max_accounts,
+            };
             match pipe.lease(request).await {
                 Ok(answer) => {
                     quiet = false;
@@ -126,7 +155,10 @@ where
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "leases are kept by the monotonic clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "leases are kept by the monotonic clock"
+)]
 fn clock() -> Instant {
     Instant::now()
 }
@@ -143,19 +175,30 @@ fn begin<P: Pipe>(
     let due: Work = match serde_json::from_str(&work.document_json) {
         Ok(due) => due,
         Err(e) => {
-            tracing::error!("work on {}: {e}; are server and agent of one version?", lease.account);
+            tracing::error!(
+                "work on {}: {e}; are server and agent of one version?",
+                lease.account
+            );
             return;
         }
     };
     let (account, fence) = (lease.account.clone(), lease.fence);
-    let desk = Desk { pipe: pipe.clone(), cloud: cloud.clone(), settings: settings.clone(), lease };
+    let desk = Desk {
+        pipe: pipe.clone(),
+        cloud: cloud.clone(),
+        settings: settings.clone(),
+        lease,
+    };
     let name = account.clone();
     let handle = tasks.spawn(async move {
         if let Err(status) = work_on(&desk, due).await {
             tracing::warn!("{name}: {}", status.message());
         }
         let agent = desk.settings.name.clone();
-        let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
+        let request = v1::ReleaseLeaseRequest {
+            agent,
+            lease: Some(desk.lease.clone()),
+        };
         if let Err(status) = desk.pipe.release(request).await {
             tracing::warn!("{name}: give the lease back: {}", status.message());
         }
@@ -173,19 +216,34 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work) -> Result<(), Status> {
 
 /// Renews all leases. A task whose lease did not come back is stopped; so are all when the server
 /// did not answer for most of a lease's life, for by then somebody else may be about to begin.
-async fn keep<P: Pipe>(pipe: &P, agent: &str, running: &mut Running, renewed: &mut Instant, ttl: Duration) {
+async fn keep<P: Pipe>(
+    pipe: &P,
+    agent: &str,
+    running: &mut Running,
+    renewed: &mut Instant,
+    ttl: Duration,
+) {
     if running.is_empty() {
         *renewed = clock();
         return;
     }
     let leases = running
         .iter()
-        .map(|(account, (fence, _))| v1::Lease { account: account.clone(), fence: *fence })
+        .map(|(account, (fence, _))| v1::Lease {
+            account: account.clone(),
+            fence: *fence,
+        })
         .collect();
     let asked = clock();
-    let answer = pipe.renew(v1::RenewLeasesRequest { agent: agent.to_owned(), leases }).await;
-    let held: Option<HashMap<String, i64>> =
-        answer.ok().map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
+    let answer = pipe
+        .renew(v1::RenewLeasesRequest {
+            agent: agent.to_owned(),
+            leases,
+        })
+        .await;
+    let held: Option<HashMap<String, i64>> = answer
+        .ok()
+        .map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
     match held {
         Some(held) => {
             *renewed = asked;

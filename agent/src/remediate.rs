@@ -18,7 +18,10 @@ use tonic::Status;
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
     let mut cells: BTreeMap<Region, Vec<Versioned>> = BTreeMap::new();
     for one in due {
-        cells.entry(one.remediation.region.clone()).or_default().push(one);
+        cells
+            .entry(one.remediation.region.clone())
+            .or_default()
+            .push(one);
     }
     for (region, mut open) in cells {
         while !open.is_empty() {
@@ -29,7 +32,11 @@ pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Res
 }
 
 /// One sweep, and one step of each remediation. Gives back those that have more to do now.
-async fn pass<P: Pipe>(desk: &Desk<P>, region: &Region, open: Vec<Versioned>) -> Result<Vec<Versioned>, Status> {
+async fn pass<P: Pipe>(
+    desk: &Desk<P>,
+    region: &Region,
+    open: Vec<Versioned>,
+) -> Result<Vec<Versioned>, Status> {
     let (session, seen) = match observe(desk, region, &open).await {
         Ok(observed) => observed,
         Err(error) => {
@@ -46,18 +53,33 @@ async fn pass<P: Pipe>(desk: &Desk<P>, region: &Region, open: Vec<Versioned>) ->
     Ok(more)
 }
 
-async fn observe<P: Pipe>(desk: &Desk<P>, region: &Region, open: &[Versioned]) -> Result<(Session, Sweep), CloudError> {
+async fn observe<P: Pipe>(
+    desk: &Desk<P>,
+    region: &Region,
+    open: &[Versioned],
+) -> Result<(Session, Sweep), CloudError> {
     let rem = &open[0].remediation;
-    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.id).await?;
+    let session = desk
+        .cloud
+        .enter(&rem.account, Phase::Remediate, &rem.id)
+        .await?;
     let mut seen = Sweep::default();
-    desk.cloud.sweep_databases(&session, region, &mut seen).await?;
-    desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
+    desk.cloud
+        .sweep_databases(&session, region, &mut seen)
+        .await?;
+    desk.cloud
+        .sweep_snapshots(&session, region, &mut seen)
+        .await?;
     Ok((session, seen))
 }
 
 /// The cell could not be read. Before anything was begun, a denial is for a person; afterwards it is
 /// waited out, up to the job's bound, for what was made must not be left behind.
-async fn unseen<P: Pipe>(desk: &Desk<P>, mut one: Versioned, error: &CloudError) -> Result<(), Status> {
+async fn unseen<P: Pipe>(
+    desk: &Desk<P>,
+    mut one: Versioned,
+    error: &CloudError,
+) -> Result<(), Status> {
     let rem = &mut one.remediation;
     let denied = matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied);
     let over = now().since(rem.approved_at) > JOB_FOR_MAX;
@@ -74,7 +96,11 @@ async fn stop<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Resul
 }
 
 /// Sets the milestone that permits taking down what was made.
-async fn give_up<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<Versioned, Status> {
+async fn give_up<P: Pipe>(
+    desk: &Desk<P>,
+    mut one: Versioned,
+    why: String,
+) -> Result<Versioned, Status> {
     one.remediation.giving_up = Some(why.clone());
     one.remediation.why = format!("{why}; what was made is being taken down");
     record(desk, &mut one, "remediation.give-up", &why).await?;
@@ -94,8 +120,14 @@ async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Resul
 
 /// Writes the remediation under the fence. An error means that the account is somebody else's now,
 /// or the server is away: either way this task ends and somebody looks again.
-async fn record<P: Pipe>(desk: &Desk<P>, one: &mut Versioned, action: &str, reason: &str) -> Result<(), Status> {
-    let json = serde_json::to_string(&one.remediation).map_err(|e| Status::internal(e.to_string()))?;
+async fn record<P: Pipe>(
+    desk: &Desk<P>,
+    one: &mut Versioned,
+    action: &str,
+    reason: &str,
+) -> Result<(), Status> {
+    let json =
+        serde_json::to_string(&one.remediation).map_err(|e| Status::internal(e.to_string()))?;
     let request = v1::CommitRemediationRequest {
         agent: desk.settings.name.clone(),
         lease: Some(desk.lease.clone()),
@@ -124,14 +156,26 @@ async fn step<P: Pipe>(
         Step::Mark(Mark::Verified) => {
             one.remediation.verified_at = Some(now());
             one.remediation.why = "verified; scratch is being deleted".into();
-            record(desk, &mut one, "remediation.verify", "the twin equals the original").await?;
+            record(
+                desk,
+                &mut one,
+                "remediation.verify",
+                "the twin equals the original",
+            )
+            .await?;
             Ok(Some(one))
         }
         Step::Mark(Mark::GivingUp { why }) => give_up(desk, one, why).await.map(Some),
         Step::Finish => {
             one.remediation.state = State::Verified;
             one.remediation.why = String::new();
-            record(desk, &mut one, "remediation.finish", "verified, scratch deleted").await?;
+            record(
+                desk,
+                &mut one,
+                "remediation.finish",
+                "verified, scratch deleted",
+            )
+            .await?;
             Ok(None)
         }
     }
@@ -144,7 +188,10 @@ async fn act_on<P: Pipe>(
     mut one: Versioned,
     act: Act,
 ) -> Result<Option<Versioned>, Status> {
-    let encrypts = matches!(act, Act::CopySnapshot { .. } | Act::RestoreInstance { .. } | Act::RestoreCluster { .. });
+    let encrypts = matches!(
+        act,
+        Act::CopySnapshot { .. } | Act::RestoreInstance { .. } | Act::RestoreCluster { .. }
+    );
     if encrypts && let Some(why) = key_trouble(desk, session, region, &one.remediation).await {
         return wait(desk, one, why).await.map(|()| None);
     }
@@ -156,7 +203,8 @@ async fn act_on<P: Pipe>(
     record(desk, &mut one, "remediation.intend", &title).await?;
     match perform(desk, session, region, &one.remediation, &act).await {
         Ok(made) => {
-            if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key())) {
+            if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key()))
+            {
                 intent.made = Some(made.arn);
             }
             record(desk, &mut one, "remediation.done", &title).await?;
@@ -196,7 +244,8 @@ async fn failed<P: Pipe>(
             let key = act.key();
             if let Some(intent) = one.remediation.intents.get_mut(&key) {
                 // Refused for certain: it need not be waited for.
-                intent.at = ringfence_domain::time::Time(intent.at.0 - desk.settings.bounds.expect_for.0);
+                intent.at =
+                    ringfence_domain::time::Time(intent.at.0 - desk.settings.bounds.expect_for.0);
             }
             record(desk, &mut one, "remediation.retry", &why).await?;
             Ok(Some(one))
@@ -223,11 +272,18 @@ fn retries_plain(rem: &Remediation, act: &Act, error: &CloudError) -> bool {
         Resource::Cluster { .. } => false,
     };
     let first = rem.intents.get(&act.key()).is_some_and(|i| i.attempts == 1);
-    gp3 && first && matches!(act, Act::RestoreInstance { .. }) && error.message.to_ascii_lowercase().contains("iops")
+    gp3 && first
+        && matches!(act, Act::RestoreInstance { .. })
+        && error.message.to_ascii_lowercase().contains("iops")
 }
 
 /// Why the key cannot be used right now; `None` if it can.
-async fn key_trouble<P: Pipe>(desk: &Desk<P>, session: &Session, region: &Region, rem: &Remediation) -> Option<String> {
+async fn key_trouble<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+) -> Option<String> {
     match desk.cloud.key(session, region, &rem.key_arn).await {
         Ok(key) => key.trouble(region.as_str()),
         Err(error) => Some(error.to_string()),
@@ -246,51 +302,117 @@ async fn perform<P: Pipe>(
     let name = |name: &str| desk.settings.names.of(name);
     let source = rem.source.name();
     match (act, &rem.source) {
-        (Act::CreateSnapshot { snapshot }, _) => {
-            cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
-        }
-        (Act::CopySnapshot { from, to }, _) => {
-            cloud.copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id).await.map(Some)
-        }
-        (Act::RestoreInstance { snapshot, instance: twin }, Resource::Instance { instance }) => {
+        (Act::CreateSnapshot { snapshot }, _) => cloud
+            .create_snapshot(session, region, source, &name(snapshot), &rem.id)
+            .await
+            .map(Some),
+        (Act::CopySnapshot { from, to }, _) => cloud
+            .copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id)
+            .await
+            .map(Some),
+        (
+            Act::RestoreInstance {
+                snapshot,
+                instance: twin,
+            },
+            Resource::Instance { instance },
+        ) => {
             let plain = rem.intents.get(&act.key()).is_some_and(|i| i.attempts > 1)
                 && instance.settings.storage_type.as_deref() == Some("gp3");
             let names = (snapshot.as_str(), name(twin));
-            cloud.restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain).await.map(Some)
+            cloud
+                .restore_instance(
+                    session,
+                    region,
+                    (names.0, &names.1),
+                    instance,
+                    &rem.id,
+                    plain,
+                )
+                .await
+                .map(Some)
         }
-        (Act::CreateClusterSnapshot { snapshot }, _) => {
-            cloud.create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
-        }
-        (Act::RestoreCluster { snapshot, cluster: twin }, Resource::Cluster { cluster, .. }) => {
+        (Act::CreateClusterSnapshot { snapshot }, _) => cloud
+            .create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id)
+            .await
+            .map(Some),
+        (
+            Act::RestoreCluster {
+                snapshot,
+                cluster: twin,
+            },
+            Resource::Cluster { cluster, .. },
+        ) => {
             let names = (snapshot.as_str(), name(twin));
-            cloud.restore_cluster(session, region, (names.0, &names.1), cluster, &rem.key_arn, &rem.id).await.map(Some)
+            cloud
+                .restore_cluster(
+                    session,
+                    region,
+                    (names.0, &names.1),
+                    cluster,
+                    &rem.key_arn,
+                    &rem.id,
+                )
+                .await
+                .map(Some)
         }
-        (Act::CreateMember { source, instance, cluster }, Resource::Cluster { members, .. }) => {
+        (
+            Act::CreateMember {
+                source,
+                instance,
+                cluster,
+            },
+            Resource::Cluster { members, .. },
+        ) => {
             let member = member(members, source)?;
-            cloud.create_member(session, region, (&name(instance), cluster), member, &rem.id).await.map(Some)
+            cloud
+                .create_member(session, region, (&name(instance), cluster), member, &rem.id)
+                .await
+                .map(Some)
         }
-        (Act::ModifyInstance { instance: twin, fields }, spec) => {
+        (
+            Act::ModifyInstance {
+                instance: twin,
+                fields,
+            },
+            spec,
+        ) => {
             let want = match spec {
                 Resource::Instance { instance } => instance,
                 Resource::Cluster { members, .. } => {
-                    let of = |m: &&Instance| ringfence_domain::remediation::twin_name(&m.id, &m.resource_id) == *twin;
+                    let of = |m: &&Instance| {
+                        ringfence_domain::remediation::twin_name(&m.id, &m.resource_id) == *twin
+                    };
                     members.iter().find(of).ok_or_else(|| confused(twin))?
                 }
             };
-            cloud.modify_instance(session, region, twin, &want.settings, fields).await.map(|()| None)
+            cloud
+                .modify_instance(session, region, twin, &want.settings, fields)
+                .await
+                .map(|()| None)
         }
-        (Act::ModifyCluster { cluster: twin, fields }, Resource::Cluster { cluster, .. }) => {
-            cloud.modify_cluster(session, region, twin, &cluster.settings, fields).await.map(|()| None)
-        }
-        (Act::DeleteSnapshot { snapshot }, _) => {
-            cloud.delete_snapshot(session, region, snapshot).await.map(|()| None)
-        }
-        (Act::DeleteClusterSnapshot { snapshot }, _) => {
-            cloud.delete_cluster_snapshot(session, region, snapshot).await.map(|()| None)
-        }
-        (Act::DeleteCluster { cluster }, _) => {
-            cloud.delete_cluster(session, region, cluster).await.map(|()| None)
-        }
+        (
+            Act::ModifyCluster {
+                cluster: twin,
+                fields,
+            },
+            Resource::Cluster { cluster, .. },
+        ) => cloud
+            .modify_cluster(session, region, twin, &cluster.settings, fields)
+            .await
+            .map(|()| None),
+        (Act::DeleteSnapshot { snapshot }, _) => cloud
+            .delete_snapshot(session, region, snapshot)
+            .await
+            .map(|()| None),
+        (Act::DeleteClusterSnapshot { snapshot }, _) => cloud
+            .delete_cluster_snapshot(session, region, snapshot)
+            .await
+            .map(|()| None),
+        (Act::DeleteCluster { cluster }, _) => cloud
+            .delete_cluster(session, region, cluster)
+            .await
+            .map(|()| None),
         (
             Act::RestoreInstance { instance: twin, .. }
             | Act::RestoreCluster { cluster: twin, .. }
@@ -302,7 +424,10 @@ async fn perform<P: Pipe>(
 }
 
 fn member<'a>(members: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError> {
-    members.iter().find(|m| m.id == id).ok_or_else(|| confused(id))
+    members
+        .iter()
+        .find(|m| m.id == id)
+        .ok_or_else(|| confused(id))
 }
 
 /// A step that does not fit its source: nothing is called, a person is asked.

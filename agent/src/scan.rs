@@ -26,8 +26,16 @@ struct Regions {
 
 /// Scans an account and reports it. An account that cannot be entered is reported as such: every
 /// cell that is known of it gets the reason.
-pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, work: &Work, wanted: &ScanWork) -> Result<(), Status> {
-    let report = match desk.cloud.enter(&work.account, Phase::Scan, &wanted.scan).await {
+pub(crate) async fn account<P: Pipe>(
+    desk: &Desk<P>,
+    work: &Work,
+    wanted: &ScanWork,
+) -> Result<(), Status> {
+    let report = match desk
+        .cloud
+        .enter(&work.account, Phase::Scan, &wanted.scan)
+        .await
+    {
         Err(error) => unreachable_account(desk, work, wanted, &error),
         Ok(session) => inside(desk, work, wanted, &session).await,
     };
@@ -35,7 +43,8 @@ pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, work: &Work, wanted: &ScanW
         agent: desk.settings.name.clone(),
         lease: Some(desk.lease.clone()),
         scan: wanted.scan.clone(),
-        reports_json: serde_json::to_string(&report).map_err(|e| Status::internal(e.to_string()))?,
+        reports_json: serde_json::to_string(&report)
+            .map_err(|e| Status::internal(e.to_string()))?,
         last: true,
     };
     desk.pipe.report(request).await
@@ -59,8 +68,18 @@ fn chosen(wanted: &ScanWork, region: &str) -> bool {
     wanted.regions.is_empty() || wanted.regions.iter().any(|r| r == region)
 }
 
-fn unreachable_account<P>(desk: &Desk<P>, work: &Work, wanted: &ScanWork, error: &CloudError) -> AccountReport {
-    let configured: Vec<String> = desk.settings.regions.iter().map(ToString::to_string).collect();
+fn unreachable_account<P>(
+    desk: &Desk<P>,
+    work: &Work,
+    wanted: &ScanWork,
+    error: &CloudError,
+) -> AccountReport {
+    let configured: Vec<String> = desk
+        .settings
+        .regions
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let names = match (configured.is_empty(), work.known_regions.is_empty()) {
         (false, _) => configured,
         (true, false) => work.known_regions.clone(),
@@ -70,20 +89,36 @@ fn unreachable_account<P>(desk: &Desk<P>, work: &Work, wanted: &ScanWork, error:
         .iter()
         .filter(|r| chosen(wanted, r) || *r == REGION_UNKNOWN)
         .map(|region| {
-            let source = if region == REGION_UNKNOWN { RegionsSource::Unknown } else { RegionsSource::Configured };
+            let source = if region == REGION_UNKNOWN {
+                RegionsSource::Unknown
+            } else {
+                RegionsSource::Configured
+            };
             let cell = Cell {
                 state: state_of(error.class),
                 reason: error.to_string(),
                 as_of: Some(now()),
                 ..Cell::pending(work.account.clone(), region, source)
             };
-            CellReport { cell, detected: Vec::new() }
+            CellReport {
+                cell,
+                detected: Vec::new(),
+            }
         })
         .collect();
-    AccountReport { cells, regions: None, note: String::new() }
+    AccountReport {
+        cells,
+        regions: None,
+        note: String::new(),
+    }
 }
 
-async fn inside<P: Pipe>(desk: &Desk<P>, work: &Work, wanted: &ScanWork, session: &Session) -> AccountReport {
+async fn inside<P: Pipe>(
+    desk: &Desk<P>,
+    work: &Work,
+    wanted: &ScanWork,
+    session: &Session,
+) -> AccountReport {
     let regions = regions(desk, session).await;
     let complete = wanted.regions.is_empty();
     let mut cells = Vec::new();
@@ -95,12 +130,18 @@ async fn inside<P: Pipe>(desk: &Desk<P>, work: &Work, wanted: &ScanWork, session
                 as_of: Some(now()),
                 ..Cell::pending(work.account.clone(), region, regions.source)
             };
-            cells.push(CellReport { cell, detected: Vec::new() });
+            cells.push(CellReport {
+                cell,
+                detected: Vec::new(),
+            });
         }
     }
     let source = regions.source;
-    let scan: Vec<Region> =
-        regions.scan.into_iter().filter(|r| chosen(wanted, r.as_str())).collect();
+    let scan: Vec<Region> = regions
+        .scan
+        .into_iter()
+        .filter(|r| chosen(wanted, r.as_str()))
+        .collect();
     let swept = futures::stream::iter(scan)
         .map(|region| async move { cell(desk, work, wanted, session, &region, source).await })
         .buffer_unordered(REGIONS_AT_ONCE)
@@ -109,7 +150,11 @@ async fn inside<P: Pipe>(desk: &Desk<P>, work: &Work, wanted: &ScanWork, session
     cells.extend(swept);
     cells.sort_by(|a, b| a.cell.region.cmp(&b.cell.region));
     let all = cells.iter().map(|c| c.cell.region.clone()).collect();
-    AccountReport { regions: complete.then_some(all), cells, note: session.note.clone().unwrap_or_default() }
+    AccountReport {
+        regions: complete.then_some(all),
+        cells,
+        note: session.note.clone().unwrap_or_default(),
+    }
 }
 
 /// The account's regions from ListRegions inside it; where that does not answer, the configured
@@ -118,28 +163,52 @@ async fn regions<P: Pipe>(desk: &Desk<P>, session: &Session) -> Regions {
     let configured = &desk.settings.regions;
     match desk.cloud.regions(session).await {
         Ok(map) => {
-            let mut regions = Regions { scan: vec![], other: vec![], source: RegionsSource::Account };
+            let mut regions = Regions {
+                scan: vec![],
+                other: vec![],
+                source: RegionsSource::Account,
+            };
             for (name, on) in map {
                 let named = configured.is_empty() || configured.iter().any(|r| r.as_str() == name);
                 match (on, named, name.parse::<Region>()) {
                     (false, _, _) => regions.other.push((name, CellState::RegionOff, "")),
                     (true, false, _) => {
-                        regions.other.push((name, CellState::SkippedByRule, "enabled, and not in aws.regions"));
+                        regions.other.push((
+                            name,
+                            CellState::SkippedByRule,
+                            "enabled, and not in aws.regions",
+                        ));
                     }
                     (true, true, Ok(region)) => regions.scan.push(region),
-                    (true, true, Err(_)) => regions.other.push((name, CellState::Error, "not a region code")),
+                    (true, true, Err(_)) => {
+                        regions
+                            .other
+                            .push((name, CellState::Error, "not a region code"))
+                    }
                 }
             }
             regions
         }
         Err(error) if configured.is_empty() => {
             tracing::warn!("{}: {error}", session.account);
-            let other = vec![(REGION_UNKNOWN.to_owned(), CellState::Error, "ListRegions did not answer, and aws.regions is empty")];
-            Regions { scan: vec![], other, source: RegionsSource::Unknown }
+            let other = vec![(
+                REGION_UNKNOWN.to_owned(),
+                CellState::Error,
+                "ListRegions did not answer, and aws.regions is empty",
+            )];
+            Regions {
+                scan: vec![],
+                other,
+                source: RegionsSource::Unknown,
+            }
         }
         Err(error) => {
             tracing::debug!("{}: {error}; aws.regions is used", session.account);
-            Regions { scan: configured.clone(), other: vec![], source: RegionsSource::Configured }
+            Regions {
+                scan: configured.clone(),
+                other: vec![],
+                source: RegionsSource::Configured,
+            }
         }
     }
 }
@@ -155,17 +224,28 @@ async fn cell<P: Pipe>(
     source: RegionsSource,
 ) -> CellReport {
     let mut sweep = Sweep::default();
-    let read = desk.cloud.sweep_databases(session, region, &mut sweep).await;
+    let read = desk
+        .cloud
+        .sweep_databases(session, region, &mut sweep)
+        .await;
     let found = RdsEncryption.detect(&sweep, desk.settings.require_kms_key);
     let mut cell = Cell::pending(work.account.clone(), region.as_str(), source);
     let mut failure = read.err();
     if wanted.keys || !found.findings.is_empty() {
-        match desk.cloud.key(session, region, &desk.settings.kms_alias).await {
+        match desk
+            .cloud
+            .key(session, region, &desk.settings.kms_alias)
+            .await
+        {
             Ok(key) => cell.key = Some(key),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    (cell.state, cell.reason) = match (failure, found.unjudged.is_empty(), found.findings.is_empty()) {
+    (cell.state, cell.reason) = match (
+        failure,
+        found.unjudged.is_empty(),
+        found.findings.is_empty(),
+    ) {
         (Some(error), _, _) => (state_of(error.class), reason(&error)),
         (None, false, _) => (CellState::Error, found.unjudged.join("; ")),
         (None, true, false) => (CellState::Findings, String::new()),
@@ -175,13 +255,23 @@ async fn cell<P: Pipe>(
     cell.instances = found.instances;
     cell.clusters = found.clusters;
     cell.out_of_scope = found.out_of_scope;
-    cell.names = sweep.instances.iter().map(|i| i.id.clone()).chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
-    CellReport { cell, detected: found.findings }
+    cell.names = sweep
+        .instances
+        .iter()
+        .map(|i| i.id.clone())
+        .chain(sweep.clusters.iter().map(|c| c.id.clone()))
+        .collect();
+    CellReport {
+        cell,
+        detected: found.findings,
+    }
 }
 
 fn reason(error: &CloudError) -> String {
     match error.class {
-        ErrorClass::RegionRefused => format!("the region refuses the session; it may not be enabled in the account: {error}"),
+        ErrorClass::RegionRefused => {
+            format!("the region refuses the session; it may not be enabled in the account: {error}")
+        }
         ErrorClass::Throttled
         | ErrorClass::Denied
         | ErrorClass::ScpDenied

@@ -30,7 +30,11 @@ impl Cloud {
             for region in page.regions() {
                 let on = matches!(
                     region.region_opt_status(),
-                    Some(RegionOptStatus::Enabled | RegionOptStatus::EnabledByDefault | RegionOptStatus::Disabling)
+                    Some(
+                        RegionOptStatus::Enabled
+                            | RegionOptStatus::EnabledByDefault
+                            | RegionOptStatus::Disabling
+                    )
                 );
                 if let Some(name) = region.region_name() {
                     regions.insert(name.to_owned(), on);

@@ -38,14 +38,21 @@ where
     } else {
         (classify(&code, &message), message)
     };
-    CloudError { class, operation: operation.to_owned(), code, message }
+    CloudError {
+        class,
+        operation: operation.to_owned(),
+        code,
+        message,
+    }
 }
 
 /// The part of the SDK's error chain that helps: without the debug dump that follows it, which can
 /// hold request details.
 fn short(chain: &str) -> String {
     let text = chain.split(" (").next().unwrap_or(chain);
-    let detail = if chain.contains("no providers in chain provided credentials") || chain.contains("CredentialsNotLoaded") {
+    let detail = if chain.contains("no providers in chain provided credentials")
+        || chain.contains("CredentialsNotLoaded")
+    {
         ": no AWS credentials were found (environment, profile, SSO, container or instance role)"
     } else if chain.contains("refused") {
         ": connection refused"

@@ -14,7 +14,10 @@ pub(crate) fn json<T: Serialize>(body: &T) {
         #[serde(flatten)]
         body: &'a T,
     }
-    let document = Document { schema_version: SCHEMA_VERSION, body };
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        body,
+    };
     match serde_json::to_string_pretty(&document) {
         Ok(text) => data(&text),
         Err(error) => unreachable!("an answer that is not JSON: {error}"),
@@ -34,7 +37,9 @@ pub(crate) fn talk(text: &str) {
 /// A table on stdout; nothing but the header if there are no rows.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
@@ -42,7 +47,11 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines: Vec<String> = table.to_string().lines().map(|l| l.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .to_string()
+        .lines()
+        .map(|l| l.trim_end().to_owned())
+        .collect();
     data(&lines.join("\n"));
 }
 
@@ -56,12 +65,16 @@ impl Progress {
     pub(crate) fn new() -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} {elapsed}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} {elapsed}")
+            {
                 bar.set_style(style);
             }
             bar
         });
-        Progress { bar, last: String::new() }
+        Progress {
+            bar,
+            last: String::new(),
+        }
     }
 
     pub(crate) fn show(&mut self, done: i32, total: i32, text: &str) {

@@ -68,7 +68,12 @@ mod tests {
     use super::*;
 
     fn by(who: &str, hash: &str) -> Approval {
-        Approval { by: who.into(), at: Time(0), reason: "CHG-1".into(), hash: hash.into() }
+        Approval {
+            by: who.into(),
+            at: Time(0),
+            reason: "CHG-1".into(),
+            hash: hash.into(),
+        }
     }
 
     #[test]
@@ -82,13 +87,20 @@ mod tests {
             (vec![by("bob", "h"), by("eve", "h")], 2, 0),
             (vec![], 0, 0),
         ] {
-            assert_eq!(missing("ann", "h", &approvals, needed), want, "{approvals:?}");
+            assert_eq!(
+                missing("ann", "h", &approvals, needed),
+                want,
+                "{approvals:?}"
+            );
         }
     }
 
     #[test]
     fn an_approval_without_a_reason_is_refused() {
-        let approval = Approval { reason: "  ".into(), ..by("bob", "h") };
+        let approval = Approval {
+            reason: "  ".into(),
+            ..by("bob", "h")
+        };
         assert_eq!(check("ann", "h", &approval), Err(ApprovalError::NoReason));
     }
 }

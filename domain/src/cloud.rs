@@ -106,7 +106,12 @@ pub fn classify(code: &str, message: &str) -> ErrorClass {
     if REGION.contains(&bare) {
         return ErrorClass::RegionRefused;
     }
-    if ["ConcurrentModificationException", "PolicyChangesInProgressException"].contains(&bare) {
+    if [
+        "ConcurrentModificationException",
+        "PolicyChangesInProgressException",
+    ]
+    .contains(&bare)
+    {
         return ErrorClass::Conflict;
     }
     let stem = bare.trim_end_matches("Exception").trim_end_matches("Fault");
@@ -116,7 +121,15 @@ pub fn classify(code: &str, message: &str) -> ErrorClass {
     if stem.ends_with("AlreadyExists") || stem == "DuplicatePolicy" {
         return ErrorClass::AlreadyExists;
     }
-    if bare.is_empty() || ["InternalFailure", "InternalError", "ServiceException", "ServiceUnavailable"].contains(&bare) {
+    if bare.is_empty()
+        || [
+            "InternalFailure",
+            "InternalError",
+            "ServiceException",
+            "ServiceUnavailable",
+        ]
+        .contains(&bare)
+    {
         return ErrorClass::Unknown;
     }
     ErrorClass::Invalid
@@ -133,13 +146,21 @@ mod tests {
             ("Throttling", "Rate exceeded", Throttled),
             ("TooManyRequestsException", "", Throttled),
             ("com.amazonaws#TooManyRequestsException", "", Throttled),
-            ("AccessDenied", "User is not authorized to perform: sts:AssumeRole", Denied),
+            (
+                "AccessDenied",
+                "User is not authorized to perform: sts:AssumeRole",
+                Denied,
+            ),
             (
                 "AccessDenied",
                 "... with an explicit deny in a service control policy: arn:aws:organizations::1:policy/o-a/service_control_policy/p-b",
                 ScpDenied,
             ),
-            ("InvalidClientTokenId", "The security token included in the request is invalid", RegionRefused),
+            (
+                "InvalidClientTokenId",
+                "The security token included in the request is invalid",
+                RegionRefused,
+            ),
             ("DBInstanceNotFound", "", NotFound),
             ("DBSnapshotNotFoundFault", "", NotFound),
             ("NotFoundException", "", NotFound),

@@ -10,20 +10,20 @@
 //! 5. [`scp`], [`rollout`]: the fence, and how it is put up.
 //! 6. [`audit`]: who did what, when, on what, why.
 
-pub mod id;
-pub mod time;
-pub mod org;
-pub mod rds;
+pub mod approval;
+pub mod audit;
 pub mod cloud;
-pub mod ledger;
 pub mod control;
 pub mod controls;
 pub mod finding;
-pub mod plan;
-pub mod approval;
-pub mod remediation;
-pub mod scp;
-pub mod rollout;
-pub mod audit;
 pub mod hash;
+pub mod id;
+pub mod ledger;
+pub mod org;
+pub mod plan;
+pub mod rds;
+pub mod remediation;
+pub mod rollout;
+pub mod scp;
+pub mod time;
 pub mod work;

@@ -351,12 +351,22 @@ impl KeyFacts {
             ));
         }
         if arn.split(':').nth(3) != Some(region) {
-            return Some(format!("key {arn} is not in {region}: RDS needs a key of the same region"));
+            return Some(format!(
+                "key {arn} is not in {region}: RDS needs a key of the same region"
+            ));
         }
         match key.state.as_str() {
             "Enabled" => {}
-            "Disabled" => return Some(format!("key {arn} is disabled: run `aws kms enable-key --key-id {arn} --region {region}`")),
-            "PendingDeletion" => return Some(format!("key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key")),
+            "Disabled" => {
+                return Some(format!(
+                    "key {arn} is disabled: run `aws kms enable-key --key-id {arn} --region {region}`"
+                ));
+            }
+            "PendingDeletion" => {
+                return Some(format!(
+                    "key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key"
+                ));
+            }
             other => return Some(format!("key {arn} is in state {other}, not Enabled")),
         }
         if key.usage != "ENCRYPT_DECRYPT" || key.spec != "SYMMETRIC_DEFAULT" {
@@ -413,13 +423,42 @@ mod tests {
         let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
         assert_eq!(good.trouble("eu-west-1"), None);
         for (facts, want) in [
-            (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
-            (key("eu-west-1", "PendingDeletion", "SYMMETRIC_DEFAULT", "CUSTOMER"), "cancel-key-deletion"),
-            (key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"), "not Enabled"),
-            (key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "same region"),
-            (key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"), "SYMMETRIC_DEFAULT"),
-            (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
-            (KeyFacts { alias: "alias/k".into(), answer: Err("NotFoundException".into()) }, "create a symmetric key"),
+            (
+                key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"),
+                "enable-key",
+            ),
+            (
+                key(
+                    "eu-west-1",
+                    "PendingDeletion",
+                    "SYMMETRIC_DEFAULT",
+                    "CUSTOMER",
+                ),
+                "cancel-key-deletion",
+            ),
+            (
+                key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"),
+                "not Enabled",
+            ),
+            (
+                key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"),
+                "same region",
+            ),
+            (
+                key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"),
+                "SYMMETRIC_DEFAULT",
+            ),
+            (
+                key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"),
+                "customer managed",
+            ),
+            (
+                KeyFacts {
+                    alias: "alias/k".into(),
+                    answer: Err("NotFoundException".into()),
+                },
+                "create a symmetric key",
+            ),
         ] {
             let said = facts.trouble("eu-west-1").unwrap_or_default();
             assert!(said.contains(want), "{want}: {said}");

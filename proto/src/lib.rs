@@ -1,7 +1,7 @@
 //! The gRPC interface: the generated code of `ringfence/v1/*.proto`, and nothing else.
 
 /// Package `ringfence.v1`.
-#[expect(missing_docs, clippy::doc_markdown, clippy::large_enum_variant, reason = "generated")]
+#[expect(missing_docs, clippy::doc_markdown, reason = "generated")]
 pub mod v1 {
     tonic::include_proto!("ringfence.v1");
 }

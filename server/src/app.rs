@@ -64,7 +64,10 @@ pub enum Fault {
 
 /// A refusal.
 pub(crate) fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Refused { reason, message: message.into() })
+    Err(Fault::Refused {
+        reason,
+        message: message.into(),
+    })
 }
 
 /// The wall clock: read here and in the store, nowhere else in the server.
@@ -82,30 +85,45 @@ impl App {
     /// The organization as stored.
     pub async fn tree(&self) -> Result<OrgTree, Fault> {
         let Some((as_of, nodes)) = self.store.org().await? else {
-            return refused("ORG_NOT_SYNCED", "the organization was never read: run `ringfence org sync`");
+            return refused(
+                "ORG_NOT_SYNCED",
+                "the organization was never read: run `ringfence org sync`",
+            );
         };
         OrgTree::new(as_of, nodes).map_err(|errors| {
             let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Fault::Invalid(format!("the stored organization is broken ({}): run `ringfence org sync`", text.join("; ")))
+            Fault::Invalid(format!(
+                "the stored organization is broken ({}): run `ringfence org sync`",
+                text.join("; ")
+            ))
         })
     }
 
     /// One document with its row.
     pub async fn load<T: DeserializeOwned>(&self, kind: Kind, id: &str) -> Result<(Row, T), Fault> {
         let Some(row) = self.store.get(kind, id).await? else {
-            return Err(Fault::NotFound(format!("there is no {} `{id}`", kind.as_str())));
+            return Err(Fault::NotFound(format!(
+                "there is no {} `{id}`",
+                kind.as_str()
+            )));
         };
         let document = row.document()?;
         Ok((row, document))
     }
 
     /// All documents that a filter lets through.
-    pub async fn all<T: DeserializeOwned>(&self, kind: Kind, filter: &Filter) -> Result<Vec<(Row, T)>, Fault> {
+    pub async fn all<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        filter: &Filter,
+    ) -> Result<Vec<(Row, T)>, Fault> {
         let mut found = Vec::new();
         let mut after = String::new();
         loop {
             let rows = self.store.list(kind, filter, &after, BATCH).await?;
-            let Some(last) = rows.last() else { return Ok(found) };
+            let Some(last) = rows.last() else {
+                return Ok(found);
+            };
             after = last.id.clone();
             for row in rows {
                 let document = row.document()?;

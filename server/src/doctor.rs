@@ -44,7 +44,12 @@ pub struct Check {
 }
 
 fn check(name: &'static str, outcome: Outcome, message: impl Into<String>, fix: &str) -> Check {
-    Check { name, outcome, message: message.into(), fix: fix.to_owned() }
+    Check {
+        name,
+        outcome,
+        message: message.into(),
+        fix: fix.to_owned(),
+    }
 }
 
 /// Runs all checks. A check that fails does not stop those that can still run.
@@ -64,14 +69,29 @@ pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
     };
     organization(app, &caller.account, &mut checks).await;
     let split = match app.config.embedded_agent {
-        true => check("split of rights", Outcome::Warning, "the embedded agent shares the server's process and credentials", "in production, set server.embedded_agent = false and run ringfence-agent with a role of its own"),
-        false => check("split of rights", Outcome::Ok, "agents run in processes of their own", ""),
+        true => check(
+            "split of rights",
+            Outcome::Warning,
+            "the embedded agent shares the server's process and credentials",
+            "in production, set server.embedded_agent = false and run ringfence-agent with a role of its own",
+        ),
+        false => check(
+            "split of rights",
+            Outcome::Ok,
+            "agents run in processes of their own",
+            "",
+        ),
     };
     checks.push(split);
     let nodes = match app.cloud.tree().await {
         Ok(nodes) => nodes,
         Err(e) => {
-            checks.push(check("accounts", Outcome::Failed, e.to_string(), "allow organizations:List* to the caller"));
+            checks.push(check(
+                "accounts",
+                Outcome::Failed,
+                e.to_string(),
+                "allow organizations:List* to the caller",
+            ));
             return checks;
         }
     };
@@ -81,13 +101,33 @@ pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
 
 async fn store(app: &App, checks: &mut Vec<Check>) {
     match app.store.clock().await {
-        Err(e) => checks.push(check("store", Outcome::Failed, e.to_string(), "check store.url and that the database answers")),
+        Err(e) => checks.push(check(
+            "store",
+            Outcome::Failed,
+            e.to_string(),
+            "check store.url and that the database answers",
+        )),
         Ok(theirs) => {
-            checks.push(check("store", Outcome::Ok, crate::store::without_password(&app.config.store_url), ""));
+            checks.push(check(
+                "store",
+                Outcome::Ok,
+                crate::store::without_password(&app.config.store_url),
+                "",
+            ));
             let skew = now().since(theirs).0.abs();
             let clock = match skew <= SKEW_MAX {
-                true => check("clock", Outcome::Ok, format!("{skew} ms from the database's"), ""),
-                false => check("clock", Outcome::Failed, format!("{skew} ms from the database's"), "synchronize the clocks (NTP)"),
+                true => check(
+                    "clock",
+                    Outcome::Ok,
+                    format!("{skew} ms from the database's"),
+                    "",
+                ),
+                false => check(
+                    "clock",
+                    Outcome::Failed,
+                    format!("{skew} ms from the database's"),
+                    "synchronize the clocks (NTP)",
+                ),
             };
             checks.push(clock);
         }
@@ -104,19 +144,51 @@ async fn organization(app: &App, account: &AccountId, checks: &mut Vec<Check>) {
         }
     };
     let features = match organization.feature_set.as_str() {
-        "ALL" => check("organization", Outcome::Ok, format!("{} with all features", organization.id), ""),
-        other => check("organization", Outcome::Failed, format!("{} has feature set {other}", organization.id), "enable all features in AWS Organizations: SCPs need them"),
+        "ALL" => check(
+            "organization",
+            Outcome::Ok,
+            format!("{} with all features", organization.id),
+            "",
+        ),
+        other => check(
+            "organization",
+            Outcome::Failed,
+            format!("{} has feature set {other}", organization.id),
+            "enable all features in AWS Organizations: SCPs need them",
+        ),
     };
     checks.push(features);
     let kind = match organization.management_account == account.as_str() {
-        true => check("caller", Outcome::Ok, format!("{account} is the management account"), ""),
-        false => check("caller", Outcome::Warning, format!("{account} is a member account; it works if it is a delegated administrator whose delegation policy covers SCPs"), "`aws organizations list-delegated-administrators` shows who is"),
+        true => check(
+            "caller",
+            Outcome::Ok,
+            format!("{account} is the management account"),
+            "",
+        ),
+        false => check(
+            "caller",
+            Outcome::Warning,
+            format!(
+                "{account} is a member account; it works if it is a delegated administrator whose delegation policy covers SCPs"
+            ),
+            "`aws organizations list-delegated-administrators` shows who is",
+        ),
     };
     checks.push(kind);
     let scps = match app.cloud.root().await {
         Ok((_, true)) => check("SCP policy type", Outcome::Ok, "enabled on the root", ""),
-        Ok((root, false)) => check("SCP policy type", Outcome::Failed, format!("not enabled on {}", root.id), "run `aws organizations enable-policy-type --policy-type SERVICE_CONTROL_POLICY`"),
-        Err(e) => check("SCP policy type", Outcome::Failed, e.to_string(), "allow organizations:ListRoots to the caller"),
+        Ok((root, false)) => check(
+            "SCP policy type",
+            Outcome::Failed,
+            format!("not enabled on {}", root.id),
+            "run `aws organizations enable-policy-type --policy-type SERVICE_CONTROL_POLICY`",
+        ),
+        Err(e) => check(
+            "SCP policy type",
+            Outcome::Failed,
+            e.to_string(),
+            "allow organizations:ListRoots to the caller",
+        ),
     };
     checks.push(scps);
 }
@@ -133,17 +205,28 @@ async fn members(app: &App, actor: &Actor, nodes: &[Node], sample: usize, checks
     let every = active.len().div_ceil(sample.max(1)).max(1);
     let some: Vec<AccountId> = active.iter().step_by(every).cloned().collect();
     let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-    let scan = format!("sc-{}", hash::short(&format!("doctor {} {}", now().0, app.owner), 12));
+    let scan = format!(
+        "sc-{}",
+        hash::short(&format!("doctor {} {}", now().0, app.owner), 12)
+    );
     let cells = async {
         scans::start(app, actor, &scan, some.clone(), &Scope::default(), true).await?;
         if !scans::wait(app, &scan, SAMPLE_FOR).await? {
-            return Err(Fault::Late(format!("no agent was done with {} within {SAMPLE_FOR}", names.join(", "))));
+            return Err(Fault::Late(format!(
+                "no agent was done with {} within {SAMPLE_FOR}",
+                names.join(", ")
+            )));
         }
         let (_, scan): (_, Scan) = app.load(Kind::Scan, &scan).await?;
         scans::cells(app, &scan).await
     };
     match cells.await {
-        Err(e) => checks.push(check("role", Outcome::Failed, e.to_string(), "is an agent running? server.embedded_agent, or a ringfence-agent with agent.server")),
+        Err(e) => checks.push(check(
+            "role",
+            Outcome::Failed,
+            e.to_string(),
+            "is an agent running? server.embedded_agent, or a ringfence-agent with agent.server",
+        )),
         Ok(cells) => judge(app, &some, &cells, checks),
     }
 }
@@ -165,22 +248,55 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
             "deploy deploy/member-role.yaml to every account, with this server's principal and aws.external_id",
         ),
     });
-    let listed = cells.iter().any(|c| c.regions_source.as_str() == "configured");
+    let listed = cells
+        .iter()
+        .any(|c| c.regions_source.as_str() == "configured");
     if listed {
         let fix = "allow account:ListRegions to the role, or set rollout.accept_configured_regions if aws.regions is complete";
-        checks.push(check("regions", Outcome::Warning, "ListRegions does not answer in the accounts; aws.regions is used", fix));
-    } else if cells.iter().any(|c| c.region == REGION_UNKNOWN && c.state == CellState::Error) {
-        checks.push(check("regions", Outcome::Failed, "ListRegions does not answer in the accounts, and aws.regions is empty", "set aws.regions"));
+        checks.push(check(
+            "regions",
+            Outcome::Warning,
+            "ListRegions does not answer in the accounts; aws.regions is used",
+            fix,
+        ));
+    } else if cells
+        .iter()
+        .any(|c| c.region == REGION_UNKNOWN && c.state == CellState::Error)
+    {
+        checks.push(check(
+            "regions",
+            Outcome::Failed,
+            "ListRegions does not answer in the accounts, and aws.regions is empty",
+            "set aws.regions",
+        ));
     } else {
         checks.push(check("regions", Outcome::Ok, "read from each account", ""));
     }
     let trouble: Vec<String> = cells
         .iter()
-        .filter_map(|c| c.key.as_ref()?.trouble(&c.region).map(|t| format!("{}: {t}", c.account)))
+        .filter_map(|c| {
+            c.key
+                .as_ref()?
+                .trouble(&c.region)
+                .map(|t| format!("{}: {t}", c.account))
+        })
         .collect();
     let with_key = cells.iter().filter(|c| c.key.is_some()).count();
     checks.push(match trouble.is_empty() {
-        true => check("keys", Outcome::Ok, format!("{} is usable in {with_key} cells tried", app.config.kms_alias), ""),
-        false => check("keys", Outcome::Warning, trouble.join("; "), "databases in these cells are blocked until the key is there"),
+        true => check(
+            "keys",
+            Outcome::Ok,
+            format!(
+                "{} is usable in {with_key} cells tried",
+                app.config.kms_alias
+            ),
+            "",
+        ),
+        false => check(
+            "keys",
+            Outcome::Warning,
+            trouble.join("; "),
+            "databases in these cells are blocked until the key is there",
+        ),
     });
 }

@@ -22,10 +22,10 @@ pub use rpc::{REASON_HEADER, USER_HEADER};
 
 use anyhow::Context;
 use app::App;
-use ringfence_agent::config::Config;
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use ringfence_agent::Names;
+use ringfence_agent::config::Config;
 use ringfence_aws::Cloud;
 use ringfence_domain::hash;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
@@ -36,6 +36,8 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
@@ -55,11 +57,15 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let store = store::open(&config.store_url).await?;
-    let cloud = Cloud::new(config.aws.clone()).await.map_err(anyhow::Error::msg)?;
+    let cloud = Cloud::new(config.aws.clone())
+        .await
+        .map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
-    let address = listener.local_addr().context("read the address listened on")?;
+    let address = listener
+        .local_addr()
+        .context("read the address listened on")?;
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -68,11 +74,16 @@ pub async fn run(
         owner: owner.into(),
         wake_rollouts: Arc::new(Notify::new()),
     };
-    tokio::spawn(rollouts::work(app.clone()));
-    let pipe = app.config.embedded_agent.then(|| embedded_agent(&app, names));
+    tokio::spawn(rollouts::run(app.clone()));
+    let pipe = app
+        .config
+        .embedded_agent
+        .then(|| embedded_agent(&app, names));
 
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    reporter
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
     let mut routes = rpc::routes(&app).context("build reflection")?;
     routes.add_service(health);
     if !app.config.join_token.is_empty() {
@@ -88,23 +99,31 @@ pub async fn run(
     }
 }
 
-/// The agents' service on the listener: only with the token, required even on loopback, where any
-/// local user can connect.
-fn guarded(app: &App) -> tonic::service::interceptor::InterceptedService<
-    AgentServiceServer<rpc::Agents>,
-    impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<>,
-> {
-    // Hashes are compared, so that the time of the comparison tells nothing of the token.
-    let wanted = hash::sha256(app.config.join_token.as_bytes());
+/// Lets agents in on the listener: only with the token, required even on loopback, where any local
+/// user can connect. Hashes are compared, so that the time it takes tells nothing of the token.
+#[derive(Clone)]
+struct JoinToken(String);
+
+impl Interceptor for JoinToken {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let given = request.metadata().get(ringfence_agent::TOKEN_HEADER);
+        let given = given.map(|value| hash::sha256(value.as_bytes()));
+        if given.as_ref() == Some(&self.0) {
+            return Ok(request);
+        }
+        Err(Status::unauthenticated(
+            "the join token is missing or wrong (agent.join_token)",
+        ))
+    }
+}
+
+fn guarded(app: &App) -> InterceptedService<AgentServiceServer<rpc::Agents>, JoinToken> {
     let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
         .max_decoding_message_size(MESSAGE_MAX);
-    tonic::service::interceptor::InterceptedService::new(service, move |request: Request<()>| {
-        let given = request.metadata().get(ringfence_agent::TOKEN_HEADER).and_then(|v| v.to_str().ok());
-        match given.map(|g| hash::sha256(g.as_bytes())) {
-            Some(hash) if hash == wanted => Ok(request),
-            _ => Err(Status::unauthenticated("the join token is missing or wrong (agent.join_token)")),
-        }
-    })
+    InterceptedService::new(
+        service,
+        JoinToken(hash::sha256(app.config.join_token.as_bytes())),
+    )
 }
 
 /// Serves the embedded agent over a pipe in memory, and runs it. Ends only with an error.
@@ -113,7 +132,9 @@ fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Resul
     let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
         .max_decoding_message_size(MESSAGE_MAX);
     let incoming = ReceiverStream::new(accept).map(Ok::<_, std::io::Error>);
-    let server = Server::builder().add_service(service).serve_with_incoming(incoming);
+    let server = Server::builder()
+        .add_service(service)
+        .serve_with_incoming(incoming);
     let connect = tower::service_fn(move |_: tonic::transport::Uri| {
         let dial = dial.clone();
         async move {
@@ -122,7 +143,8 @@ fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Resul
             Ok::<_, std::io::Error>(TokioIo::new(ours))
         }
     });
-    let channel: Channel = Endpoint::from_static("http://embedded").connect_with_connector_lazy(connect);
+    let channel: Channel =
+        Endpoint::from_static("http://embedded").connect_with_connector_lazy(connect);
     let client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     // A name of its own for each process: a restarted server must not take its dead
     // predecessor's leases for its own.

@@ -23,21 +23,37 @@ pub async fn sync(app: &App, actor: &Actor, store: bool) -> Result<Synced, Fault
     let as_of = now();
     let tree = OrgTree::new(as_of, nodes).map_err(|errors| {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Fault::Conflict(format!("what AWS answered is no tree ({}): the organization may be changing, try again", text.join("; ")))
+        Fault::Conflict(format!(
+            "what AWS answered is no tree ({}): the organization may be changing, try again",
+            text.join("; ")
+        ))
     })?;
     let old = match app.store.org().await? {
         Some((as_of, nodes)) => OrgTree::new(as_of, nodes).ok(),
         None => None,
     };
-    let changes = old.as_ref().map(|old| OrgTree::diff(old, &tree)).unwrap_or_default();
+    let changes = old
+        .as_ref()
+        .map(|old| OrgTree::diff(old, &tree))
+        .unwrap_or_default();
     let first = old.is_none();
     if store {
         write(app, actor, old.as_ref(), &tree, &changes).await?;
     }
-    Ok(Synced { tree, changes, first })
+    Ok(Synced {
+        tree,
+        changes,
+        first,
+    })
 }
 
-async fn write(app: &App, actor: &Actor, old: Option<&OrgTree>, tree: &OrgTree, changes: &[OrgChange]) -> Result<(), Fault> {
+async fn write(
+    app: &App,
+    actor: &Actor,
+    old: Option<&OrgTree>,
+    tree: &OrgTree,
+    changes: &[OrgChange],
+) -> Result<(), Fault> {
     let gone: Vec<NodeId> = old
         .iter()
         .flat_map(|old| old.nodes())
@@ -45,11 +61,14 @@ async fn write(app: &App, actor: &Actor, old: Option<&OrgTree>, tree: &OrgTree, 
         .map(|n| n.id.clone())
         .collect();
     let states = app.store.cell_states().await?;
-    let known: std::collections::BTreeSet<&str> = states.iter().map(|(a, _, _)| a.as_str()).collect();
+    let known: std::collections::BTreeSet<&str> =
+        states.iter().map(|(a, _, _)| a.as_str()).collect();
     let mut new_cells = Vec::new();
     let mut without = Vec::new();
     for node in tree.nodes() {
-        let (Some(account), Some(state)) = (node.id.account(), node.account_state()) else { continue };
+        let (Some(account), Some(state)) = (node.id.account(), node.account_state()) else {
+            continue;
+        };
         if !state.has_cells() {
             without.push(account);
         } else if !known.contains(account.as_str()) {
@@ -67,14 +86,20 @@ async fn write(app: &App, actor: &Actor, old: Option<&OrgTree>, tree: &OrgTree, 
         Some(_) => format!("{} changes", changes.len()),
     };
     let event = actor.did(tree.as_of, "org.sync", tree.root().as_str(), what);
-    app.store.put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event).await?;
+    app.store
+        .put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event)
+        .await?;
     Ok(())
 }
 
 /// The cells of an account that was never scanned.
 fn pending(app: &App, account: &AccountId) -> Vec<Cell> {
     if app.config.regions.is_empty() {
-        return vec![Cell::pending(account.clone(), REGION_UNKNOWN, RegionsSource::Unknown)];
+        return vec![Cell::pending(
+            account.clone(),
+            REGION_UNKNOWN,
+            RegionsSource::Unknown,
+        )];
     }
     let cell = |region: &ringfence_domain::id::Region| {
         Cell::pending(account.clone(), region.as_str(), RegionsSource::Configured)

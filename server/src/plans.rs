@@ -18,11 +18,19 @@ use ringfence_domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The findings that a request names, or all that are open, in its scope and not waived.
-async fn chosen(app: &App, tree: &OrgTree, ids: &[String], scope: &Scope) -> Result<Vec<Finding>, Fault> {
+async fn chosen(
+    app: &App,
+    tree: &OrgTree,
+    ids: &[String],
+    scope: &Scope,
+) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     if ids.is_empty() {
         let accounts = scope.accounts(tree)?;
-        let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+        let filter = Filter {
+            state: FindingState::Open.as_str().into(),
+            ..Filter::default()
+        };
         let all: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
         let wanted = |f: &Finding| {
             accounts.contains(&f.account) && scope.region(f.region.as_str()) && !f.waived(now())
@@ -33,12 +41,18 @@ async fn chosen(app: &App, tree: &OrgTree, ids: &[String], scope: &Scope) -> Res
     for id in distinct {
         let (_, finding): (Row, Finding) = app.load(Kind::Finding, id).await?;
         if finding.state != FindingState::Open {
-            return refused("FINDING_RESOLVED", format!("{id} is resolved: there is nothing to do"));
+            return refused(
+                "FINDING_RESOLVED",
+                format!("{id} is resolved: there is nothing to do"),
+            );
         }
         findings.push(finding);
     }
     if findings.is_empty() {
-        return refused("NOTHING_TO_PLAN", "no open finding matches: nothing to plan");
+        return refused(
+            "NOTHING_TO_PLAN",
+            "no open finding matches: nothing to plan",
+        );
     }
     findings.sort_by(|a, b| {
         (&a.account, &a.region, a.resource.name()).cmp(&(&b.account, &b.region, b.resource.name()))
@@ -47,7 +61,10 @@ async fn chosen(app: &App, tree: &OrgTree, ids: &[String], scope: &Scope) -> Res
 }
 
 /// The cell of each finding.
-async fn cells_of(app: &App, accounts: BTreeSet<&AccountId>) -> Result<BTreeMap<(AccountId, String), Cell>, Fault> {
+async fn cells_of(
+    app: &App,
+    accounts: BTreeSet<&AccountId>,
+) -> Result<BTreeMap<(AccountId, String), Cell>, Fault> {
     let mut cells = BTreeMap::new();
     for account in accounts {
         for cell in app.store.cells(account.as_str(), ("", ""), 1_000).await? {
@@ -58,7 +75,14 @@ async fn cells_of(app: &App, accounts: BTreeSet<&AccountId>) -> Result<BTreeMap<
 }
 
 /// Makes a plan; stores it unless `dry`. The same id twice is the same plan.
-pub async fn create(app: &App, actor: &Actor, id: &str, ids: &[String], scope: &Scope, dry: bool) -> Result<Plan, Fault> {
+pub async fn create(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    ids: &[String],
+    scope: &Scope,
+    dry: bool,
+) -> Result<Plan, Fault> {
     if app.store.get(Kind::Plan, id).await?.is_some() {
         return Ok(app.load(Kind::Plan, id).await?.1);
     }
@@ -85,7 +109,11 @@ pub async fn create(app: &App, actor: &Actor, id: &str, ids: &[String], scope: &
     });
     if !dry {
         let ready = plan.ready().count();
-        let text = format!("{ready} to encrypt, {} blocked, hash {}", plan.body.items.len() - ready, plan.hash);
+        let text = format!(
+            "{ready} to encrypt, {} blocked, hash {}",
+            plan.body.items.len() - ready,
+            plan.hash
+        );
         let event = actor.did(at, "plan.create", id, text);
         let row = Row::new(Kind::Plan, id, "draft", at, &plan);
         if !app.store.create(&[row], &event).await? {
@@ -96,7 +124,12 @@ pub async fn create(app: &App, actor: &Actor, id: &str, ids: &[String], scope: &
 }
 
 /// Checks and adds an approval; used for plans and rollouts alike.
-pub(crate) fn approve(author: &str, hash: &str, approvals: &mut Vec<Approval>, approval: Approval) -> Result<(), Fault> {
+pub(crate) fn approve(
+    author: &str,
+    hash: &str,
+    approvals: &mut Vec<Approval>,
+    approval: Approval,
+) -> Result<(), Fault> {
     match approval::check(author, hash, &approval) {
         Ok(()) => {}
         Err(e @ ApprovalError::Author(_)) => return Err(Fault::Forbidden(e.to_string())),
@@ -110,21 +143,37 @@ pub(crate) fn approve(author: &str, hash: &str, approvals: &mut Vec<Approval>, a
 }
 
 /// Adds a person's approval to a plan.
-pub async fn add_approval(app: &App, actor: &Actor, id: &str, reason: &str, hash: &str) -> Result<Plan, Fault> {
+pub async fn add_approval(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    hash: &str,
+) -> Result<Plan, Fault> {
     let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
     if let Some((at, by)) = &plan.applied {
         return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
     }
     if !plan.intact() {
-        return refused("PLAN_CHANGED", format!("the stored plan {id} is not the one that was hashed: make a new one"));
+        return refused(
+            "PLAN_CHANGED",
+            format!("the stored plan {id} is not the one that was hashed: make a new one"),
+        );
     }
     let at = now();
-    let approval = Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
+    let approval = Approval {
+        by: actor.name.clone(),
+        at,
+        reason: reason.to_owned(),
+        hash: hash.to_owned(),
+    };
     approve(&plan.body.author, &plan.hash, &mut plan.approvals, approval)?;
     let state = plan.state(app.config.approvals_remediation);
     let event = actor.did(at, "plan.approve", id, format!("{reason} (hash {hash})"));
     if !app.store.update(&[row.with(state, &plan)], &event).await? {
-        return Err(Fault::Conflict(format!("{id} was changed by somebody else just now: try again")));
+        return Err(Fault::Conflict(format!(
+            "{id} was changed by somebody else just now: try again"
+        )));
     }
     Ok(plan)
 }
@@ -133,21 +182,35 @@ pub async fn add_approval(app: &App, actor: &Actor, id: &str, reason: &str, hash
 fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
     let id = &plan.body.id;
     if let Some((at, by)) = &plan.applied {
-        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}; `ringfence remediation list --plan {id}` shows its work"));
+        return refused(
+            "PLAN_APPLIED",
+            format!(
+                "{id} was applied at {at} by {by}; `ringfence remediation list --plan {id}` shows its work"
+            ),
+        );
     }
     if !plan.intact() {
-        return refused("PLAN_CHANGED", format!("the stored plan {id} is not the one that was hashed: make a new one"));
+        return refused(
+            "PLAN_CHANGED",
+            format!("the stored plan {id} is not the one that was hashed: make a new one"),
+        );
     }
     let needed = app.config.approvals_remediation;
     let missing = approval::missing(&plan.body.author, &plan.hash, &plan.approvals, needed);
     if missing > 0 {
         return refused(
             "APPROVAL_MISSING",
-            format!("{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`", plan.body.author),
+            format!(
+                "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`",
+                plan.body.author
+            ),
         );
     }
     if plan.ready().next().is_none() {
-        return refused("NOTHING_TO_DO", format!("every database of {id} is blocked; `ringfence plan show {id}` says why"));
+        return refused(
+            "NOTHING_TO_DO",
+            format!("every database of {id} is blocked; `ringfence plan show {id}` says why"),
+        );
     }
     Ok(())
 }
@@ -157,8 +220,14 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let id = &plan.body.id;
     let accounts: BTreeSet<AccountId> = plan.ready().map(|i| i.account.clone()).collect();
     let regions: BTreeSet<_> = plan.ready().map(|i| i.region.clone()).collect();
-    let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
-    let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
+    let scope = Scope {
+        regions: regions.into_iter().collect(),
+        ..Scope::default()
+    };
+    let scan = format!(
+        "sc-{}",
+        hash::short(&format!("recheck {id} {}", now().0), 12)
+    );
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     scans::start(app, actor, &scan, accounts.clone(), &scope, false).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
@@ -168,11 +237,22 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         )));
     }
     let cells = cells_of(app, accounts.iter().collect()).await?;
-    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+    let filter = Filter {
+        state: FindingState::Open.as_str().into(),
+        ..Filter::default()
+    };
     let mut findings: Vec<Finding> = Vec::new();
     for account in &accounts {
-        let filter = Filter { account: account.as_str().to_owned(), ..filter.clone() };
-        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
+        let filter = Filter {
+            account: account.as_str().to_owned(),
+            ..filter.clone()
+        };
+        findings.extend(
+            app.all(Kind::Finding, &filter)
+                .await?
+                .into_iter()
+                .map(|(_, f)| f),
+        );
     }
     let mut why = plan::stale(plan, &findings, now(), app.config.plan_max_age);
     for item in plan.ready() {
@@ -182,14 +262,22 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             continue;
         };
         if !cell.state.answered() {
-            why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
+            why.push(format!(
+                "{name}: its cell is {} ({})",
+                cell.state, cell.reason
+            ));
             continue;
         }
         let key = cell.key.as_ref();
-        let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
+        let arn = key
+            .and_then(|k| k.answer.as_ref().ok())
+            .map(|k| k.arn.clone());
         let trouble = key.and_then(|k| k.trouble(item.region.as_str()));
         if arn != item.key_arn || trouble.is_some() {
-            why.push(format!("{name}: {}", trouble.unwrap_or_else(|| "the alias points at another key now".into())));
+            why.push(format!(
+                "{name}: {}",
+                trouble.unwrap_or_else(|| "the alias points at another key now".into())
+            ));
         }
         if cell.names.contains(&item.twin) {
             why.push(format!("{name}: the name {} is taken now", item.twin));
@@ -198,11 +286,22 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     if why.is_empty() {
         return Ok(());
     }
-    refused("PLAN_STALE", format!("{id} is stale, nothing was started. Make a new plan. {}", why.join("; ")))
+    refused(
+        "PLAN_STALE",
+        format!(
+            "{id} is stale, nothing was started. Make a new plan. {}",
+            why.join("; ")
+        ),
+    )
 }
 
 /// Applies a plan: checks, reads again, then admits all its remediations in one transaction.
-pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Vec<Remediation>, Fault> {
+pub async fn apply(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    dry: bool,
+) -> Result<Vec<Remediation>, Fault> {
     let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
     let checked = match admissible(app, &plan) {
         Ok(()) => recheck(app, actor, &plan).await,
@@ -224,7 +323,9 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Vec<
     rows.push(row.with("applied", &plan));
     let event = actor.did(at, "plan.apply", id, format!("{} remediations", made.len()));
     if !app.store.create(&rows, &event).await? {
-        return Err(Fault::Conflict(format!("{id} was changed or applied by somebody else just now; nothing was started")));
+        return Err(Fault::Conflict(format!(
+            "{id} was changed or applied by somebody else just now; nothing was started"
+        )));
     }
     Ok(made)
 }
@@ -232,11 +333,17 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Vec<
 /// Two units that share a resource never run together.
 async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
     for state in [State::Pending, State::Running] {
-        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
+        let filter = Filter {
+            state: state.as_str().into(),
+            ..Filter::default()
+        };
         let running: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
         for new in made {
             if let Some((_, old)) = running.iter().find(|(_, old)| old.finding == new.finding) {
-                return refused("BUSY", format!("{} is being worked on by {}", new.source.name(), old.id));
+                return refused(
+                    "BUSY",
+                    format!("{} is being worked on by {}", new.source.name(), old.id),
+                );
             }
         }
     }
@@ -271,6 +378,12 @@ fn row_of(rem: &Remediation) -> Row {
         account: rem.account.as_str().to_owned(),
         region: rem.plan.clone(),
         wake_at: rem.wake_at,
-        ..Row::new(Kind::Remediation, &rem.id, rem.state.as_str(), rem.approved_at, rem)
+        ..Row::new(
+            Kind::Remediation,
+            &rem.id,
+            rem.state.as_str(),
+            rem.approved_at,
+            rem,
+        )
     }
 }

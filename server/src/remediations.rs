@@ -21,23 +21,47 @@ pub async fn work_of(app: &App, lease: &Lease) -> Result<Work, Fault> {
     let mut scans = Vec::new();
     for id in app.store.scans_of(&lease.account).await? {
         let (_, scan): (Row, Scan) = app.load(Kind::Scan, &id).await?;
-        scans.push(ScanWork { scan: id, regions: scan.regions, keys: scan.keys });
+        scans.push(ScanWork {
+            scan: id,
+            regions: scan.regions,
+            keys: scan.keys,
+        });
     }
     let mut remediations = Vec::new();
     for state in [State::Pending, State::Running] {
-        let filter = Filter { account: lease.account.clone(), state: state.as_str().into(), ..Filter::default() };
+        let filter = Filter {
+            account: lease.account.clone(),
+            state: state.as_str().into(),
+            ..Filter::default()
+        };
         let rows: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
         let due = rows.into_iter().filter(|(row, _)| row.wake_at <= now());
-        remediations.extend(due.map(|(row, remediation)| Versioned { version: row.version, remediation }));
+        remediations.extend(due.map(|(row, remediation)| Versioned {
+            version: row.version,
+            remediation,
+        }));
     }
     let cells = app.store.cells(&lease.account, ("", ""), 1_000).await?;
     let known_regions = cells.into_iter().map(|c| c.region).collect();
-    Ok(Work { account, known_regions, scans, remediations })
+    Ok(Work {
+        account,
+        known_regions,
+        scans,
+        remediations,
+    })
 }
 
 /// Stores a remediation's new state under the agent's fence. `None` if the lease is lost or the
 /// version is old: the agent must drop what it knows. A verified one marks its finding as held.
-pub async fn commit(app: &App, agent: &str, lease: &Lease, version: i64, rem: &Remediation, action: &str, reason: &str) -> Result<Option<i64>, Fault> {
+pub async fn commit(
+    app: &App,
+    agent: &str,
+    lease: &Lease,
+    version: i64,
+    rem: &Remediation,
+    action: &str,
+    reason: &str,
+) -> Result<Option<i64>, Fault> {
     let actor = Actor::system(&format!("agent/{agent}"));
     for _ in 0..COMMIT_TRIES {
         let (row, old): (Row, Remediation) = app.load(Kind::Remediation, &rem.id).await?;

@@ -20,7 +20,10 @@ impl Scope {
     /// The accounts that are meant, checked against the tree; all accounts if none is named.
     pub fn accounts(&self, tree: &OrgTree) -> Result<BTreeSet<AccountId>, Fault> {
         let missing = |id: &str| {
-            Fault::NotFound(format!("{id} is not in the organization as of {}; `ringfence org tree` shows what is", tree.as_of))
+            Fault::NotFound(format!(
+                "{id} is not in the organization as of {}; `ringfence org tree` shows what is",
+                tree.as_of
+            ))
         };
         if self.ous.is_empty() && self.accounts.is_empty() {
             return Ok(tree.accounts_under(tree.root()).into_iter().collect());
@@ -31,7 +34,8 @@ impl Scope {
             found.extend(tree.accounts_under(ou));
         }
         for account in &self.accounts {
-            tree.get(&NodeId::from(account)).ok_or_else(|| missing(account.as_str()))?;
+            tree.get(&NodeId::from(account))
+                .ok_or_else(|| missing(account.as_str()))?;
             found.insert(account.clone());
         }
         Ok(found)

@@ -14,7 +14,9 @@ fn refused(ran: &Ran, code: i32, wants: &[&str]) {
 
 /// The number of the newest audit event: unchanged if nothing was written.
 fn newest(cli: &Cli) -> u64 {
-    cli.json("audit list --limit 1", 0)["events"][0]["sequence"].as_u64().unwrap_or(0)
+    cli.json("audit list --limit 1", 0)["events"][0]["sequence"]
+        .as_u64()
+        .unwrap_or(0)
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
@@ -36,18 +38,54 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     cli.expect("org sync", 0);
     let before = newest(&cli);
 
-    refused(&cli.run("scan start --ou ou-aaaa-bbbbbbbb"), 1, &["ou-aaaa-bbbbbbbb is not in the organization", "org tree"]);
-    refused(&cli.run("scan start --account 999999999999"), 1, &["999999999999 is not in the organization"]);
-    refused(&cli.run("scan start --account 12345"), 64, &["`12345` is not an account id", "12 digits"]);
-    refused(&cli.run("scan start --region mars"), 64, &["`mars` is not a region code"]);
+    refused(
+        &cli.run("scan start --ou ou-aaaa-bbbbbbbb"),
+        1,
+        &["ou-aaaa-bbbbbbbb is not in the organization", "org tree"],
+    );
+    refused(
+        &cli.run("scan start --account 999999999999"),
+        1,
+        &["999999999999 is not in the organization"],
+    );
+    refused(
+        &cli.run("scan start --account 12345"),
+        64,
+        &["`12345` is not an account id", "12 digits"],
+    );
+    refused(
+        &cli.run("scan start --region mars"),
+        64,
+        &["`mars` is not a region code"],
+    );
     refused(&cli.run("plan create"), 64, &["--all"]);
     refused(&cli.run("plan create --all"), 5, &["nothing to plan"]);
-    refused(&cli.run("plan show pl-none"), 1, &["there is no plan `pl-none`"]);
+    refused(
+        &cli.run("plan show pl-none"),
+        1,
+        &["there is no plan `pl-none`"],
+    );
     refused(&cli.run("approve x-1 --reason r"), 64, &["neither a plan"]);
-    refused(&cli.run("remediation apply pl-none"), 1, &["there is no plan"]);
-    refused(&cli.run("remediation cutover rem-1"), 64, &["unrecognized subcommand"]);
-    refused(&cli.run("finding waive fi-1 --reason r --owner o --until soon"), 1, &["--until `soon`"]);
-    refused(&cli.run("rollout start ro-none"), 1, &["there is no rollout"]);
+    refused(
+        &cli.run("remediation apply pl-none"),
+        1,
+        &["there is no plan"],
+    );
+    refused(
+        &cli.run("remediation cutover rem-1"),
+        64,
+        &["unrecognized subcommand"],
+    );
+    refused(
+        &cli.run("finding waive fi-1 --reason r --owner o --until soon"),
+        1,
+        &["--until `soon`"],
+    );
+    refused(
+        &cli.run("rollout start ro-none"),
+        1,
+        &["there is no rollout"],
+    );
 
     let ou = world["ous"]["all"].as_str().expect("an OU");
     let root = world["root"].as_str().expect("a root");
@@ -55,19 +93,76 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     let good = format!("policy = \"rds-encryption\"\n{}", stage(ou));
     let plan = |file: &str| cli.args(&["rollout", "plan", "-f", file]);
     refused(&plan("/nowhere.toml"), 1, &["read /nowhere.toml"]);
-    refused(&plan(&write(folder, "key.toml", &good.replace("name", "nmae"))), 1, &["key.toml", "line 3", "unknown field `nmae`"]);
-    refused(&plan(&write(folder, "ou.toml", &good.replace(ou, "ou-aaaa-bbbbbbbb"))), 1, &["ou-aaaa-bbbbbbbb is not in the organization"]);
-    refused(&plan(&write(folder, "root.toml", &good.replace(ou, root))), 5, &["is the root", "--allow-root"]);
+    refused(
+        &plan(&write(folder, "key.toml", &good.replace("name", "nmae"))),
+        1,
+        &["key.toml", "line 3", "unknown field `nmae`"],
+    );
+    refused(
+        &plan(&write(
+            folder,
+            "ou.toml",
+            &good.replace(ou, "ou-aaaa-bbbbbbbb"),
+        )),
+        1,
+        &["ou-aaaa-bbbbbbbb is not in the organization"],
+    );
+    refused(
+        &plan(&write(folder, "root.toml", &good.replace(ou, root))),
+        5,
+        &["is the root", "--allow-root"],
+    );
     write(folder, "broken.json", "{\"Version\": ");
-    refused(&plan(&write(folder, "policy.toml", &good.replace("rds-encryption", "broken.json"))), 1, &["broken.json", "not JSON"]);
-    write(folder, "lockout.json", r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"rds:*","Resource":"*"}}"#);
-    refused(&plan(&write(folder, "lockout.toml", &good.replace("rds-encryption", "lockout.json"))), 1, &["Ringfence itself needs"]);
-    refused(&plan(&write(folder, "missing.toml", &good.replace("rds-encryption", "none.json"))), 1, &["neither rds-encryption nor a file"]);
+    refused(
+        &plan(&write(
+            folder,
+            "policy.toml",
+            &good.replace("rds-encryption", "broken.json"),
+        )),
+        1,
+        &["broken.json", "not JSON"],
+    );
+    write(
+        folder,
+        "lockout.json",
+        r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"rds:*","Resource":"*"}}"#,
+    );
+    refused(
+        &plan(&write(
+            folder,
+            "lockout.toml",
+            &good.replace("rds-encryption", "lockout.json"),
+        )),
+        1,
+        &["Ringfence itself needs"],
+    );
+    refused(
+        &plan(&write(
+            folder,
+            "missing.toml",
+            &good.replace("rds-encryption", "none.json"),
+        )),
+        1,
+        &["neither rds-encryption nor a file"],
+    );
     assert_eq!(newest(&cli), before, "nothing was written");
 
-    let nobody = Cli { server: "127.0.0.1:1".into(), user: "ann".into() };
-    refused(&nobody.run("status"), 8, &["no Ringfence server answers at http://127.0.0.1:1", "RINGFENCE_SERVER"]);
-    let unnamed = Cli { user: "system/server".into(), ..cli.clone() };
+    let nobody = Cli {
+        server: "127.0.0.1:1".into(),
+        user: "ann".into(),
+    };
+    refused(
+        &nobody.run("status"),
+        8,
+        &[
+            "no Ringfence server answers at http://127.0.0.1:1",
+            "RINGFENCE_SERVER",
+        ],
+    );
+    let unnamed = Cli {
+        user: "system/server".into(),
+        ..cli.clone()
+    };
     refused(&unnamed.run("org sync"), 4, &["says not who sends it"]);
 }
 
@@ -76,7 +171,13 @@ fn a_wrong_external_id_is_a_denied_account_not_a_clean_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
     moto.build(1, &["empty", "2"]);
-    let proxy = Proxy::start(moto.port, Rules { external_id: "the-right-one".into(), ..Rules::default() });
+    let proxy = Proxy::start(
+        moto.port,
+        Rules {
+            external_id: "the-right-one".into(),
+            ..Rules::default()
+        },
+    );
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
     let cli = setup.cli("ann");
@@ -95,16 +196,26 @@ fn a_region_that_refuses_is_an_error_not_a_clean_cell() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
     moto.build(1, &["empty", "1"]);
-    let rules = Rules { refused_regions: vec!["eu-central-1".into()], ..Rules::default() };
+    let rules = Rules {
+        refused_regions: vec!["eu-central-1".into()],
+        ..Rules::default()
+    };
     let proxy = Proxy::start(moto.port, rules);
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
     let cli = setup.cli("ann");
     cli.expect("org sync", 0);
     let scan = cli.json("scan start --wait", 3);
-    assert_eq!((&scan["coverage"]["error"], &scan["coverage"]["clean"]), (&2.into(), &4.into()), "{scan}");
+    assert_eq!(
+        (&scan["coverage"]["error"], &scan["coverage"]["clean"]),
+        (&2.into(), &4.into()),
+        "{scan}"
+    );
     let reason = scan["failed"][0]["reason"].as_str().expect("a reason");
-    assert!(reason.contains("the region refuses the session"), "{reason}");
+    assert!(
+        reason.contains("the region refuses the session"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -117,11 +228,36 @@ fn servers_that_cannot_work_say_why() {
         let said = setup.fails();
         assert!(said.contains(want), "want {want:?}, have {said:?}");
     };
-    check(&setup, "RINGFENCE_STORE__URL", "sqlite:///nowhere/at/all.db", "store.url `sqlite:///nowhere/at/all.db`");
-    check(&setup, "RINGFENCE_STORE__URL", "mysql://u:secret@h/d", "it must begin with sqlite:// or postgres://");
-    check(&setup, "RINGFENCE_STORE__URL", "postgres://u:secret@127.0.0.1:1/d", "postgres://u:***@127.0.0.1:1/d");
-    check(&setup, "RINGFENCE_STORE__ULR", "x", "did you mean `store.url`");
-    check(&setup, "RINGFENCE_SERVER__LISTEN", "0.0.0.0:7443", "only a loopback address");
+    check(
+        &setup,
+        "RINGFENCE_STORE__URL",
+        "sqlite:///nowhere/at/all.db",
+        "store.url `sqlite:///nowhere/at/all.db`",
+    );
+    check(
+        &setup,
+        "RINGFENCE_STORE__URL",
+        "mysql://u:secret@h/d",
+        "it must begin with sqlite:// or postgres://",
+    );
+    check(
+        &setup,
+        "RINGFENCE_STORE__URL",
+        "postgres://u:secret@127.0.0.1:1/d",
+        "postgres://u:***@127.0.0.1:1/d",
+    );
+    check(
+        &setup,
+        "RINGFENCE_STORE__ULR",
+        "x",
+        "did you mean `store.url`",
+    );
+    check(
+        &setup,
+        "RINGFENCE_SERVER__LISTEN",
+        "0.0.0.0:7443",
+        "only a loopback address",
+    );
 
     // Without AWS credentials the server runs, and each call says what is missing.
     for key in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {

@@ -50,17 +50,25 @@ impl Crash<'_> {
         }
         let world = self.world();
         let before = self.moto.dump(&world);
-        let account = world["accounts"][0]["id"].as_str().expect("an account").to_owned();
+        let account = world["accounts"][0]["id"]
+            .as_str()
+            .expect("an account")
+            .to_owned();
         let mut processes = self.start(&setup);
         let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
         ann.expect("org sync", 0);
-        ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
+        ann.expect(
+            &format!("scan start --account {account} --wait --timeout 60s"),
+            0,
+        );
         let plan = ann.json(&format!("plan create --account {account}"), 0);
         let plan = plan["id"].as_str().expect("a plan").to_owned();
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
         let held = proxy.hold(nth, point);
         ann.expect(&format!("remediation apply {plan}"), 0);
-        let operation = held.recv_timeout(Duration::from_secs(60)).expect("the crash point is reached");
+        let operation = held
+            .recv_timeout(Duration::from_secs(60))
+            .expect("the crash point is reached");
         // The agent first: with the server gone it could not tell anybody what happened anyway.
         while let Some(mut process) = processes.pop() {
             process.kill();
@@ -68,8 +76,15 @@ impl Crash<'_> {
         let _again = self.start(&setup);
         until("the remediation ends", Duration::from_secs(90), || {
             let list = ann.json(&format!("remediation list --plan {plan}"), 0);
-            let state = list["remediations"][0]["state"].as_str().unwrap_or_default().to_owned();
-            if ["verified", "stopped"].contains(&state.as_str()) { Ok(()) } else { Err(list.to_string()) }
+            let state = list["remediations"][0]["state"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            if ["verified", "stopped"].contains(&state.as_str()) {
+                Ok(())
+            } else {
+                Err(list.to_string())
+            }
         });
         let list = ann.json(&format!("remediation list --plan {plan}"), 0);
         let mut wrong = Vec::new();
@@ -86,7 +101,13 @@ fn verdict(before: &Value, after: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for (cell, was) in before["cells"].as_object().expect("cells") {
         let is = &after["cells"][cell];
-        let names = |v: &Value| v.as_object().expect("names").keys().cloned().collect::<Vec<_>>();
+        let names = |v: &Value| {
+            v.as_object()
+                .expect("names")
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         for kind in ["snapshots", "cluster_snapshots", "clusters"] {
             let left = names(&is[kind]);
             if left != names(&was[kind]) {
@@ -96,7 +117,10 @@ fn verdict(before: &Value, after: &Value) -> Vec<String> {
         let mut want = names(&was["instances"]);
         if !want.is_empty() {
             want.insert(0, "encrypted-orders".into());
-            let (mut original, mut same) = (was["instances"]["orders"].clone(), is["instances"]["orders"].clone());
+            let (mut original, mut same) = (
+                was["instances"]["orders"].clone(),
+                is["instances"]["orders"].clone(),
+            );
             for side in [&mut original, &mut same] {
                 side["LatestRestorableTime"] = Value::Null;
             }
@@ -124,14 +148,28 @@ fn a_crash_at_any_write_converges_without_duplicate_or_orphan() {
     for nth in 1..=WRITES {
         for (i, point) in [Point::Before, Point::After].into_iter().enumerate() {
             let account = 2 * (nth - 1) + i;
-            let crash = Crash { moto: &moto, world: &world, account, program: program.clone(), split: false };
+            let crash = Crash {
+                moto: &moto,
+                world: &world,
+                account,
+                program: program.clone(),
+                split: false,
+            };
             let (operation, wrong) = crash.run(nth, point);
-            assert!(wrong.is_empty(), "{point:?} write {nth} ({operation}): {wrong:?}");
+            assert!(
+                wrong.is_empty(),
+                "{point:?} write {nth} ({operation}): {wrong:?}"
+            );
             held.push(operation);
         }
     }
     held.dedup();
-    let all = ["CreateDBSnapshot", "CopyDBSnapshot", "RestoreDBInstanceFromDBSnapshot", "DeleteDBSnapshot"];
+    let all = [
+        "CreateDBSnapshot",
+        "CopyDBSnapshot",
+        "RestoreDBInstanceFromDBSnapshot",
+        "DeleteDBSnapshot",
+    ];
     assert_eq!(held, all, "every kind of write was met");
 }
 
@@ -141,7 +179,13 @@ fn server_and_agent_apart_survive_a_crash_too() {
     let world = moto.build(2, &["single", "2"]);
     for (account, nth) in [1, 3].into_iter().enumerate() {
         let program = binary("ringfence-server");
-        let crash = Crash { moto: &moto, world: &world, account, program, split: true };
+        let crash = Crash {
+            moto: &moto,
+            world: &world,
+            account,
+            program,
+            split: true,
+        };
         let (operation, wrong) = crash.run(nth, Point::After);
         assert!(wrong.is_empty(), "write {nth} ({operation}): {wrong:?}");
     }
@@ -153,7 +197,16 @@ fn with_random_names_the_crash_test_goes_red() {
     let moto = Moto::start();
     let world = moto.build(3, &["single", "1"]);
     let program = binary("server-with-random-names");
-    let crash = Crash { moto: &moto, world: &world, account: 0, program, split: false };
+    let crash = Crash {
+        moto: &moto,
+        world: &world,
+        account: 0,
+        program,
+        split: false,
+    };
     let (_, wrong) = crash.run(1, Point::After);
-    assert!(wrong.iter().any(|w| w.starts_with("2 snapshots left")), "a duplicate is seen: {wrong:?}");
+    assert!(
+        wrong.iter().any(|w| w.starts_with("2 snapshots left")),
+        "a duplicate is seen: {wrong:?}"
+    );
 }

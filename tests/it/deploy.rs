@@ -9,15 +9,58 @@ use std::process::Command;
 /// Authorization Reference, "Actions, resources, and condition keys for Amazon RDS", column
 /// "Dependent actions".
 const DEPENDENT: &[(&str, &[&str], &str)] = &[
-    ("rds:AddTagsToResource", &["rds:CopyDBSnapshot", "rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBClusterFromSnapshot"], "SAR"),
-    ("iam:PassRole", &["rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBClusterFromSnapshot"], "SAR"),
-    ("rds:CreateTenantDatabase", &["rds:RestoreDBInstanceFromDBSnapshot"], "SAR"),
-    ("kms:CreateGrant", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR; RDS guide, \"Encrypting Amazon RDS resources\": the caller needs CreateGrant and DescribeKey"),
-    ("kms:Decrypt", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
-    ("kms:GenerateDataKey", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
-    ("secretsmanager:CreateSecret", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
-    ("secretsmanager:TagResource", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
-    ("secretsmanager:RotateSecret", &["rds:ModifyDBInstance"], "SAR"),
+    (
+        "rds:AddTagsToResource",
+        &[
+            "rds:CopyDBSnapshot",
+            "rds:RestoreDBInstanceFromDBSnapshot",
+            "rds:RestoreDBClusterFromSnapshot",
+        ],
+        "SAR",
+    ),
+    (
+        "iam:PassRole",
+        &[
+            "rds:RestoreDBInstanceFromDBSnapshot",
+            "rds:RestoreDBClusterFromSnapshot",
+        ],
+        "SAR",
+    ),
+    (
+        "rds:CreateTenantDatabase",
+        &["rds:RestoreDBInstanceFromDBSnapshot"],
+        "SAR",
+    ),
+    (
+        "kms:CreateGrant",
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
+        "SAR; RDS guide, \"Encrypting Amazon RDS resources\": the caller needs CreateGrant and DescribeKey",
+    ),
+    (
+        "kms:Decrypt",
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
+        "SAR",
+    ),
+    (
+        "kms:GenerateDataKey",
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
+        "SAR",
+    ),
+    (
+        "secretsmanager:CreateSecret",
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
+        "SAR",
+    ),
+    (
+        "secretsmanager:TagResource",
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
+        "SAR",
+    ),
+    (
+        "secretsmanager:RotateSecret",
+        &["rds:ModifyDBInstance"],
+        "SAR",
+    ),
 ];
 
 /// The operations that the adapter names in its calls inside member accounts.
@@ -26,15 +69,24 @@ fn called() -> BTreeSet<String> {
     let mut read = |path: &Path| {
         let text = std::fs::read_to_string(path).expect("a source file");
         for part in text.split('"').skip(1).step_by(2) {
-            let inside = ["rds:", "kms:", "account:"].iter().any(|p| part.starts_with(p));
+            let inside = ["rds:", "kms:", "account:"]
+                .iter()
+                .any(|p| part.starts_with(p));
             let operation = part.split(':').nth(1).unwrap_or_default();
-            if inside && operation.len() > 3 && operation.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            if inside && operation.len() > 3 && operation.bytes().all(|b| b.is_ascii_alphanumeric())
+            {
                 found.insert(part.to_owned());
             }
         }
     };
     let src = root().join("aws/src");
-    for file in ["account.rs", "kms.rs", "rds/read.rs", "rds/write.rs"] {
+    for file in [
+        "account.rs",
+        "kms.rs",
+        "rds/read.rs",
+        "rds/write_cluster.rs",
+        "rds/write_instance.rs",
+    ] {
         read(&src.join(file));
     }
     found
@@ -47,7 +99,10 @@ fn the_member_role_allows_what_the_code_calls_and_no_more() {
     let mut wanted = calls.clone();
     for (action, behind, source) in DEPENDENT {
         assert!(!source.is_empty());
-        assert!(behind.iter().any(|b| calls.contains(*b)), "{action} stands behind no call of ours");
+        assert!(
+            behind.iter().any(|b| calls.contains(*b)),
+            "{action} stands behind no call of ours"
+        );
         wanted.insert((*action).to_owned());
     }
     let output = Command::new(python())
@@ -55,9 +110,19 @@ fn the_member_role_allows_what_the_code_calls_and_no_more() {
         .arg(root().join("deploy/member-role.yaml"))
         .output()
         .expect("run Python");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let allowed: BTreeSet<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let allowed: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     let lack: Vec<_> = wanted.difference(&allowed).collect();
     let surplus: Vec<_> = allowed.difference(&wanted).collect();
-    assert!(lack.is_empty() && surplus.is_empty(), "lack {lack:?}, surplus {surplus:?}");
+    assert!(
+        lack.is_empty() && surplus.is_empty(),
+        "lack {lack:?}, surplus {surplus:?}"
+    );
 }

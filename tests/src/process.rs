@@ -64,7 +64,11 @@ impl Setup {
     }
 
     fn spawn(&self, program: &Path) -> Guard {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).expect("open the log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("open the log");
         let child = Command::new(program)
             .env_clear()
             .envs(&self.environment)
@@ -82,7 +86,9 @@ impl Setup {
             if let Ok(Some(status)) = server.0.try_wait() {
                 panic!("the server ended with {status}: {}", self.log());
             }
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).map(drop).map_err(|e| e.to_string())
+            std::net::TcpStream::connect(("127.0.0.1", self.port))
+                .map(drop)
+                .map_err(|e| e.to_string())
         });
         server
     }
@@ -91,13 +97,20 @@ impl Setup {
     pub fn start_agent(&self, name: &str) -> Guard {
         let mut setup = self.clone();
         setup.set("RINGFENCE_AGENT__NAME", name);
-        setup.set("RINGFENCE_AGENT__SERVER", &format!("http://127.0.0.1:{}", self.port));
+        setup.set(
+            "RINGFENCE_AGENT__SERVER",
+            &format!("http://127.0.0.1:{}", self.port),
+        );
         setup.spawn(&binary("ringfence-agent"))
     }
 
     /// Starts the server where it must not come up; gives back what it said.
     pub fn fails(&self) -> String {
-        let output = Command::new(&self.program).env_clear().envs(&self.environment).output().expect("start the server");
+        let output = Command::new(&self.program)
+            .env_clear()
+            .envs(&self.environment)
+            .output()
+            .expect("start the server");
         assert!(!output.status.success(), "the server should not start");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
@@ -109,7 +122,10 @@ impl Setup {
 
     /// The command line of a person, for this server.
     pub fn cli(&self, user: &str) -> Cli {
-        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned() }
+        Cli {
+            server: format!("127.0.0.1:{}", self.port),
+            user: user.to_owned(),
+        }
     }
 }
 

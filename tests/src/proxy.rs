@@ -49,12 +49,22 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it in front of that port.
     pub fn start(moto: u16, rules: Rules) -> Proxy {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let rules = Arc::new(Mutex::new(rules));
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("listen");
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .expect("listen");
         let port = listener.local_addr().expect("the address").port();
         runtime.spawn(serve(listener, moto, rules.clone()));
-        Proxy { rules, port, _runtime: runtime }
+        Proxy {
+            rules,
+            port,
+            _runtime: runtime,
+        }
     }
 
     /// Its URL, for `AWS_ENDPOINT_URL`.
@@ -80,14 +90,18 @@ type Forward = Client<HttpConnector, Full<Bytes>>;
 async fn serve(listener: tokio::net::TcpListener, moto: u16, rules: Arc<Mutex<Rules>>) {
     let client: Forward = Client::builder(TokioExecutor::new()).build_http();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (client, rules) = (client.clone(), rules.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let (client, rules) = (client.clone(), rules.clone());
                 async move { Ok::<_, Infallible>(answer(request, moto, &client, &rules).await) }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -103,23 +117,45 @@ struct Call {
 impl Call {
     fn field(&self, name: &str) -> Option<String> {
         let prefix = format!("{name}=");
-        let value = self.body.split('&').find_map(|pair| pair.strip_prefix(&prefix))?;
+        let value = self
+            .body
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(&prefix))?;
         Some(value.replace("%3A", ":").replace("%2F", "/"))
     }
 }
 
 fn call(parts: &hyper::http::request::Parts, body: &Bytes) -> Call {
-    let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let body = String::from_utf8_lossy(body).into_owned();
     // Credential=KEY/DATE/REGION/SERVICE/aws4_request
     let scope = header("authorization");
-    let mut scope = scope.split("Credential=").nth(1).unwrap_or_default().split('/').skip(2);
+    let mut scope = scope
+        .split("Credential=")
+        .nth(1)
+        .unwrap_or_default()
+        .split('/')
+        .skip(2);
     let region = scope.next().unwrap_or_default().to_owned();
     let service = scope.next().unwrap_or_default().to_owned();
     let target = header("x-amz-target");
-    let mut call = Call { service, region, operation: target.rsplit('.').next().unwrap_or_default().to_owned(), body };
+    let mut call = Call {
+        service,
+        region,
+        operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
+        body,
+    };
     if call.operation.is_empty() {
-        call.operation = call.field("Action").unwrap_or_else(|| parts.uri.path().trim_matches('/').to_owned());
+        call.operation = call
+            .field("Action")
+            .unwrap_or_else(|| parts.uri.path().trim_matches('/').to_owned());
     }
     call
 }
@@ -127,27 +163,51 @@ fn call(parts: &hyper::http::request::Parts, body: &Bytes) -> Call {
 fn denied(call: &Call, rules: &Rules) -> Option<(u16, &'static str, String)> {
     if call.service == "sts" && call.operation == "AssumeRole" {
         let role = call.field("RoleArn").unwrap_or_default();
-        let wrong = !rules.external_id.is_empty() && call.field("ExternalId").as_ref() != Some(&rules.external_id);
+        let wrong = !rules.external_id.is_empty()
+            && call.field("ExternalId").as_ref() != Some(&rules.external_id);
         if wrong || rules.denied.iter().any(|account| role.contains(account)) {
-            return Some((403, "AccessDenied", format!("User is not authorized to perform: sts:AssumeRole on resource: {role}")));
+            return Some((
+                403,
+                "AccessDenied",
+                format!("User is not authorized to perform: sts:AssumeRole on resource: {role}"),
+            ));
         }
     }
     if call.service == "rds" && rules.refused_regions.contains(&call.region) {
-        return Some((403, "InvalidClientTokenId", "The security token included in the request is invalid".into()));
+        return Some((
+            403,
+            "InvalidClientTokenId",
+            "The security token included in the request is invalid".into(),
+        ));
     }
     None
 }
 
-async fn answer(request: Request<Incoming>, moto: u16, client: &Forward, rules: &Mutex<Rules>) -> Response<Full<Bytes>> {
+async fn answer(
+    request: Request<Incoming>,
+    moto: u16,
+    client: &Forward,
+    rules: &Mutex<Rules>,
+) -> Response<Full<Bytes>> {
     let (mut parts, body) = request.into_parts();
-    let Ok(body) = body.collect().await.map(|b| b.to_bytes()) else { return plain(400, String::new()) };
+    let Ok(body) = body.collect().await.map(|b| b.to_bytes()) else {
+        return plain(400, String::new());
+    };
     let call = call(&parts, &body);
     let write = call.service == "rds" && !call.operation.starts_with("Describe");
     let held = {
         let mut rules = rules.lock().expect("rules");
-        *rules.calls.entry(format!("{}:{}", call.service, call.operation)).or_default() += 1;
+        *rules
+            .calls
+            .entry(format!("{}:{}", call.service, call.operation))
+            .or_default() += 1;
         if let Some((status, code, message)) = denied(&call, &rules) {
-            return plain(status, format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>proxy</RequestId></ErrorResponse>"));
+            return plain(
+                status,
+                format!(
+                    "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>proxy</RequestId></ErrorResponse>"
+                ),
+            );
         }
         match &mut rules.hold {
             Some((nth, _, _)) if write && *nth > 1 => {
@@ -162,14 +222,22 @@ async fn answer(request: Request<Incoming>, moto: u16, client: &Forward, rules: 
         let _ = sender.send(call.operation.clone());
         std::future::pending::<()>().await;
     }
-    let uri = format!("http://127.0.0.1:{moto}{}", parts.uri.path_and_query().map_or("/", |p| p.as_str()));
+    let uri = format!(
+        "http://127.0.0.1:{moto}{}",
+        parts.uri.path_and_query().map_or("/", |p| p.as_str())
+    );
     parts.uri = uri.parse().expect("a URI");
-    let reply = match client.request(Request::from_parts(parts, Full::new(body))).await {
+    let reply = match client
+        .request(Request::from_parts(parts, Full::new(body)))
+        .await
+    {
         Ok(reply) => reply,
         Err(error) => return plain(502, error.to_string()),
     };
     let (parts, body) = reply.into_parts();
-    let Ok(body) = body.collect().await.map(|b| b.to_bytes()) else { return plain(502, String::new()) };
+    let Ok(body) = body.collect().await.map(|b| b.to_bytes()) else {
+        return plain(502, String::new());
+    };
     if let Some((_, Point::After, sender)) = &held {
         let _ = sender.send(call.operation.clone());
         std::future::pending::<()>().await;

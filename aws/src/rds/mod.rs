@@ -3,5 +3,7 @@
 mod convert;
 mod read;
 mod write;
+mod write_cluster;
+mod write_instance;
 
 pub use write::Made;

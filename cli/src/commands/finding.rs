@@ -12,7 +12,11 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
     let mut client = FindingServiceClient::new(context.connection.clone());
     match command {
         Finding::List { scope: wanted, all } => {
-            let request = v1::ListFindingsRequest { scope: scope(&wanted), include_resolved: all, ..Default::default() };
+            let request = v1::ListFindingsRequest {
+                scope: scope(&wanted),
+                include_resolved: all,
+                ..Default::default()
+            };
             let findings = pages!(client, list_findings, request, findings);
             let present = findings.iter().any(|f| f.state() == v1::FindingState::Open);
             if context.json() {
@@ -22,21 +26,64 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
                 }
                 printer::json(&Findings { findings });
             } else {
-                let header = ["ID", "ACCOUNT", "REGION", "KIND", "NAME", "ENGINE", "STATE", "FIRST SEEN", "GROUP"];
+                let header = [
+                    "ID",
+                    "ACCOUNT",
+                    "REGION",
+                    "KIND",
+                    "NAME",
+                    "ENGINE",
+                    "STATE",
+                    "FIRST SEEN",
+                    "GROUP",
+                ];
                 printer::table(&header, findings.iter().map(row).collect());
             }
             Ok(context.present(present))
         }
-        Finding::Waive { id, reason, until, owner } => {
-            let request = v1::WaiveFindingRequest { id, owner, reason, until, validate_only: false };
-            let finding = client.waive_finding(request).await?.into_inner().finding.ok_or_else(|| missing("a finding"))?;
-            let until = finding.waiver.as_ref().map(|w| w.until.clone()).unwrap_or_default();
-            say(context, &finding, &format!("{} is waived until {until}", finding.id));
+        Finding::Waive {
+            id,
+            reason,
+            until,
+            owner,
+        } => {
+            let request = v1::WaiveFindingRequest {
+                id,
+                owner,
+                reason,
+                until,
+                validate_only: false,
+            };
+            let finding = client
+                .waive_finding(request)
+                .await?
+                .into_inner()
+                .finding
+                .ok_or_else(|| missing("a finding"))?;
+            let until = finding
+                .waiver
+                .as_ref()
+                .map(|w| w.until.clone())
+                .unwrap_or_default();
+            say(
+                context,
+                &finding,
+                &format!("{} is waived until {until}", finding.id),
+            );
             Ok(Exit::Done)
         }
         Finding::Unwaive { id, reason } => {
-            let request = v1::UnwaiveFindingRequest { id, reason, validate_only: false };
-            let finding = client.unwaive_finding(request).await?.into_inner().finding.ok_or_else(|| missing("a finding"))?;
+            let request = v1::UnwaiveFindingRequest {
+                id,
+                reason,
+                validate_only: false,
+            };
+            let finding = client
+                .unwaive_finding(request)
+                .await?
+                .into_inner()
+                .finding
+                .ok_or_else(|| missing("a finding"))?;
             say(context, &finding, &format!("{} counts again", finding.id));
             Ok(Exit::Done)
         }

@@ -31,7 +31,11 @@ impl Context {
 
     /// 0, or 2 where something is present and the caller wants to know.
     fn present(&self, present: bool) -> Exit {
-        if present && self.detailed { Exit::Present } else { Exit::Done }
+        if present && self.detailed {
+            Exit::Present
+        } else {
+            Exit::Done
+        }
     }
 }
 
@@ -55,7 +59,10 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Approve { id, reason, hash } => match id.split('-').next() {
             Some("pl") => plan::approve(&context, id, reason, hash).await,
             Some("ro") => rollout::approve(&context, id, reason, hash).await,
-            _ => Err(Failure::new(Exit::Usage, format!("`{id}` is neither a plan (pl-...) nor a rollout (ro-...)"))),
+            _ => Err(Failure::new(
+                Exit::Usage,
+                format!("`{id}` is neither a plan (pl-...) nor a rollout (ro-...)"),
+            )),
         },
         Command::Remediation(command) => remediation::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
@@ -69,7 +76,11 @@ fn scope(scope: &Scope) -> Option<v1::Scope> {
     fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
         ids.iter().map(ToString::to_string).collect()
     }
-    Some(v1::Scope { ous: texts(&scope.ous), accounts: texts(&scope.accounts), regions: texts(&scope.regions) })
+    Some(v1::Scope {
+        ous: texts(&scope.ous),
+        accounts: texts(&scope.accounts),
+        regions: texts(&scope.regions),
+    })
 }
 
 /// A fresh id, so that a request that is sent twice is done once (AIP-155).
@@ -85,26 +96,38 @@ fn missing(what: &str) -> Failure {
 macro_rules! pages {
     ($client:expr, $call:ident, $request:expr, $field:ident) => {{
         let mut all = Vec::new();
-        let mut request = $request;
-        request.page_size = 1_000;
+        let asked = $request;
+        let mut page_token = String::new();
         loop {
-            let answer = $client.$call(request.clone()).await?.into_inner();
+            let mut request = asked.clone();
+            request.page_size = 1_000;
+            request.page_token.clone_from(&page_token);
+            let answer = $client.$call(request).await?.into_inner();
             all.extend(answer.$field);
             if answer.next_page_token.is_empty() {
                 break all;
             }
-            request.page_token = answer.next_page_token;
+            page_token = answer.next_page_token;
         }
     }};
 }
 pub(crate) use pages;
 
 /// Waits for something, at most that long.
-async fn within<T>(timeout: Option<Span>, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let Some(span) = timeout else { return work.await };
+async fn within<T>(
+    timeout: Option<Span>,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(span) = timeout else {
+        return work.await;
+    };
     let time = Duration::from_millis(u64::try_from(span.0).unwrap_or(0));
     match tokio::time::timeout(time, work).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(Exit::Timeout, format!("{what} did not end within {span}; it goes on at the server"))),
+        Err(_) => Err(Failure::new(
+            Exit::Timeout,
+            format!("{what} did not end within {span}; it goes on at the server"),
+        )),
     }
 }

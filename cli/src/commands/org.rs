@@ -15,14 +15,29 @@ pub(crate) async fn run(context: &Context, command: Org) -> End {
     let mut client = OrgServiceClient::new(context.connection.clone());
     match command {
         Org::Sync { wait: _, dry_run } => {
-            let answer = client.sync_org(v1::SyncOrgRequest { validate_only: dry_run }).await?.into_inner();
+            let answer = client
+                .sync_org(v1::SyncOrgRequest {
+                    validate_only: dry_run,
+                })
+                .await?
+                .into_inner();
             let changed = !answer.changes.is_empty();
             if context.json() {
                 printer::json(&answer);
                 return Ok(context.present(changed));
             }
-            let states: Vec<String> = answer.accounts_by_state.iter().map(|(s, n)| format!("{n} {s}")).collect();
-            printer::data(&format!("{} OUs, {} accounts ({}) as of {}", answer.ous, answer.accounts, states.join(", "), answer.as_of));
+            let states: Vec<String> = answer
+                .accounts_by_state
+                .iter()
+                .map(|(s, n)| format!("{n} {s}"))
+                .collect();
+            printer::data(&format!(
+                "{} OUs, {} accounts ({}) as of {}",
+                answer.ous,
+                answer.accounts,
+                states.join(", "),
+                answer.as_of
+            ));
             if !answer.first && !changed {
                 printer::data("nothing changed since the last sync");
             }
@@ -30,7 +45,10 @@ pub(crate) async fn run(context: &Context, command: Org) -> End {
                 printer::data(&format!("~ {} {}: {}", change.id, change.name, change.what));
             }
             if answer.changes.len() > CHANGES_MAX {
-                printer::data(&format!("... and {} more; -o json lists all", answer.changes.len() - CHANGES_MAX));
+                printer::data(&format!(
+                    "... and {} more; -o json lists all",
+                    answer.changes.len() - CHANGES_MAX
+                ));
             }
             if dry_run {
                 printer::talk("dry run: nothing was stored");
@@ -43,7 +61,11 @@ pub(crate) async fn run(context: &Context, command: Org) -> End {
                 as_of: String,
                 nodes: Vec<v1::Node>,
             }
-            let as_of = client.get_tree(v1::GetTreeRequest {}).await?.into_inner().as_of;
+            let as_of = client
+                .get_tree(v1::GetTreeRequest {})
+                .await?
+                .into_inner()
+                .as_of;
             let nodes = pages!(client, list_nodes, v1::ListNodesRequest::default(), nodes);
             printer::json(&Tree { as_of, nodes });
             Ok(crate::exit::Exit::Done)

@@ -11,23 +11,49 @@ use serde::Serialize;
 pub(crate) async fn run(context: &Context, command: Plan) -> End {
     let mut client = PlanServiceClient::new(context.connection.clone());
     match command {
-        Plan::Create { all, findings, scope: wanted, dry_run } => {
-            let scoped = !(wanted.ous.is_empty() && wanted.accounts.is_empty() && wanted.regions.is_empty());
+        Plan::Create {
+            all,
+            findings,
+            scope: wanted,
+            dry_run,
+        } => {
+            let scoped =
+                !(wanted.ous.is_empty() && wanted.accounts.is_empty() && wanted.regions.is_empty());
             if !all && findings.is_empty() && !scoped {
-                return Err(Failure::new(Exit::Usage, "say what to plan: --all, --finding ID, --ou OU, --account ID or --region REGION"));
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "say what to plan: --all, --finding ID, --ou OU, --account ID or --region REGION",
+                ));
             }
-            let request = v1::CreatePlanRequest { request_id: request_id(), validate_only: dry_run, findings, scope: scope(&wanted) };
-            let plan = client.create_plan(request).await?.into_inner().plan.ok_or_else(|| missing("a plan"))?;
+            let request = v1::CreatePlanRequest {
+                request_id: request_id(),
+                validate_only: dry_run,
+                findings,
+                scope: scope(&wanted),
+            };
+            let plan = client
+                .create_plan(request)
+                .await?
+                .into_inner()
+                .plan
+                .ok_or_else(|| missing("a plan"))?;
             show(context, &plan);
             if dry_run {
                 printer::talk("dry run: nothing was stored");
             } else if plan.ready > 0 {
-                printer::talk(&format!("next, by another person: ringfence approve {} --reason ...", plan.id));
+                printer::talk(&format!(
+                    "next, by another person: ringfence approve {} --reason ...",
+                    plan.id
+                ));
             }
             Ok(context.present(plan.ready > 0))
         }
         Plan::Show { id } => {
-            let plan = client.get_plan(v1::GetPlanRequest { id }).await?.into_inner().plan;
+            let plan = client
+                .get_plan(v1::GetPlanRequest { id })
+                .await?
+                .into_inner()
+                .plan;
             show(context, &plan.ok_or_else(|| missing("a plan"))?);
             Ok(Exit::Done)
         }
@@ -42,16 +68,29 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 return Ok(Exit::Done);
             }
             let row = |p: &v1::Plan| {
-                vec![p.id.clone(), state(p), p.ready.to_string(), p.blocked.to_string(), p.author.clone(), p.created_at.clone()]
+                vec![
+                    p.id.clone(),
+                    state(p),
+                    p.ready.to_string(),
+                    p.blocked.to_string(),
+                    p.author.clone(),
+                    p.created_at.clone(),
+                ]
             };
-            printer::table(&["ID", "STATE", "TO ENCRYPT", "BLOCKED", "AUTHOR", "CREATED"], plans.iter().map(row).collect());
+            printer::table(
+                &["ID", "STATE", "TO ENCRYPT", "BLOCKED", "AUTHOR", "CREATED"],
+                plans.iter().map(row).collect(),
+            );
             Ok(Exit::Done)
         }
     }
 }
 
 fn state(plan: &v1::Plan) -> String {
-    plan.state().as_str_name().trim_start_matches("PLAN_STATE_").to_ascii_lowercase()
+    plan.state()
+        .as_str_name()
+        .trim_start_matches("PLAN_STATE_")
+        .to_ascii_lowercase()
 }
 
 fn show(context: &Context, plan: &v1::Plan) {
@@ -60,23 +99,58 @@ fn show(context: &Context, plan: &v1::Plan) {
         return;
     }
     printer::data(&plan.text);
-    let by: Vec<String> = plan.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
-    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
-    printer::data(&format!("\nstate {}; approved by {by}; {} needed", state(plan), plan.approvals_needed));
+    let by: Vec<String> = plan
+        .approvals
+        .iter()
+        .map(|a| format!("{} ({})", a.by, a.reason))
+        .collect();
+    let by = if by.is_empty() {
+        "nobody".to_owned()
+    } else {
+        by.join(", ")
+    };
+    printer::data(&format!(
+        "\nstate {}; approved by {by}; {} needed",
+        state(plan),
+        plan.approvals_needed
+    ));
 }
 
 /// Approves a plan under the hash that it has now, or the one that was read.
-pub(crate) async fn approve(context: &Context, id: String, reason: String, hash: Option<String>) -> End {
+pub(crate) async fn approve(
+    context: &Context,
+    id: String,
+    reason: String,
+    hash: Option<String>,
+) -> End {
     let mut client = PlanServiceClient::new(context.connection.clone());
-    let plan = client.get_plan(v1::GetPlanRequest { id: id.clone() }).await?.into_inner().plan;
+    let plan = client
+        .get_plan(v1::GetPlanRequest { id: id.clone() })
+        .await?
+        .into_inner()
+        .plan;
     let hash = hash.unwrap_or(plan.ok_or_else(|| missing("a plan"))?.hash);
     let request = v1::ApprovePlanRequest { id, reason, hash };
-    let plan = client.approve_plan(request).await?.into_inner().plan.ok_or_else(|| missing("a plan"))?;
+    let plan = client
+        .approve_plan(request)
+        .await?
+        .into_inner()
+        .plan
+        .ok_or_else(|| missing("a plan"))?;
     if context.json() {
         printer::json(&plan);
     } else {
-        printer::data(&format!("{} is approved ({} of {}), hash {}", plan.id, plan.approvals.len(), plan.approvals_needed, plan.hash));
-        printer::talk(&format!("next: ringfence remediation apply {} --wait", plan.id));
+        printer::data(&format!(
+            "{} is approved ({} of {}), hash {}",
+            plan.id,
+            plan.approvals.len(),
+            plan.approvals_needed,
+            plan.hash
+        ));
+        printer::talk(&format!(
+            "next: ringfence remediation apply {} --wait",
+            plan.id
+        ));
     }
     Ok(Exit::Done)
 }

@@ -25,49 +25,101 @@ pub(crate) struct Read {
 /// Reads and checks a rollout file and, if it names one, the policy document beside it.
 pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     let fail = |message: String| Failure::new(Exit::Error, message);
-    let text = std::fs::read_to_string(path).map_err(|e| fail(format!("read {}: {e}", path.display())))?;
-    let (parsed, stages) = file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| fail(format!("read {}: {e}", path.display())))?;
+    let (parsed, stages) =
+        file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     if parsed.policy == "rds-encryption" {
-        return Ok(Read { policy: parsed.policy, document: String::new(), stages });
+        return Ok(Read {
+            policy: parsed.policy,
+            document: String::new(),
+            stages,
+        });
     }
     let policy = path.parent().unwrap_or(Path::new("")).join(&parsed.policy);
     let document = std::fs::read_to_string(&policy).map_err(|e| {
-        fail(format!("{}: policy = \"{}\" is neither rds-encryption nor a file that can be read ({}: {e})", path.display(), parsed.policy, policy.display()))
+        fail(format!(
+            "{}: policy = \"{}\" is neither rds-encryption nor a file that can be read ({}: {e})",
+            path.display(),
+            parsed.policy,
+            policy.display()
+        ))
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {e}", policy.display())))?;
-    let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, stages })
+    let name = policy
+        .file_stem()
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Ok(Read {
+        policy: name,
+        document,
+        stages,
+    })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
     let mut client = Client::new(context.connection.clone());
     match command {
-        Rollout::Plan { file: _, allow_root, dry_run } => {
+        Rollout::Plan {
+            file: _,
+            allow_root,
+            dry_run,
+        } => {
             let read = read.ok_or_else(|| missing("a file"))?;
             plan(context, client, read, allow_root, dry_run).await
         }
         Rollout::Approve { id, reason, hash } => approve(context, id, reason, hash).await,
         Rollout::Start { id, wait, timeout } => {
-            let rollout = client.start_rollout(v1::StartRolloutRequest { id }).await?.into_inner().rollout;
+            let rollout = client
+                .start_rollout(v1::StartRolloutRequest { id })
+                .await?
+                .into_inner()
+                .rollout;
             follow(context, client, rollout, wait, timeout).await
         }
         Rollout::Status { id } => {
-            let rollout = client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner().rollout;
+            let rollout = client
+                .get_rollout(v1::GetRolloutRequest { id })
+                .await?
+                .into_inner()
+                .rollout;
             show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
             Ok(Exit::Done)
         }
         Rollout::List => list(context, client).await,
         Rollout::Pause { id, reason } => {
-            let rollout = client.pause_rollout(v1::PauseRolloutRequest { id, reason }).await?.into_inner().rollout;
+            let rollout = client
+                .pause_rollout(v1::PauseRolloutRequest { id, reason })
+                .await?
+                .into_inner()
+                .rollout;
             show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
             Ok(Exit::Done)
         }
-        Rollout::Resume { id, reason, wait, timeout } => {
-            let rollout = client.resume_rollout(v1::ResumeRolloutRequest { id, reason }).await?.into_inner().rollout;
+        Rollout::Resume {
+            id,
+            reason,
+            wait,
+            timeout,
+        } => {
+            let rollout = client
+                .resume_rollout(v1::ResumeRolloutRequest { id, reason })
+                .await?
+                .into_inner()
+                .rollout;
             follow(context, client, rollout, wait, timeout).await
         }
-        Rollout::Abort { id, reason, wait, timeout } => {
-            let rollout = client.abort_rollout(v1::AbortRolloutRequest { id, reason }).await?.into_inner().rollout;
+        Rollout::Abort {
+            id,
+            reason,
+            wait,
+            timeout,
+        } => {
+            let rollout = client
+                .abort_rollout(v1::AbortRolloutRequest { id, reason })
+                .await?
+                .into_inner()
+                .rollout;
             match follow(context, client, rollout, wait, timeout).await {
                 // Taken back is what was asked for.
                 Ok(Exit::Failed) if wait => Ok(Exit::Failed),
@@ -77,8 +129,17 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
     }
 }
 
-async fn plan(context: &Context, mut client: Client, read: Read, allow_root: bool, dry_run: bool) -> End {
-    let stage = |s: file::Stage| v1::RolloutStage { name: s.name, targets: s.targets.iter().map(ToString::to_string).collect() };
+async fn plan(
+    context: &Context,
+    mut client: Client,
+    read: Read,
+    allow_root: bool,
+    dry_run: bool,
+) -> End {
+    let stage = |s: file::Stage| v1::RolloutStage {
+        name: s.name,
+        targets: s.targets.iter().map(ToString::to_string).collect(),
+    };
     let request = v1::PlanRolloutRequest {
         request_id: request_id(),
         validate_only: dry_run,
@@ -95,13 +156,21 @@ async fn plan(context: &Context, mut client: Client, read: Read, allow_root: boo
     show(context, &rollout);
     match dry_run {
         true => printer::talk("dry run: nothing was stored"),
-        false => printer::talk(&format!("next, by another person: ringfence rollout approve {} --reason ...", rollout.id)),
+        false => printer::talk(&format!(
+            "next, by another person: ringfence rollout approve {} --reason ...",
+            rollout.id
+        )),
     }
     Ok(Exit::Done)
 }
 
 async fn list(context: &Context, mut client: Client) -> End {
-    let rollouts = pages!(client, list_rollouts, v1::ListRolloutsRequest::default(), rollouts);
+    let rollouts = pages!(
+        client,
+        list_rollouts,
+        v1::ListRolloutsRequest::default(),
+        rollouts
+    );
     if context.json() {
         #[derive(Serialize)]
         struct Rollouts {
@@ -111,33 +180,77 @@ async fn list(context: &Context, mut client: Client) -> End {
         return Ok(Exit::Done);
     }
     let row = |r: &v1::Rollout| {
-        let attached = r.targets.iter().filter(|t| t.state() == v1::RolloutTargetState::Attached).count();
-        vec![r.id.clone(), state(r), format!("{attached}/{}", r.targets.len()), r.policy_name.clone(), r.author.clone(), r.created_at.clone()]
+        let attached = r
+            .targets
+            .iter()
+            .filter(|t| t.state() == v1::RolloutTargetState::Attached)
+            .count();
+        vec![
+            r.id.clone(),
+            state(r),
+            format!("{attached}/{}", r.targets.len()),
+            r.policy_name.clone(),
+            r.author.clone(),
+            r.created_at.clone(),
+        ]
     };
-    printer::table(&["ID", "STATE", "ATTACHED", "POLICY", "AUTHOR", "CREATED"], rollouts.iter().map(row).collect());
+    printer::table(
+        &["ID", "STATE", "ATTACHED", "POLICY", "AUTHOR", "CREATED"],
+        rollouts.iter().map(row).collect(),
+    );
     Ok(Exit::Done)
 }
 
 /// Approves a rollout under the hash that it has now, or the one that was read.
-pub(crate) async fn approve(context: &Context, id: String, reason: String, hash: Option<String>) -> End {
+pub(crate) async fn approve(
+    context: &Context,
+    id: String,
+    reason: String,
+    hash: Option<String>,
+) -> End {
     let mut client = Client::new(context.connection.clone());
-    let rollout = client.get_rollout(v1::GetRolloutRequest { id: id.clone() }).await?.into_inner().rollout;
+    let rollout = client
+        .get_rollout(v1::GetRolloutRequest { id: id.clone() })
+        .await?
+        .into_inner()
+        .rollout;
     let hash = hash.unwrap_or(rollout.ok_or_else(|| missing("a rollout"))?.hash);
     let request = v1::ApproveRolloutRequest { id, reason, hash };
-    let rollout = client.approve_rollout(request).await?.into_inner().rollout.ok_or_else(|| missing("a rollout"))?;
+    let rollout = client
+        .approve_rollout(request)
+        .await?
+        .into_inner()
+        .rollout
+        .ok_or_else(|| missing("a rollout"))?;
     if context.json() {
         printer::json(&rollout);
     } else {
-        printer::data(&format!("{} is approved ({} of {}), hash {}", rollout.id, rollout.approvals.len(), rollout.approvals_needed, rollout.hash));
+        printer::data(&format!(
+            "{} is approved ({} of {}), hash {}",
+            rollout.id,
+            rollout.approvals.len(),
+            rollout.approvals_needed,
+            rollout.hash
+        ));
     }
     Ok(Exit::Done)
 }
 
 fn state(rollout: &v1::Rollout) -> String {
-    rollout.state().as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
+    rollout
+        .state()
+        .as_str_name()
+        .trim_start_matches("ROLLOUT_STATE_")
+        .to_ascii_lowercase()
 }
 
-async fn follow(context: &Context, mut client: Client, rollout: Option<v1::Rollout>, wait: bool, timeout: Option<Span>) -> End {
+async fn follow(
+    context: &Context,
+    mut client: Client,
+    rollout: Option<v1::Rollout>,
+    wait: bool,
+    timeout: Option<Span>,
+) -> End {
     let rollout = rollout.ok_or_else(|| missing("a rollout"))?;
     if !wait {
         show(context, &rollout);
@@ -145,12 +258,24 @@ async fn follow(context: &Context, mut client: Client, rollout: Option<v1::Rollo
     }
     let id = rollout.id.clone();
     let watched = async {
-        let mut stream = client.watch_rollout(v1::WatchRolloutRequest { id: id.clone() }).await?.into_inner();
+        let mut stream = client
+            .watch_rollout(v1::WatchRolloutRequest { id: id.clone() })
+            .await?
+            .into_inner();
         let mut last = rollout;
         while let Some(answer) = stream.message().await? {
             last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
-            let done = last.targets.iter().filter(|t| t.state() == v1::RolloutTargetState::Attached).count();
-            printer::talk(&format!("{} {}: {done} of {} targets attached", last.id, state(&last), last.targets.len()));
+            let done = last
+                .targets
+                .iter()
+                .filter(|t| t.state() == v1::RolloutTargetState::Attached)
+                .count();
+            printer::talk(&format!(
+                "{} {}: {done} of {} targets attached",
+                last.id,
+                state(&last),
+                last.targets.len()
+            ));
         }
         Ok(last)
     };
@@ -168,16 +293,46 @@ fn show(context: &Context, rollout: &v1::Rollout) {
         printer::json(rollout);
         return;
     }
-    printer::data(&format!("{}  {}  {}", rollout.id, rollout.policy_name, state(rollout)));
+    printer::data(&format!(
+        "{}  {}  {}",
+        rollout.id,
+        rollout.policy_name,
+        state(rollout)
+    ));
     for why in &rollout.why {
         printer::data(&format!("! {why}"));
     }
     let row = |t: &v1::RolloutTarget| {
-        let state = t.state().as_str_name().trim_start_matches("ROLLOUT_TARGET_STATE_").to_ascii_lowercase().replace('_', " ");
-        vec![t.stage.clone(), t.id.clone(), t.name.clone(), state, t.attached_at.clone()]
+        let state = t
+            .state()
+            .as_str_name()
+            .trim_start_matches("ROLLOUT_TARGET_STATE_")
+            .to_ascii_lowercase()
+            .replace('_', " ");
+        vec![
+            t.stage.clone(),
+            t.id.clone(),
+            t.name.clone(),
+            state,
+            t.attached_at.clone(),
+        ]
     };
-    printer::table(&["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"], rollout.targets.iter().map(row).collect());
-    let by: Vec<String> = rollout.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
-    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
-    printer::data(&format!("by {}; approved by {by}; {} needed; hash {}", rollout.author, rollout.approvals_needed, rollout.hash));
+    printer::table(
+        &["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"],
+        rollout.targets.iter().map(row).collect(),
+    );
+    let by: Vec<String> = rollout
+        .approvals
+        .iter()
+        .map(|a| format!("{} ({})", a.by, a.reason))
+        .collect();
+    let by = if by.is_empty() {
+        "nobody".to_owned()
+    } else {
+        by.join(", ")
+    };
+    printer::data(&format!(
+        "by {}; approved by {by}; {} needed; hash {}",
+        rollout.author, rollout.approvals_needed, rollout.hash
+    ));
 }

@@ -15,9 +15,22 @@ const FAILED_MAX: usize = 20;
 pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client = ScanServiceClient::new(context.connection.clone());
     match command {
-        Scan::Start { scope: wanted, wait, timeout } => {
-            let request = v1::StartScanRequest { request_id: request_id(), validate_only: false, scope: scope(&wanted) };
-            let scan = client.start_scan(request).await?.into_inner().scan.ok_or_else(|| missing("a scan"))?;
+        Scan::Start {
+            scope: wanted,
+            wait,
+            timeout,
+        } => {
+            let request = v1::StartScanRequest {
+                request_id: request_id(),
+                validate_only: false,
+                scope: scope(&wanted),
+            };
+            let scan = client
+                .start_scan(request)
+                .await?
+                .into_inner()
+                .scan
+                .ok_or_else(|| missing("a scan"))?;
             if !wait {
                 if context.json() {
                     printer::json(&scan);
@@ -32,11 +45,18 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
             Ok(show(context, &scan))
         }
         Scan::Get { id } => {
-            let scan = client.get_scan(v1::GetScanRequest { id }).await?.into_inner().scan;
+            let scan = client
+                .get_scan(v1::GetScanRequest { id })
+                .await?
+                .into_inner()
+                .scan;
             Ok(show(context, &scan.ok_or_else(|| missing("a scan"))?))
         }
         Scan::Cells { scope: wanted } => {
-            let request = v1::ListCellsRequest { scope: scope(&wanted), ..Default::default() };
+            let request = v1::ListCellsRequest {
+                scope: scope(&wanted),
+                ..Default::default()
+            };
             let cells = pages!(client, list_cells, request, cells);
             if context.json() {
                 #[derive(Serialize)]
@@ -47,14 +67,30 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
                 return Ok(Exit::Done);
             }
             let rows = cells.iter().map(row).collect();
-            printer::table(&["ACCOUNT", "REGION", "STATE", "INSTANCES", "CLUSTERS", "REGIONS FROM", "AS OF", "REASON"], rows);
+            printer::table(
+                &[
+                    "ACCOUNT",
+                    "REGION",
+                    "STATE",
+                    "INSTANCES",
+                    "CLUSTERS",
+                    "REGIONS FROM",
+                    "AS OF",
+                    "REASON",
+                ],
+                rows,
+            );
             Ok(Exit::Done)
         }
     }
 }
 
 pub(crate) fn state(cell: &v1::Cell) -> String {
-    cell.state().as_str_name().trim_start_matches("CELL_STATE_").to_ascii_lowercase().replace('_', "-")
+    cell.state()
+        .as_str_name()
+        .trim_start_matches("CELL_STATE_")
+        .to_ascii_lowercase()
+        .replace('_', "-")
 }
 
 fn row(c: &v1::Cell) -> Vec<String> {
@@ -74,23 +110,44 @@ fn row(c: &v1::Cell) -> Vec<String> {
 pub(crate) fn show_failed(cells: &[v1::Cell]) {
     let mut groups: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
     for cell in cells {
-        groups.entry((&cell.account, state(cell), &cell.reason)).or_default().push(&cell.region);
+        groups
+            .entry((&cell.account, state(cell), &cell.reason))
+            .or_default()
+            .push(&cell.region);
     }
     for ((account, state, reason), regions) in groups.iter().take(FAILED_MAX) {
-        printer::data(&format!("! {account} {state} in {}: {reason}", regions.join(", ")));
+        printer::data(&format!(
+            "! {account} {state} in {}: {reason}",
+            regions.join(", ")
+        ));
     }
     if groups.len() > FAILED_MAX {
-        printer::data(&format!("... and {} more lines; `ringfence scan cells` lists all", groups.len() - FAILED_MAX));
+        printer::data(&format!(
+            "... and {} more lines; `ringfence scan cells` lists all",
+            groups.len() - FAILED_MAX
+        ));
     }
 }
 
-async fn follow(mut client: ScanServiceClient<crate::client::Connection>, scan: v1::Scan) -> Result<v1::Scan, Failure> {
-    let mut stream = client.watch_scan(v1::WatchScanRequest { id: scan.id.clone() }).await?.into_inner();
+async fn follow(
+    mut client: ScanServiceClient<crate::client::Connection>,
+    scan: v1::Scan,
+) -> Result<v1::Scan, Failure> {
+    let mut stream = client
+        .watch_scan(v1::WatchScanRequest {
+            id: scan.id.clone(),
+        })
+        .await?
+        .into_inner();
     let mut progress = Progress::new();
     let mut last = scan;
     while let Some(answer) = stream.message().await? {
         last = answer.scan.ok_or_else(|| missing("a scan"))?;
-        let text = format!("accounts scanned, {} cells not answered, {} findings", last.failed.len(), last.findings_open);
+        let text = format!(
+            "accounts scanned, {} cells not answered, {} findings",
+            last.failed.len(),
+            last.findings_open
+        );
         progress.show(last.accounts_done, last.accounts, &text);
     }
     Ok(last)
@@ -101,12 +158,31 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
     if context.json() {
         printer::json(scan);
     } else {
-        let states: Vec<String> = scan.coverage.iter().filter(|(_, n)| **n > 0).map(|(s, n)| format!("{n} {s}")).collect();
+        let states: Vec<String> = scan
+            .coverage
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(s, n)| format!("{n} {s}"))
+            .collect();
         let what = if ended { "done" } else { "running" };
-        printer::data(&format!("{} {what}: {}/{} accounts, {} cells ({})", scan.id, scan.accounts_done, scan.accounts, scan.cells, states.join(", ")));
+        printer::data(&format!(
+            "{} {what}: {}/{} accounts, {} cells ({})",
+            scan.id,
+            scan.accounts_done,
+            scan.accounts,
+            scan.cells,
+            states.join(", ")
+        ));
         show_failed(&scan.failed);
-        let partial = if scan.failed.is_empty() && ended { "" } else { " seen so far; the scan is partial" };
-        printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
+        let partial = if scan.failed.is_empty() && ended {
+            ""
+        } else {
+            " seen so far; the scan is partial"
+        };
+        printer::data(&format!(
+            "{} unencrypted databases{partial}",
+            scan.findings_open
+        ));
     }
     match (scan.failed.is_empty(), scan.findings_open) {
         (false, _) => Exit::Partial,

@@ -24,7 +24,9 @@ pub(crate) fn count(n: usize) -> i32 {
 }
 
 fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
-    map.iter().map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX))).collect()
+    map.iter()
+        .map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX)))
+        .collect()
 }
 
 fn when(time: Option<Time>) -> String {
@@ -34,7 +36,10 @@ fn when(time: Option<Time>) -> String {
 /// Counts by state, with their sum as `cells`.
 pub(crate) fn coverage(coverage: &Coverage) -> BTreeMap<String, i32> {
     let mut map = counts(&coverage.0);
-    map.insert("cells".to_owned(), i32::try_from(coverage.cells()).unwrap_or(i32::MAX));
+    map.insert(
+        "cells".to_owned(),
+        i32::try_from(coverage.cells()).unwrap_or(i32::MAX),
+    );
     map
 }
 
@@ -43,12 +48,19 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    let parse = |text: &String| text.parse().map_err(|e| Fault::Invalid(format!("{field}: {e}")));
+    let parse = |text: &String| {
+        text.parse()
+            .map_err(|e| Fault::Invalid(format!("{field}: {e}")))
+    };
     texts.iter().map(parse).collect()
 }
 
 pub(crate) fn scope(scope: Option<v1::Scope>) -> Result<Scope, Fault> {
-    let v1::Scope { ous, accounts, regions } = scope.unwrap_or_default();
+    let v1::Scope {
+        ous,
+        accounts,
+        regions,
+    } = scope.unwrap_or_default();
     Ok(Scope {
         ous: ids("ou", &ous)?,
         accounts: ids("account", &accounts)?,
@@ -62,7 +74,10 @@ pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage
     }
     let stage = |s: v1::RolloutStage| {
         let targets = ids(&format!("stage `{}`", s.name), &s.targets)?;
-        Ok(rollout::Stage { name: s.name, targets })
+        Ok(rollout::Stage {
+            name: s.name,
+            targets,
+        })
     };
     stages.into_iter().map(stage).collect()
 }
@@ -76,11 +91,18 @@ pub(crate) fn node(node: &Node, tree: &OrgTree) -> v1::Node {
     let state = node.account_state();
     v1::Node {
         id: node.id.to_string(),
-        parent: node.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        parent: node
+            .parent
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         name: node.name.clone(),
         kind: kind.into(),
         account_state: state.map(|s| s.as_str().to_owned()).unwrap_or_default(),
-        excluded: state.and_then(|s| s.excluded()).unwrap_or_default().to_owned(),
+        excluded: state
+            .and_then(|s| s.excluded())
+            .unwrap_or_default()
+            .to_owned(),
         management,
         path: tree.path(&node.id),
     }
@@ -156,7 +178,11 @@ pub(crate) fn scan(scan: &Scan, progress: (i64, i64), cells: &[Cell], open: usiz
         accounts_done: i32::try_from(progress.1).unwrap_or(i32::MAX),
         coverage: counts(&states.0),
         cells: count(cells.len()),
-        failed: cells.iter().filter(|c| c.state.failed()).map(cell).collect(),
+        failed: cells
+            .iter()
+            .filter(|c| c.state.failed())
+            .map(cell)
+            .collect(),
         findings_open: count(open),
     }
 }
@@ -207,7 +233,12 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
 }
 
 fn approval(a: &Approval) -> v1::Approval {
-    v1::Approval { by: a.by.clone(), at: a.at.to_string(), reason: a.reason.clone(), hash: a.hash.clone() }
+    v1::Approval {
+        by: a.by.clone(),
+        at: a.at.to_string(),
+        reason: a.reason.clone(),
+        hash: a.hash.clone(),
+    }
 }
 
 fn item(i: &Item) -> v1::PlanItem {
@@ -323,10 +354,15 @@ pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1:
             targets.push(v1::RolloutTarget {
                 stage: stage.name.clone(),
                 id: id.to_string(),
-                name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
+                name: tree
+                    .and_then(|t| t.get(id))
+                    .map(|n| n.name.clone())
+                    .unwrap_or_default(),
                 state: target_state(r, id).into(),
                 attached_at: when(attached_at),
-                before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
+                before: before
+                    .map(|s| s.iter().cloned().collect())
+                    .unwrap_or_default(),
             });
         }
     }
@@ -356,7 +392,10 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
         open: number(l.open),
     };
     let rollout = |r: &Rollout| {
-        let attached = r.attachments.values().filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
+        let attached = r
+            .attachments
+            .values()
+            .filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
         v1::RolloutStatus {
             id: r.body.id.clone(),
             state: r.state.as_str().to_owned(),
@@ -406,5 +445,10 @@ pub(crate) fn check(c: &Check) -> v1::Check {
         Outcome::Warning => v1::CheckOutcome::Warning,
         Outcome::Failed => v1::CheckOutcome::Failed,
     };
-    v1::Check { name: c.name.to_owned(), outcome: outcome.into(), message: c.message.clone(), fix: c.fix.clone() }
+    v1::Check {
+        name: c.name.to_owned(),
+        outcome: outcome.into(),
+        message: c.message.clone(),
+        fix: c.fix.clone(),
+    }
 }

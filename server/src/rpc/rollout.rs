@@ -20,7 +20,13 @@ async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {
 }
 
 /// A verb with its person and reason.
-async fn wish<T>(rpc: &Rpc, request: &Request<T>, verb: Verb, id: &str, reason: &str) -> Result<Option<v1::Rollout>, Status> {
+async fn wish<T>(
+    rpc: &Rpc,
+    request: &Request<T>,
+    verb: Verb,
+    id: &str,
+    reason: &str,
+) -> Result<Option<v1::Rollout>, Status> {
     let who = actor(request.metadata())?;
     let rollout = rollouts::wish(&rpc.0, &who, id, verb, reason).await?;
     Ok(Some(show(&rpc.0, &rollout).await))
@@ -28,7 +34,10 @@ async fn wish<T>(rpc: &Rpc, request: &Request<T>, verb: Verb, id: &str, reason: 
 
 #[tonic::async_trait]
 impl RolloutService for Rpc {
-    async fn plan_rollout(&self, request: Request<v1::PlanRolloutRequest>) -> Answer<v1::PlanRolloutResponse> {
+    async fn plan_rollout(
+        &self,
+        request: Request<v1::PlanRolloutRequest>,
+    ) -> Answer<v1::PlanRolloutResponse> {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let wanted = Wanted {
@@ -38,45 +47,74 @@ impl RolloutService for Rpc {
             allow_root: a.allow_root,
         };
         let id = id_of("ro", &a.request_id);
-        let (rollout, warnings) = rollouts::plan(&self.0, &who, &id, wanted, a.validate_only).await?;
-        ok(v1::PlanRolloutResponse { rollout: Some(show(&self.0, &rollout).await), warnings })
+        let (rollout, warnings) =
+            rollouts::plan(&self.0, &who, &id, wanted, a.validate_only).await?;
+        ok(v1::PlanRolloutResponse {
+            rollout: Some(show(&self.0, &rollout).await),
+            warnings,
+        })
     }
 
-    async fn approve_rollout(&self, request: Request<v1::ApproveRolloutRequest>) -> Answer<v1::ApproveRolloutResponse> {
+    async fn approve_rollout(
+        &self,
+        request: Request<v1::ApproveRolloutRequest>,
+    ) -> Answer<v1::ApproveRolloutResponse> {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let rollout = rollouts::add_approval(&self.0, &who, &a.id, &a.reason, &a.hash).await?;
-        ok(v1::ApproveRolloutResponse { rollout: Some(show(&self.0, &rollout).await) })
+        ok(v1::ApproveRolloutResponse {
+            rollout: Some(show(&self.0, &rollout).await),
+        })
     }
 
-    async fn start_rollout(&self, request: Request<v1::StartRolloutRequest>) -> Answer<v1::StartRolloutResponse> {
+    async fn start_rollout(
+        &self,
+        request: Request<v1::StartRolloutRequest>,
+    ) -> Answer<v1::StartRolloutResponse> {
         let rollout = wish(self, &request, Verb::Start, &request.get_ref().id, "").await?;
         ok(v1::StartRolloutResponse { rollout })
     }
 
-    async fn pause_rollout(&self, request: Request<v1::PauseRolloutRequest>) -> Answer<v1::PauseRolloutResponse> {
+    async fn pause_rollout(
+        &self,
+        request: Request<v1::PauseRolloutRequest>,
+    ) -> Answer<v1::PauseRolloutResponse> {
         let a = request.get_ref();
         let rollout = wish(self, &request, Verb::Pause, &a.id, &a.reason).await?;
         ok(v1::PauseRolloutResponse { rollout })
     }
 
-    async fn resume_rollout(&self, request: Request<v1::ResumeRolloutRequest>) -> Answer<v1::ResumeRolloutResponse> {
+    async fn resume_rollout(
+        &self,
+        request: Request<v1::ResumeRolloutRequest>,
+    ) -> Answer<v1::ResumeRolloutResponse> {
         let a = request.get_ref();
         let rollout = wish(self, &request, Verb::Resume, &a.id, &a.reason).await?;
         ok(v1::ResumeRolloutResponse { rollout })
     }
 
-    async fn abort_rollout(&self, request: Request<v1::AbortRolloutRequest>) -> Answer<v1::AbortRolloutResponse> {
+    async fn abort_rollout(
+        &self,
+        request: Request<v1::AbortRolloutRequest>,
+    ) -> Answer<v1::AbortRolloutResponse> {
         let a = request.get_ref();
         let rollout = wish(self, &request, Verb::Abort, &a.id, &a.reason).await?;
         ok(v1::AbortRolloutResponse { rollout })
     }
 
-    async fn get_rollout(&self, request: Request<v1::GetRolloutRequest>) -> Answer<v1::GetRolloutResponse> {
-        ok(v1::GetRolloutResponse { rollout: Some(load(&self.0, &request.get_ref().id).await?) })
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Answer<v1::GetRolloutResponse> {
+        ok(v1::GetRolloutResponse {
+            rollout: Some(load(&self.0, &request.get_ref().id).await?),
+        })
     }
 
-    async fn list_rollouts(&self, request: Request<v1::ListRolloutsRequest>) -> Answer<v1::ListRolloutsResponse> {
+    async fn list_rollouts(
+        &self,
+        request: Request<v1::ListRolloutsRequest>,
+    ) -> Answer<v1::ListRolloutsResponse> {
         let a = request.into_inner();
         let mut all: Vec<(Row, Rollout)> = self.0.all(Kind::Rollout, &Filter::default()).await?;
         all.sort_by_key(|(row, _)| std::cmp::Reverse((row.created_at, row.id.clone())));
@@ -85,19 +123,34 @@ impl RolloutService for Rpc {
         for (_, rollout) in &some {
             rollouts.push(show(&self.0, rollout).await);
         }
-        ok(v1::ListRolloutsResponse { rollouts, next_page_token })
+        ok(v1::ListRolloutsResponse {
+            rollouts,
+            next_page_token,
+        })
     }
 
     type WatchRolloutStream = Watch<v1::WatchRolloutResponse>;
 
-    async fn watch_rollout(&self, request: Request<v1::WatchRolloutRequest>) -> Answer<Self::WatchRolloutStream> {
+    async fn watch_rollout(
+        &self,
+        request: Request<v1::WatchRolloutRequest>,
+    ) -> Answer<Self::WatchRolloutStream> {
         let (app, id) = (self.0.clone(), request.into_inner().id);
         let read = move || {
             let (app, id) = (app.clone(), id.clone());
-            async move { Ok(v1::WatchRolloutResponse { rollout: Some(load(&app, &id).await?) }) }
+            async move {
+                Ok(v1::WatchRolloutResponse {
+                    rollout: Some(load(&app, &id).await?),
+                })
+            }
         };
-        let busy = [v1::RolloutState::Running as i32, v1::RolloutState::Aborting as i32];
-        let done = move |r: &v1::WatchRolloutResponse| r.rollout.as_ref().is_some_and(|r| !busy.contains(&r.state));
+        let busy = [
+            v1::RolloutState::Running as i32,
+            v1::RolloutState::Aborting as i32,
+        ];
+        let done = move |r: &v1::WatchRolloutResponse| {
+            r.rollout.as_ref().is_some_and(|r| !busy.contains(&r.state))
+        };
         ok(watch(read, done))
     }
 }

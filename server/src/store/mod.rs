@@ -49,7 +49,9 @@ pub enum StoreError {
         why: String,
     },
     /// The database was written by a newer version.
-    #[error("the database has schema {found}, this version knows {known}: use the newer ringfence-server")]
+    #[error(
+        "the database has schema {found}, this version knows {known}: use the newer ringfence-server"
+    )]
     Newer {
         /// What was found.
         found: i64,
@@ -263,10 +265,23 @@ pub trait Store: Send + Sync {
     async fn release(&self, owner: &str, lease: &Lease) -> Result<()>;
 
     /// Writes what was seen in cells, under the fence.
-    async fn report(&self, owner: &str, lease: &Lease, scan: &str, report: &Report, event: Option<&Event>) -> Result<Fenced>;
+    async fn report(
+        &self,
+        owner: &str,
+        lease: &Lease,
+        scan: &str,
+        report: &Report,
+        event: Option<&Event>,
+    ) -> Result<Fenced>;
 
     /// Writes documents, under the fence and their versions; all or none.
-    async fn commit(&self, owner: &str, lease: &Lease, rows: &[Row], event: &Event) -> Result<Fenced>;
+    async fn commit(
+        &self,
+        owner: &str,
+        lease: &Lease,
+        rows: &[Row],
+        event: &Event,
+    ) -> Result<Fenced>;
 
     /// Takes or keeps a named lease (the rollouts, the server); true if it is ours now.
     async fn hold(&self, name: &str, owner: &str, ttl: Span) -> Result<bool>;
@@ -275,7 +290,13 @@ pub trait Store: Send + Sync {
     async fn append(&self, event: &Event) -> Result<()>;
 
     /// Events, newest first, below that number; empty texts mean any.
-    async fn events(&self, subject: &str, actor: &str, below: i64, limit: i64) -> Result<Vec<Logged>>;
+    async fn events(
+        &self,
+        subject: &str,
+        actor: &str,
+        below: i64,
+        limit: i64,
+    ) -> Result<Vec<Logged>>;
 
     /// The database's clock.
     async fn clock(&self) -> Result<Time>;
@@ -286,7 +307,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() {
             let why = "it needs a path: sqlite:///var/lib/ringfence/ringfence.db".to_owned();
-            return Err(StoreError::Url { url: url.to_owned(), why });
+            return Err(StoreError::Url {
+                url: url.to_owned(),
+                why,
+            });
         }
         return Ok(Arc::new(sql::Sqlite::open(path).await?));
     }
@@ -294,7 +318,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         return Ok(Arc::new(sql::Postgres::open(url).await?));
     }
     let why = "it must begin with sqlite:// or postgres://".to_owned();
-    Err(StoreError::Url { url: without_password(url), why })
+    Err(StoreError::Url {
+        url: without_password(url),
+        why,
+    })
 }
 
 /// The URL without its password, for messages.
@@ -314,7 +341,10 @@ mod tests {
 
     #[test]
     fn passwords_stay_out_of_messages() {
-        assert_eq!(without_password("postgres://a:b@h/d"), "postgres://a:***@h/d");
+        assert_eq!(
+            without_password("postgres://a:b@h/d"),
+            "postgres://a:***@h/d"
+        );
         assert_eq!(without_password("mysql://a:p@ss@h/d"), "mysql://a:***@h/d");
         assert_eq!(without_password("sqlite:///x.db"), "sqlite:///x.db");
     }

@@ -1,7 +1,10 @@
 //! The two adapters, stamped from one SQL text. What differs: the clock, the number of an event,
 //! and how a transaction begins.
 
-use super::{Fenced, Filter, Kind, Lease, Logged, Report, Result, Row, Store, StoreError, json, without_password};
+use super::{
+    Fenced, Filter, Kind, Lease, Logged, Report, Result, Row, Store, StoreError, json,
+    without_password,
+};
 use async_trait::async_trait;
 use ringfence_domain::audit::Event;
 use ringfence_domain::controls::ALL;
@@ -450,7 +453,9 @@ impl BeginOwned for sqlx::PgPool {
 
 impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Sqlite> {
-        use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+        use sqlx::sqlite::{
+            SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+        };
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -458,13 +463,18 @@ impl Sqlite {
             // FULL: an intent that AWS acts on must be on disk before the call.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(std::time::Duration::from_secs(10));
-        let open = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let open = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await;
         let pool = open.map_err(|e| StoreError::Url {
             url: format!("sqlite://{path}"),
             why: format!("{e}; the directory must exist and be writable"),
         })?;
         let store = Sqlite { pool };
-        store.migrate(&schema!("INTEGER PRIMARY KEY AUTOINCREMENT")).await?;
+        store
+            .migrate(&schema!("INTEGER PRIMARY KEY AUTOINCREMENT"))
+            .await?;
         Ok(store)
     }
 }
@@ -477,7 +487,10 @@ impl Postgres {
             .acquire_timeout(std::time::Duration::from_secs(10))
             .connect(url)
             .await;
-        let pool = open.map_err(|e| StoreError::Url { url: without_password(url), why: e.to_string() })?;
+        let pool = open.map_err(|e| StoreError::Url {
+            url: without_password(url),
+            why: e.to_string(),
+        })?;
         let store = Postgres { pool };
         store.migrate(&schema!("BIGSERIAL PRIMARY KEY")).await?;
         Ok(store)

@@ -1,5 +1,4 @@
 //! `make demo`: the whole job on an organization in moto, watchable, with a summary at the end.
-#![expect(clippy::disallowed_methods, reason = "the demo waits for processes")]
 
 use ringfence_tests::process::Setup;
 use ringfence_tests::proxy::{Proxy, Rules};
@@ -14,7 +13,13 @@ fn main() -> anyhow::Result<()> {
     say("Building an organization in moto, an AWS emulator that is not ours (seed 7)");
     let moto = Moto::start();
     let world = moto.build(SEED, &[]);
-    let denied: Vec<String> = world["denied"].as_array().into_iter().flatten().filter_map(|d| d.as_str()).map(str::to_owned).collect();
+    let denied: Vec<String> = world["denied"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|d| d.as_str())
+        .map(str::to_owned)
+        .collect();
     println!(
         "{} accounts, {} OUs, {} regions; a proxy in front denies AssumeRole in {}",
         count(&world["accounts"]),
@@ -22,11 +27,18 @@ fn main() -> anyhow::Result<()> {
         count(&world["regions"]),
         denied.join(" and ")
     );
-    let rules = Rules { denied, external_id: "ringfence-test".into(), ..Rules::default() };
+    let rules = Rules {
+        denied,
+        external_id: "ringfence-test".into(),
+        ..Rules::default()
+    };
     let proxy = Proxy::start(moto.port, rules);
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
-    let demo = Demo { setup, folder: folder.path().to_owned() };
+    let demo = Demo {
+        setup,
+        folder: folder.path().to_owned(),
+    };
 
     say("1. Is everything there that a first run needs?");
     demo.show("ann", &["doctor"], &[0, 1])?;
@@ -45,10 +57,18 @@ fn main() -> anyhow::Result<()> {
     say("5. Fence the OU that is clean, and be refused where it is not");
     let (clean, dirty) = (text(&world["ous"]["sandbox"]), text(&world["ous"]["dev"]));
     let good = demo.rollout("sandbox", clean)?;
-    demo.show("bob", &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
+    demo.show(
+        "bob",
+        &["rollout", "approve", &good, "--reason", "CHG-1235"],
+        &[0],
+    )?;
     demo.show("ann", &["rollout", "start", &good, "--wait"], &[0])?;
     let bad = demo.rollout("dev", dirty)?;
-    demo.show("bob", &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
+    demo.show(
+        "bob",
+        &["rollout", "approve", &bad, "--reason", "CHG-1236"],
+        &[0],
+    )?;
     demo.show("ann", &["rollout", "start", &bad, "--wait"], &[5])?;
     say("6. What the organization looks like now");
     demo.show("ann", &["scan", "start", "--wait"], &[3])?;
@@ -66,7 +86,10 @@ fn text(value: &Value) -> &str {
 }
 
 fn count(value: &Value) -> usize {
-    value.as_array().map_or_else(|| value.as_object().map_or(0, serde_json::Map::len), Vec::len)
+    value.as_array().map_or_else(
+        || value.as_object().map_or(0, serde_json::Map::len),
+        Vec::len,
+    )
 }
 
 struct Demo {
@@ -86,7 +109,11 @@ impl Demo {
             .status()?;
         let code = status.code().unwrap_or(-1);
         println!("[exit {code}]");
-        anyhow::ensure!(codes.contains(&code), "expected exit {codes:?}; the server's log:\n{}", self.setup.log());
+        anyhow::ensure!(
+            codes.contains(&code),
+            "expected exit {codes:?}; the server's log:\n{}",
+            self.setup.log()
+        );
         Ok(())
     }
 
@@ -102,7 +129,9 @@ impl Demo {
 
     fn rollout(&self, name: &str, target: &str) -> anyhow::Result<String> {
         let file = self.folder.join(format!("{name}.toml"));
-        let toml = format!("policy = \"rds-encryption\"\n\n[[stage]]\nname = \"{name}\"\ntargets = [\"{target}\"]\n");
+        let toml = format!(
+            "policy = \"rds-encryption\"\n\n[[stage]]\nname = \"{name}\"\ntargets = [\"{target}\"]\n"
+        );
         std::fs::write(&file, &toml)?;
         println!("\n--- {}\n{toml}---", file.display());
         self.id("ann", &["rollout", "plan", "-f", &file.to_string_lossy()])
@@ -115,23 +144,45 @@ impl Demo {
         say("Summary");
         println!(
             "{} accounts, {} cells; {} answered, {} denied (nothing is known of them)",
-            status["org"]["accounts"], status["coverage"]["cells"],
-            status["coverage"]["clean"].as_u64().unwrap_or(0) + status["coverage"]["findings"].as_u64().unwrap_or(0),
+            status["org"]["accounts"],
+            status["coverage"]["cells"],
+            status["coverage"]["clean"].as_u64().unwrap_or(0)
+                + status["coverage"]["findings"].as_u64().unwrap_or(0),
             status["coverage"]["denied"],
         );
         println!(
             "{} unencrypted databases found; {} now have a verified, encrypted twin beside them and wait for cutover",
             findings["open"], findings["held_original"]
         );
-        println!("plan {plan}: {} verified, {} stopped for a person to look at:", status["remediations"]["verified"], status["remediations"]["stopped"]);
+        println!(
+            "plan {plan}: {} verified, {} stopped for a person to look at:",
+            status["remediations"]["verified"], status["remediations"]["stopped"]
+        );
         let list = cli.json(&format!("remediation list --plan {plan}"), 0);
-        for rem in list["remediations"].as_array().into_iter().flatten().filter(|r| r["state"] == "stopped") {
-            println!("  {} {} {}: {}", text(&rem["account"]), text(&rem["region"]), text(&rem["name"]), text(&rem["why"]));
+        for rem in list["remediations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|r| r["state"] == "stopped")
+        {
+            println!(
+                "  {} {} {}: {}",
+                text(&rem["account"]),
+                text(&rem["region"]),
+                text(&rem["name"]),
+                text(&rem["why"])
+            );
         }
         for id in rollouts {
             let rollout = cli.json(&format!("rollout status {id}"), 0);
             let target = &rollout["targets"][0];
-            println!("rollout {id} on {} ({}): {}, {}", text(&target["name"]), text(&target["id"]), text(&rollout["state"]), text(&target["state"]));
+            println!(
+                "rollout {id} on {} ({}): {}, {}",
+                text(&target["name"]),
+                text(&target["id"]),
+                text(&rollout["state"]),
+                text(&target["state"])
+            );
         }
         println!("No original was touched. Every line above is in `ringfence audit list`.");
         Ok(())

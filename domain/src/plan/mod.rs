@@ -1,13 +1,14 @@
 //! A plan: an immutable, hashed list of changes that people approve.
 
+mod blockers;
+
 use crate::approval::Approval;
 use crate::finding::{Finding, Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::org::AccountState;
-use crate::rds::Instance;
-use crate::remediation::{Remediation, broken, twin_name};
+use crate::remediation::{Remediation, twin_name};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -77,7 +78,12 @@ pub struct Plan {
 impl Plan {
     /// Seals a body.
     pub fn new(body: Body) -> Plan {
-        Plan { hash: hash::of(&body), body, approvals: Vec::new(), applied: None }
+        Plan {
+            hash: hash::of(&body),
+            body,
+            approvals: Vec::new(),
+            applied: None,
+        }
     }
 
     /// Whether the body is still what was hashed: a store that was edited by hand shows here.
@@ -130,7 +136,11 @@ impl Plan {
             }
             if item.blockers.is_empty() {
                 let _ = writeln!(out, "    twin  {}", item.twin);
-                let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
+                let _ = writeln!(
+                    out,
+                    "    key   {}",
+                    item.key_arn.as_deref().unwrap_or("none")
+                );
             }
             for (i, step) in item.steps.iter().enumerate() {
                 let _ = writeln!(out, "    {}. {step}", i + 1);
@@ -154,7 +164,9 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
     let mut why = Vec::new();
     let age = now.since(plan.body.created_at);
     if age > max_age {
-        why.push(format!("the plan is {age} old, and remediation.plan_max_age is {max_age}"));
+        why.push(format!(
+            "the plan is {age} old, and remediation.plan_max_age is {max_age}"
+        ));
     }
     for item in plan.ready() {
         let name = format!("{} {} {}", item.account, item.region, item.resource.name());
@@ -179,22 +191,28 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
     let key = cell.and_then(|c| c.key.as_ref());
     let mut blockers = Vec::new();
     if *account != AccountState::Active {
-        blockers.push(format!("account {} is {}: it is never written to", finding.account, account.as_str()));
+        blockers.push(format!(
+            "account {} is {}: it is never written to",
+            finding.account,
+            account.as_str()
+        ));
     }
     if let Some(held) = &finding.held_by {
         blockers.push(format!("its twin {twin} was verified by {held} already"));
     }
     match key {
-        None => blockers.push("its key was not read: run `ringfence scan start` for the account".into()),
+        None => {
+            blockers.push("its key was not read: run `ringfence scan start` for the account".into())
+        }
         Some(key) => blockers.extend(key.trouble(finding.region.as_str())),
     }
     let taken = |name: &String| cell.is_some_and(|c| c.names.contains(name));
     let mut made = vec![twin.clone()];
     match &resource {
-        Resource::Instance { instance } => instance_blockers(instance, &mut blockers),
+        Resource::Instance { instance } => blockers::instance(instance, &mut blockers),
         Resource::Cluster { cluster, members } => {
             made.extend(members.iter().map(|m| twin_name(&m.id, &m.resource_id)));
-            cluster_blockers(cluster, members, &mut blockers);
+            blockers::cluster(cluster, members, &mut blockers);
         }
     }
     if finding.held_by.is_none() {
@@ -208,56 +226,22 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
         region: finding.region.clone(),
         kind: finding.kind,
         fingerprint: resource.fingerprint(),
-        key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
-        steps: if blockers.is_empty() { steps(&resource, &Remediation::id_of(plan, &finding.id), &made) } else { Vec::new() },
-        notes: if blockers.is_empty() { notes(&resource) } else { Vec::new() },
+        key_arn: key
+            .and_then(|k| k.answer.as_ref().ok())
+            .map(|k| k.arn.clone()),
+        steps: if blockers.is_empty() {
+            steps(&resource, &Remediation::id_of(plan, &finding.id), &made)
+        } else {
+            Vec::new()
+        },
+        notes: if blockers.is_empty() {
+            notes(&resource)
+        } else {
+            Vec::new()
+        },
         twin,
         resource,
         blockers,
-    }
-}
-
-/// Classes without encryption at rest (RDS guide, "Encrypting Amazon RDS resources").
-fn class_blocker(what: &str, class: &str) -> Option<String> {
-    let old = class.starts_with("db.m1.") || class.starts_with("db.m2.") || class == "db.t2.micro";
-    old.then(|| format!("{what}: class {class} has no encryption at rest; move it to a newer class first"))
-}
-
-fn instance_blockers(instance: &Instance, blockers: &mut Vec<String>) {
-    let id = &instance.id;
-    if let Some(source) = &instance.replica_source {
-        blockers.push(format!("{id} is a read replica of {source}: a tree of replicas is one unit, and this version does not rebuild trees"));
-    }
-    if instance.engine.starts_with("custom-") {
-        blockers.push(format!("{id} is RDS Custom: its snapshots cannot be copied"));
-    }
-    blockers.extend(class_blocker(id, &instance.settings.db_instance_class));
-    if broken(&instance.status) || instance.status == "stopped" || instance.status == "deleting" {
-        blockers.push(format!("{id} is {}: a snapshot needs it available", instance.status));
-    }
-    blockers.extend(instance.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
-    blockers.extend(instance.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")));
-}
-
-fn cluster_blockers(
-    cluster: &crate::rds::Cluster,
-    members: &[Instance],
-    blockers: &mut Vec<String>,
-) {
-    let id = &cluster.id;
-    if !cluster.engine.starts_with("aurora") {
-        blockers.push(format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine));
-    }
-    if broken(&cluster.status) || cluster.status == "stopped" || cluster.status == "deleting" {
-        blockers.push(format!("{id} is {}: a snapshot needs it available", cluster.status));
-    }
-    if members.len() != cluster.members.len() {
-        blockers.push(format!("{id}: only {} of {} members could be read", members.len(), cluster.members.len()));
-    }
-    blockers.extend(cluster.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
-    blockers.extend(cluster.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")));
-    for member in members {
-        instance_blockers(member, blockers);
     }
 }
 
@@ -269,16 +253,28 @@ fn steps(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String>
         Resource::Instance { instance } => vec![
             format!("snapshot {} as {snapshot}", instance.id),
             format!("copy it, encrypted under the key, to {copy}"),
-            format!("restore it as {twin}, with every setting of {}", instance.id),
-            format!("compare {twin} with {} field by field; set deletion protection last", instance.id),
+            format!(
+                "restore it as {twin}, with every setting of {}",
+                instance.id
+            ),
+            format!(
+                "compare {twin} with {} field by field; set deletion protection last",
+                instance.id
+            ),
             format!("delete {copy} and {snapshot}"),
         ],
         Resource::Cluster { cluster, .. } => vec![
             format!("snapshot cluster {} as {snapshot}", cluster.id),
-            format!("restore it as {twin} under the key, at engine version {}", cluster.engine_version),
+            format!(
+                "restore it as {twin} under the key, at engine version {}",
+                cluster.engine_version
+            ),
             "check that it is encrypted under the key before any member is made".to_owned(),
             format!("create its members, writer first: {}", made[1..].join(", ")),
-            format!("compare {twin} with {} field by field; set deletion protection last", cluster.id),
+            format!(
+                "compare {twin} with {} field by field; set deletion protection last",
+                cluster.id
+            ),
             format!("delete {snapshot}"),
         ],
     }
@@ -289,9 +285,17 @@ fn notes(resource: &Resource) -> Vec<String> {
     let secret = match resource {
         Resource::Instance { instance } => {
             if !instance.replicas.is_empty() {
-                notes.push(format!("its read replicas ({}) are not rebuilt: the twin comes without them", instance.replicas.join(", ")));
+                notes.push(format!(
+                    "its read replicas ({}) are not rebuilt: the twin comes without them",
+                    instance.replicas.join(", ")
+                ));
             }
-            notes.extend(instance.out_of_sync.iter().map(|g| format!("{g}: the twin starts with the group's values")));
+            notes.extend(
+                instance
+                    .out_of_sync
+                    .iter()
+                    .map(|g| format!("{g}: the twin starts with the group's values")),
+            );
             instance.settings.manage_master_user_password
         }
         Resource::Cluster { cluster, .. } => cluster.settings.manage_master_user_password,
@@ -307,6 +311,7 @@ mod tests {
     use super::*;
     use crate::finding::Detected;
     use crate::ledger::RegionsSource;
+    use crate::rds::Instance;
     use crate::rds::{Key, KeyFacts};
     use crate::remediation::sample;
     use expect_test::expect;
@@ -317,7 +322,15 @@ mod tests {
             Resource::Cluster { .. } => Kind::Cluster,
         };
         let detected = Detected { kind, resource };
-        Finding::seen(None, "rds-encryption", &sample::account(), &sample::region(), detected, false, Time(0))
+        Finding::seen(
+            None,
+            "rds-encryption",
+            &sample::account(),
+            &sample::region(),
+            detected,
+            false,
+            Time(0),
+        )
     }
 
     fn cell() -> Cell {
@@ -328,13 +341,25 @@ mod tests {
             spec: "SYMMETRIC_DEFAULT".into(),
             manager: "CUSTOMER".into(),
         };
-        let facts = KeyFacts { alias: "alias/k".into(), answer: Ok(key) };
+        let facts = KeyFacts {
+            alias: "alias/k".into(),
+            answer: Ok(key),
+        };
         let pending = Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account);
-        Cell { key: Some(facts), names: vec!["orders".into()], ..pending }
+        Cell {
+            key: Some(facts),
+            names: vec!["orders".into()],
+            ..pending
+        }
     }
 
     fn plan(resource: Resource) -> Plan {
-        let item = item(&finding(resource), Some(&cell()), &AccountState::Active, "pl-1");
+        let item = item(
+            &finding(resource),
+            Some(&cell()),
+            &AccountState::Active,
+            "pl-1",
+        );
         Plan::new(Body {
             id: "pl-1".into(),
             author: "ann".into(),
@@ -346,7 +371,9 @@ mod tests {
 
     #[test]
     fn the_text_says_what_will_be_done() {
-        let plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        let plan = plan(Resource::Instance {
+            instance: sample::instance("orders"),
+        });
         let text = plan.text();
         let text = text.split_once("\n\n").unwrap().1;
         expect![[r#"
@@ -378,26 +405,48 @@ mod tests {
             assert_eq!(plan.ready().count(), 0);
             assert!(plan.body.items[0].steps.is_empty());
         };
-        check(&|i| i.replica_source = Some("main".into()), "read replica of main");
+        check(
+            &|i| i.replica_source = Some("main".into()),
+            "read replica of main",
+        );
         check(&|i| i.engine = "custom-oracle-ee".into(), "RDS Custom");
-        check(&|i| i.settings.db_instance_class = "db.t2.micro".into(), "no encryption at rest");
+        check(
+            &|i| i.settings.db_instance_class = "db.t2.micro".into(),
+            "no encryption at rest",
+        );
         check(&|i| i.status = "stopped".into(), "is stopped");
-        check(&|i| i.pending = vec!["MasterUserPassword".into()], "MasterUserPassword is pending");
-        check(&|i| drop(i.foreign.insert("AssociatedRoles".into(), "x".into())), "AssociatedRoles = x cannot");
+        check(
+            &|i| i.pending = vec!["MasterUserPassword".into()],
+            "MasterUserPassword is pending",
+        );
+        check(
+            &|i| drop(i.foreign.insert("AssociatedRoles".into(), "x".into())),
+            "AssociatedRoles = x cannot",
+        );
     }
 
     #[test]
     fn a_taken_name_a_missing_key_and_a_closing_account_block() {
-        let f = finding(Resource::Instance { instance: sample::instance("orders") });
+        let f = finding(Resource::Instance {
+            instance: sample::instance("orders"),
+        });
         let mut taken = cell();
         taken.names.push("encrypted-orders".into());
         let mut keyless = cell();
         keyless.key = None;
         for (cell, state, want) in [
-            (Some(&taken), AccountState::Active, "name encrypted-orders is taken"),
+            (
+                Some(&taken),
+                AccountState::Active,
+                "name encrypted-orders is taken",
+            ),
             (Some(&keyless), AccountState::Active, "key was not read"),
             (None, AccountState::Active, "key was not read"),
-            (Some(&cell()), AccountState::PendingClosure, "never written to"),
+            (
+                Some(&cell()),
+                AccountState::PendingClosure,
+                "never written to",
+            ),
         ] {
             let blockers = item(&f, cell, &state, "pl-1").blockers.join("; ");
             assert!(blockers.contains(want), "want {want}, have {blockers:?}");
@@ -407,8 +456,12 @@ mod tests {
     #[test]
     fn staleness_is_a_changed_world_or_age() {
         let instance = sample::instance("orders");
-        let plan = plan(Resource::Instance { instance: instance.clone() });
-        let fresh = finding(Resource::Instance { instance: instance.clone() });
+        let plan = plan(Resource::Instance {
+            instance: instance.clone(),
+        });
+        let fresh = finding(Resource::Instance {
+            instance: instance.clone(),
+        });
         let mut other = instance;
         other.settings.backup_retention_period = 1;
         let changed = finding(Resource::Instance { instance: other });
@@ -416,7 +469,11 @@ mod tests {
         for (findings, now, want) in [
             (vec![fresh.clone()], Time(1), None),
             (vec![changed], Time(1), Some("changed since")),
-            (vec![fresh.clone().resolved(Time(1))], Time(1), Some("no longer unencrypted")),
+            (
+                vec![fresh.clone().resolved(Time(1))],
+                Time(1),
+                Some("no longer unencrypted"),
+            ),
             (vec![], Time(1), Some("gone")),
             (vec![fresh], Time(0).plus(Span::hours(25)), Some("old")),
         ] {
@@ -428,7 +485,9 @@ mod tests {
 
     #[test]
     fn an_edited_plan_is_noticed() {
-        let mut plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        let mut plan = plan(Resource::Instance {
+            instance: sample::instance("orders"),
+        });
         assert!(plan.intact());
         plan.body.items[0].twin = "other".into();
         assert!(!plan.intact());

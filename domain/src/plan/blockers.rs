@@ -1,0 +1,80 @@
+//! Why a database cannot be encrypted by this version: each reason names the database and what to do.
+
+use crate::rds::{Cluster, Instance};
+use crate::remediation::broken;
+
+/// Classes without encryption at rest (RDS guide, "Encrypting Amazon RDS resources").
+fn class_blocker(what: &str, class: &str) -> Option<String> {
+    let old = class.starts_with("db.m1.") || class.starts_with("db.m2.") || class == "db.t2.micro";
+    old.then(|| {
+        format!("{what}: class {class} has no encryption at rest; move it to a newer class first")
+    })
+}
+
+/// What blocks an instance.
+pub(super) fn instance(instance: &Instance, blockers: &mut Vec<String>) {
+    let id = &instance.id;
+    if let Some(source) = &instance.replica_source {
+        blockers.push(format!("{id} is a read replica of {source}: a tree of replicas is one unit, and this version does not rebuild trees"));
+    }
+    if instance.engine.starts_with("custom-") {
+        blockers.push(format!(
+            "{id} is RDS Custom: its snapshots cannot be copied"
+        ));
+    }
+    blockers.extend(class_blocker(id, &instance.settings.db_instance_class));
+    if broken(&instance.status) || instance.status == "stopped" || instance.status == "deleting" {
+        blockers.push(format!(
+            "{id} is {}: a snapshot needs it available",
+            instance.status
+        ));
+    }
+    blockers.extend(
+        instance
+            .foreign
+            .iter()
+            .map(|(k, v)| format!("{k} = {v} cannot be carried over")),
+    );
+    blockers.extend(
+        instance
+            .pending
+            .iter()
+            .map(|p| format!("a change of {p} is pending: apply or cancel it")),
+    );
+}
+
+/// What blocks a cluster, its members included.
+pub(super) fn cluster(cluster: &Cluster, members: &[Instance], blockers: &mut Vec<String>) {
+    let id = &cluster.id;
+    if !cluster.engine.starts_with("aurora") {
+        blockers.push(format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine));
+    }
+    if broken(&cluster.status) || cluster.status == "stopped" || cluster.status == "deleting" {
+        blockers.push(format!(
+            "{id} is {}: a snapshot needs it available",
+            cluster.status
+        ));
+    }
+    if members.len() != cluster.members.len() {
+        blockers.push(format!(
+            "{id}: only {} of {} members could be read",
+            members.len(),
+            cluster.members.len()
+        ));
+    }
+    blockers.extend(
+        cluster
+            .foreign
+            .iter()
+            .map(|(k, v)| format!("{k} = {v} cannot be carried over")),
+    );
+    blockers.extend(
+        cluster
+            .pending
+            .iter()
+            .map(|p| format!("a change of {p} is pending: apply or cancel it")),
+    );
+    for member in members {
+        instance(member, blockers);
+    }
+}

@@ -1,0 +1,99 @@
+//! The rollout file (TOML), read strictly: an unknown key is an error, not a stage left out.
+
+use super::Stage;
+use crate::id::NodeId;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+
+/// A rollout file, as written by people (TOML).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// `rds-encryption`, or the path of a policy document.
+    pub policy: String,
+    /// The stages, in order.
+    #[serde(default)]
+    pub stage: Vec<FileStage>,
+}
+
+/// One stage of a rollout file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileStage {
+    /// What people call it.
+    pub name: String,
+    /// OUs, accounts or (with `--allow-root`) the root, in order.
+    pub targets: Vec<String>,
+}
+
+/// Reads a rollout file. The error names the key or the target, and what would be right.
+pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
+    let file: File = toml::from_str(text).map_err(|e| {
+        let message = e.message().to_owned();
+        let line = e
+            .span()
+            .map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        match line {
+            Some(line) => format!("line {line}: {message}"),
+            None => message,
+        }
+    })?;
+    if file.stage.is_empty() {
+        return Err("there is no [[stage]]".into());
+    }
+    let mut seen = BTreeSet::new();
+    let mut stages = Vec::new();
+    for stage in &file.stage {
+        if stage.targets.is_empty() {
+            return Err(format!("stage `{}` has no targets", stage.name));
+        }
+        let mut targets = Vec::new();
+        for target in &stage.targets {
+            let id: NodeId = target
+                .parse()
+                .map_err(|e| format!("stage `{}`: {e}", stage.name))?;
+            if !seen.insert(id.clone()) {
+                return Err(format!("stage `{}`: {id} is a target twice", stage.name));
+            }
+            targets.push(id);
+        }
+        stages.push(Stage {
+            name: stage.name.clone(),
+            targets,
+        });
+    }
+    Ok((file, stages))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OU_A: &str = "ou-ab12-aaaaaaaa";
+
+    #[test]
+    fn files_are_read_strictly() {
+        let good = format!(
+            "policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{OU_A}\"]\n"
+        );
+        assert_eq!(parse(&good).unwrap().1.len(), 1);
+        for (text, want) in [
+            (good.replace("name", "nmae"), "unknown field `nmae`"),
+            (good.replace("policy", "polcy"), "unknown field `polcy`"),
+            (good.replace(OU_A, "ou-1"), "`ou-1` is not a root"),
+            (
+                good.replace(OU_A, "11112222333"),
+                "`11112222333` is not a root",
+            ),
+            (
+                format!("{good}[[stage]]\nname = \"b\"\ntargets = [\"{OU_A}\"]\n"),
+                "twice",
+            ),
+            ("policy = \"x\"".to_owned(), "no [[stage]]"),
+            (good.replace(&format!("\"{OU_A}\""), ""), "no targets"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(want), "{text}\n{error}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Rollouts: planned and approved here, carried out by [`work`].
+
+mod work;
+
+pub use work::run;
+
+use crate::app::{App, Fault, now, refused};
+use crate::org;
+use crate::plans;
+use crate::store::{Kind, Row};
+use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::hash;
+use ringfence_domain::id::NodeId;
+use ringfence_domain::rollout::{Attached, Body, Limits, Rollout, Stage, State, Wish, preflight};
+use ringfence_domain::scp;
+
+/// What a person wants rolled out.
+pub struct Wanted {
+    /// The policy's short name.
+    pub policy: String,
+    /// Its document; empty for the built-in one.
+    pub document: String,
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// Whether the root may be a target.
+    pub allow_root: bool,
+}
+
+/// Plans a rollout: lint, targets, slots, size. Stores it unless `dry`. The same id twice is the
+/// same rollout. The warnings are the lint's.
+pub async fn plan(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    wanted: Wanted,
+    dry: bool,
+) -> Result<(Rollout, Vec<String>), Fault> {
+    if app.store.get(Kind::Rollout, id).await?.is_some() {
+        return Ok((app.load(Kind::Rollout, id).await?.1, Vec::new()));
+    }
+    let document = match (wanted.policy.as_str(), wanted.document.as_str()) {
+        ("rds-encryption", "") => scp::RDS_ENCRYPTION,
+        (name, "") => {
+            return Err(Fault::Invalid(format!(
+                "policy `{name}` is not built in, and no document was given"
+            )));
+        }
+        (_, document) => document,
+    };
+    let policy = scp::lint(document).map_err(Fault::Invalid)?;
+    let tree = org::fresh(app, app.config.org_max_age).await?;
+    let targets: Vec<&NodeId> = wanted.stages.iter().flat_map(|s| &s.targets).collect();
+    for target in &targets {
+        if tree.get(target).is_none() {
+            return Err(Fault::NotFound(format!(
+                "{target} is not in the organization as of {}; `ringfence org tree` shows what is",
+                tree.as_of
+            )));
+        }
+    }
+    let attached = read(app, targets.into_iter()).await?;
+    let trouble = preflight(
+        &wanted.stages,
+        &policy.minified,
+        &tree,
+        &attached,
+        wanted.allow_root,
+        limits(app),
+    );
+    if !trouble.is_empty() {
+        return refused(
+            "PREFLIGHT",
+            format!("nothing was planned: {}", trouble.join("; ")),
+        );
+    }
+    let at = now();
+    let rollout = Rollout::new(Body {
+        id: id.to_owned(),
+        author: actor.name.clone(),
+        created_at: at,
+        policy_name: format!(
+            "ringfence-{}-{}",
+            wanted.policy,
+            hash::short(&policy.minified, 8)
+        ),
+        content: policy.minified,
+        stages: wanted.stages,
+        planned_on: attached
+            .into_iter()
+            .filter_map(|(t, set)| Some((t, set?)))
+            .collect(),
+        allow_root: wanted.allow_root,
+    });
+    if !dry {
+        let event = actor.did(
+            at,
+            "rollout.plan",
+            id,
+            format!("{}, hash {}", rollout.body.policy_name, rollout.hash),
+        );
+        let row = Row::new(Kind::Rollout, id, rollout.state.as_str(), at, &rollout);
+        if !app.store.create(&[row], &event).await? {
+            return Ok((app.load(Kind::Rollout, id).await?.1, policy.warnings));
+        }
+    }
+    Ok((rollout, policy.warnings))
+}
+
+fn limits(app: &App) -> Limits {
+    Limits {
+        policies_per_target: app.config.policies_per_target,
+        policy_size: app.config.policy_size,
+    }
+}
+
+async fn read(app: &App, targets: impl Iterator<Item = &NodeId>) -> Result<Attached, Fault> {
+    let mut attached = Attached::new();
+    for target in targets {
+        attached.insert(target.clone(), app.cloud.attached(target).await?);
+    }
+    Ok(attached)
+}
+
+/// Adds a person's approval.
+pub async fn add_approval(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    hash: &str,
+) -> Result<Rollout, Fault> {
+    change(
+        app,
+        actor,
+        id,
+        "rollout.approve",
+        &format!("{reason} (hash {hash})"),
+        |rollout| {
+            let approval = Approval {
+                by: actor.name.clone(),
+                at: now(),
+                reason: reason.to_owned(),
+                hash: hash.to_owned(),
+            };
+            plans::approve(
+                &rollout.body.author,
+                &rollout.hash,
+                &mut rollout.approvals,
+                approval,
+            )
+        },
+    )
+    .await
+}
+
+/// What a person can ask of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Begin.
+    Start,
+    /// Attach nothing more.
+    Pause,
+    /// Go on after a pause or a refused gate.
+    Resume,
+    /// Take back what was attached.
+    Abort,
+}
+
+/// Carries out a person's wish; the worker does the rest.
+pub async fn wish(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    verb: Verb,
+    reason: &str,
+) -> Result<Rollout, Fault> {
+    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    let state = rollout.state;
+    let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
+    let needed = app.config.approvals_rollout;
+    let missing = approval::missing(
+        &rollout.body.author,
+        &rollout.hash,
+        &rollout.approvals,
+        needed,
+    );
+    let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
+    let aborting = rollout.wish == Wish::Abort;
+    let (wish, state, action) = match verb {
+        Verb::Start | Verb::Resume if missing > 0 => {
+            return refused(
+                "APPROVAL_MISSING",
+                format!(
+                    "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
+                    rollout.body.author
+                ),
+            );
+        }
+        Verb::Start | Verb::Resume if aborting || state == State::Aborted => {
+            return no("it is being taken back; plan a new rollout");
+        }
+        Verb::Start if state == State::Paused => return no("use `ringfence rollout resume`"),
+        Verb::Start | Verb::Resume if state == State::Complete => {
+            return no("all its targets are attached");
+        }
+        Verb::Resume if state == State::Planned => return no("use `ringfence rollout start`"),
+        Verb::Start => (Wish::Run, State::Running, "rollout.start"),
+        Verb::Resume => (Wish::Run, State::Running, "rollout.resume"),
+        Verb::Pause if ended || aborting => return no("there is nothing to pause"),
+        Verb::Pause => (Wish::Pause, State::Paused, "rollout.pause"),
+        Verb::Abort if state == State::Aborted => return no("it was taken back already"),
+        Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
+    };
+    let rollout = change(app, actor, id, action, reason, |rollout| {
+        rollout.wish = wish;
+        rollout.state = state;
+        rollout.why.clear();
+        Ok(())
+    })
+    .await?;
+    app.wake_rollouts.notify_one();
+    Ok(rollout)
+}
+
+/// One compare-and-set change with its event.
+async fn change(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    action: &str,
+    reason: &str,
+    edit: impl FnOnce(&mut Rollout) -> Result<(), Fault>,
+) -> Result<Rollout, Fault> {
+    let (row, mut rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    edit(&mut rollout)?;
+    let event = actor.did(now(), action, id, reason);
+    if !app
+        .store
+        .update(&[row.with(rollout.state.as_str(), &rollout)], &event)
+        .await?
+    {
+        return Err(Fault::Conflict(format!(
+            "{id} was changed by somebody else just now: try again"
+        )));
+    }
+    Ok(rollout)
+}

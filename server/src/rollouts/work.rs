@@ -1,0 +1,311 @@
+//! The worker: one server at a time takes the next step of each rollout that runs.
+
+use super::{change, limits, read};
+use crate::app::{App, Fault, now, rest};
+use crate::org;
+use crate::store::{Filter, Kind, Row};
+use ringfence_domain::approval;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::cloud::ErrorClass;
+use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::id::NodeId;
+use ringfence_domain::ledger::Rule;
+use ringfence_domain::rollout::{self, Attached, Rollout, State, Step, decide, preflight};
+use ringfence_domain::time::Span;
+use std::collections::BTreeMap;
+
+/// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
+/// sequential calls that follow each other closely (terraform-provider-aws#5073, CfCT#175).
+const LEASE: &str = "organization-writes";
+const LEASE_FOR: Span = Span::seconds(60);
+
+/// How often an attachment is read back before the step ends and the next look decides.
+const READ_BACK: u32 = 5;
+
+/// Looks at rollouts that run, for ever.
+pub async fn run(app: App) {
+    loop {
+        if let Err(fault) = look(&app).await {
+            tracing::warn!("rollouts: {fault}");
+        }
+        tokio::select! {
+            () = app.wake_rollouts.notified() => {}
+            () = rest(1_000) => {}
+        }
+    }
+}
+
+async fn look(app: &App) -> Result<(), Fault> {
+    for state in [State::Running, State::Aborting] {
+        let filter = Filter {
+            state: state.as_str().into(),
+            ..Filter::default()
+        };
+        let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
+        for (_, rollout) in rollouts {
+            let id = rollout.body.id.clone();
+            // One step at a time, each from a fresh read: a pause or an abort takes effect between.
+            loop {
+                if !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
+                    return Ok(());
+                }
+                match step(app, &id).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(Fault::Conflict(_)) => {} // a person changed it meanwhile: look again
+                    Err(Fault::Cloud(e)) if transient(e.class) => {
+                        tracing::warn!("{id}: {e}; look again");
+                        break;
+                    }
+                    Err(Fault::Cloud(e)) => {
+                        stop(app, &id, State::Failed, vec![e.to_string()]).await?;
+                        break;
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn transient(class: ErrorClass) -> bool {
+    matches!(
+        class,
+        ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown
+    )
+}
+
+fn system() -> Actor {
+    Actor::system("rollouts")
+}
+
+async fn stop(app: &App, id: &str, state: State, why: Vec<String>) -> Result<(), Fault> {
+    let text = if why.is_empty() {
+        state.as_str().to_owned()
+    } else {
+        why.join("; ")
+    };
+    change(
+        app,
+        &system(),
+        id,
+        &format!("rollout.{}", state.as_str()),
+        &text,
+        |r| {
+            r.state = state;
+            r.why = why;
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Observe, decide, act, record: once. False when there is nothing more to do now.
+async fn step(app: &App, id: &str) -> Result<bool, Fault> {
+    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    if !matches!(rollout.state, State::Running | State::Aborting) {
+        return Ok(false);
+    }
+    let attached = read(app, rollout.body.targets()).await?;
+    let needed = app.config.approvals_rollout;
+    let missing = approval::missing(
+        &rollout.body.author,
+        &rollout.hash,
+        &rollout.approvals,
+        needed,
+    );
+    match decide(&rollout, &attached, missing) {
+        Step::Rest(state) => {
+            let mut why = Vec::new();
+            if state == State::Blocked {
+                why.push(format!("{missing} approval(s) missing"));
+            }
+            if state == State::Aborted {
+                why = rollout::compare(&rollout, &attached);
+            }
+            stop(app, id, state, why).await?;
+            Ok(false)
+        }
+        Step::AskHuman(why) => {
+            stop(app, id, State::Failed, vec![why]).await?;
+            Ok(false)
+        }
+        Step::TakeBaseline => take_baseline(app, &rollout, attached).await,
+        Step::CreatePolicy => create_policy(app, &rollout).await,
+        Step::Attach(target) => attach(app, &rollout, &target).await,
+        Step::Detach(target) => detach(app, &rollout, &target).await,
+        Step::MarkAttached(target) => {
+            note(app, id, &target, "rollout.attached", |a| {
+                a.attached_at = Some(now())
+            })
+            .await
+        }
+        Step::MarkDetached(target) => {
+            note(app, id, &target, "rollout.detached", |a| {
+                a.detached_at = Some(now())
+            })
+            .await
+        }
+    }
+}
+
+async fn note(
+    app: &App,
+    id: &str,
+    target: &NodeId,
+    action: &str,
+    edit: impl FnOnce(&mut rollout::Attachment),
+) -> Result<bool, Fault> {
+    change(app, &system(), id, action, target.as_str(), |r| {
+        edit(r.attachments.entry(target.clone()).or_default());
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// Stores what is attached everywhere, and checks slots once more, before the first write.
+async fn take_baseline(app: &App, rollout: &Rollout, attached: Attached) -> Result<bool, Fault> {
+    let id = &rollout.body.id;
+    let tree = org::fresh(app, app.config.org_max_age).await?;
+    let body = &rollout.body;
+    let trouble = preflight(
+        &body.stages,
+        &body.content,
+        &tree,
+        &attached,
+        body.allow_root,
+        limits(app),
+    );
+    if !trouble.is_empty() {
+        stop(app, id, State::Blocked, trouble).await?;
+        return Ok(false);
+    }
+    change(
+        app,
+        &system(),
+        id,
+        "rollout.baseline",
+        &format!("{} targets", attached.len()),
+        |r| {
+            r.baseline = Some(
+                attached
+                    .into_iter()
+                    .filter_map(|(t, set)| Some((t, set?)))
+                    .collect(),
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(true)
+}
+
+/// Finds or creates the policy. Its name holds its content's hash, so a repeat meets its own work.
+async fn create_policy(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
+    let body = &rollout.body;
+    let id = &body.id;
+    let policy = match app.cloud.find_policy(&body.policy_name).await? {
+        Some(found) => {
+            let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+            if same(&app.cloud.policy_content(&found.id).await?) != same(&body.content) {
+                let why = format!(
+                    "a policy named {} exists ({}) and says something else",
+                    body.policy_name, found.id
+                );
+                stop(app, id, State::Failed, vec![why]).await?;
+                return Ok(false);
+            }
+            found.id
+        }
+        None => {
+            let event = system().did(now(), "rollout.create-policy", id, &body.policy_name);
+            app.store.append(&event).await?;
+            app.cloud
+                .create_policy(&body.policy_name, &body.content, id)
+                .await?
+        }
+    };
+    change(app, &system(), id, "rollout.policy", &policy, |r| {
+        r.policy_id = Some(policy.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+async fn attach(app: &App, rollout: &Rollout, target: &NodeId) -> Result<bool, Fault> {
+    let id = &rollout.body.id;
+    let why = gate(app, target).await?;
+    if !why.is_empty() {
+        let why = std::iter::once(format!("the gate before {target} is shut"))
+            .chain(why)
+            .collect();
+        stop(app, id, State::Blocked, why).await?;
+        return Ok(false);
+    }
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    // The intent comes first: after a crash it tells our attachment from somebody else's.
+    note(app, id, target, "rollout.attach", |a| {
+        a.intended_at.get_or_insert(now());
+        a.attempts += 1;
+    })
+    .await?;
+    app.cloud.attach_policy(&policy, target).await?;
+    read_back(app, target, &policy, true).await?;
+    Ok(true)
+}
+
+async fn detach(app: &App, rollout: &Rollout, target: &NodeId) -> Result<bool, Fault> {
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    note(app, &rollout.body.id, target, "rollout.detach", |a| {
+        a.detach_intended_at.get_or_insert(now());
+        a.attempts += 1;
+    })
+    .await?;
+    app.cloud.detach_policy(&policy, target).await?;
+    read_back(app, target, &policy, false).await?;
+    Ok(true)
+}
+
+/// Reads until it shows, for a few seconds: Organizations is eventually consistent. What it shows
+/// is then the next step's business.
+async fn read_back(app: &App, target: &NodeId, policy: &str, wanted: bool) -> Result<(), Fault> {
+    for _ in 0..READ_BACK {
+        let now = app.cloud.attached(target).await?;
+        if now.is_some_and(|set| set.contains(policy)) == wanted {
+            return Ok(());
+        }
+        rest(1_000).await;
+    }
+    Ok(())
+}
+
+/// Why the gate before a target is shut, from a fresh tree and the ledger.
+async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Fault> {
+    let tree = org::fresh(app, app.config.org_max_age).await?;
+    let mut cells = BTreeMap::new();
+    let mut findings: Vec<Finding> = Vec::new();
+    for account in tree.accounts_under(target) {
+        let found = app.store.cells(account.as_str(), ("", ""), 1_000).await?;
+        cells.insert(account.clone(), found);
+        let filter = Filter {
+            account: account.as_str().to_owned(),
+            state: FindingState::Open.as_str().into(),
+            ..Filter::default()
+        };
+        findings.extend(
+            app.all(Kind::Finding, &filter)
+                .await?
+                .into_iter()
+                .map(|(_, f)| f),
+        );
+    }
+    let rule = Rule {
+        max_age: app.config.evidence_max_age,
+        accept_configured: app.config.accept_configured_regions,
+    };
+    Ok(rollout::gate(target, &tree, &cells, &findings, rule, now()))
+}
