@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "cargo tells build scripts where to write so"
-)]
+#[expect(clippy::disallowed_methods, reason = "cargo tells build scripts where to write so")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files: Vec<PathBuf> = std::fs::read_dir("ringfence/v1")?
         .map(|entry| entry.map(|e| e.path()))

@@ -33,11 +33,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("aws.regions", Type::Texts, ""),
     ("aws.source_identity", Type::Text, "auto"),
     ("kms.alias", Type::Text, "alias/RDSEncryptionAtRestKMSAlias"),
-    (
-        "controls.rds-encryption.require_kms_key",
-        Type::Bool,
-        "false",
-    ),
+    ("controls.rds-encryption.require_kms_key", Type::Bool, "false"),
     ("remediation.plan_max_age", Type::Duration, "24h"),
     ("remediation.recheck_timeout", Type::Duration, "60s"),
     ("remediation.expect_for", Type::Duration, "60s"),
@@ -53,7 +49,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("agent.name", Type::Text, "agent"),
     ("agent.join_token", Type::Text, ""),
     ("agent.max_accounts", Type::Count, "8"),
-    ("agent.lease_for", Type::Duration, "45s"),
+    ("server.lease_for", Type::Duration, "45s"),
     ("limits.sts", Type::Count, "100"),
     ("limits.organizations_read", Type::Count, "5"),
     ("limits.organizations_write", Type::Count, "1"),
@@ -66,10 +62,7 @@ const KEYS: &[(&str, Type, &str)] = &[
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
-#[expect(
-    missing_docs,
-    reason = "each field is the key of its name; the README has the table"
-)]
+#[expect(missing_docs, reason = "each field is the key of its name; the README has the table")]
 pub struct Config {
     pub listen: SocketAddr,
     pub embedded_agent: bool,
@@ -128,18 +121,13 @@ pub fn parse(
         Ok(table) => table,
         Err(e) => return fail(format!("the configuration file is not TOML: {e}")),
     };
-    let mut values: BTreeMap<&'static str, String> = KEYS
-        .iter()
-        .map(|(key, _, default)| (*key, (*default).to_owned()))
-        .collect();
+    let mut values: BTreeMap<&'static str, String> =
+        KEYS.iter().map(|(key, _, default)| (*key, (*default).to_owned())).collect();
     let mut given = Vec::new();
     flatten("", &table, &mut given)?;
     for (name, value) in environment {
         // A variable without `__` is never a key: RINGFENCE_SERVER and RINGFENCE_USER are the CLI's.
-        if let Some(key) = name
-            .strip_prefix("RINGFENCE_")
-            .filter(|rest| rest.contains("__"))
-        {
+        if let Some(key) = name.strip_prefix("RINGFENCE_").filter(|rest| rest.contains("__")) {
             let key = key.to_ascii_lowercase().replace("__", ".");
             given.push((key, value, format!("environment variable {name}")));
         }
@@ -163,11 +151,7 @@ fn flatten(
     out: &mut Vec<(String, String, String)>,
 ) -> Result<(), ConfigError> {
     for (name, value) in table {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let text = match value {
             Value::Table(inner) => {
                 flatten(&key, inner, out)?;
@@ -209,9 +193,9 @@ fn check(key: &str, kind: Type, value: &str, place: &str) -> Result<(), ConfigEr
         Type::Text | Type::Texts => return Ok(()),
         Type::Bool => value.parse::<bool>().err().map(|_| "true or false"),
         Type::Count => value.parse::<u32>().err().map(|_| "a whole number"),
-        Type::Duration => Span::parse(value)
-            .is_none()
-            .then_some("a duration such as 90s, 15m or 24h"),
+        Type::Duration => {
+            Span::parse(value).is_none().then_some("a duration such as 90s, 15m or 24h")
+        }
     };
     match wanted {
         None => Ok(()),
@@ -227,9 +211,7 @@ impl Config {
             regions: self.regions.clone(),
             kms_alias: self.kms_alias.clone(),
             require_kms_key: self.require_kms_key,
-            bounds: ringfence_domain::remediation::Bounds {
-                expect_for: self.expect_for,
-            },
+            bounds: ringfence_domain::remediation::Bounds { expect_for: self.expect_for },
             poll: self.poll,
             max_accounts: self.agent_max_accounts,
             names,
@@ -257,21 +239,12 @@ impl Config {
             "auto" => SourceIdentity::Auto,
             "off" => SourceIdentity::Off,
             other => {
-                return fail(format!(
-                    "aws.source_identity = `{other}`: it must be auto or off"
-                ));
+                return fail(format!("aws.source_identity = `{other}`: it must be auto or off"));
             }
         };
         let mut regions = Vec::new();
-        for name in text("aws.regions")
-            .split(',')
-            .map(str::trim)
-            .filter(|r| !r.is_empty())
-        {
-            regions.push(
-                name.parse()
-                    .map_err(|e| ConfigError(format!("aws.regions: {e}")))?,
-            );
+        for name in text("aws.regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
+            regions.push(name.parse().map_err(|e| ConfigError(format!("aws.regions: {e}")))?);
         }
         let kms_alias = text("kms.alias");
         if kms_alias == "alias/aws/rds" {
@@ -331,7 +304,7 @@ impl Config {
             agent_name: text("agent.name"),
             join_token: text("agent.join_token"),
             agent_max_accounts: size("agent.max_accounts").max(1),
-            lease_for: span("agent.lease_for"),
+            lease_for: span("server.lease_for"),
         })
     }
 }
@@ -341,9 +314,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let vars = environment
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let vars = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         parse(text, vars).map_err(|e| e.to_string())
     }
 
@@ -359,10 +330,7 @@ mod tests {
             &[
                 ("RINGFENCE_AWS__REGIONS", "us-east-1, eu-west-2"),
                 ("RINGFENCE_USER", "ann"),
-                (
-                    "RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY",
-                    "false",
-                ),
+                ("RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY", "false"),
             ],
         )
         .unwrap();
@@ -378,47 +346,19 @@ mod tests {
                 ("A", "b"),
                 "unknown key `store.ulr` in the configuration file; did you mean `store.url`?",
             ),
-            (
-                "",
-                ("RINGFENCE_STORE__ULR", "x"),
-                "did you mean `store.url`?",
-            ),
+            ("", ("RINGFENCE_STORE__ULR", "x"), "did you mean `store.url`?"),
             ("x = [", ("A", "b"), "not TOML"),
-            (
-                "[server]\nlisten = \"here\"",
-                ("A", "b"),
-                "server.listen = `here`",
-            ),
-            (
-                "[server]\nlisten = \"0.0.0.0:7443\"",
-                ("A", "b"),
-                "only a loopback address",
-            ),
+            ("[server]\nlisten = \"here\"", ("A", "b"), "server.listen = `here`"),
+            ("[server]\nlisten = \"0.0.0.0:7443\"", ("A", "b"), "only a loopback address"),
             (
                 "[aws]\nregions = [\"nowhere\"]",
                 ("A", "b"),
                 "aws.regions: `nowhere` is not a region",
             ),
-            (
-                "[kms]\nalias = \"alias/aws/rds\"",
-                ("A", "b"),
-                "customer managed key",
-            ),
-            (
-                "",
-                ("RINGFENCE_REMEDIATION__POLL", "soon"),
-                "a duration such as 90s",
-            ),
-            (
-                "",
-                ("RINGFENCE_APPROVALS__ROLLOUT", "0"),
-                "at least one other person",
-            ),
-            (
-                "",
-                ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"),
-                "true or false",
-            ),
+            ("[kms]\nalias = \"alias/aws/rds\"", ("A", "b"), "customer managed key"),
+            ("", ("RINGFENCE_REMEDIATION__POLL", "soon"), "a duration such as 90s"),
+            ("", ("RINGFENCE_APPROVALS__ROLLOUT", "0"), "at least one other person"),
+            ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
         ] {
             let error = read(file, &[environment]).unwrap_err();
             assert!(error.contains(want), "want {want}, have {error}");

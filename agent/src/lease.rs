@@ -8,7 +8,7 @@ use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -20,10 +20,7 @@ const IDLE_MS: u64 = 300;
 const AWAY_MS: u64 = 2_000;
 
 /// A server connection of any kind: the pipe in memory, or a channel with a token.
-#[expect(
-    missing_docs,
-    reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto"
-)]
+#[expect(missing_docs, reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto")]
 pub trait Pipe: Clone + Send + Sync + 'static {
     fn lease(
         &self,
@@ -71,12 +68,7 @@ where
     }
 
     async fn commit(&self, request: v1::CommitRemediationRequest) -> Result<i64, Status> {
-        Ok(self
-            .clone()
-            .commit_remediation(request)
-            .await?
-            .into_inner()
-            .version)
+        Ok(self.clone().commit_remediation(request).await?.into_inner().version)
     }
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
@@ -109,9 +101,7 @@ where
     let mut quiet = false;
     loop {
         while let Some(ended) = tasks.try_join_next() {
-            if let Ok(account) = ended {
-                running.remove(&account);
-            }
+            forget(&mut running, ended);
         }
         if clock() - renewed > ttl / 3 {
             keep(&pipe, &settings.name, &mut running, &mut renewed, ttl).await;
@@ -121,10 +111,7 @@ where
         let max_accounts = i32::try_from(free).unwrap_or(i32::MAX);
         let mut pause = IDLE_MS;
         if free > 0 {
-            let request = v1::LeaseWorkRequest {
-                agent: settings.name.clone(),
-                max_accounts,
-            };
+            let request = v1::LeaseWorkRequest { agent: settings.name.clone(), max_accounts };
             match pipe.lease(request).await {
                 Ok(answer) => {
                     quiet = false;
@@ -149,18 +136,28 @@ where
         if pause > 0 {
             tokio::select! {
                 () = rest(pause) => {}
-                Some(Ok(account)) = tasks.join_next() => drop(running.remove(&account)),
+                Some(ended) = tasks.join_next() => forget(&mut running, ended),
             }
         }
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "leases are kept by the monotonic clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "leases are kept by the monotonic clock")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+/// A task that ended, or broke: either way its account is free again, and its lease runs out.
+fn forget(running: &mut Running, ended: Result<String, JoinError>) {
+    match ended {
+        Ok(account) => drop(running.remove(&account)),
+        Err(error) => {
+            if error.is_panic() {
+                tracing::error!("a task broke: {error}");
+            }
+            running.retain(|_, (_, handle)| handle.id() != error.id());
+        }
+    }
 }
 
 fn begin<P: Pipe>(
@@ -175,30 +172,19 @@ fn begin<P: Pipe>(
     let due: Work = match serde_json::from_str(&work.document_json) {
         Ok(due) => due,
         Err(e) => {
-            tracing::error!(
-                "work on {}: {e}; are server and agent of one version?",
-                lease.account
-            );
+            tracing::error!("work on {}: {e}; are server and agent of one version?", lease.account);
             return;
         }
     };
     let (account, fence) = (lease.account.clone(), lease.fence);
-    let desk = Desk {
-        pipe: pipe.clone(),
-        cloud: cloud.clone(),
-        settings: settings.clone(),
-        lease,
-    };
+    let desk = Desk { pipe: pipe.clone(), cloud: cloud.clone(), settings: settings.clone(), lease };
     let name = account.clone();
     let handle = tasks.spawn(async move {
         if let Err(status) = work_on(&desk, due).await {
             tracing::warn!("{name}: {}", status.message());
         }
         let agent = desk.settings.name.clone();
-        let request = v1::ReleaseLeaseRequest {
-            agent,
-            lease: Some(desk.lease.clone()),
-        };
+        let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         if let Err(status) = desk.pipe.release(request).await {
             tracing::warn!("{name}: give the lease back: {}", status.message());
         }
@@ -229,21 +215,12 @@ async fn keep<P: Pipe>(
     }
     let leases = running
         .iter()
-        .map(|(account, (fence, _))| v1::Lease {
-            account: account.clone(),
-            fence: *fence,
-        })
+        .map(|(account, (fence, _))| v1::Lease { account: account.clone(), fence: *fence })
         .collect();
     let asked = clock();
-    let answer = pipe
-        .renew(v1::RenewLeasesRequest {
-            agent: agent.to_owned(),
-            leases,
-        })
-        .await;
-    let held: Option<HashMap<String, i64>> = answer
-        .ok()
-        .map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
+    let answer = pipe.renew(v1::RenewLeasesRequest { agent: agent.to_owned(), leases }).await;
+    let held: Option<HashMap<String, i64>> =
+        answer.ok().map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
     match held {
         Some(held) => {
             *renewed = asked;

@@ -18,10 +18,7 @@ use tonic::Status;
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
     let mut cells: BTreeMap<Region, Vec<Versioned>> = BTreeMap::new();
     for one in due {
-        cells
-            .entry(one.remediation.region.clone())
-            .or_default()
-            .push(one);
+        cells.entry(one.remediation.region.clone()).or_default().push(one);
     }
     for (region, mut open) in cells {
         while !open.is_empty() {
@@ -59,17 +56,10 @@ async fn observe<P: Pipe>(
     open: &[Versioned],
 ) -> Result<(Session, Sweep), CloudError> {
     let rem = &open[0].remediation;
-    let session = desk
-        .cloud
-        .enter(&rem.account, Phase::Remediate, &rem.id)
-        .await?;
+    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.id).await?;
     let mut seen = Sweep::default();
-    desk.cloud
-        .sweep_databases(&session, region, &mut seen)
-        .await?;
-    desk.cloud
-        .sweep_snapshots(&session, region, &mut seen)
-        .await?;
+    desk.cloud.sweep_databases(&session, region, &mut seen).await?;
+    desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
     Ok((session, seen))
 }
 
@@ -111,7 +101,7 @@ async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Resul
     let rem = &mut one.remediation;
     rem.wake_at = now().plus(desk.settings.poll);
     if rem.why == why && rem.state == State::Running {
-        return record(desk, &mut one, "remediation.look", &why).await;
+        return record(desk, &mut one, "", &why).await;
     }
     rem.state = State::Running;
     rem.why.clone_from(&why);
@@ -156,26 +146,14 @@ async fn step<P: Pipe>(
         Step::Mark(Mark::Verified) => {
             one.remediation.verified_at = Some(now());
             one.remediation.why = "verified; scratch is being deleted".into();
-            record(
-                desk,
-                &mut one,
-                "remediation.verify",
-                "the twin equals the original",
-            )
-            .await?;
+            record(desk, &mut one, "remediation.verify", "the twin equals the original").await?;
             Ok(Some(one))
         }
         Step::Mark(Mark::GivingUp { why }) => give_up(desk, one, why).await.map(Some),
         Step::Finish => {
             one.remediation.state = State::Verified;
             one.remediation.why = String::new();
-            record(
-                desk,
-                &mut one,
-                "remediation.finish",
-                "verified, scratch deleted",
-            )
-            .await?;
+            record(desk, &mut one, "remediation.finish", "verified, scratch deleted").await?;
             Ok(None)
         }
     }
@@ -302,33 +280,19 @@ async fn perform<P: Pipe>(
     let name = |name: &str| desk.settings.names.of(name);
     let source = rem.source.name();
     match (act, &rem.source) {
-        (Act::CreateSnapshot { snapshot }, _) => cloud
-            .create_snapshot(session, region, source, &name(snapshot), &rem.id)
-            .await
-            .map(Some),
+        (Act::CreateSnapshot { snapshot }, _) => {
+            cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
+        }
         (Act::CopySnapshot { from, to }, _) => cloud
             .copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id)
             .await
             .map(Some),
-        (
-            Act::RestoreInstance {
-                snapshot,
-                instance: twin,
-            },
-            Resource::Instance { instance },
-        ) => {
+        (Act::RestoreInstance { snapshot, instance: twin }, Resource::Instance { instance }) => {
             let plain = rem.intents.get(&act.key()).is_some_and(|i| i.attempts > 1)
                 && instance.settings.storage_type.as_deref() == Some("gp3");
             let names = (snapshot.as_str(), name(twin));
             cloud
-                .restore_instance(
-                    session,
-                    region,
-                    (names.0, &names.1),
-                    instance,
-                    &rem.id,
-                    plain,
-                )
+                .restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain)
                 .await
                 .map(Some)
         }
@@ -336,13 +300,7 @@ async fn perform<P: Pipe>(
             .create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id)
             .await
             .map(Some),
-        (
-            Act::RestoreCluster {
-                snapshot,
-                cluster: twin,
-            },
-            Resource::Cluster { cluster, .. },
-        ) => {
+        (Act::RestoreCluster { snapshot, cluster: twin }, Resource::Cluster { cluster, .. }) => {
             let names = (snapshot.as_str(), name(twin));
             cloud
                 .restore_cluster(
@@ -356,27 +314,14 @@ async fn perform<P: Pipe>(
                 .await
                 .map(Some)
         }
-        (
-            Act::CreateMember {
-                source,
-                instance,
-                cluster,
-            },
-            Resource::Cluster { members, .. },
-        ) => {
+        (Act::CreateMember { source, instance, cluster }, Resource::Cluster { members, .. }) => {
             let member = member(members, source)?;
             cloud
                 .create_member(session, region, (&name(instance), cluster), member, &rem.id)
                 .await
                 .map(Some)
         }
-        (
-            Act::ModifyInstance {
-                instance: twin,
-                fields,
-            },
-            spec,
-        ) => {
+        (Act::ModifyInstance { instance: twin, fields }, spec) => {
             let want = match spec {
                 Resource::Instance { instance } => instance,
                 Resource::Cluster { members, .. } => {
@@ -391,28 +336,19 @@ async fn perform<P: Pipe>(
                 .await
                 .map(|()| None)
         }
-        (
-            Act::ModifyCluster {
-                cluster: twin,
-                fields,
-            },
-            Resource::Cluster { cluster, .. },
-        ) => cloud
+        (Act::ModifyCluster { cluster: twin, fields }, Resource::Cluster { cluster, .. }) => cloud
             .modify_cluster(session, region, twin, &cluster.settings, fields)
             .await
             .map(|()| None),
-        (Act::DeleteSnapshot { snapshot }, _) => cloud
-            .delete_snapshot(session, region, snapshot)
-            .await
-            .map(|()| None),
-        (Act::DeleteClusterSnapshot { snapshot }, _) => cloud
-            .delete_cluster_snapshot(session, region, snapshot)
-            .await
-            .map(|()| None),
-        (Act::DeleteCluster { cluster }, _) => cloud
-            .delete_cluster(session, region, cluster)
-            .await
-            .map(|()| None),
+        (Act::DeleteSnapshot { snapshot }, _) => {
+            cloud.delete_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        (Act::DeleteClusterSnapshot { snapshot }, _) => {
+            cloud.delete_cluster_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        (Act::DeleteCluster { cluster }, _) => {
+            cloud.delete_cluster(session, region, cluster).await.map(|()| None)
+        }
         (
             Act::RestoreInstance { instance: twin, .. }
             | Act::RestoreCluster { cluster: twin, .. }
@@ -424,10 +360,7 @@ async fn perform<P: Pipe>(
 }
 
 fn member<'a>(members: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError> {
-    members
-        .iter()
-        .find(|m| m.id == id)
-        .ok_or_else(|| confused(id))
+    members.iter().find(|m| m.id == id).ok_or_else(|| confused(id))
 }
 
 /// A step that does not fit its source: nothing is called, a person is asked.

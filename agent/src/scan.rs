@@ -31,11 +31,7 @@ pub(crate) async fn account<P: Pipe>(
     work: &Work,
     wanted: &ScanWork,
 ) -> Result<(), Status> {
-    let report = match desk
-        .cloud
-        .enter(&work.account, Phase::Scan, &wanted.scan)
-        .await
-    {
+    let report = match desk.cloud.enter(&work.account, Phase::Scan, &wanted.scan).await {
         Err(error) => unreachable_account(desk, work, wanted, &error),
         Ok(session) => inside(desk, work, wanted, &session).await,
     };
@@ -74,12 +70,7 @@ fn unreachable_account<P>(
     wanted: &ScanWork,
     error: &CloudError,
 ) -> AccountReport {
-    let configured: Vec<String> = desk
-        .settings
-        .regions
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let configured: Vec<String> = desk.settings.regions.iter().map(ToString::to_string).collect();
     let names = match (configured.is_empty(), work.known_regions.is_empty()) {
         (false, _) => configured,
         (true, false) => work.known_regions.clone(),
@@ -100,17 +91,10 @@ fn unreachable_account<P>(
                 as_of: Some(now()),
                 ..Cell::pending(work.account.clone(), region, source)
             };
-            CellReport {
-                cell,
-                detected: Vec::new(),
-            }
+            CellReport { cell, detected: Vec::new() }
         })
         .collect();
-    AccountReport {
-        cells,
-        regions: None,
-        note: String::new(),
-    }
+    AccountReport { cells, regions: None, note: String::new() }
 }
 
 async fn inside<P: Pipe>(
@@ -130,18 +114,12 @@ async fn inside<P: Pipe>(
                 as_of: Some(now()),
                 ..Cell::pending(work.account.clone(), region, regions.source)
             };
-            cells.push(CellReport {
-                cell,
-                detected: Vec::new(),
-            });
+            cells.push(CellReport { cell, detected: Vec::new() });
         }
     }
     let source = regions.source;
-    let scan: Vec<Region> = regions
-        .scan
-        .into_iter()
-        .filter(|r| chosen(wanted, r.as_str()))
-        .collect();
+    let scan: Vec<Region> =
+        regions.scan.into_iter().filter(|r| chosen(wanted, r.as_str())).collect();
     let swept = futures::stream::iter(scan)
         .map(|region| async move { cell(desk, work, wanted, session, &region, source).await })
         .buffer_unordered(REGIONS_AT_ONCE)
@@ -163,11 +141,8 @@ async fn regions<P: Pipe>(desk: &Desk<P>, session: &Session) -> Regions {
     let configured = &desk.settings.regions;
     match desk.cloud.regions(session).await {
         Ok(map) => {
-            let mut regions = Regions {
-                scan: vec![],
-                other: vec![],
-                source: RegionsSource::Account,
-            };
+            let mut regions =
+                Regions { scan: vec![], other: vec![], source: RegionsSource::Account };
             for (name, on) in map {
                 let named = configured.is_empty() || configured.iter().any(|r| r.as_str() == name);
                 match (on, named, name.parse::<Region>()) {
@@ -181,9 +156,7 @@ async fn regions<P: Pipe>(desk: &Desk<P>, session: &Session) -> Regions {
                     }
                     (true, true, Ok(region)) => regions.scan.push(region),
                     (true, true, Err(_)) => {
-                        regions
-                            .other
-                            .push((name, CellState::Error, "not a region code"))
+                        regions.other.push((name, CellState::Error, "not a region code"))
                     }
                 }
             }
@@ -196,19 +169,11 @@ async fn regions<P: Pipe>(desk: &Desk<P>, session: &Session) -> Regions {
                 CellState::Error,
                 "ListRegions did not answer, and aws.regions is empty",
             )];
-            Regions {
-                scan: vec![],
-                other,
-                source: RegionsSource::Unknown,
-            }
+            Regions { scan: vec![], other, source: RegionsSource::Unknown }
         }
         Err(error) => {
             tracing::debug!("{}: {error}; aws.regions is used", session.account);
-            Regions {
-                scan: configured.clone(),
-                other: vec![],
-                source: RegionsSource::Configured,
-            }
+            Regions { scan: configured.clone(), other: vec![], source: RegionsSource::Configured }
         }
     }
 }
@@ -224,33 +189,23 @@ async fn cell<P: Pipe>(
     source: RegionsSource,
 ) -> CellReport {
     let mut sweep = Sweep::default();
-    let read = desk
-        .cloud
-        .sweep_databases(session, region, &mut sweep)
-        .await;
+    let read = desk.cloud.sweep_databases(session, region, &mut sweep).await;
     let found = RdsEncryption.detect(&sweep, desk.settings.require_kms_key);
     let mut cell = Cell::pending(work.account.clone(), region.as_str(), source);
     let mut failure = read.err();
     if wanted.keys || !found.findings.is_empty() {
-        match desk
-            .cloud
-            .key(session, region, &desk.settings.kms_alias)
-            .await
-        {
+        match desk.cloud.key(session, region, &desk.settings.kms_alias).await {
             Ok(key) => cell.key = Some(key),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    (cell.state, cell.reason) = match (
-        failure,
-        found.unjudged.is_empty(),
-        found.findings.is_empty(),
-    ) {
-        (Some(error), _, _) => (state_of(error.class), reason(&error)),
-        (None, false, _) => (CellState::Error, found.unjudged.join("; ")),
-        (None, true, false) => (CellState::Findings, String::new()),
-        (None, true, true) => (CellState::Clean, String::new()),
-    };
+    (cell.state, cell.reason) =
+        match (failure, found.unjudged.is_empty(), found.findings.is_empty()) {
+            (Some(error), _, _) => (state_of(error.class), reason(&error)),
+            (None, false, _) => (CellState::Error, found.unjudged.join("; ")),
+            (None, true, false) => (CellState::Findings, String::new()),
+            (None, true, true) => (CellState::Clean, String::new()),
+        };
     cell.as_of = Some(now());
     cell.instances = found.instances;
     cell.clusters = found.clusters;
@@ -261,10 +216,7 @@ async fn cell<P: Pipe>(
         .map(|i| i.id.clone())
         .chain(sweep.clusters.iter().map(|c| c.id.clone()))
         .collect();
-    CellReport {
-        cell,
-        detected: found.findings,
-    }
+    CellReport { cell, detected: found.findings }
 }
 
 fn reason(error: &CloudError) -> String {

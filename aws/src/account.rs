@@ -28,14 +28,9 @@ impl Cloud {
                 })
                 .await?;
             for region in page.regions() {
-                let on = matches!(
-                    region.region_opt_status(),
-                    Some(
-                        RegionOptStatus::Enabled
-                            | RegionOptStatus::EnabledByDefault
-                            | RegionOptStatus::Disabling
-                    )
-                );
+                // Only DISABLED is off: a region that is being enabled, or whose status is new to
+                // us, is read, and refuses if it is not there yet.
+                let on = region.region_opt_status() != Some(&RegionOptStatus::Disabled);
                 if let Some(name) = region.region_name() {
                     regions.insert(name.to_owned(), on);
                 }

@@ -92,9 +92,7 @@ impl Cloud {
     pub async fn new(settings: Settings) -> Result<Cloud, String> {
         let pool = ConnectionPool::builder()
             .max_connections_per_host(CONNECTIONS_PER_HOST)
-            .tls_provider(tls::Provider::Rustls(
-                tls::rustls_provider::CryptoMode::Ring,
-            ))
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_https()
             .map_err(|e| format!("build the HTTPS client: {e}"))?;
         let http = PoolClient::new(&pool).map_err(|e| format!("build the HTTPS client: {e}"))?;
@@ -111,10 +109,7 @@ impl Cloud {
         if base.region().is_none() {
             // Sessions and Organizations need some region to sign for; us-east-1 is on in every
             // account of the standard partition.
-            base = base
-                .into_builder()
-                .region(Region::from_static("us-east-1"))
-                .build();
+            base = base.into_builder().region(Region::from_static("us-east-1")).build();
         }
         let inner = Inner {
             sts: aws_sdk_sts::Client::new(&base),

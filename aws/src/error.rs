@@ -38,12 +38,7 @@ where
     } else {
         (classify(&code, &message), message)
     };
-    CloudError {
-        class,
-        operation: operation.to_owned(),
-        code,
-        message,
-    }
+    CloudError { class, operation: operation.to_owned(), code, message }
 }
 
 /// The part of the SDK's error chain that helps: without the debug dump that follows it, which can

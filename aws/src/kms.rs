@@ -37,33 +37,21 @@ impl Cloud {
             }
             Err(e) => {
                 let why = if e.code.is_empty() { e.message } else { e.code };
-                return Ok(KeyFacts {
-                    alias,
-                    answer: Err(why),
-                });
+                return Ok(KeyFacts { alias, answer: Err(why) });
             }
         };
         let Some(key) = answer.key_metadata() else {
-            return Ok(KeyFacts {
-                alias,
-                answer: Err(format!("{OP} answered without a key")),
-            });
+            return Ok(KeyFacts { alias, answer: Err(format!("{OP} answered without a key")) });
         };
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let key = Key {
             arn: text(key.arn()),
             state: text(key.key_state().map(|s| s.as_str())),
             // ENCRYPT_DECRYPT is the default and is left out by some endpoints.
-            usage: key
-                .key_usage()
-                .map_or("ENCRYPT_DECRYPT", |u| u.as_str())
-                .to_owned(),
+            usage: key.key_usage().map_or("ENCRYPT_DECRYPT", |u| u.as_str()).to_owned(),
             spec: text(key.key_spec().map(|s| s.as_str())),
             manager: text(key.key_manager().map(|m| m.as_str())),
         };
-        Ok(KeyFacts {
-            alias,
-            answer: Ok(key),
-        })
+        Ok(KeyFacts { alias, answer: Ok(key) })
     }
 }

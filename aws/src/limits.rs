@@ -95,15 +95,8 @@ impl Limits {
             rds_write,
             kms_read,
         } = rates;
-        let order = [
-            sts,
-            organizations_read,
-            organizations_write,
-            account,
-            rds_read,
-            rds_write,
-            kms_read,
-        ];
+        let order =
+            [sts, organizations_read, organizations_write, account, rds_read, rds_write, kms_read];
         Limits {
             buckets: order.map(bucket),
             turnstile: tokio::sync::Mutex::new(()),
@@ -157,8 +150,7 @@ impl Limits {
         F: Future<Output = Result<T, CloudError>>,
     {
         let definite = [ErrorClass::Throttled, ErrorClass::Conflict];
-        self.repeat(class, key, call, |error, _| definite.contains(&error.class))
-            .await
+        self.repeat(class, key, call, |error, _| definite.contains(&error.class)).await
     }
 
     async fn repeat<T, F>(
@@ -203,10 +195,7 @@ impl Limits {
 
     /// Calls made and throttles met since the start.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (
-            self.calls.load(Ordering::Relaxed),
-            self.throttled.load(Ordering::Relaxed),
-        )
+        (self.calls.load(Ordering::Relaxed), self.throttled.load(Ordering::Relaxed))
     }
 }
 
@@ -217,18 +206,12 @@ fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(whole / 2 + fastrand::u64(0..=whole / 2))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the retry loop is an edge: it may wait"
-)]
+#[expect(clippy::disallowed_methods, reason = "the retry loop is an edge: it may wait")]
 async fn rest(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "deadlines of calls are measured here, not decided"
-)]
+#[expect(clippy::disallowed_methods, reason = "deadlines of calls are measured here, not decided")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -239,12 +222,7 @@ mod tests {
     use std::cell::Cell;
 
     fn error(class: ErrorClass) -> CloudError {
-        CloudError {
-            class,
-            operation: "x:Y".into(),
-            code: String::new(),
-            message: String::new(),
-        }
+        CloudError { class, operation: "x:Y".into(), code: String::new(), message: String::new() }
     }
 
     fn limits() -> Limits {

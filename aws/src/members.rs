@@ -152,13 +152,8 @@ pub const CLUSTER_SETTINGS: &[&str] = &[
 ];
 
 /// Members of DBCluster that come with the snapshot and are compared.
-pub const CLUSTER_INHERITED: &[&str] = &[
-    "master_username",
-    "engine",
-    "engine_version",
-    "character_set_name",
-    "db_system_id",
-];
+pub const CLUSTER_INHERITED: &[&str] =
+    &["master_username", "engine", "engine_version", "character_set_name", "db_system_id"];
 
 /// Members of DBCluster that block a plan when they are in use.
 pub const CLUSTER_BLOCKING: &[&str] = &[
@@ -244,29 +239,16 @@ mod tests {
         let new: Vec<_> = real.difference(&listed).collect();
         let gone: Vec<_> = listed.difference(&real).collect();
         assert!(new.is_empty(), "members without a decision: {new:?}");
-        assert!(
-            gone.is_empty(),
-            "members that the SDK does not have: {gone:?}"
-        );
+        assert!(gone.is_empty(), "members that the SDK does not have: {gone:?}");
     }
 
     #[test]
     fn every_member_of_the_sdk_has_its_group() {
         let instance = aws_sdk_rds::types::DbInstance::builder().build();
-        let groups = [
-            INSTANCE_SETTINGS,
-            INSTANCE_INHERITED,
-            INSTANCE_BLOCKING,
-            INSTANCE_DERIVED,
-        ];
+        let groups = [INSTANCE_SETTINGS, INSTANCE_INHERITED, INSTANCE_BLOCKING, INSTANCE_DERIVED];
         check(&format!("{instance:?}"), &groups);
         let cluster = aws_sdk_rds::types::DbCluster::builder().build();
-        let groups = [
-            CLUSTER_SETTINGS,
-            CLUSTER_INHERITED,
-            CLUSTER_BLOCKING,
-            CLUSTER_DERIVED,
-        ];
+        let groups = [CLUSTER_SETTINGS, CLUSTER_INHERITED, CLUSTER_BLOCKING, CLUSTER_DERIVED];
         check(&format!("{cluster:?}"), &groups);
     }
 }

@@ -60,18 +60,11 @@ const PAGE: i32 = 20;
 
 fn odd(operation: &str, message: impl ToString) -> CloudError {
     let (class, code) = (ErrorClass::Invalid, String::new());
-    CloudError {
-        class,
-        operation: operation.to_owned(),
-        code,
-        message: message.to_string(),
-    }
+    CloudError { class, operation: operation.to_owned(), code, message: message.to_string() }
 }
 
 fn node_id(operation: &str, text: Option<&str>) -> Result<NodeId, CloudError> {
-    text.unwrap_or_default()
-        .parse()
-        .map_err(|e| odd(operation, e))
+    text.unwrap_or_default().parse().map_err(|e| odd(operation, e))
 }
 
 impl Cloud {
@@ -86,9 +79,7 @@ impl Cloud {
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
             .await?;
-        let o = answer
-            .organization()
-            .ok_or_else(|| odd(OP, "no organization in the answer"))?;
+        let o = answer.organization().ok_or_else(|| odd(OP, "no organization in the answer"))?;
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         Ok(Organization {
             id: text(o.id()),
@@ -102,30 +93,17 @@ impl Cloud {
         const OP: &str = "organizations:ListRoots";
         let client = &self.0.organizations;
         let mut roots = Vec::new();
-        pages!(
-            self,
-            OP,
-            |token| client.list_roots().max_results(PAGE),
-            |page| {
-                for root in page.roots() {
-                    let scp = root.policy_types().iter().any(|t| {
-                        t.r#type() == Some(&PolicyType::ServiceControlPolicy)
-                            && t.status() == Some(&PolicyTypeStatus::Enabled)
-                    });
-                    let id = node_id(OP, root.id())?;
-                    let name = root.name().unwrap_or_default().to_owned();
-                    roots.push((
-                        Node {
-                            id,
-                            parent: None,
-                            name,
-                            kind: NodeKind::Root,
-                        },
-                        scp,
-                    ));
-                }
+        pages!(self, OP, |token| client.list_roots().max_results(PAGE), |page| {
+            for root in page.roots() {
+                let scp = root.policy_types().iter().any(|t| {
+                    t.r#type() == Some(&PolicyType::ServiceControlPolicy)
+                        && t.status() == Some(&PolicyTypeStatus::Enabled)
+                });
+                let id = node_id(OP, root.id())?;
+                let name = root.name().unwrap_or_default().to_owned();
+                roots.push((Node { id, parent: None, name, kind: NodeKind::Root }, scp));
             }
-        );
+        });
         match roots.len() {
             1 => Ok(roots.remove(0)),
             n => Err(odd(OP, format!("{n} roots, not one"))),
@@ -161,12 +139,7 @@ impl Cloud {
             |page| for ou in page.organizational_units() {
                 let id = node_id(OP, ou.id())?;
                 let name = ou.name().unwrap_or_default().to_owned();
-                nodes.push(Node {
-                    id,
-                    parent: Some(parent.clone()),
-                    name,
-                    kind: NodeKind::Ou,
-                });
+                nodes.push(Node { id, parent: Some(parent.clone()), name, kind: NodeKind::Ou });
             }
         );
         Ok(nodes)
@@ -179,10 +152,7 @@ impl Cloud {
         pages!(
             self,
             OP,
-            |token| client
-                .list_accounts_for_parent()
-                .parent_id(parent.as_str())
-                .max_results(PAGE),
+            |token| client.list_accounts_for_parent().parent_id(parent.as_str()).max_results(PAGE),
             |page| for account in page.accounts() {
                 // `State` replaced `Status`, which was retired on 2026-09-09.
                 let state = match (account.state(), account.status()) {
@@ -194,12 +164,7 @@ impl Cloud {
                 let management = id.as_str() == management;
                 let name = account.name().unwrap_or_default().to_owned();
                 let kind = NodeKind::Account { state, management };
-                nodes.push(Node {
-                    id,
-                    parent: Some(parent.clone()),
-                    name,
-                    kind,
-                });
+                nodes.push(Node { id, parent: Some(parent.clone()), name, kind });
             }
         );
         Ok(nodes)
@@ -220,21 +185,13 @@ impl Cloud {
                     .target_id(target.as_str())
                     .filter(PolicyType::ServiceControlPolicy)
                     .max_results(PAGE),
-                |page| ids.extend(
-                    page.policies()
-                        .iter()
-                        .filter_map(|p| p.id())
-                        .map(str::to_owned)
-                )
+                |page| ids.extend(page.policies().iter().filter_map(|p| p.id()).map(str::to_owned))
             );
             Ok(ids)
         };
         match read.await {
             Ok(ids) => Ok(Some(ids)),
-            Err(CloudError {
-                class: ErrorClass::NotFound,
-                ..
-            }) => Ok(None),
+            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -253,10 +210,7 @@ impl Cloud {
                 .max_results(PAGE),
             |page| for policy in page.policies().iter().filter(|p| p.name() == Some(name)) {
                 let id = policy.id().unwrap_or_default().to_owned();
-                found = Some(PolicyFound {
-                    id,
-                    name: name.to_owned(),
-                });
+                found = Some(PolicyFound { id, name: name.to_owned() });
             }
         );
         Ok(found)
@@ -291,27 +245,15 @@ impl Cloud {
             .0
             .limits
             .write(Class::OrganizationsWrite, Key::SHARED, || async {
-                let call = self
-                    .0
-                    .organizations
-                    .create_policy()
-                    .name(name)
-                    .content(content);
-                let call = call.description(format!(
-                    "Ringfence {rollout}: made by a rollout, do not edit"
-                ));
+                let call = self.0.organizations.create_policy().name(name).content(content);
                 let call = call
-                    .r#type(PolicyType::ServiceControlPolicy)
-                    .tags(tag.clone());
+                    .description(format!("Ringfence {rollout}: made by a rollout, do not edit"));
+                let call = call.r#type(PolicyType::ServiceControlPolicy).tags(tag.clone());
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
             .await?;
-        let id = answer
-            .policy()
-            .and_then(|p| p.policy_summary())
-            .and_then(|s| s.id());
-        id.map(str::to_owned)
-            .ok_or_else(|| odd(OP, "no policy id in the answer"))
+        let id = answer.policy().and_then(|p| p.policy_summary()).and_then(|s| s.id());
+        id.map(str::to_owned).ok_or_else(|| odd(OP, "no policy id in the answer"))
     }
 
     /// Attaches. That it is attached already is success: the caller reads it back anyway.

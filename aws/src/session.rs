@@ -83,22 +83,14 @@ impl Caller {
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase), Session>>);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "AWS gives the end of a session as wall-clock time"
-)]
+#[expect(clippy::disallowed_methods, reason = "AWS gives the end of a session as wall-clock time")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
 fn broken(operation: &str, message: String) -> CloudError {
     let class = ErrorClass::Invalid;
-    CloudError {
-        class,
-        operation: operation.to_owned(),
-        code: String::new(),
-        message,
-    }
+    CloudError { class, operation: operation.to_owned(), code: String::new(), message }
 }
 
 impl Cloud {
@@ -106,11 +98,7 @@ impl Cloud {
     ///
     /// Asked once: credentials are renewed in the life of a process, the identity is not.
     pub async fn caller(&self) -> Result<Caller, CloudError> {
-        self.0
-            .caller
-            .get_or_try_init(|| self.ask_caller())
-            .await
-            .cloned()
+        self.0.caller.get_or_try_init(|| self.ask_caller()).await.cloned()
     }
 
     async fn ask_caller(&self) -> Result<Caller, CloudError> {
@@ -118,20 +106,12 @@ impl Cloud {
         let limits = &self.0.limits;
         let answer = limits
             .read(Class::Sts, Key::SHARED, || async {
-                self.0
-                    .sts
-                    .get_caller_identity()
-                    .send()
-                    .await
-                    .map_err(|e| cloud_error(OP, e))
+                self.0.sts.get_caller_identity().send().await.map_err(|e| cloud_error(OP, e))
             })
             .await?;
         let account = answer.account().unwrap_or_default();
         let account = account.parse().map_err(|e| broken(OP, format!("{e}")))?;
-        Ok(Caller {
-            account,
-            arn: answer.arn().unwrap_or_default().to_owned(),
-        })
+        Ok(Caller { account, arn: answer.arn().unwrap_or_default().to_owned() })
     }
 
     /// A session in `account`, from the cache while it has life left, else by AssumeRole.
@@ -147,11 +127,7 @@ impl Cloud {
     ) -> Result<Session, CloudError> {
         let cache = &self.0.sessions.0;
         let key = (account.clone(), phase);
-        let hit = cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .cloned();
+        let hit = cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(session) = hit.filter(|s| s.expires > now() + RENEW_LEFT) {
             return Ok(session);
         }
@@ -179,26 +155,15 @@ impl Cloud {
     ) -> Result<Session, CloudError> {
         const OP: &str = "sts:AssumeRole";
         let settings = &self.0.settings;
-        let role = format!(
-            "arn:{}:iam::{account}:role/{}",
-            caller.partition(),
-            settings.role_name
-        );
+        let role = format!("arn:{}:iam::{account}:role/{}", caller.partition(), settings.role_name);
         let external = Some(settings.external_id.clone()).filter(|id| !id.is_empty());
         let ask = |identity: Option<String>| {
             let (role, external, limits) = (role.clone(), external.clone(), &self.0.limits);
             async move {
                 limits
                     .read(Class::Sts, Key::SHARED, || async {
-                        let call = self
-                            .0
-                            .sts
-                            .assume_role()
-                            .role_arn(&role)
-                            .role_session_name(run);
-                        let call = call
-                            .duration_seconds(SESSION_SECONDS)
-                            .policy(phase.policy());
+                        let call = self.0.sts.assume_role().role_arn(&role).role_session_name(run);
+                        let call = call.duration_seconds(SESSION_SECONDS).policy(phase.policy());
                         let call = call.set_external_id(external.clone());
                         let call = call.set_source_identity(identity.clone());
                         call.send().await.map_err(|e| cloud_error(OP, e))
@@ -216,15 +181,9 @@ impl Cloud {
             }
             other => other?,
         };
-        let arn = answer
-            .assumed_role_user()
-            .map(|u| u.arn().to_owned())
-            .unwrap_or_default();
+        let arn = answer.assumed_role_user().map(|u| u.arn().to_owned()).unwrap_or_default();
         if arn.split(':').nth(4) != Some(account.as_str()) {
-            return Err(broken(
-                OP,
-                format!("the session is {arn}, not of account {account}"),
-            ));
+            return Err(broken(OP, format!("the session is {arn}, not of account {account}")));
         }
         let given = answer
             .credentials()
@@ -238,34 +197,19 @@ impl Cloud {
             Some(expires),
             "ringfence",
         );
-        Ok(Session {
-            account: account.clone(),
-            note,
-            credentials,
-            expires,
-        })
+        Ok(Session { account: account.clone(), note, credentials, expires })
     }
 
     async fn own(&self, caller: &Caller) -> Result<Session, CloudError> {
         const OP: &str = "own credentials";
         let provider = self.0.base.credentials_provider();
         let provider = provider.ok_or_else(|| broken(OP, "there are none".into()))?;
-        let credentials = provider
-            .provide_credentials()
-            .await
-            .map_err(|e| broken(OP, format!("{e}")))?;
+        let credentials =
+            provider.provide_credentials().await.map_err(|e| broken(OP, format!("{e}")))?;
         let hour = Duration::from_secs(3600);
         let expires = credentials.expiry().unwrap_or_else(|| now() + hour);
-        let note = Some(format!(
-            "the role is not there; own credentials ({}) serve",
-            caller.arn
-        ));
-        Ok(Session {
-            account: caller.account.clone(),
-            note,
-            credentials,
-            expires,
-        })
+        let note = Some(format!("the role is not there; own credentials ({}) serve", caller.arn));
+        Ok(Session { account: caller.account.clone(), note, credentials, expires })
     }
 
     /// Calls made and throttles met since the start.

@@ -18,12 +18,7 @@ const EXIT_CODES: &str = "Exit codes:
 #[command(name = "ringfence", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     /// The server.
-    #[arg(
-        long,
-        env = "RINGFENCE_SERVER",
-        default_value = "127.0.0.1:7443",
-        global = true
-    )]
+    #[arg(long, env = "RINGFENCE_SERVER", default_value = "127.0.0.1:7443", global = true)]
     pub(crate) server: String,
     /// Who you are, for approvals and the audit log.
     /// The login name unless said.
@@ -39,15 +34,10 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the login name is the environment's"
-)]
+#[expect(clippy::disallowed_methods, reason = "the login name is the environment's")]
 pub(crate) fn login_name() -> String {
     let name = |key| std::env::var(key).ok().filter(|n: &String| !n.is_empty());
-    name("LOGNAME")
-        .or_else(|| name("USER"))
-        .unwrap_or_else(|| "root".into())
+    name("LOGNAME").or_else(|| name("USER")).unwrap_or_else(|| "root".into())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -15,9 +15,7 @@ pub(crate) struct Identity(MetadataValue<Ascii>);
 
 impl Interceptor for Identity {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("ringfence-user", self.0.clone());
+        request.metadata_mut().insert("ringfence-user", self.0.clone());
         Ok(request)
     }
 }
@@ -34,17 +32,11 @@ pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
     let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| {
         Failure::new(
             Exit::Usage,
-            format!(
-                "--server {}: {e}; it must be like 127.0.0.1:7443",
-                args.server
-            ),
+            format!("--server {}: {e}; it must be like 127.0.0.1:7443", args.server),
         )
     })?;
-    let channel = endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .connect()
-        .await
-        .map_err(|_| Failure {
+    let channel =
+        endpoint.connect_timeout(Duration::from_secs(5)).connect().await.map_err(|_| Failure {
             exit: Exit::Unreachable,
             message: format!("no Ringfence server answers at {url}"),
             hint: Some(
@@ -52,11 +44,8 @@ pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
             ),
         })?;
     let user = args.user.clone().unwrap_or_else(login_name);
-    let identity = user
-        .parse()
-        .ok()
-        .filter(|_| !user.trim().is_empty())
-        .ok_or_else(|| Failure {
+    let identity =
+        user.parse().ok().filter(|_| !user.trim().is_empty()).ok_or_else(|| Failure {
             exit: Exit::Usage,
             message: format!("`{user}` is no user name"),
             hint: Some("set RINGFENCE_USER to who you are, in printable ASCII".into()),

@@ -18,11 +18,7 @@ async fn main() -> ExitCode {
             // clap's 2 would collide with "findings or changes present".
             let usage = error.use_stderr();
             let _ = error.print();
-            return if usage {
-                Exit::Usage.into()
-            } else {
-                Exit::Done.into()
-            };
+            return if usage { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
     let end = tokio::select! {

@@ -14,10 +14,7 @@ pub(crate) fn json<T: Serialize>(body: &T) {
         #[serde(flatten)]
         body: &'a T,
     }
-    let document = Document {
-        schema_version: SCHEMA_VERSION,
-        body,
-    };
+    let document = Document { schema_version: SCHEMA_VERSION, body };
     match serde_json::to_string_pretty(&document) {
         Ok(text) => data(&text),
         Err(error) => unreachable!("an answer that is not JSON: {error}"),
@@ -37,9 +34,7 @@ pub(crate) fn talk(text: &str) {
 /// A table on stdout; nothing but the header if there are no rows.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
@@ -47,11 +42,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines: Vec<String> = table
-        .to_string()
-        .lines()
-        .map(|l| l.trim_end().to_owned())
-        .collect();
+    let lines: Vec<String> = table.to_string().lines().map(|l| l.trim_end().to_owned()).collect();
     data(&lines.join("\n"));
 }
 
@@ -71,10 +62,7 @@ impl Progress {
             }
             bar
         });
-        Progress {
-            bar,
-            last: String::new(),
-        }
+        Progress { bar, last: String::new() }
     }
 
     pub(crate) fn show(&mut self, done: i32, total: i32, text: &str) {

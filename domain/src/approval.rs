@@ -37,7 +37,8 @@ pub enum ApprovalError {
 
 /// Checks one approval before it is kept.
 pub fn check(author: &str, hash: &str, approval: &Approval) -> Result<(), ApprovalError> {
-    if approval.by == author {
+    // Without regard to case: `Ann` is not another person than `ann`.
+    if approval.by.eq_ignore_ascii_case(author) {
         return Err(ApprovalError::Author(author.to_owned()));
     }
     if approval.reason.trim().is_empty() {
@@ -55,10 +56,10 @@ pub fn check(author: &str, hash: &str, approval: &Approval) -> Result<(), Approv
 /// How many more distinct people must approve this hash. Checked again before every act, so that an
 /// approval kept by an older version or slipped into the store cannot count for its author.
 pub fn missing(author: &str, hash: &str, approvals: &[Approval], needed: usize) -> usize {
-    let people: std::collections::BTreeSet<&str> = approvals
+    let people: std::collections::BTreeSet<String> = approvals
         .iter()
         .filter(|a| check(author, hash, a).is_ok())
-        .map(|a| a.by.as_str())
+        .map(|a| a.by.to_ascii_lowercase())
         .collect();
     needed.saturating_sub(people.len())
 }
@@ -68,12 +69,7 @@ mod tests {
     use super::*;
 
     fn by(who: &str, hash: &str) -> Approval {
-        Approval {
-            by: who.into(),
-            at: Time(0),
-            reason: "CHG-1".into(),
-            hash: hash.into(),
-        }
+        Approval { by: who.into(), at: Time(0), reason: "CHG-1".into(), hash: hash.into() }
     }
 
     #[test]
@@ -82,25 +78,20 @@ mod tests {
             (vec![], 1, 1),
             (vec![by("bob", "h")], 1, 0),
             (vec![by("ann", "h")], 1, 1),
+            (vec![by("ANN", "h")], 1, 1),
+            (vec![by("bob", "h"), by("Bob", "h")], 2, 1),
             (vec![by("bob", "old")], 1, 1),
             (vec![by("bob", "h"), by("bob", "h")], 2, 1),
             (vec![by("bob", "h"), by("eve", "h")], 2, 0),
             (vec![], 0, 0),
         ] {
-            assert_eq!(
-                missing("ann", "h", &approvals, needed),
-                want,
-                "{approvals:?}"
-            );
+            assert_eq!(missing("ann", "h", &approvals, needed), want, "{approvals:?}");
         }
     }
 
     #[test]
     fn an_approval_without_a_reason_is_refused() {
-        let approval = Approval {
-            reason: "  ".into(),
-            ..by("bob", "h")
-        };
+        let approval = Approval { reason: "  ".into(), ..by("bob", "h") };
         assert_eq!(check("ann", "h", &approval), Err(ApprovalError::NoReason));
     }
 }

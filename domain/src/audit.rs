@@ -33,10 +33,7 @@ pub struct Actor {
 impl Actor {
     /// A part of Ringfence itself; the process is its own proof.
     pub fn system(part: &str) -> Actor {
-        Actor {
-            name: format!("system/{part}"),
-            authenticated: true,
-        }
+        Actor { name: format!("system/{part}"), authenticated: true }
     }
 
     /// An event of this actor.

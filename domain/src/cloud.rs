@@ -106,12 +106,7 @@ pub fn classify(code: &str, message: &str) -> ErrorClass {
     if REGION.contains(&bare) {
         return ErrorClass::RegionRefused;
     }
-    if [
-        "ConcurrentModificationException",
-        "PolicyChangesInProgressException",
-    ]
-    .contains(&bare)
-    {
+    if ["ConcurrentModificationException", "PolicyChangesInProgressException"].contains(&bare) {
         return ErrorClass::Conflict;
     }
     let stem = bare.trim_end_matches("Exception").trim_end_matches("Fault");
@@ -122,13 +117,8 @@ pub fn classify(code: &str, message: &str) -> ErrorClass {
         return ErrorClass::AlreadyExists;
     }
     if bare.is_empty()
-        || [
-            "InternalFailure",
-            "InternalError",
-            "ServiceException",
-            "ServiceUnavailable",
-        ]
-        .contains(&bare)
+        || ["InternalFailure", "InternalError", "ServiceException", "ServiceUnavailable"]
+            .contains(&bare)
     {
         return ErrorClass::Unknown;
     }
@@ -146,11 +136,7 @@ mod tests {
             ("Throttling", "Rate exceeded", Throttled),
             ("TooManyRequestsException", "", Throttled),
             ("com.amazonaws#TooManyRequestsException", "", Throttled),
-            (
-                "AccessDenied",
-                "User is not authorized to perform: sts:AssumeRole",
-                Denied,
-            ),
+            ("AccessDenied", "User is not authorized to perform: sts:AssumeRole", Denied),
             (
                 "AccessDenied",
                 "... with an explicit deny in a service control policy: arn:aws:organizations::1:policy/o-a/service_control_policy/p-b",

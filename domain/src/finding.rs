@@ -278,62 +278,32 @@ mod tests {
     fn seen(before: Option<Finding>, resource_id: &str, now: i64) -> Finding {
         let mut instance = sample::instance("orders");
         instance.resource_id = resource_id.into();
-        let detected = Detected {
-            kind: Kind::Instance,
-            resource: Resource::Instance { instance },
-        };
+        let detected = Detected { kind: Kind::Instance, resource: Resource::Instance { instance } };
         let (account, region) = (sample::account(), sample::region());
-        Finding::seen(
-            before,
-            "rds-encryption",
-            &account,
-            &region,
-            detected,
-            false,
-            Time(now),
-        )
+        Finding::seen(before, "rds-encryption", &account, &region, detected, false, Time(now))
     }
 
     #[test]
     fn a_finding_is_first_seen_resolved_and_reopened() {
         let first = seen(None, "db-A", 1);
-        assert_eq!(
-            (first.first_seen, first.last_seen, first.reopened),
-            (Time(1), Time(1), 0)
-        );
+        assert_eq!((first.first_seen, first.last_seen, first.reopened), (Time(1), Time(1), 0));
         let again = seen(Some(first), "db-A", 2);
-        assert_eq!(
-            (again.first_seen, again.last_seen, again.reopened),
-            (Time(1), Time(2), 0)
-        );
+        assert_eq!((again.first_seen, again.last_seen, again.reopened), (Time(1), Time(2), 0));
         let resolved = again.resolved(Time(3));
-        assert_eq!(
-            (resolved.state, resolved.resolved_at),
-            (FindingState::Resolved, Some(Time(3)))
-        );
+        assert_eq!((resolved.state, resolved.resolved_at), (FindingState::Resolved, Some(Time(3))));
         let back = seen(Some(resolved), "db-A", 4);
-        assert_eq!(
-            (back.state, back.reopened, back.first_seen),
-            (FindingState::Open, 1, Time(1))
-        );
+        assert_eq!((back.state, back.reopened, back.first_seen), (FindingState::Open, 1, Time(1)));
     }
 
     #[test]
     fn another_database_under_the_name_loses_age_and_waiver() {
         let mut old = seen(None, "db-A", 1);
-        let waiver = Waiver {
-            owner: "ann".into(),
-            reason: "r".into(),
-            until: Time(9),
-            by: "ann".into(),
-        };
+        let waiver =
+            Waiver { owner: "ann".into(), reason: "r".into(), until: Time(9), by: "ann".into() };
         old.waiver = Some(waiver);
         assert!(old.waived(Time(5)) && !old.waived(Time(9)));
         let new = seen(Some(old.clone()), "db-B", 5);
-        assert_eq!(
-            (new.waiver, new.first_seen, &new.id),
-            (None, Time(5), &old.id)
-        );
+        assert_eq!((new.waiver, new.first_seen, &new.id), (None, Time(5), &old.id));
     }
 
     #[test]

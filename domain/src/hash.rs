@@ -5,10 +5,7 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of bytes, as 64 hex digits.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// SHA-256 of a value's JSON. Canonical as long as the value holds ordered maps only, which is why

@@ -92,8 +92,7 @@ id!(
 
 fn lower_alnum(t: &str, min: usize, max: usize) -> bool {
     (min..=max).contains(&t.len())
-        && t.bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 fn is_account(t: &str) -> bool {
@@ -101,8 +100,7 @@ fn is_account(t: &str) -> bool {
 }
 
 fn is_root(t: &str) -> bool {
-    t.strip_prefix("r-")
-        .is_some_and(|rest| lower_alnum(rest, 4, 32))
+    t.strip_prefix("r-").is_some_and(|rest| lower_alnum(rest, 4, 32))
 }
 
 fn is_ou(t: &str) -> bool {
@@ -147,11 +145,7 @@ mod tests {
             ("EU-CENTRAL-1", false, false, false),
             ("", false, false, false),
         ] {
-            assert_eq!(
-                text.parse::<AccountId>().is_ok(),
-                account,
-                "account {text:?}"
-            );
+            assert_eq!(text.parse::<AccountId>().is_ok(), account, "account {text:?}");
             assert_eq!(text.parse::<Region>().is_ok(), region, "region {text:?}");
             assert_eq!(text.parse::<NodeId>().is_ok(), node, "node {text:?}");
         }
@@ -160,9 +154,6 @@ mod tests {
     #[test]
     fn a_wrong_id_says_what_is_wanted() {
         let error = "1234".parse::<AccountId>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "`1234` is not an account id (12 digits, for example 111122223333)"
-        );
+        assert_eq!(error, "`1234` is not an account id (12 digits, for example 111122223333)");
     }
 }

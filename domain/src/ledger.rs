@@ -67,10 +67,7 @@ impl CellState {
 
     /// Whether the cell was answered, so that it counts as seen.
     pub fn answered(self) -> bool {
-        matches!(
-            self,
-            CellState::Clean | CellState::Findings | CellState::RegionOff
-        )
+        matches!(self, CellState::Clean | CellState::Findings | CellState::RegionOff)
     }
 
     /// Whether a scan that ends with this state is partial (exit code 3).
@@ -172,10 +169,8 @@ pub struct Coverage(pub BTreeMap<String, u32>);
 impl Coverage {
     /// All states, those without cells as 0.
     pub fn new(counts: impl IntoIterator<Item = (CellState, u32)>) -> Coverage {
-        let mut map: BTreeMap<String, u32> = CellState::ALL
-            .iter()
-            .map(|s| (s.as_str().to_owned(), 0))
-            .collect();
+        let mut map: BTreeMap<String, u32> =
+            CellState::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
         for (state, n) in counts {
             *map.entry(state.as_str().to_owned()).or_default() += n;
         }
@@ -200,18 +195,13 @@ pub struct Rule {
 /// Why one account's ledger is not full; empty if it is.
 pub fn gaps(account: &AccountId, cells: &[Cell], rule: Rule, now: Time) -> Vec<String> {
     if cells.is_empty() {
-        return vec![format!(
-            "{account}: no cell in the ledger; run `ringfence scan start`"
-        )];
+        return vec![format!("{account}: no cell in the ledger; run `ringfence scan start`")];
     }
     let mut gaps = Vec::new();
     for cell in cells {
         let at = format!("{account} {}", cell.region);
-        let because = if cell.reason.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", cell.reason)
-        };
+        let because =
+            if cell.reason.is_empty() { String::new() } else { format!(" ({})", cell.reason) };
         if !cell.state.answered() {
             gaps.push(format!("{at}: {}{because}", cell.state));
             continue;
@@ -236,11 +226,7 @@ mod tests {
 
     fn cell(state: CellState, at: i64, source: RegionsSource) -> Cell {
         let account = "111122223333".parse().unwrap();
-        Cell {
-            state,
-            as_of: Some(Time(at)),
-            ..Cell::pending(account, "eu-west-1", source)
-        }
+        Cell { state, as_of: Some(Time(at)), ..Cell::pending(account, "eu-west-1", source) }
     }
 
     #[test]
@@ -248,58 +234,23 @@ mod tests {
         use CellState::*;
         let now = Time(0).plus(Span::hours(100));
         let fresh = now.0 - 1;
-        let strict = Rule {
-            max_age: Span::hours(24),
-            accept_configured: false,
-        };
-        let lax = Rule {
-            accept_configured: true,
-            ..strict
-        };
+        let strict = Rule { max_age: Span::hours(24), accept_configured: false };
+        let lax = Rule { accept_configured: true, ..strict };
         let account = "111122223333".parse().unwrap();
         for (cells, rule, full) in [
-            (
-                vec![cell(Clean, fresh, RegionsSource::Account)],
-                strict,
-                true,
-            ),
-            (
-                vec![cell(RegionOff, fresh, RegionsSource::Account)],
-                strict,
-                true,
-            ),
-            (
-                vec![cell(Findings, fresh, RegionsSource::Account)],
-                strict,
-                true,
-            ),
+            (vec![cell(Clean, fresh, RegionsSource::Account)], strict, true),
+            (vec![cell(RegionOff, fresh, RegionsSource::Account)], strict, true),
+            (vec![cell(Findings, fresh, RegionsSource::Account)], strict, true),
             (vec![cell(Clean, 0, RegionsSource::Account)], strict, false),
-            (
-                vec![cell(Clean, fresh, RegionsSource::Configured)],
-                strict,
-                false,
-            ),
-            (
-                vec![cell(Clean, fresh, RegionsSource::Configured)],
-                lax,
-                true,
-            ),
+            (vec![cell(Clean, fresh, RegionsSource::Configured)], strict, false),
+            (vec![cell(Clean, fresh, RegionsSource::Configured)], lax, true),
             (vec![], lax, false),
         ] {
-            assert_eq!(
-                gaps(&account, &cells, rule, now).is_empty(),
-                full,
-                "{cells:?}"
-            );
+            assert_eq!(gaps(&account, &cells, rule, now).is_empty(), full, "{cells:?}");
         }
         for state in CellState::ALL {
-            let full = gaps(
-                &account,
-                &[cell(state, fresh, RegionsSource::Account)],
-                strict,
-                now,
-            )
-            .is_empty();
+            let full = gaps(&account, &[cell(state, fresh, RegionsSource::Account)], strict, now)
+                .is_empty();
             assert_eq!(full, state.answered(), "{state}");
         }
     }

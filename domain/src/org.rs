@@ -166,19 +166,13 @@ impl OrgTree {
                 errors.push(OrgError::Twice(old.id));
             }
         }
-        let roots: Vec<NodeId> = nodes
-            .values()
-            .filter(|n| n.parent.is_none())
-            .map(|n| n.id.clone())
-            .collect();
+        let roots: Vec<NodeId> =
+            nodes.values().filter(|n| n.parent.is_none()).map(|n| n.id.clone()).collect();
         let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for node in nodes.values() {
             if let Some(parent) = &node.parent {
                 if nodes.contains_key(parent) {
-                    children
-                        .entry(parent.clone())
-                        .or_default()
-                        .push(node.id.clone());
+                    children.entry(parent.clone()).or_default().push(node.id.clone());
                 } else {
                     let (child, parent) = (node.id.clone(), parent.clone());
                     errors.push(OrgError::Orphan { child, parent });
@@ -196,30 +190,17 @@ impl OrgTree {
             // OUs first, then accounts, each by name: the order people expect in a tree.
             list.sort_by_key(|id| {
                 let node = &nodes[id];
-                (
-                    node.account_state().is_some(),
-                    node.name.clone(),
-                    id.clone(),
-                )
+                (node.account_state().is_some(), node.name.clone(), id.clone())
             });
         }
-        let tree = OrgTree {
-            as_of,
-            nodes,
-            children,
-            root,
-        };
+        let tree = OrgTree { as_of, nodes, children, root };
         for id in tree.nodes.keys() {
             let depth = tree.ancestors(id).take(DEPTH_MAX).count();
             if depth >= DEPTH_MAX {
                 errors.push(OrgError::Depth(id.clone()));
             }
         }
-        if errors.is_empty() {
-            Ok(tree)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(tree) } else { Err(errors) }
     }
 
     /// The root's id.
@@ -268,29 +249,18 @@ impl OrgTree {
     pub fn diff(old: &OrgTree, new: &OrgTree) -> Vec<OrgChange> {
         let mut changes = Vec::new();
         let mut say = |node: &Node, what: String| {
-            changes.push(OrgChange {
-                id: node.id.clone(),
-                name: node.name.clone(),
-                what,
-            });
+            changes.push(OrgChange { id: node.id.clone(), name: node.name.clone(), what });
         };
         for node in new.nodes.values() {
             let Some(was) = old.nodes.get(&node.id) else {
-                let under = node
-                    .parent
-                    .as_ref()
-                    .map(|p| new.path(p))
-                    .unwrap_or_default();
+                let under = node.parent.as_ref().map(|p| new.path(p)).unwrap_or_default();
                 say(node, format!("added under {under}"));
                 continue;
             };
             if let (Some(from), Some(to)) = (&was.parent, &node.parent)
                 && from != to
             {
-                say(
-                    node,
-                    format!("moved from {} to {}", old.path(from), new.path(to)),
-                );
+                say(node, format!("moved from {} to {}", old.path(from), new.path(to)));
             }
             if was.name != node.name {
                 say(node, format!("renamed from {}", was.name));
@@ -301,11 +271,7 @@ impl OrgTree {
                 say(node, format!("state {} -> {}", from.as_str(), to.as_str()));
             }
         }
-        for node in old
-            .nodes
-            .values()
-            .filter(|n| !new.nodes.contains_key(&n.id))
-        {
+        for node in old.nodes.values().filter(|n| !new.nodes.contains_key(&n.id)) {
             say(node, "removed".to_owned());
         }
         changes
@@ -343,17 +309,8 @@ impl OrgTree {
         let children = self.children.get(id).map(Vec::as_slice).unwrap_or_default();
         for (i, child) in children.iter().enumerate() {
             let last = i + 1 == children.len();
-            let (branch, trunk) = if last {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
-            self.draw_into(
-                out,
-                child,
-                &format!("{below}{branch}"),
-                &format!("{below}{trunk}"),
-            );
+            let (branch, trunk) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.draw_into(out, child, &format!("{below}{branch}"), &format!("{below}{trunk}"));
         }
     }
 }
@@ -365,20 +322,12 @@ mod tests {
 
     fn node(id: &str, parent: &str, name: &str, state: Option<AccountState>) -> Node {
         let kind = match state {
-            Some(state) => NodeKind::Account {
-                state,
-                management: false,
-            },
+            Some(state) => NodeKind::Account { state, management: false },
             None if parent.is_empty() => NodeKind::Root,
             None => NodeKind::Ou,
         };
         let parent = (!parent.is_empty()).then(|| parent.parse().unwrap());
-        Node {
-            id: id.parse().unwrap(),
-            parent,
-            name: name.into(),
-            kind,
-        }
+        Node { id: id.parse().unwrap(), parent, name: name.into(), kind }
     }
 
     fn sample() -> Vec<Node> {
@@ -386,18 +335,8 @@ mod tests {
             node("r-ab12", "", "Root", None),
             node("ou-ab12-prodprod", "r-ab12", "prod", None),
             node("ou-ab12-paymentz", "ou-ab12-prodprod", "payments", None),
-            node(
-                "111122223333",
-                "ou-ab12-paymentz",
-                "orders",
-                Some(AccountState::Active),
-            ),
-            node(
-                "222233334444",
-                "ou-ab12-prodprod",
-                "old",
-                Some(AccountState::Suspended),
-            ),
+            node("111122223333", "ou-ab12-paymentz", "orders", Some(AccountState::Active)),
+            node("222233334444", "ou-ab12-prodprod", "old", Some(AccountState::Suspended)),
         ]
     }
 
@@ -412,40 +351,22 @@ mod tests {
                └─ 222233334444  old  SUSPENDED (suspended by AWS, or closed)
         "#]]
         .assert_eq(&tree.draw());
-        assert_eq!(
-            tree.accounts_under(&"ou-ab12-prodprod".parse().unwrap())
-                .len(),
-            2
-        );
-        assert_eq!(
-            tree.path(&"111122223333".parse().unwrap()),
-            "Root/prod/payments/orders"
-        );
+        assert_eq!(tree.accounts_under(&"ou-ab12-prodprod".parse().unwrap()).len(), 2);
+        assert_eq!(tree.path(&"111122223333".parse().unwrap()), "Root/prod/payments/orders");
     }
 
     #[test]
     fn broken_trees_are_refused() {
         let mut orphan = sample();
-        orphan.push(node(
-            "333344445555",
-            "ou-ab12-missing1",
-            "x",
-            Some(AccountState::Active),
-        ));
+        orphan.push(node("333344445555", "ou-ab12-missing1", "x", Some(AccountState::Active)));
         let mut cycle = sample();
         cycle[1].parent = Some("ou-ab12-paymentz".parse().unwrap());
         let two = [sample(), vec![node("r-cd34", "", "Root", None)]].concat();
-        for (list, want) in [
-            (orphan, "not read"),
-            (cycle, "cycle"),
-            (two, "2 roots"),
-            (vec![], "0 roots"),
-        ] {
+        for (list, want) in
+            [(orphan, "not read"), (cycle, "cycle"), (two, "2 roots"), (vec![], "0 roots")]
+        {
             let errors = OrgTree::new(Time(0), list).unwrap_err();
-            assert!(
-                errors.iter().any(|e| e.to_string().contains(want)),
-                "{want}: {errors:?}"
-            );
+            assert!(errors.iter().any(|e| e.to_string().contains(want)), "{want}: {errors:?}");
         }
     }
 
@@ -454,22 +375,12 @@ mod tests {
         let old = OrgTree::new(Time(0), sample()).unwrap();
         let mut list = sample();
         list[3].parent = Some("ou-ab12-prodprod".parse().unwrap());
-        list[4].kind = NodeKind::Account {
-            state: AccountState::Closed,
-            management: false,
-        };
+        list[4].kind = NodeKind::Account { state: AccountState::Closed, management: false };
         list.remove(2);
-        list.push(node(
-            "333344445555",
-            "r-ab12",
-            "new",
-            Some(AccountState::Active),
-        ));
+        list.push(node("333344445555", "r-ab12", "new", Some(AccountState::Active)));
         let new = OrgTree::new(Time(1), list).unwrap();
-        let said: Vec<String> = OrgTree::diff(&old, &new)
-            .iter()
-            .map(|c| format!("{} {}", c.name, c.what))
-            .collect();
+        let said: Vec<String> =
+            OrgTree::diff(&old, &new).iter().map(|c| format!("{} {}", c.name, c.what)).collect();
         assert_eq!(
             said,
             [

@@ -423,40 +423,17 @@ mod tests {
         let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
         assert_eq!(good.trouble("eu-west-1"), None);
         for (facts, want) in [
+            (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
             (
-                key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"),
-                "enable-key",
-            ),
-            (
-                key(
-                    "eu-west-1",
-                    "PendingDeletion",
-                    "SYMMETRIC_DEFAULT",
-                    "CUSTOMER",
-                ),
+                key("eu-west-1", "PendingDeletion", "SYMMETRIC_DEFAULT", "CUSTOMER"),
                 "cancel-key-deletion",
             ),
+            (key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"), "not Enabled"),
+            (key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "same region"),
+            (key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"), "SYMMETRIC_DEFAULT"),
+            (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
             (
-                key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"),
-                "not Enabled",
-            ),
-            (
-                key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"),
-                "same region",
-            ),
-            (
-                key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"),
-                "SYMMETRIC_DEFAULT",
-            ),
-            (
-                key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"),
-                "customer managed",
-            ),
-            (
-                KeyFacts {
-                    alias: "alias/k".into(),
-                    answer: Err("NotFoundException".into()),
-                },
+                KeyFacts { alias: "alias/k".into(), answer: Err("NotFoundException".into()) },
                 "create a symmetric key",
             ),
         ] {

@@ -75,9 +75,7 @@ pub fn lint(document: &str) -> Result<Policy, String> {
     };
     for key in top.keys() {
         if !["Version", "Id", "Statement"].contains(&key.as_str()) {
-            return Err(format!(
-                "the policy has an element `{key}`, which SCPs do not have"
-            ));
+            return Err(format!("the policy has an element `{key}`, which SCPs do not have"));
         }
     }
     if top.get("Version").and_then(Value::as_str) != Some("2012-10-17") {
@@ -93,22 +91,12 @@ pub fn lint(document: &str) -> Result<Policy, String> {
         lint_statement(statement, &mut warnings)
             .map_err(|e| format!("statement {} of the policy: {e}", i + 1))?;
     }
-    Ok(Policy {
-        minified: value.to_string(),
-        warnings,
-    })
+    Ok(Policy { minified: value.to_string(), warnings })
 }
 
 fn lint_statement(statement: &Value, warnings: &mut Vec<String>) -> Result<(), String> {
-    const KNOWN: &[&str] = &[
-        "Sid",
-        "Effect",
-        "Action",
-        "NotAction",
-        "Resource",
-        "NotResource",
-        "Condition",
-    ];
+    const KNOWN: &[&str] =
+        &["Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"];
     let Value::Object(map) = statement else {
         return Err("it is not a JSON object".into());
     };
@@ -136,9 +124,8 @@ fn lint_statement(statement: &Value, warnings: &mut Vec<String>) -> Result<(), S
     if !map.contains_key("Resource") && !map.contains_key("NotResource") {
         return Err("it needs Resource".into());
     }
-    let conditional = map
-        .get("Condition")
-        .is_some_and(|c| c.as_object().is_some_and(|o| !o.is_empty()));
+    let conditional =
+        map.get("Condition").is_some_and(|c| c.as_object().is_some_and(|o| !o.is_empty()));
     for call in OUR_CALLS {
         if actions.iter().any(|a| matches(a, call)) {
             if !conditional {
@@ -201,34 +188,19 @@ mod tests {
             ("{".to_owned(), "not JSON"),
             ("[]".to_owned(), "not a JSON object"),
             (r#"{"Statement":[]}"#.to_owned(), "Version"),
-            (
-                r#"{"Version":"2012-10-17"}"#.to_owned(),
-                "needs a Statement",
-            ),
+            (r#"{"Version":"2012-10-17"}"#.to_owned(), "needs a Statement"),
             (deny(r#""Action":"s3:*""#), "needs Resource"),
             (deny(r#""Resource":"*""#), "needs Action"),
-            (
-                deny(r#""Action":"s3:*","Resource":"*","Principal":"*""#),
-                "Principal",
-            ),
+            (deny(r#""Action":"s3:*","Resource":"*","Principal":"*""#), "Principal"),
             (deny(r#""NotAction":"s3:*","Resource":"*""#), "NotAction"),
             (deny(r#""Action":"*","Resource":"*""#), "sts:AssumeRole"),
             (
                 deny(r#""Action":"rds:Restore*","Resource":"*""#),
                 "rds:RestoreDBInstanceFromDBSnapshot",
             ),
-            (
-                deny(r#""Action":["RDS:describedb*"],"Resource":"*""#),
-                "rds:DescribeDBInstances",
-            ),
-            (
-                deny(r#""Action":"everything","Resource":"*""#),
-                "not an action",
-            ),
-            (
-                deny(r#""Action":"s3:*","Resource":"*""#).replace("Deny", "Allow"),
-                "Allow",
-            ),
+            (deny(r#""Action":["RDS:describedb*"],"Resource":"*""#), "rds:DescribeDBInstances"),
+            (deny(r#""Action":"everything","Resource":"*""#), "not an action"),
+            (deny(r#""Action":"s3:*","Resource":"*""#).replace("Deny", "Allow"), "Allow"),
         ] {
             let error = lint(&document).unwrap_err();
             assert!(error.contains(want), "{document}: {error}");
@@ -238,9 +210,7 @@ mod tests {
     #[test]
     fn a_conditional_deny_of_our_calls_warns() {
         let condition = r#""Condition":{"Bool":{"rds:StorageEncrypted":"false"}}"#;
-        let document = deny(&format!(
-            r#""Action":"rds:ModifyDB*","Resource":"*",{condition}"#
-        ));
+        let document = deny(&format!(r#""Action":"rds:ModifyDB*","Resource":"*",{condition}"#));
         assert_eq!(lint(&document).unwrap().warnings.len(), 2);
     }
 }

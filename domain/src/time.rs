@@ -85,9 +85,7 @@ impl Time {
             return Some(Time(t.as_millisecond()));
         }
         let date = text.parse::<jiff::civil::Date>().ok()?;
-        let midnight = format!("{date}T00:00:00Z")
-            .parse::<jiff::Timestamp>()
-            .ok()?;
+        let midnight = format!("{date}T00:00:00Z").parse::<jiff::Timestamp>().ok()?;
         Some(Time(midnight.as_millisecond()))
     }
 }

@@ -64,10 +64,7 @@ pub enum Fault {
 
 /// A refusal.
 pub(crate) fn refused<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Refused {
-        reason,
-        message: message.into(),
-    })
+    Err(Fault::Refused { reason, message: message.into() })
 }
 
 /// The wall clock: read here and in the store, nowhere else in the server.
@@ -102,10 +99,7 @@ impl App {
     /// One document with its row.
     pub async fn load<T: DeserializeOwned>(&self, kind: Kind, id: &str) -> Result<(Row, T), Fault> {
         let Some(row) = self.store.get(kind, id).await? else {
-            return Err(Fault::NotFound(format!(
-                "there is no {} `{id}`",
-                kind.as_str()
-            )));
+            return Err(Fault::NotFound(format!("there is no {} `{id}`", kind.as_str())));
         };
         let document = row.document()?;
         Ok((row, document))

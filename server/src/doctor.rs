@@ -11,7 +11,7 @@ use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN};
 use ringfence_domain::org::{AccountState, Node};
 use ringfence_domain::time::Span;
 use ringfence_domain::work::Scan;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the database's clock and ours may be apart: leases and evidence are dated by both.
 const SKEW_MAX: i64 = 5_000;
@@ -44,12 +44,7 @@ pub struct Check {
 }
 
 fn check(name: &'static str, outcome: Outcome, message: impl Into<String>, fix: &str) -> Check {
-    Check {
-        name,
-        outcome,
-        message: message.into(),
-        fix: fix.to_owned(),
-    }
+    Check { name, outcome, message: message.into(), fix: fix.to_owned() }
 }
 
 /// Runs all checks. A check that fails does not stop those that can still run.
@@ -75,12 +70,7 @@ pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
             "the embedded agent shares the server's process and credentials",
             "in production, set server.embedded_agent = false and run ringfence-agent with a role of its own",
         ),
-        false => check(
-            "split of rights",
-            Outcome::Ok,
-            "agents run in processes of their own",
-            "",
-        ),
+        false => check("split of rights", Outcome::Ok, "agents run in processes of their own", ""),
     };
     checks.push(split);
     let nodes = match app.cloud.tree().await {
@@ -116,12 +106,7 @@ async fn store(app: &App, checks: &mut Vec<Check>) {
             ));
             let skew = now().since(theirs).0.abs();
             let clock = match skew <= SKEW_MAX {
-                true => check(
-                    "clock",
-                    Outcome::Ok,
-                    format!("{skew} ms from the database's"),
-                    "",
-                ),
+                true => check("clock", Outcome::Ok, format!("{skew} ms from the database's"), ""),
                 false => check(
                     "clock",
                     Outcome::Failed,
@@ -144,12 +129,9 @@ async fn organization(app: &App, account: &AccountId, checks: &mut Vec<Check>) {
         }
     };
     let features = match organization.feature_set.as_str() {
-        "ALL" => check(
-            "organization",
-            Outcome::Ok,
-            format!("{} with all features", organization.id),
-            "",
-        ),
+        "ALL" => {
+            check("organization", Outcome::Ok, format!("{} with all features", organization.id), "")
+        }
         other => check(
             "organization",
             Outcome::Failed,
@@ -159,12 +141,7 @@ async fn organization(app: &App, account: &AccountId, checks: &mut Vec<Check>) {
     };
     checks.push(features);
     let kind = match organization.management_account == account.as_str() {
-        true => check(
-            "caller",
-            Outcome::Ok,
-            format!("{account} is the management account"),
-            "",
-        ),
+        true => check("caller", Outcome::Ok, format!("{account} is the management account"), ""),
         false => check(
             "caller",
             Outcome::Warning,
@@ -205,10 +182,7 @@ async fn members(app: &App, actor: &Actor, nodes: &[Node], sample: usize, checks
     let every = active.len().div_ceil(sample.max(1)).max(1);
     let some: Vec<AccountId> = active.iter().step_by(every).cloned().collect();
     let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-    let scan = format!(
-        "sc-{}",
-        hash::short(&format!("doctor {} {}", now().0, app.owner), 12)
-    );
+    let scan = format!("sc-{}", hash::short(&format!("doctor {} {}", now().0, app.owner), 12));
     let cells = async {
         scans::start(app, actor, &scan, some.clone(), &Scope::default(), true).await?;
         if !scans::wait(app, &scan, SAMPLE_FOR).await? {
@@ -248,9 +222,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
             "deploy deploy/member-role.yaml to every account, with this server's principal and aws.external_id",
         ),
     });
-    let listed = cells
-        .iter()
-        .any(|c| c.regions_source.as_str() == "configured");
+    let listed = cells.iter().any(|c| c.regions_source.as_str() == "configured");
     if listed {
         let fix = "allow account:ListRegions to the role, or set rollout.accept_configured_regions if aws.regions is complete";
         checks.push(check(
@@ -259,10 +231,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
             "ListRegions does not answer in the accounts; aws.regions is used",
             fix,
         ));
-    } else if cells
-        .iter()
-        .any(|c| c.region == REGION_UNKNOWN && c.state == CellState::Error)
-    {
+    } else if cells.iter().any(|c| c.region == REGION_UNKNOWN && c.state == CellState::Error) {
         checks.push(check(
             "regions",
             Outcome::Failed,
@@ -272,13 +241,17 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
     } else {
         checks.push(check("regions", Outcome::Ok, "read from each account", ""));
     }
-    let trouble: Vec<String> = cells
-        .iter()
-        .filter_map(|c| {
-            c.key
-                .as_ref()?
-                .trouble(&c.region)
-                .map(|t| format!("{}: {t}", c.account))
+    let mut trouble: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for cell in cells {
+        if let Some(why) = cell.key.as_ref().and_then(|key| key.trouble(&cell.region)) {
+            trouble.entry(why).or_default().insert(cell.account.as_str());
+        }
+    }
+    let trouble: Vec<String> = trouble
+        .into_iter()
+        .map(|(why, accounts)| {
+            let first = accounts.first().copied().unwrap_or_default();
+            format!("in {} of {n} accounts, for example {first}: {why}", accounts.len())
         })
         .collect();
     let with_key = cells.iter().filter(|c| c.key.is_some()).count();
@@ -286,10 +259,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         true => check(
             "keys",
             Outcome::Ok,
-            format!(
-                "{} is usable in {with_key} cells tried",
-                app.config.kms_alias
-            ),
+            format!("{} is usable in {with_key} cells tried", app.config.kms_alias),
             "",
         ),
         false => check(

@@ -64,10 +64,7 @@ async fn set(
 ) -> Result<Finding, Fault> {
     let (row, mut finding): (Row, Finding) = app.load(Kind::Finding, id).await?;
     if waiver.is_some() && finding.state != FindingState::Open {
-        return refused(
-            "FINDING_RESOLVED",
-            format!("{id} is resolved: there is nothing to waive"),
-        );
+        return refused("FINDING_RESOLVED", format!("{id} is resolved: there is nothing to waive"));
     }
     if waiver.is_none() && finding.waiver.is_none() {
         return refused("NOT_WAIVED", format!("{id} has no waiver"));
@@ -77,11 +74,7 @@ async fn set(
         return Ok(finding);
     }
     let event = actor.did(now(), action, id, text);
-    if !app
-        .store
-        .update(&[row_of(Some(row), &finding)], &event)
-        .await?
-    {
+    if !app.store.update(&[row_of(Some(row), &finding)], &event).await? {
         return Err(Fault::Conflict(format!(
             "{id} was changed by somebody else just now: try again"
         )));

@@ -44,6 +44,9 @@ use tonic::{Request, Status};
 /// The largest message taken. A report of one account is the largest there is.
 const MESSAGE_MAX: usize = 16 << 20;
 
+/// How long open connections are given when the server is asked to stop.
+const STOP_FOR_MS: u64 = 3_000;
+
 /// The buffer of the in-memory pipe to the embedded agent.
 const PIPE: usize = 256 << 10;
 
@@ -57,15 +60,11 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let store = store::open(&config.store_url).await?;
-    let cloud = Cloud::new(config.aws.clone())
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let cloud = Cloud::new(config.aws.clone()).await.map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
-    let address = listener
-        .local_addr()
-        .context("read the address listened on")?;
+    let address = listener.local_addr().context("read the address listened on")?;
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -75,26 +74,33 @@ pub async fn run(
         wake_rollouts: Arc::new(Notify::new()),
     };
     tokio::spawn(rollouts::run(app.clone()));
-    let pipe = app
-        .config
-        .embedded_agent
-        .then(|| embedded_agent(&app, names));
+    let pipe = app.config.embedded_agent.then(|| embedded_agent(&app, names));
 
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter
-        .set_service_status("", tonic_health::ServingStatus::Serving)
-        .await;
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut routes = rpc::routes(&app).context("build reflection")?;
     routes.add_service(health);
     if !app.config.join_token.is_empty() {
         routes.add_service(guarded(&app));
     }
+    let stopping = Arc::new(Notify::new());
+    let stopped = stopping.clone();
+    let stop = async move {
+        stop.await;
+        stopped.notify_one();
+    };
     let served = Server::builder()
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+    // Open watches do not end by themselves: they are given a moment, not for ever.
+    let late = async {
+        stopping.notified().await;
+        app::rest(STOP_FOR_MS).await;
+    };
     ready(address);
     tokio::select! {
         served = served => served.context("serve"),
+        () = late => Ok(()),
         piped = async { match pipe { Some(pipe) => pipe.await, None => std::future::pending().await } } => piped,
     }
 }
@@ -111,19 +117,14 @@ impl Interceptor for JoinToken {
         if given.as_ref() == Some(&self.0) {
             return Ok(request);
         }
-        Err(Status::unauthenticated(
-            "the join token is missing or wrong (agent.join_token)",
-        ))
+        Err(Status::unauthenticated("the join token is missing or wrong (agent.join_token)"))
     }
 }
 
 fn guarded(app: &App) -> InterceptedService<AgentServiceServer<rpc::Agents>, JoinToken> {
     let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
         .max_decoding_message_size(MESSAGE_MAX);
-    InterceptedService::new(
-        service,
-        JoinToken(hash::sha256(app.config.join_token.as_bytes())),
-    )
+    InterceptedService::new(service, JoinToken(hash::sha256(app.config.join_token.as_bytes())))
 }
 
 /// Serves the embedded agent over a pipe in memory, and runs it. Ends only with an error.
@@ -132,9 +133,7 @@ fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Resul
     let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
         .max_decoding_message_size(MESSAGE_MAX);
     let incoming = ReceiverStream::new(accept).map(Ok::<_, std::io::Error>);
-    let server = Server::builder()
-        .add_service(service)
-        .serve_with_incoming(incoming);
+    let server = Server::builder().add_service(service).serve_with_incoming(incoming);
     let connect = tower::service_fn(move |_: tonic::transport::Uri| {
         let dial = dial.clone();
         async move {

@@ -32,19 +32,12 @@ pub async fn sync(app: &App, actor: &Actor, store: bool) -> Result<Synced, Fault
         Some((as_of, nodes)) => OrgTree::new(as_of, nodes).ok(),
         None => None,
     };
-    let changes = old
-        .as_ref()
-        .map(|old| OrgTree::diff(old, &tree))
-        .unwrap_or_default();
+    let changes = old.as_ref().map(|old| OrgTree::diff(old, &tree)).unwrap_or_default();
     let first = old.is_none();
     if store {
         write(app, actor, old.as_ref(), &tree, &changes).await?;
     }
-    Ok(Synced {
-        tree,
-        changes,
-        first,
-    })
+    Ok(Synced { tree, changes, first })
 }
 
 async fn write(
@@ -76,30 +69,21 @@ async fn write(
         }
     }
     without.extend(gone.iter().filter_map(NodeId::account));
-    let changed: Vec<_> = tree
-        .nodes()
-        .filter(|n| old.and_then(|o| o.get(&n.id)) != Some(n))
-        .cloned()
-        .collect();
+    let changed: Vec<_> =
+        tree.nodes().filter(|n| old.and_then(|o| o.get(&n.id)) != Some(n)).cloned().collect();
     let what = match old {
         None => "first read".to_owned(),
         Some(_) => format!("{} changes", changes.len()),
     };
     let event = actor.did(tree.as_of, "org.sync", tree.root().as_str(), what);
-    app.store
-        .put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event)
-        .await?;
+    app.store.put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event).await?;
     Ok(())
 }
 
 /// The cells of an account that was never scanned.
 fn pending(app: &App, account: &AccountId) -> Vec<Cell> {
     if app.config.regions.is_empty() {
-        return vec![Cell::pending(
-            account.clone(),
-            REGION_UNKNOWN,
-            RegionsSource::Unknown,
-        )];
+        return vec![Cell::pending(account.clone(), REGION_UNKNOWN, RegionsSource::Unknown)];
     }
     let cell = |region: &ringfence_domain::id::Region| {
         Cell::pending(account.clone(), region.as_str(), RegionsSource::Configured)

@@ -27,10 +27,7 @@ async fn chosen(
     let mut findings = Vec::new();
     if ids.is_empty() {
         let accounts = scope.accounts(tree)?;
-        let filter = Filter {
-            state: FindingState::Open.as_str().into(),
-            ..Filter::default()
-        };
+        let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
         let all: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
         let wanted = |f: &Finding| {
             accounts.contains(&f.account) && scope.region(f.region.as_str()) && !f.waived(now())
@@ -49,10 +46,7 @@ async fn chosen(
         findings.push(finding);
     }
     if findings.is_empty() {
-        return refused(
-            "NOTHING_TO_PLAN",
-            "no open finding matches: nothing to plan",
-        );
+        return refused("NOTHING_TO_PLAN", "no open finding matches: nothing to plan");
     }
     findings.sort_by(|a, b| {
         (&a.account, &a.region, a.resource.name()).cmp(&(&b.account, &b.region, b.resource.name()))
@@ -136,7 +130,8 @@ pub(crate) fn approve(
         Err(e @ ApprovalError::NoReason) => return Err(Fault::Invalid(e.to_string())),
         Err(e @ ApprovalError::OtherHash { .. }) => return refused("HASH_MISMATCH", e.to_string()),
     }
-    if approvals.iter().all(|a| a.by != approval.by) {
+    if approvals.iter().all(|a| a.hash != approval.hash || !a.by.eq_ignore_ascii_case(&approval.by))
+    {
         approvals.push(approval);
     }
     Ok(())
@@ -161,12 +156,8 @@ pub async fn add_approval(
         );
     }
     let at = now();
-    let approval = Approval {
-        by: actor.name.clone(),
-        at,
-        reason: reason.to_owned(),
-        hash: hash.to_owned(),
-    };
+    let approval =
+        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
     approve(&plan.body.author, &plan.hash, &mut plan.approvals, approval)?;
     let state = plan.state(app.config.approvals_remediation);
     let event = actor.did(at, "plan.approve", id, format!("{reason} (hash {hash})"));
@@ -220,14 +211,8 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let id = &plan.body.id;
     let accounts: BTreeSet<AccountId> = plan.ready().map(|i| i.account.clone()).collect();
     let regions: BTreeSet<_> = plan.ready().map(|i| i.region.clone()).collect();
-    let scope = Scope {
-        regions: regions.into_iter().collect(),
-        ..Scope::default()
-    };
-    let scan = format!(
-        "sc-{}",
-        hash::short(&format!("recheck {id} {}", now().0), 12)
-    );
+    let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
+    let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     scans::start(app, actor, &scan, accounts.clone(), &scope, false).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
@@ -237,22 +222,11 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         )));
     }
     let cells = cells_of(app, accounts.iter().collect()).await?;
-    let filter = Filter {
-        state: FindingState::Open.as_str().into(),
-        ..Filter::default()
-    };
+    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
     let mut findings: Vec<Finding> = Vec::new();
     for account in &accounts {
-        let filter = Filter {
-            account: account.as_str().to_owned(),
-            ..filter.clone()
-        };
-        findings.extend(
-            app.all(Kind::Finding, &filter)
-                .await?
-                .into_iter()
-                .map(|(_, f)| f),
-        );
+        let filter = Filter { account: account.as_str().to_owned(), ..filter.clone() };
+        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
     }
     let mut why = plan::stale(plan, &findings, now(), app.config.plan_max_age);
     for item in plan.ready() {
@@ -262,16 +236,11 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             continue;
         };
         if !cell.state.answered() {
-            why.push(format!(
-                "{name}: its cell is {} ({})",
-                cell.state, cell.reason
-            ));
+            why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
             continue;
         }
         let key = cell.key.as_ref();
-        let arn = key
-            .and_then(|k| k.answer.as_ref().ok())
-            .map(|k| k.arn.clone());
+        let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
         let trouble = key.and_then(|k| k.trouble(item.region.as_str()));
         if arn != item.key_arn || trouble.is_some() {
             why.push(format!(
@@ -288,10 +257,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     }
     refused(
         "PLAN_STALE",
-        format!(
-            "{id} is stale, nothing was started. Make a new plan. {}",
-            why.join("; ")
-        ),
+        format!("{id} is stale, nothing was started. Make a new plan. {}", why.join("; ")),
     )
 }
 
@@ -303,15 +269,8 @@ pub async fn apply(
     dry: bool,
 ) -> Result<Vec<Remediation>, Fault> {
     let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
-    let checked = match admissible(app, &plan) {
-        Ok(()) => recheck(app, actor, &plan).await,
-        Err(fault) => Err(fault),
-    };
-    if let Err(fault) = checked {
-        let event = actor.did(now(), "plan.apply-refused", id, fault.to_string());
-        app.store.append(&event).await?;
-        return Err(fault);
-    }
+    admissible(app, &plan)?;
+    recheck(app, actor, &plan).await?;
     let at = now();
     let made: Vec<Remediation> = plan.ready().map(|item| admit(&plan, item, at)).collect();
     busy(app, &made).await?;
@@ -333,10 +292,7 @@ pub async fn apply(
 /// Two units that share a resource never run together.
 async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
     for state in [State::Pending, State::Running] {
-        let filter = Filter {
-            state: state.as_str().into(),
-            ..Filter::default()
-        };
+        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let running: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
         for new in made {
             if let Some((_, old)) = running.iter().find(|(_, old)| old.finding == new.finding) {
@@ -378,12 +334,6 @@ fn row_of(rem: &Remediation) -> Row {
         account: rem.account.as_str().to_owned(),
         region: rem.plan.clone(),
         wake_at: rem.wake_at,
-        ..Row::new(
-            Kind::Remediation,
-            &rem.id,
-            rem.state.as_str(),
-            rem.approved_at,
-            rem,
-        )
+        ..Row::new(Kind::Remediation, &rem.id, rem.state.as_str(), rem.approved_at, rem)
     }
 }

@@ -14,18 +14,12 @@ const COMMIT_TRIES: u32 = 5;
 
 /// All that is due in an account that was just leased.
 pub async fn work_of(app: &App, lease: &Lease) -> Result<Work, Fault> {
-    let account: AccountId = lease
-        .account
-        .parse()
-        .map_err(|e| Fault::Invalid(format!("a lease on no account: {e}")))?;
+    let account: AccountId =
+        lease.account.parse().map_err(|e| Fault::Invalid(format!("a lease on no account: {e}")))?;
     let mut scans = Vec::new();
     for id in app.store.scans_of(&lease.account).await? {
         let (_, scan): (Row, Scan) = app.load(Kind::Scan, &id).await?;
-        scans.push(ScanWork {
-            scan: id,
-            regions: scan.regions,
-            keys: scan.keys,
-        });
+        scans.push(ScanWork { scan: id, regions: scan.regions, keys: scan.keys });
     }
     let mut remediations = Vec::new();
     for state in [State::Pending, State::Running] {
@@ -36,19 +30,12 @@ pub async fn work_of(app: &App, lease: &Lease) -> Result<Work, Fault> {
         };
         let rows: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
         let due = rows.into_iter().filter(|(row, _)| row.wake_at <= now());
-        remediations.extend(due.map(|(row, remediation)| Versioned {
-            version: row.version,
-            remediation,
-        }));
+        remediations
+            .extend(due.map(|(row, remediation)| Versioned { version: row.version, remediation }));
     }
     let cells = app.store.cells(&lease.account, ("", ""), 1_000).await?;
     let known_regions = cells.into_iter().map(|c| c.region).collect();
-    Ok(Work {
-        account,
-        known_regions,
-        scans,
-        remediations,
-    })
+    Ok(Work { account, known_regions, scans, remediations })
 }
 
 /// Stores a remediation's new state under the agent's fence. `None` if the lease is lost or the
@@ -76,8 +63,8 @@ pub async fn commit(
             finding.held_by = Some(rem.id.clone());
             rows.push(scans::row_of(Some(row), &finding));
         }
-        let event = actor.did(now(), action, &rem.id, reason);
-        match app.store.commit(agent, lease, &rows, &event).await? {
+        let event = (!action.is_empty()).then(|| actor.did(now(), action, &rem.id, reason));
+        match app.store.commit(agent, lease, &rows, event.as_ref()).await? {
             Fenced::Done => return Ok(Some(version + 1)),
             Fenced::Lost => return Ok(None),
             Fenced::Stale => {}

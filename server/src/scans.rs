@@ -26,8 +26,7 @@ pub fn scannable(scope: &Scope, tree: &OrgTree) -> Result<Vec<AccountId>, Fault>
         .into_iter()
         .filter(|a| {
             let node = tree.get(&a.into());
-            node.and_then(|n| n.account_state())
-                .is_some_and(|s| s.has_cells())
+            node.and_then(|n| n.account_state()).is_some_and(|s| s.has_cells())
         })
         .collect())
 }
@@ -48,25 +47,12 @@ pub async fn start(
         started_at: at,
         ended_at: accounts.is_empty().then_some(at),
         accounts,
-        regions: scope
-            .regions
-            .iter()
-            .map(|r| r.as_str().to_owned())
-            .collect(),
+        regions: scope.regions.iter().map(|r| r.as_str().to_owned()).collect(),
         keys,
     };
-    let state = if scan.ended_at.is_some() {
-        "done"
-    } else {
-        "running"
-    };
+    let state = if scan.ended_at.is_some() { "done" } else { "running" };
     let row = Row::new(Kind::Scan, id, state, at, &scan);
-    let event = actor.did(
-        at,
-        "scan.start",
-        id,
-        format!("{} accounts", scan.accounts.len()),
-    );
+    let event = actor.did(at, "scan.start", id, format!("{} accounts", scan.accounts.len()));
     if app.store.start_scan(&row, &scan.accounts, &event).await? {
         return Ok(scan);
     }
@@ -92,10 +78,7 @@ pub async fn wait(app: &App, id: &str, max: Span) -> Result<bool, Fault> {
 pub async fn cells(app: &App, scan: &Scan) -> Result<Vec<Cell>, Fault> {
     let mut cells = Vec::new();
     for account in &scan.accounts {
-        let found = app
-            .store
-            .cells(account.as_str(), ("", ""), CELLS_OF_ACCOUNT)
-            .await?;
+        let found = app.store.cells(account.as_str(), ("", ""), CELLS_OF_ACCOUNT).await?;
         cells.extend(
             found
                 .into_iter()
@@ -123,26 +106,14 @@ pub async fn report(
             last,
         };
         let actor = Actor::system(&format!("agent/{agent}"));
-        let failed = report
-            .cells
-            .iter()
-            .filter(|c| c.cell.state.failed())
-            .count();
+        let failed = report.cells.iter().filter(|c| c.cell.state.failed()).count();
         let note = match (failed, report.note.as_str()) {
             (0, "") => None,
             (0, note) => Some(note.to_owned()),
-            (n, note) => Some(
-                format!("{n} cells not answered {note}")
-                    .trim_end()
-                    .to_owned(),
-            ),
+            (n, note) => Some(format!("{n} cells not answered {note}").trim_end().to_owned()),
         };
         let event = note.map(|n| actor.did(now(), "account.scan", &lease.account, n));
-        match app
-            .store
-            .report(agent, lease, scan, &write, event.as_ref())
-            .await?
-        {
+        match app.store.report(agent, lease, scan, &write, event.as_ref()).await? {
             Fenced::Done => {
                 finish(app, scan).await?;
                 return Ok(true);
@@ -151,10 +122,7 @@ pub async fn report(
             Fenced::Stale => {}
         }
     }
-    Err(Fault::Conflict(format!(
-        "the findings of {} keep changing",
-        lease.account
-    )))
+    Err(Fault::Conflict(format!("the findings of {} keep changing", lease.account)))
 }
 
 /// The findings of the report's cells as they are now.
@@ -167,10 +135,8 @@ async fn merge(app: &App, report: &AccountReport) -> Result<Vec<Row>, Fault> {
             state: String::new(),
         };
         let known: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
-        let mut known: BTreeMap<String, (Row, Finding)> = known
-            .into_iter()
-            .map(|(row, finding)| (finding.id.clone(), (row, finding)))
-            .collect();
+        let mut known: BTreeMap<String, (Row, Finding)> =
+            known.into_iter().map(|(row, finding)| (finding.id.clone(), (row, finding))).collect();
         let at = cell.as_of.unwrap_or_else(now);
         let incomplete = !cell.state.answered();
         let control = ALL[0].id();
@@ -196,9 +162,7 @@ async fn merge(app: &App, report: &AccountReport) -> Result<Vec<Row>, Fault> {
         }
         // Only a cell that was read to its end can say that something is gone.
         if cell.state.answered() {
-            let left = known
-                .into_values()
-                .filter(|(_, f)| f.state == FindingState::Open);
+            let left = known.into_values().filter(|(_, f)| f.state == FindingState::Open);
             rows.extend(left.map(|(row, finding)| row_of(Some(row), &finding.resolved(at))));
         }
     }
@@ -213,13 +177,7 @@ pub fn row_of(row: Option<Row>, finding: &Finding) -> Row {
         None => Row {
             account: finding.account.as_str().to_owned(),
             region: finding.region.as_str().to_owned(),
-            ..Row::new(
-                Kind::Finding,
-                &finding.id,
-                state,
-                finding.first_seen,
-                finding,
-            )
+            ..Row::new(Kind::Finding, &finding.id, state, finding.first_seen, finding)
         },
     }
 }
@@ -238,14 +196,8 @@ async fn finish(app: &App, id: &str) -> Result<(), Fault> {
     scan.ended_at = Some(at);
     let cells = cells(app, &scan).await?;
     let failed = cells.iter().filter(|c| c.state.failed()).count();
-    let found = cells
-        .iter()
-        .filter(|c| c.state == CellState::Findings)
-        .count();
-    let text = format!(
-        "{} cells, {found} with findings, {failed} not answered",
-        cells.len()
-    );
+    let found = cells.iter().filter(|c| c.state == CellState::Findings).count();
+    let text = format!("{} cells, {found} with findings, {failed} not answered", cells.len());
     let event = Actor::system("server").did(at, "scan.end", id, text);
     app.store.update(&[row.with("done", &scan)], &event).await?;
     Ok(())

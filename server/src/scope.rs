@@ -34,8 +34,7 @@ impl Scope {
             found.extend(tree.accounts_under(ou));
         }
         for account in &self.accounts {
-            tree.get(&NodeId::from(account))
-                .ok_or_else(|| missing(account.as_str()))?;
+            tree.get(&NodeId::from(account)).ok_or_else(|| missing(account.as_str()))?;
             found.insert(account.clone());
         }
         Ok(found)

@@ -68,10 +68,7 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
     let tree = app.tree().await?;
     let accounts = scope.accounts(&tree)?;
     let meant = |account: &str, region: &str| {
-        account
-            .parse::<AccountId>()
-            .is_ok_and(|a| accounts.contains(&a))
-            && scope.region(region)
+        account.parse::<AccountId>().is_ok_and(|a| accounts.contains(&a)) && scope.region(region)
     };
     let mut states: Vec<(String, String, CellState)> = Vec::new();
     for (account, region, state) in app.store.cell_states().await? {
@@ -80,10 +77,7 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
             states.push((account, region, state));
         }
     }
-    let filter = Filter {
-        state: FindingState::Open.as_str().into(),
-        ..Filter::default()
-    };
+    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
     let findings: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
     let findings: Vec<Finding> = findings
         .into_iter()
@@ -94,18 +88,11 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         u32::try_from(findings.iter().filter(|f| test(f)).count()).unwrap_or(u32::MAX)
     };
     let at = now();
-    let mut remediations: BTreeMap<String, u32> = State::ALL
-        .iter()
-        .map(|s| (s.as_str().to_owned(), 0))
-        .collect();
+    let mut remediations: BTreeMap<String, u32> =
+        State::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
     let all: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &Filter::default()).await?;
-    for (_, rem) in all
-        .iter()
-        .filter(|(_, r)| meant(r.account.as_str(), r.region.as_str()))
-    {
-        *remediations
-            .entry(rem.state.as_str().to_owned())
-            .or_default() += 1;
+    for (_, rem) in all.iter().filter(|(_, r)| meant(r.account.as_str(), r.region.as_str())) {
+        *remediations.entry(rem.state.as_str().to_owned()).or_default() += 1;
     }
     let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
     let mut unanswered = Vec::new();
@@ -161,37 +148,23 @@ fn lines(
         "region" => region.to_owned(),
         "account" => account.to_owned(),
         _ => {
-            let parent = account
-                .parse::<NodeId>()
-                .ok()
-                .and_then(|id| tree.get(&id)?.parent.clone());
+            let parent =
+                account.parse::<NodeId>().ok().and_then(|id| tree.get(&id)?.parent.clone());
             parent.map(|p| tree.path(&p)).unwrap_or_default()
         }
     };
     let mut table: BTreeMap<String, Line> = BTreeMap::new();
     let row = |table: &mut BTreeMap<String, Line>, key: String, add: (u32, u32, u32)| {
-        let line = table.entry(key.clone()).or_insert(Line {
-            name: key,
-            by,
-            ..Line::default()
-        });
+        let line = table.entry(key.clone()).or_insert(Line { name: key, by, ..Line::default() });
         line.cells += add.0;
         line.answered += add.1;
         line.open += add.2;
     };
     for (account, region, state) in states {
-        row(
-            &mut table,
-            name(account, region),
-            (1, u32::from(state.answered()), 0),
-        );
+        row(&mut table, name(account, region), (1, u32::from(state.answered()), 0));
     }
     for finding in findings {
-        row(
-            &mut table,
-            name(finding.account.as_str(), finding.region.as_str()),
-            (0, 0, 1),
-        );
+        row(&mut table, name(finding.account.as_str(), finding.region.as_str()), (0, 0, 1));
     }
     table.into_values().collect()
 }

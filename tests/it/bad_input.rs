@@ -14,9 +14,7 @@ fn refused(ran: &Ran, code: i32, wants: &[&str]) {
 
 /// The number of the newest audit event: unchanged if nothing was written.
 fn newest(cli: &Cli) -> u64 {
-    cli.json("audit list --limit 1", 0)["events"][0]["sequence"]
-        .as_u64()
-        .unwrap_or(0)
+    cli.json("audit list --limit 1", 0)["events"][0]["sequence"].as_u64().unwrap_or(0)
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
@@ -53,39 +51,19 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
         64,
         &["`12345` is not an account id", "12 digits"],
     );
-    refused(
-        &cli.run("scan start --region mars"),
-        64,
-        &["`mars` is not a region code"],
-    );
+    refused(&cli.run("scan start --region mars"), 64, &["`mars` is not a region code"]);
     refused(&cli.run("plan create"), 64, &["--all"]);
     refused(&cli.run("plan create --all"), 5, &["nothing to plan"]);
-    refused(
-        &cli.run("plan show pl-none"),
-        1,
-        &["there is no plan `pl-none`"],
-    );
+    refused(&cli.run("plan show pl-none"), 1, &["there is no plan `pl-none`"]);
     refused(&cli.run("approve x-1 --reason r"), 64, &["neither a plan"]);
-    refused(
-        &cli.run("remediation apply pl-none"),
-        1,
-        &["there is no plan"],
-    );
-    refused(
-        &cli.run("remediation cutover rem-1"),
-        64,
-        &["unrecognized subcommand"],
-    );
+    refused(&cli.run("remediation apply pl-none"), 1, &["there is no plan"]);
+    refused(&cli.run("remediation cutover rem-1"), 64, &["unrecognized subcommand"]);
     refused(
         &cli.run("finding waive fi-1 --reason r --owner o --until soon"),
         1,
         &["--until `soon`"],
     );
-    refused(
-        &cli.run("rollout start ro-none"),
-        1,
-        &["there is no rollout"],
-    );
+    refused(&cli.run("rollout start ro-none"), 1, &["there is no rollout"]);
 
     let ou = world["ous"]["all"].as_str().expect("an OU");
     let root = world["root"].as_str().expect("a root");
@@ -99,11 +77,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
         &["key.toml", "line 3", "unknown field `nmae`"],
     );
     refused(
-        &plan(&write(
-            folder,
-            "ou.toml",
-            &good.replace(ou, "ou-aaaa-bbbbbbbb"),
-        )),
+        &plan(&write(folder, "ou.toml", &good.replace(ou, "ou-aaaa-bbbbbbbb"))),
         1,
         &["ou-aaaa-bbbbbbbb is not in the organization"],
     );
@@ -114,11 +88,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     );
     write(folder, "broken.json", "{\"Version\": ");
     refused(
-        &plan(&write(
-            folder,
-            "policy.toml",
-            &good.replace("rds-encryption", "broken.json"),
-        )),
+        &plan(&write(folder, "policy.toml", &good.replace("rds-encryption", "broken.json"))),
         1,
         &["broken.json", "not JSON"],
     );
@@ -128,41 +98,24 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
         r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"rds:*","Resource":"*"}}"#,
     );
     refused(
-        &plan(&write(
-            folder,
-            "lockout.toml",
-            &good.replace("rds-encryption", "lockout.json"),
-        )),
+        &plan(&write(folder, "lockout.toml", &good.replace("rds-encryption", "lockout.json"))),
         1,
         &["Ringfence itself needs"],
     );
     refused(
-        &plan(&write(
-            folder,
-            "missing.toml",
-            &good.replace("rds-encryption", "none.json"),
-        )),
+        &plan(&write(folder, "missing.toml", &good.replace("rds-encryption", "none.json"))),
         1,
         &["neither rds-encryption nor a file"],
     );
     assert_eq!(newest(&cli), before, "nothing was written");
 
-    let nobody = Cli {
-        server: "127.0.0.1:1".into(),
-        user: "ann".into(),
-    };
+    let nobody = Cli { server: "127.0.0.1:1".into(), user: "ann".into() };
     refused(
         &nobody.run("status"),
         8,
-        &[
-            "no Ringfence server answers at http://127.0.0.1:1",
-            "RINGFENCE_SERVER",
-        ],
+        &["no Ringfence server answers at http://127.0.0.1:1", "RINGFENCE_SERVER"],
     );
-    let unnamed = Cli {
-        user: "system/server".into(),
-        ..cli.clone()
-    };
+    let unnamed = Cli { user: "system/server".into(), ..cli.clone() };
     refused(&unnamed.run("org sync"), 4, &["says not who sends it"]);
 }
 
@@ -171,13 +124,8 @@ fn a_wrong_external_id_is_a_denied_account_not_a_clean_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
     moto.build(1, &["empty", "2"]);
-    let proxy = Proxy::start(
-        moto.port,
-        Rules {
-            external_id: "the-right-one".into(),
-            ..Rules::default()
-        },
-    );
+    let proxy =
+        Proxy::start(moto.port, Rules { external_id: "the-right-one".into(), ..Rules::default() });
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
     let cli = setup.cli("ann");
@@ -196,10 +144,7 @@ fn a_region_that_refuses_is_an_error_not_a_clean_cell() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
     moto.build(1, &["empty", "1"]);
-    let rules = Rules {
-        refused_regions: vec!["eu-central-1".into()],
-        ..Rules::default()
-    };
+    let rules = Rules { refused_regions: vec!["eu-central-1".into()], ..Rules::default() };
     let proxy = Proxy::start(moto.port, rules);
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
@@ -212,10 +157,7 @@ fn a_region_that_refuses_is_an_error_not_a_clean_cell() {
         "{scan}"
     );
     let reason = scan["failed"][0]["reason"].as_str().expect("a reason");
-    assert!(
-        reason.contains("the region refuses the session"),
-        "{reason}"
-    );
+    assert!(reason.contains("the region refuses the session"), "{reason}");
 }
 
 #[test]
@@ -246,18 +188,8 @@ fn servers_that_cannot_work_say_why() {
         "postgres://u:secret@127.0.0.1:1/d",
         "postgres://u:***@127.0.0.1:1/d",
     );
-    check(
-        &setup,
-        "RINGFENCE_STORE__ULR",
-        "x",
-        "did you mean `store.url`",
-    );
-    check(
-        &setup,
-        "RINGFENCE_SERVER__LISTEN",
-        "0.0.0.0:7443",
-        "only a loopback address",
-    );
+    check(&setup, "RINGFENCE_STORE__ULR", "x", "did you mean `store.url`");
+    check(&setup, "RINGFENCE_SERVER__LISTEN", "0.0.0.0:7443", "only a loopback address");
 
     // Without AWS credentials the server runs, and each call says what is missing.
     for key in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {

@@ -50,25 +50,18 @@ impl Crash<'_> {
         }
         let world = self.world();
         let before = self.moto.dump(&world);
-        let account = world["accounts"][0]["id"]
-            .as_str()
-            .expect("an account")
-            .to_owned();
+        let account = world["accounts"][0]["id"].as_str().expect("an account").to_owned();
         let mut processes = self.start(&setup);
         let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
         ann.expect("org sync", 0);
-        ann.expect(
-            &format!("scan start --account {account} --wait --timeout 60s"),
-            0,
-        );
+        ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
         let plan = ann.json(&format!("plan create --account {account}"), 0);
         let plan = plan["id"].as_str().expect("a plan").to_owned();
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
         let held = proxy.hold(nth, point);
         ann.expect(&format!("remediation apply {plan}"), 0);
-        let operation = held
-            .recv_timeout(Duration::from_secs(60))
-            .expect("the crash point is reached");
+        let operation =
+            held.recv_timeout(Duration::from_secs(60)).expect("the crash point is reached");
         // The agent first: with the server gone it could not tell anybody what happened anyway.
         while let Some(mut process) = processes.pop() {
             process.kill();
@@ -76,10 +69,7 @@ impl Crash<'_> {
         let _again = self.start(&setup);
         until("the remediation ends", Duration::from_secs(90), || {
             let list = ann.json(&format!("remediation list --plan {plan}"), 0);
-            let state = list["remediations"][0]["state"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let state = list["remediations"][0]["state"].as_str().unwrap_or_default().to_owned();
             if ["verified", "stopped"].contains(&state.as_str()) {
                 Ok(())
             } else {
@@ -101,13 +91,7 @@ fn verdict(before: &Value, after: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for (cell, was) in before["cells"].as_object().expect("cells") {
         let is = &after["cells"][cell];
-        let names = |v: &Value| {
-            v.as_object()
-                .expect("names")
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-        };
+        let names = |v: &Value| v.as_object().expect("names").keys().cloned().collect::<Vec<_>>();
         for kind in ["snapshots", "cluster_snapshots", "clusters"] {
             let left = names(&is[kind]);
             if left != names(&was[kind]) {
@@ -117,10 +101,8 @@ fn verdict(before: &Value, after: &Value) -> Vec<String> {
         let mut want = names(&was["instances"]);
         if !want.is_empty() {
             want.insert(0, "encrypted-orders".into());
-            let (mut original, mut same) = (
-                was["instances"]["orders"].clone(),
-                is["instances"]["orders"].clone(),
-            );
+            let (mut original, mut same) =
+                (was["instances"]["orders"].clone(), is["instances"]["orders"].clone());
             for side in [&mut original, &mut same] {
                 side["LatestRestorableTime"] = Value::Null;
             }
@@ -156,10 +138,7 @@ fn a_crash_at_any_write_converges_without_duplicate_or_orphan() {
                 split: false,
             };
             let (operation, wrong) = crash.run(nth, point);
-            assert!(
-                wrong.is_empty(),
-                "{point:?} write {nth} ({operation}): {wrong:?}"
-            );
+            assert!(wrong.is_empty(), "{point:?} write {nth} ({operation}): {wrong:?}");
             held.push(operation);
         }
     }
@@ -179,13 +158,7 @@ fn server_and_agent_apart_survive_a_crash_too() {
     let world = moto.build(2, &["single", "2"]);
     for (account, nth) in [1, 3].into_iter().enumerate() {
         let program = binary("ringfence-server");
-        let crash = Crash {
-            moto: &moto,
-            world: &world,
-            account,
-            program,
-            split: true,
-        };
+        let crash = Crash { moto: &moto, world: &world, account, program, split: true };
         let (operation, wrong) = crash.run(nth, Point::After);
         assert!(wrong.is_empty(), "write {nth} ({operation}): {wrong:?}");
     }
@@ -197,16 +170,65 @@ fn with_random_names_the_crash_test_goes_red() {
     let moto = Moto::start();
     let world = moto.build(3, &["single", "1"]);
     let program = binary("server-with-random-names");
-    let crash = Crash {
-        moto: &moto,
-        world: &world,
-        account: 0,
-        program,
-        split: false,
-    };
+    let crash = Crash { moto: &moto, world: &world, account: 0, program, split: false };
     let (_, wrong) = crash.run(1, Point::After);
     assert!(
         wrong.iter().any(|w| w.starts_with("2 snapshots left")),
         "a duplicate is seen: {wrong:?}"
     );
+}
+
+/// Kills the server at a write of a rollout, and starts it again.
+fn crash_in_rollout(nth: usize, point: Point, abort: bool) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let moto = Moto::start();
+    let world = moto.build(4, &["empty", "1"]);
+    let proxy = Proxy::start(moto.port, Rules::default());
+    let setup = Setup::new(&proxy.url(), folder.path());
+    let mut server = setup.start();
+    let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+    ann.expect("org sync", 0);
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let ou = world["ous"]["all"].as_str().expect("an OU");
+    let file = folder.path().join("rollout.toml");
+    let toml =
+        format!("policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{ou}\"]\n");
+    std::fs::write(&file, toml).expect("write the file");
+    let id = ann.json(&format!("rollout plan -f {}", file.display()), 0);
+    let id = id["id"].as_str().expect("an id").to_owned();
+    bob.expect(&format!("approve {id} --reason CHG-1"), 0);
+    if abort {
+        ann.expect(&format!("rollout start {id} --wait --timeout 60s"), 0);
+    }
+    let held = proxy.hold(nth, point);
+    let verb = if abort { "abort" } else { "start" };
+    ann.expect(&format!("rollout {verb} {id}"), 0);
+    let operation = held.recv_timeout(Duration::from_secs(60)).expect("the crash point is reached");
+    server.kill();
+    let _again = setup.start();
+    let want = if abort { "aborted" } else { "complete" };
+    let rollout = until("the rollout ends", Duration::from_secs(60), || {
+        let rollout = ann.json(&format!("rollout status {id}"), 0);
+        if rollout["state"] == want { Ok(rollout) } else { Err(rollout.to_string()) }
+    });
+    assert_eq!(rollout["why"], json!([]), "{operation} {point:?}");
+    let after = moto.dump(&world);
+    let ours = |target: &str| {
+        let names = after["policies"][target].as_array().expect("policies");
+        names.iter().filter(|n| n.as_str().is_some_and(|n| n.starts_with("ringfence-"))).count()
+    };
+    assert_eq!(ours(ou), usize::from(!abort), "{operation} {point:?}");
+    assert_eq!(after["ringfence_policies"], 1, "{operation} {point:?}: one policy object");
+    operation
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_rollout_converges() {
+    let mut met = Vec::new();
+    for point in [Point::Before, Point::After] {
+        met.push(crash_in_rollout(1, point, false));
+        met.push(crash_in_rollout(2, point, false));
+        met.push(crash_in_rollout(1, point, true));
+    }
+    assert_eq!(met[..3], ["CreatePolicy", "AttachPolicy", "DetachPolicy"]);
 }

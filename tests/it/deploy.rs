@@ -20,47 +20,20 @@ const DEPENDENT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "iam:PassRole",
-        &[
-            "rds:RestoreDBInstanceFromDBSnapshot",
-            "rds:RestoreDBClusterFromSnapshot",
-        ],
+        &["rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBClusterFromSnapshot"],
         "SAR",
     ),
-    (
-        "rds:CreateTenantDatabase",
-        &["rds:RestoreDBInstanceFromDBSnapshot"],
-        "SAR",
-    ),
+    ("rds:CreateTenantDatabase", &["rds:RestoreDBInstanceFromDBSnapshot"], "SAR"),
     (
         "kms:CreateGrant",
         &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
         "SAR; RDS guide, \"Encrypting Amazon RDS resources\": the caller needs CreateGrant and DescribeKey",
     ),
-    (
-        "kms:Decrypt",
-        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
-        "SAR",
-    ),
-    (
-        "kms:GenerateDataKey",
-        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
-        "SAR",
-    ),
-    (
-        "secretsmanager:CreateSecret",
-        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
-        "SAR",
-    ),
-    (
-        "secretsmanager:TagResource",
-        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
-        "SAR",
-    ),
-    (
-        "secretsmanager:RotateSecret",
-        &["rds:ModifyDBInstance"],
-        "SAR",
-    ),
+    ("kms:Decrypt", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
+    ("kms:GenerateDataKey", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
+    ("secretsmanager:CreateSecret", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
+    ("secretsmanager:TagResource", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
+    ("secretsmanager:RotateSecret", &["rds:ModifyDBInstance"], "SAR"),
 ];
 
 /// The operations that the adapter names in its calls inside member accounts.
@@ -69,9 +42,7 @@ fn called() -> BTreeSet<String> {
     let mut read = |path: &Path| {
         let text = std::fs::read_to_string(path).expect("a source file");
         for part in text.split('"').skip(1).step_by(2) {
-            let inside = ["rds:", "kms:", "account:"]
-                .iter()
-                .any(|p| part.starts_with(p));
+            let inside = ["rds:", "kms:", "account:"].iter().any(|p| part.starts_with(p));
             let operation = part.split(':').nth(1).unwrap_or_default();
             if inside && operation.len() > 3 && operation.bytes().all(|b| b.is_ascii_alphanumeric())
             {
@@ -80,13 +51,9 @@ fn called() -> BTreeSet<String> {
         }
     };
     let src = root().join("aws/src");
-    for file in [
-        "account.rs",
-        "kms.rs",
-        "rds/read.rs",
-        "rds/write_cluster.rs",
-        "rds/write_instance.rs",
-    ] {
+    for file in
+        ["account.rs", "kms.rs", "rds/read.rs", "rds/write_cluster.rs", "rds/write_instance.rs"]
+    {
         read(&src.join(file));
     }
     found
@@ -110,19 +77,10 @@ fn the_member_role_allows_what_the_code_calls_and_no_more() {
         .arg(root().join("deploy/member-role.yaml"))
         .output()
         .expect("run Python");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let allowed: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let allowed: BTreeSet<String> =
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     let lack: Vec<_> = wanted.difference(&allowed).collect();
     let surplus: Vec<_> = allowed.difference(&wanted).collect();
-    assert!(
-        lack.is_empty() && surplus.is_empty(),
-        "lack {lack:?}, surplus {surplus:?}"
-    );
+    assert!(lack.is_empty() && surplus.is_empty(), "lack {lack:?}, surplus {surplus:?}");
 }

@@ -31,15 +31,11 @@ fn text(value: &Value) -> &str {
 }
 
 fn list(value: &Value) -> &Vec<Value> {
-    value
-        .as_array()
-        .unwrap_or_else(|| panic!("no list: {value}"))
+    value.as_array().unwrap_or_else(|| panic!("no list: {value}"))
 }
 
 fn map(value: &Value) -> &Map<String, Value> {
-    value
-        .as_object()
-        .unwrap_or_else(|| panic!("no map: {value}"))
+    value.as_object().unwrap_or_else(|| panic!("no map: {value}"))
 }
 
 struct Job {
@@ -58,37 +54,19 @@ impl Job {
         let moto = Moto::start();
         let world = moto.build(SEED, &[]);
         let before = moto.dump(&world);
-        let denied = list(&world["denied"])
-            .iter()
-            .map(|d| text(d).to_owned())
-            .collect();
-        let rules = Rules {
-            denied,
-            external_id: "ringfence-test".into(),
-            ..Rules::default()
-        };
+        let denied = list(&world["denied"]).iter().map(|d| text(d).to_owned()).collect();
+        let rules = Rules { denied, external_id: "ringfence-test".into(), ..Rules::default() };
         let proxy = Proxy::start(moto.port, rules);
         let mut setup = Setup::new(&proxy.url(), folder.path());
         if let Some(store) = store {
             setup.set("RINGFENCE_STORE__URL", store);
         }
         let server = setup.start();
-        Job {
-            cli: setup.cli("ann"),
-            moto,
-            world,
-            before,
-            proxy,
-            folder,
-            _server: server,
-        }
+        Job { cli: setup.cli("ann"), moto, world, before, proxy, folder, _server: server }
     }
 
     fn bob(&self) -> Cli {
-        Cli {
-            user: "bob".into(),
-            ..self.cli.clone()
-        }
+        Cli { user: "bob".into(), ..self.cli.clone() }
     }
 
     /// The unencrypted resources that the truth shows, as `account region name`.
@@ -96,9 +74,7 @@ impl Job {
         let (mut instances, mut clusters) = (BTreeSet::new(), BTreeSet::new());
         for (cell, found) in map(&self.before["cells"]) {
             let closed = cell.starts_with(text(&self.world["suspended"]));
-            let denied = list(&self.world["denied"])
-                .iter()
-                .any(|d| cell.starts_with(text(d)));
+            let denied = list(&self.world["denied"]).iter().any(|d| cell.starts_with(text(d)));
             if closed || denied {
                 continue;
             }
@@ -113,10 +89,7 @@ impl Job {
                 }
             }
         }
-        assert!(
-            instances.len() > 10 && clusters.len() == 2,
-            "{instances:?} {clusters:?}"
-        );
+        assert!(instances.len() > 10 && clusters.len() == 2, "{instances:?} {clusters:?}");
         (instances, clusters)
     }
 
@@ -125,18 +98,10 @@ impl Job {
         assert_eq!(synced["accounts"], list(&self.world["accounts"]).len());
         assert_eq!(synced["ous"], map(&self.world["ous"]).len());
         assert_eq!(synced["accounts_by_state"]["SUSPENDED"], 1);
-        assert!(
-            self.cli
-                .expect("org sync", 0)
-                .out
-                .contains("nothing changed")
-        );
+        assert!(self.cli.expect("org sync", 0).out.contains("nothing changed"));
         let tree = self.cli.expect("org tree", 0).out;
         for account in list(&self.world["accounts"]) {
-            assert!(
-                tree.contains(text(&account["id"])),
-                "{account} is in the tree"
-            );
+            assert!(tree.contains(text(&account["id"])), "{account} is in the tree");
         }
         assert!(tree.contains("SUSPENDED (suspended by AWS, or closed)"));
         self.move_account();
@@ -146,30 +111,18 @@ impl Job {
     fn move_account(&self) {
         let (ous, accounts) = (&self.world["ous"], list(&self.world["accounts"]));
         let (from, to) = (text(&ous["empty"]), text(&ous["dev"]));
-        let id = accounts
-            .iter()
-            .find(|a| a["name"] == "new-3")
-            .map(|a| text(&a["id"]))
-            .expect("new-3");
+        let id =
+            accounts.iter().find(|a| a["name"] == "new-3").map(|a| text(&a["id"])).expect("new-3");
         let code = format!(
             "import boto3; boto3.client('organizations', region_name='us-east-1', endpoint_url='{}', aws_access_key_id='m', aws_secret_access_key='x').move_account(AccountId='{id}', SourceParentId='{from}', DestinationParentId='{to}')",
             self.moto.url()
         );
-        assert!(
-            Command::new(python())
-                .args(["-c", &code])
-                .status()
-                .expect("run Python")
-                .success()
-        );
+        assert!(Command::new(python()).args(["-c", &code]).status().expect("run Python").success());
         let synced = self.cli.json("org sync", 0);
         let changes = list(&synced["changes"]);
         assert_eq!(changes.len(), 1, "{synced}");
         assert_eq!(changes[0]["id"], id);
-        assert_eq!(
-            changes[0]["what"],
-            "moved from Root/workloads/empty to Root/workloads/dev"
-        );
+        assert_eq!(changes[0]["what"], "moved from Root/workloads/empty to Root/workloads/dev");
     }
 
     fn scan(&self) {
@@ -183,22 +136,12 @@ impl Job {
         assert_eq!(status["findings"]["clusters"], clusters.len());
         assert_eq!(status["findings"]["open"], instances.len() + clusters.len());
         let coverage = map(&status["coverage"]);
-        let sum: u64 = coverage
-            .iter()
-            .filter(|(k, _)| *k != "cells")
-            .filter_map(|(_, n)| n.as_u64())
-            .sum();
+        let sum: u64 =
+            coverage.iter().filter(|(k, _)| *k != "cells").filter_map(|(_, n)| n.as_u64()).sum();
         assert_eq!(coverage["cells"], sum);
         let found: BTreeSet<String> = list(&self.cli.json("finding list", 0)["findings"])
             .iter()
-            .map(|f| {
-                format!(
-                    "{} {} {}",
-                    text(&f["account"]),
-                    text(&f["region"]),
-                    text(&f["name"])
-                )
-            })
+            .map(|f| format!("{} {} {}", text(&f["account"]), text(&f["region"]), text(&f["name"])))
             .collect();
         assert_eq!(found, instances.union(&clusters).cloned().collect());
         self.cells(&found);
@@ -217,10 +160,7 @@ impl Job {
                 (false, false) => "clean",
             };
             assert_eq!(cell["state"], want, "{cell}");
-            assert_eq!(
-                cell["regions_source"], "configured",
-                "moto has no ListRegions"
-            );
+            assert_eq!(cell["regions_source"], "configured", "moto has no ListRegions");
             if !denied {
                 let truth = &self.before["cells"][&at];
                 assert_eq!(cell["instances"], map(&truth["instances"]).len(), "{cell}");
@@ -237,54 +177,33 @@ impl Job {
             .filter(|i| !list(&i["blockers"]).is_empty())
             .map(|i| (text(&i["name"]), text(&i["blockers"][0])))
             .collect();
-        assert!(
-            blocked["orders-read"].contains("read replica of orders-main"),
-            "{blocked:?}"
-        );
+        assert!(blocked["orders-read"].contains("read replica of orders-main"), "{blocked:?}");
         assert!(
             blocked["keyless"]
                 .contains("no usable key behind alias/RDSEncryptionAtRestKMSAlias in eu-central-1")
         );
         assert_eq!(blocked.len(), 2, "{blocked:?}");
-        let main = list(&plan["items"])
-            .iter()
-            .find(|i| i["name"] == "orders-main")
-            .expect("orders-main");
-        assert!(
-            main["notes"]
-                .to_string()
-                .contains("read replicas (orders-read) are not rebuilt")
-        );
+        let main =
+            list(&plan["items"]).iter().find(|i| i["name"] == "orders-main").expect("orders-main");
+        assert!(main["notes"].to_string().contains("read replicas (orders-read) are not rebuilt"));
 
         let refused = self.cli.expect(&format!("remediation apply {id}"), 5);
         assert!(refused.err.contains("approval"), "{refused:?}");
         self.cli.expect(&format!("approve {id} --reason CHG-1"), 4);
-        let other = self.bob().expect(
-            &format!("approve {id} --reason CHG-1 --hash {}", "0".repeat(64)),
-            5,
-        );
+        let other =
+            self.bob().expect(&format!("approve {id} --reason CHG-1 --hash {}", "0".repeat(64)), 5);
         assert!(other.err.contains("read it again"), "{other:?}");
-        self.bob()
-            .expect(&format!("approve {id} --reason CHG-1"), 0);
-        let done = self.cli.expect(
-            &format!("remediation apply {id} --wait --timeout 120s -o json"),
-            3,
-        );
+        self.bob().expect(&format!("approve {id} --reason CHG-1"), 0);
+        let done =
+            self.cli.expect(&format!("remediation apply {id} --wait --timeout 120s -o json"), 3);
         let twice = self.cli.expect(&format!("remediation apply {id}"), 5);
         assert!(twice.err.contains("was applied at"), "{twice:?}");
         let done = done.json();
         for rem in list(&done["remediations"]) {
-            let want = if rem["kind"] == "cluster" {
-                "stopped"
-            } else {
-                "verified"
-            };
+            let want = if rem["kind"] == "cluster" { "stopped" } else { "verified" };
             assert_eq!(rem["state"], want, "{rem}");
             if want == "stopped" {
-                assert!(
-                    text(&rem["why"]).contains("is not encrypted under"),
-                    "{rem}"
-                );
+                assert!(text(&rem["why"]).contains("is not encrypted under"), "{rem}");
             }
         }
         done
@@ -312,12 +231,7 @@ impl Job {
             let mut new = names(&is["instances"]);
             for (name, instance) in map(&was["instances"]) {
                 assert!(new.remove(name), "{cell} {name} is still there");
-                same(
-                    instance,
-                    &is["instances"][name],
-                    &["LatestRestorableTime"],
-                    name,
-                );
+                same(instance, &is["instances"][name], &["LatestRestorableTime"], name);
             }
             for twin in new {
                 let twin = &is["instances"][&twin];
@@ -348,36 +262,26 @@ impl Job {
         // All but the replica and the one without a key.
         assert_eq!(twins, instances.len() - 2);
         self.cli.expect("scan start --wait", 3);
-        assert_eq!(
-            self.cli.json("status", 0)["findings"]["held_original"],
-            twins
-        );
+        assert_eq!(self.cli.json("status", 0)["findings"]["held_original"], twins);
     }
 
     fn rollout(&self, name: &str, stages: &[&str]) -> String {
         let mut toml = "policy = \"rds-encryption\"\n".to_owned();
         for ou in stages {
             let target = text(&self.world["ous"][*ou]);
-            toml.push_str(&format!(
-                "[[stage]]\nname = \"{ou}\"\ntargets = [\"{target}\"]\n"
-            ));
+            toml.push_str(&format!("[[stage]]\nname = \"{ou}\"\ntargets = [\"{target}\"]\n"));
         }
         let file = self.folder.path().join(format!("{name}.toml"));
         std::fs::write(&file, toml).expect("write the file");
-        let plan = self
-            .cli
-            .json(&format!("rollout plan -f {}", file.display()), 0);
+        let plan = self.cli.json(&format!("rollout plan -f {}", file.display()), 0);
         text(&plan["id"]).to_owned()
     }
 
     /// Which targets have a policy of ours, by name of OU.
     fn fenced(&self) -> BTreeSet<String> {
         let now = self.moto.dump(&self.world)["policies"].clone();
-        let ours = |target: &str| {
-            list(&now[target])
-                .iter()
-                .any(|p| text(p).starts_with("ringfence-"))
-        };
+        let ours =
+            |target: &str| list(&now[target]).iter().any(|p| text(p).starts_with("ringfence-"));
         let mut found: BTreeSet<String> = map(&self.world["ous"])
             .iter()
             .filter(|(_, id)| ours(text(id)))
@@ -399,65 +303,37 @@ impl Job {
     fn fence(&self) {
         let id = self.rollout("good", &["sandbox"]);
         self.cli.expect(&format!("rollout start {id}"), 5);
-        self.cli
-            .expect(&format!("rollout approve {id} --reason CHG-2"), 4);
-        self.bob()
-            .expect(&format!("rollout approve {id} --reason CHG-2"), 0);
+        self.cli.expect(&format!("rollout approve {id} --reason CHG-2"), 4);
+        self.bob().expect(&format!("rollout approve {id} --reason CHG-2"), 0);
         assert_eq!(self.fenced(), BTreeSet::new());
-        self.cli
-            .expect(&format!("rollout start {id} --wait --timeout 60s"), 0);
+        self.cli.expect(&format!("rollout start {id} --wait --timeout 60s"), 0);
         assert_eq!(self.fenced(), ["sandbox".to_owned()].into());
 
         // In order, and no further than the gate lets it: security is clean, legacy is denied.
         let id = self.rollout("mixed", &["sandbox", "security", "legacy", "dev"]);
-        self.bob()
-            .expect(&format!("approve {id} --reason CHG-3"), 0);
-        let stopped = self
-            .cli
-            .expect(
-                &format!("rollout start {id} --wait --timeout 60s -o json"),
-                5,
-            )
-            .json();
-        let states: Vec<&str> = list(&stopped["targets"])
-            .iter()
-            .map(|t| text(&t["state"]))
-            .collect();
-        assert_eq!(
-            states,
-            ["attached_before", "attached", "waiting", "waiting"]
-        );
+        self.bob().expect(&format!("approve {id} --reason CHG-3"), 0);
+        let stopped =
+            self.cli.expect(&format!("rollout start {id} --wait --timeout 60s -o json"), 5).json();
+        let states: Vec<&str> =
+            list(&stopped["targets"]).iter().map(|t| text(&t["state"])).collect();
+        assert_eq!(states, ["attached_before", "attached", "waiting", "waiting"]);
         assert!(stopped["why"].to_string().contains("denied"), "{stopped}");
-        assert_eq!(
-            self.fenced(),
-            ["sandbox".to_owned(), "security".to_owned()].into()
-        );
-        self.cli
-            .expect(&format!("rollout resume {id} --wait --timeout 60s"), 5);
+        assert_eq!(self.fenced(), ["sandbox".to_owned(), "security".to_owned()].into());
+        self.cli.expect(&format!("rollout resume {id} --wait --timeout 60s"), 5);
 
         // Abort takes back its own attachment, and leaves the one that was there before it.
         let aborted = self
             .cli
-            .expect(
-                &format!("rollout abort {id} --reason stop --wait --timeout 60s -o json"),
-                0,
-            )
+            .expect(&format!("rollout abort {id} --reason stop --wait --timeout 60s -o json"), 0)
             .json();
         assert_eq!(aborted["state"], "aborted", "{aborted}");
-        assert_eq!(
-            aborted["why"],
-            Value::Array(vec![]),
-            "equal to the stored set"
-        );
+        assert_eq!(aborted["why"], Value::Array(vec![]), "equal to the stored set");
         assert_eq!(self.fenced(), ["sandbox".to_owned()].into());
         self.cli.expect(&format!("rollout resume {id}"), 5);
 
         let id = self.rollout("dirty", &["dev"]);
-        self.bob()
-            .expect(&format!("rollout approve {id} --reason CHG-4"), 0);
-        let refused = self
-            .cli
-            .expect(&format!("rollout start {id} --wait --timeout 60s"), 5);
+        self.bob().expect(&format!("rollout approve {id} --reason CHG-4"), 0);
+        let refused = self.cli.expect(&format!("rollout start {id} --wait --timeout 60s"), 5);
         assert!(
             refused.out.contains("held-original") && refused.out.contains("keyless"),
             "{refused:?}"
@@ -478,23 +354,12 @@ impl Job {
             );
         }
         let n = list(&findings["findings"]).len();
-        assert_eq!(
-            self.cli.json(&format!("status --ou {ou}"), 0)["findings"]["waived"],
-            n
-        );
-        self.cli
-            .expect(&format!("rollout resume {rollout} --wait --timeout 60s"), 0);
-        assert_eq!(
-            self.fenced(),
-            ["sandbox".to_owned(), "dev".to_owned()].into()
-        );
+        assert_eq!(self.cli.json(&format!("status --ou {ou}"), 0)["findings"]["waived"], n);
+        self.cli.expect(&format!("rollout resume {rollout} --wait --timeout 60s"), 0);
+        assert_eq!(self.fenced(), ["sandbox".to_owned(), "dev".to_owned()].into());
         let id = text(&findings["findings"][0]["id"]);
-        self.cli
-            .expect(&format!("finding unwaive {id} --reason over"), 0);
-        assert_eq!(
-            self.cli.json(&format!("status --ou {ou}"), 0)["findings"]["waived"],
-            n - 1
-        );
+        self.cli.expect(&format!("finding unwaive {id} --reason over"), 0);
+        assert_eq!(self.cli.json(&format!("status --ou {ou}"), 0)["findings"]["waived"], n - 1);
     }
 
     /// The audit log has every act, by whom, and that nobody's identity was proven.
@@ -502,10 +367,7 @@ impl Job {
         let events = self.cli.json("audit list --limit 1000", 0);
         let events = list(&events["events"]);
         let by = |action: &str| {
-            events
-                .iter()
-                .find(|e| e["action"] == action)
-                .unwrap_or_else(|| panic!("no {action}"))
+            events.iter().find(|e| e["action"] == action).unwrap_or_else(|| panic!("no {action}"))
         };
         assert_eq!(by("plan.approve")["actor"], "bob");
         assert_eq!(by("plan.approve")["authenticated"], false);
@@ -519,10 +381,7 @@ impl Job {
             .map(|e| text(&e["reason"]))
             .collect();
         let ou = |name: &str| text(&self.world["ous"][name]);
-        assert_eq!(
-            attached,
-            [ou("sandbox"), ou("sandbox"), ou("security"), ou("dev")]
-        );
+        assert_eq!(attached, [ou("sandbox"), ou("sandbox"), ou("security"), ou("dev")]);
     }
 }
 
@@ -546,11 +405,9 @@ fn whole_job(store: Option<&str>) {
     job.fence();
     job.audit();
     let calls = job.proxy.take_calls();
-    for never in [
-        "rds:DeleteDBInstance",
-        "organizations:DisablePolicyType",
-        "organizations:UpdatePolicy",
-    ] {
+    for never in
+        ["rds:DeleteDBInstance", "organizations:DisablePolicyType", "organizations:UpdatePolicy"]
+    {
         assert!(!calls.contains_key(never), "{never} was called");
     }
     let log = std::fs::read_to_string(job.folder.path().join("server.log")).unwrap_or_default();

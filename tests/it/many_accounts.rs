@@ -10,21 +10,13 @@ fn check(store: Option<&str>) {
     let cost = scale::run(ACCOUNTS, 7, store);
     let calls = |operation: &str| cost.scan_calls.get(operation).copied().unwrap_or(0);
     let accounts = u64::from(ACCOUNTS) + 1;
-    assert_eq!(
-        calls("sts:AssumeRole"),
-        accounts,
-        "one session an account, for all regions"
-    );
+    assert_eq!(calls("sts:AssumeRole"), accounts, "one session an account, for all regions");
     assert_eq!(calls("rds:DescribeDBInstances"), cost.cells);
     assert_eq!(calls("rds:DescribeDBClusters"), cost.cells);
     assert_eq!(calls("account:listRegions"), accounts);
     let all: u64 = cost.scan_calls.values().sum();
     // GetCallerIdentity once for the process; keys are read only where something was found.
-    assert!(
-        all <= 2 * cost.cells + 2 * accounts + 1,
-        "{:?}",
-        cost.scan_calls
-    );
+    assert!(all <= 2 * cost.cells + 2 * accounts + 1, "{:?}", cost.scan_calls);
 }
 
 #[test]

@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 520;
 
 /// Files that are one table or one idea and longer.
-const LONG: &[(&str, usize, &str)] = &[(
-    "tests/it/first_light.rs",
-    620,
-    "one story, from the first sync to the audit log",
-)];
+const LONG: &[(&str, usize, &str)] =
+    &[("tests/it/first_light.rs", 620, "one story, from the first sync to the audit log")];
 
 /// Who may depend on whom among our own crates (ARCHITECTURE.md, "Arrows").
 const ARROWS: &[(&str, &[&str])] = &[
@@ -25,9 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure crate must never link.
-const NOT_PURE: &[&str] = &[
-    "tokio", "sqlx", "tonic", "aws-", "hyper", "fastrand", "futures",
-];
+const NOT_PURE: &[&str] = &["tokio", "sqlx", "tonic", "aws-", "hyper", "fastrand", "futures"];
 
 fn dependencies(crate_: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(crate_).join("Cargo.toml")).expect("a manifest");
@@ -66,21 +61,12 @@ fn arrows_point_at_the_domain() {
     for (crate_, allowed) in ARROWS {
         for dependency in dependencies(crate_) {
             if let Some(ours) = dependency.strip_prefix("ringfence-") {
-                assert!(
-                    allowed.contains(&ours),
-                    "{crate_} must not depend on {ours}"
-                );
+                assert!(allowed.contains(&ours), "{crate_} must not depend on {ours}");
             }
             let sdk = dependency.starts_with("aws-");
-            assert!(
-                !sdk || *crate_ == "aws",
-                "{crate_} names {dependency}: only aws may"
-            );
+            assert!(!sdk || *crate_ == "aws", "{crate_} names {dependency}: only aws may");
             let impure = NOT_PURE.iter().any(|p| dependency.starts_with(p));
-            assert!(
-                !(impure && *crate_ == "domain"),
-                "domain must not link {dependency}"
-            );
+            assert!(!(impure && *crate_ == "domain"), "domain must not link {dependency}");
         }
     }
 }
@@ -106,19 +92,9 @@ fn only_convert_knows_both_protos_and_domain_resources() {
 fn files_are_short_and_say_what_they_are_for() {
     for file in all_sources() {
         let text = std::fs::read_to_string(&file).expect("a source file");
-        let name = file
-            .strip_prefix(root())
-            .expect("a file of ours")
-            .display()
-            .to_string();
-        assert!(
-            text.starts_with("//!"),
-            "{name} does not open with what it is for"
-        );
-        let max = LONG
-            .iter()
-            .find(|(n, _, _)| *n == name)
-            .map_or(LINES_MAX, |(_, max, _)| *max);
+        let name = file.strip_prefix(root()).expect("a file of ours").display().to_string();
+        assert!(text.starts_with("//!"), "{name} does not open with what it is for");
+        let max = LONG.iter().find(|(n, _, _)| *n == name).map_or(LINES_MAX, |(_, max, _)| *max);
         let lines = text.lines().count();
         assert!(lines <= max, "{name} has {lines} lines, at most {max}");
     }
@@ -127,11 +103,7 @@ fn files_are_short_and_say_what_they_are_for() {
 #[test]
 fn printing_is_the_printers() {
     for file in all_sources() {
-        let name = file
-            .strip_prefix(root())
-            .expect("a file of ours")
-            .display()
-            .to_string();
+        let name = file.strip_prefix(root()).expect("a file of ours").display().to_string();
         let text = std::fs::read_to_string(&file).expect("a source file");
         let product = !name.starts_with("tests/");
         assert!(

@@ -3,7 +3,7 @@
     dump.py URL WORLD.json
 
 Prints {cells: {"account region": {instances, clusters, snapshots, cluster_snapshots}},
-policies: {target: [names]}}.
+policies: {target: [names]}, ringfence_policies: how many policy objects are ours}.
 """
 
 import json
@@ -52,7 +52,9 @@ def main():
     for target in [world["root"], *world["ous"].values(), *(a["id"] for a in world["accounts"])]:
         found = org.list_policies_for_target(TargetId=target, Filter="SERVICE_CONTROL_POLICY")["Policies"]
         policies[target] = sorted(p["Name"] for p in found)
-    print(json.dumps({"cells": cells, "policies": policies}, default=str))
+    made = org.list_policies(Filter="SERVICE_CONTROL_POLICY")["Policies"]
+    ours = sum(1 for p in made if p["Name"].startswith("ringfence-"))
+    print(json.dumps({"cells": cells, "policies": policies, "ringfence_policies": ours}, default=str))
 
 
 main()

@@ -17,30 +17,20 @@ use std::time::{Duration, Instant};
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
 /// A program of ours, built beside this one.
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("our own path");
-    let found = own
-        .ancestors()
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file());
+    let found = own.ancestors().map(|dir| dir.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is not built: cargo build --release --workspace"))
 }
 
 /// The Python of the venv that the make targets create.
 pub fn python() -> PathBuf {
     let path = root().join(".venv/bin/python");
-    assert!(
-        path.exists(),
-        "{} is missing: run `make venv`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `make venv`", path.display());
     path
 }
 
@@ -98,26 +88,14 @@ impl Moto {
     pub fn start() -> Moto {
         let port = free_port();
         let child = Command::new(python())
-            .args([
-                "-m",
-                "moto.server",
-                "-H",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-            ])
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("start moto");
-        let moto = Moto {
-            process: Guard(child),
-            port,
-        };
+        let moto = Moto { process: Guard(child), port };
         until("moto listens", Duration::from_secs(60), || {
-            std::net::TcpStream::connect(("127.0.0.1", port))
-                .map(drop)
-                .map_err(|e| e.to_string())
+            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string())
         });
         moto
     }
@@ -139,11 +117,7 @@ impl Moto {
     pub fn dump(&self, world: &Value) -> Value {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), world.to_string()).expect("write the world");
-        script(
-            "dump.py",
-            &self.url(),
-            &[file.path().to_str().expect("a path")],
-        )
+        script("dump.py", &self.url(), &[file.path().to_str().expect("a path")])
     }
 }
 
@@ -154,10 +128,6 @@ fn script(name: &str, url: &str, args: &[&str]) -> Value {
         .args(args)
         .output()
         .expect("run Python");
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON from the script")
 }

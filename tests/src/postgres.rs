@@ -20,25 +20,14 @@ impl Postgres {
     /// # Panics
     /// Without PostgreSQL's programs (`make test` installs them).
     pub fn start() -> Postgres {
-        let folder = tempfile::Builder::new()
-            .prefix("ringfence-pg")
-            .tempdir_in("/tmp")
-            .expect("a folder");
-        let server = Postgres {
-            bin: programs(),
-            port: free_port(),
-            folder,
-        };
+        let folder =
+            tempfile::Builder::new().prefix("ringfence-pg").tempdir_in("/tmp").expect("a folder");
+        let server = Postgres { bin: programs(), port: free_port(), folder };
         if root() {
             // initdb refuses to run as root; postgres must be able to enter the folder.
-            let chown = Command::new("chown")
-                .args(["-R", "postgres"])
-                .arg(server.folder.path())
-                .status();
-            assert!(
-                chown.is_ok_and(|s| s.success()),
-                "give the folder to postgres"
-            );
+            let chown =
+                Command::new("chown").args(["-R", "postgres"]).arg(server.folder.path()).status();
+            assert!(chown.is_ok_and(|s| s.success()), "give the folder to postgres");
         }
         let data = server.folder.path().join("data");
         let data = data.to_str().expect("a path");
@@ -65,16 +54,7 @@ impl Postgres {
         let log = server.folder.path().join("log");
         server.run(
             "pg_ctl",
-            &[
-                "-D",
-                data,
-                "-l",
-                log.to_str().expect("a path"),
-                "-w",
-                "-o",
-                &options,
-                "start",
-            ],
+            &["-D", data, "-l", log.to_str().expect("a path"), "-w", "-o", &options, "start"],
         );
         until("PostgreSQL listens", Duration::from_secs(20), || {
             std::net::TcpStream::connect(("127.0.0.1", server.port))
@@ -94,18 +74,12 @@ impl Postgres {
         let mut command = match root() {
             true => {
                 let mut command = Command::new("setpriv");
-                command
-                    .args(["--reuid=postgres", "--regid=postgres", "--init-groups"])
-                    .arg(path);
+                command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(path);
                 command
             }
             false => Command::new(path),
         };
-        command
-            .args(args)
-            .current_dir("/tmp")
-            .output()
-            .expect("run a PostgreSQL program")
+        command.args(args).current_dir("/tmp").output().expect("run a PostgreSQL program")
     }
 
     fn run(&self, program: &str, args: &[&str]) {
@@ -120,41 +94,24 @@ impl Drop for Postgres {
         let data = self.folder.path().join("data");
         let _ = self.command(
             "pg_ctl",
-            &[
-                "-D",
-                data.to_str().unwrap_or_default(),
-                "-m",
-                "immediate",
-                "stop",
-            ],
+            &["-D", data.to_str().unwrap_or_default(), "-m", "immediate", "stop"],
         );
     }
 }
 
 /// Whether we are root.
 fn root() -> bool {
-    let id = Command::new("id")
-        .arg("-u")
-        .output()
-        .map(|o| o.stdout)
-        .unwrap_or_default();
+    let id = Command::new("id").arg("-u").output().map(|o| o.stdout).unwrap_or_default();
     String::from_utf8_lossy(&id).trim() == "0"
 }
 
 /// The folder of the newest PostgreSQL installed.
 fn programs() -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|dir| {
-            dir.flatten()
-                .map(|e| e.path().join("bin"))
-                .filter(|p| usable(p))
-                .collect()
-        })
+        .map(|dir| dir.flatten().map(|e| e.path().join("bin")).filter(|p| usable(p)).collect())
         .unwrap_or_default();
     versions.sort();
-    versions
-        .pop()
-        .expect("PostgreSQL is not installed: run `make postgres`")
+    versions.pop().expect("PostgreSQL is not installed: run `make postgres`")
 }
 
 fn usable(bin: &Path) -> bool {

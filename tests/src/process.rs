@@ -44,7 +44,7 @@ impl Setup {
             ("RINGFENCE_ROLLOUT__ACCEPT_CONFIGURED_REGIONS", "true"),
             ("RINGFENCE_REMEDIATION__POLL", "300ms"),
             ("RINGFENCE_REMEDIATION__EXPECT_FOR", "2s"),
-            ("RINGFENCE_AGENT__LEASE_FOR", "3s"),
+            ("RINGFENCE_SERVER__LEASE_FOR", "3s"),
             ("RINGFENCE_LIMITS__STS", "1000"),
             ("RINGFENCE_LIMITS__ORGANIZATIONS_READ", "1000"),
             ("RINGFENCE_LIMITS__ORGANIZATIONS_WRITE", "1000"),
@@ -97,10 +97,7 @@ impl Setup {
     pub fn start_agent(&self, name: &str) -> Guard {
         let mut setup = self.clone();
         setup.set("RINGFENCE_AGENT__NAME", name);
-        setup.set(
-            "RINGFENCE_AGENT__SERVER",
-            &format!("http://127.0.0.1:{}", self.port),
-        );
+        setup.set("RINGFENCE_AGENT__SERVER", &format!("http://127.0.0.1:{}", self.port));
         setup.spawn(&binary("ringfence-agent"))
     }
 
@@ -122,10 +119,7 @@ impl Setup {
 
     /// The command line of a person, for this server.
     pub fn cli(&self, user: &str) -> Cli {
-        Cli {
-            server: format!("127.0.0.1:{}", self.port),
-            user: user.to_owned(),
-        }
+        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned() }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Rules {
     pub external_id: String,
     /// Regions whose RDS refuses every session.
     pub refused_regions: Vec<String>,
-    /// Hold the n-th RDS write from now (1 is the first); see [`Proxy::hold`].
+    /// Hold the n-th write (RDS, Organizations) from now (1 is the first); see [`Proxy::hold`].
     pub hold: Option<(usize, Point, Sender<String>)>,
     /// Calls by `service:Operation`.
     pub calls: BTreeMap<String, u64>,
@@ -55,16 +55,11 @@ impl Proxy {
             .build()
             .expect("a runtime");
         let rules = Arc::new(Mutex::new(rules));
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .expect("listen");
+        let listener =
+            runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("listen");
         let port = listener.local_addr().expect("the address").port();
         runtime.spawn(serve(listener, moto, rules.clone()));
-        Proxy {
-            rules,
-            port,
-            _runtime: runtime,
-        }
+        Proxy { rules, port, _runtime: runtime }
     }
 
     /// Its URL, for `AWS_ENDPOINT_URL`.
@@ -72,7 +67,7 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Holds the n-th RDS write from now; the receiver gets its operation when it is held.
+    /// Holds the n-th write (RDS, Organizations) from now; the receiver gets its operation when it is held.
     pub fn hold(&self, nth: usize, point: Point) -> Receiver<String> {
         let (sender, receiver) = channel();
         self.rules.lock().expect("rules").hold = Some((nth, point, sender));
@@ -117,32 +112,19 @@ struct Call {
 impl Call {
     fn field(&self, name: &str) -> Option<String> {
         let prefix = format!("{name}=");
-        let value = self
-            .body
-            .split('&')
-            .find_map(|pair| pair.strip_prefix(&prefix))?;
+        let value = self.body.split('&').find_map(|pair| pair.strip_prefix(&prefix))?;
         Some(value.replace("%3A", ":").replace("%2F", "/"))
     }
 }
 
 fn call(parts: &hyper::http::request::Parts, body: &Bytes) -> Call {
     let header = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
+        parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     };
     let body = String::from_utf8_lossy(body).into_owned();
     // Credential=KEY/DATE/REGION/SERVICE/aws4_request
     let scope = header("authorization");
-    let mut scope = scope
-        .split("Credential=")
-        .nth(1)
-        .unwrap_or_default()
-        .split('/')
-        .skip(2);
+    let mut scope = scope.split("Credential=").nth(1).unwrap_or_default().split('/').skip(2);
     let region = scope.next().unwrap_or_default().to_owned();
     let service = scope.next().unwrap_or_default().to_owned();
     let target = header("x-amz-target");
@@ -153,9 +135,8 @@ fn call(parts: &hyper::http::request::Parts, body: &Bytes) -> Call {
         body,
     };
     if call.operation.is_empty() {
-        call.operation = call
-            .field("Action")
-            .unwrap_or_else(|| parts.uri.path().trim_matches('/').to_owned());
+        call.operation =
+            call.field("Action").unwrap_or_else(|| parts.uri.path().trim_matches('/').to_owned());
     }
     call
 }
@@ -194,13 +175,12 @@ async fn answer(
         return plain(400, String::new());
     };
     let call = call(&parts, &body);
-    let write = call.service == "rds" && !call.operation.starts_with("Describe");
+    let starts = |verbs: &[&str]| verbs.iter().any(|v| call.operation.starts_with(v));
+    let write = (call.service == "rds" && !starts(&["Describe"]))
+        || (call.service == "organizations" && starts(&["Create", "Attach", "Detach"]));
     let held = {
         let mut rules = rules.lock().expect("rules");
-        *rules
-            .calls
-            .entry(format!("{}:{}", call.service, call.operation))
-            .or_default() += 1;
+        *rules.calls.entry(format!("{}:{}", call.service, call.operation)).or_default() += 1;
         if let Some((status, code, message)) = denied(&call, &rules) {
             return plain(
                 status,
@@ -227,10 +207,7 @@ async fn answer(
         parts.uri.path_and_query().map_or("/", |p| p.as_str())
     );
     parts.uri = uri.parse().expect("a URI");
-    let reply = match client
-        .request(Request::from_parts(parts, Full::new(body)))
-        .await
-    {
+    let reply = match client.request(Request::from_parts(parts, Full::new(body))).await {
         Ok(reply) => reply,
         Err(error) => return plain(502, error.to_string()),
     };

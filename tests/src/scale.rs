@@ -28,10 +28,7 @@ pub fn run(accounts: u32, seed: u32, store: Option<&str>) -> Cost {
     moto.build(seed, &["empty", &accounts.to_string()]);
     let proxy = Proxy::start(moto.port, Rules::default());
     let mut setup = Setup::new(&proxy.url(), folder.path());
-    setup.set(
-        "RINGFENCE_AWS__REGIONS",
-        "us-east-1,us-west-2,eu-west-1,eu-central-1",
-    );
+    setup.set("RINGFENCE_AWS__REGIONS", "us-east-1,us-west-2,eu-west-1,eu-central-1");
     if let Some(store) = store {
         setup.set("RINGFENCE_STORE__URL", store);
     }
@@ -44,28 +41,15 @@ pub fn run(accounts: u32, seed: u32, store: Option<&str>) -> Cost {
     let wall = begin.elapsed();
     let cells = scan["cells"].as_u64().expect("cells");
     assert_eq!(scan["coverage"]["clean"].as_u64(), Some(cells), "{scan}");
-    assert_eq!(
-        cells,
-        u64::from(accounts + 1) * 4,
-        "every account and the management account"
-    );
-    Cost {
-        cells,
-        cpu: cpu(server.0.id()),
-        wall,
-        sync_calls,
-        scan_calls: proxy.take_calls(),
-    }
+    assert_eq!(cells, u64::from(accounts + 1) * 4, "every account and the management account");
+    Cost { cells, cpu: cpu(server.0.id()), wall, sync_calls, scan_calls: proxy.take_calls() }
 }
 
 /// User and system time of a process, from /proc (proc(5): fields 14 and 15, in ticks of 10 ms).
 fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after
-        .split_whitespace()
-        .filter_map(|f| f.parse().ok())
-        .collect();
+    let fields: Vec<u64> = after.split_whitespace().filter_map(|f| f.parse().ok()).collect();
     // After the name come state (no number), ppid ...: utime and stime are numbers 10 and 11.
     let ticks = fields.get(10).copied().unwrap_or(0) + fields.get(11).copied().unwrap_or(0);
     Duration::from_millis(ticks * 10)

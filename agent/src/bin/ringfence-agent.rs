@@ -29,14 +29,9 @@ async fn main() -> anyhow::Result<()> {
         !config.join_token.is_empty(),
         "agent.join_token is empty: the server takes no agent without it"
     );
-    let cloud = Cloud::new(config.aws.clone())
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let cloud = Cloud::new(config.aws.clone()).await.map_err(anyhow::Error::msg)?;
     let endpoint = Endpoint::from_shared(config.agent_server.clone()).with_context(|| {
-        format!(
-            "agent.server = `{}`: it must be like http://127.0.0.1:7443",
-            config.agent_server
-        )
+        format!("agent.server = `{}`: it must be like http://127.0.0.1:7443", config.agent_server)
     })?;
     let channel = endpoint.connect_lazy();
     let token = ringfence_agent::Token::new(&config.join_token)
@@ -44,11 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let client = AgentServiceClient::with_interceptor(channel, token);
     let name = config.agent_name.clone();
     let settings = config.agent(name, ringfence_agent::Names::exact());
-    tracing::info!(
-        "ringfence-agent {} works for {}",
-        config.agent_name,
-        config.agent_server
-    );
+    tracing::info!("ringfence-agent {} works for {}", config.agent_name, config.agent_server);
     tokio::select! {
         () = ringfence_agent::run(client, cloud, settings) => Ok(()),
         () = ringfence_agent::process::asked_to_stop() => Ok(()),

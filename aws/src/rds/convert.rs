@@ -21,10 +21,7 @@ fn some(value: Option<&str>) -> Option<String> {
 /// "Tagging"); ours mark what we made and are not part of what must be equal.
 fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
     let own = |key: &str| {
-        !key.is_empty()
-            && !["aws:", "rds:", "ringfence:"]
-                .iter()
-                .any(|p| key.starts_with(p))
+        !key.is_empty() && !["aws:", "rds:", "ringfence:"].iter().any(|p| key.starts_with(p))
     };
     list.iter()
         .filter(|t| own(t.key().unwrap_or_default()))
@@ -33,9 +30,7 @@ fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
 }
 
 fn made_by(list: &[types::Tag]) -> Option<String> {
-    list.iter()
-        .find(|t| t.key() == Some(TAG))
-        .map(|t| text(t.value()))
+    list.iter().find(|t| t.key() == Some(TAG)).map(|t| text(t.value()))
 }
 
 fn groups(list: &[types::VpcSecurityGroupMembership]) -> BTreeSet<String> {
@@ -123,9 +118,7 @@ fn instance_settings(i: &types::DbInstance) -> InstanceSettings {
         db_name: some(i.db_name()),
         ca_certificate_identifier: some(i.ca_certificate_identifier()),
         copy_tags_to_snapshot: i.copy_tags_to_snapshot().unwrap_or_default(),
-        processor_features: features
-            .map(|f| (text(f.name()), text(f.value())))
-            .collect(),
+        processor_features: features.map(|f| (text(f.name()), text(f.value()))).collect(),
         deletion_protection: i.deletion_protection().unwrap_or_default(),
         network_type: some(i.network_type()),
         backup_target: some(i.backup_target()),
@@ -143,9 +136,7 @@ fn instance_settings(i: &types::DbInstance) -> InstanceSettings {
             .db_parameter_groups()
             .first()
             .and_then(|g| some(g.db_parameter_group_name())),
-        db_subnet_group: i
-            .db_subnet_group()
-            .and_then(|g| some(g.db_subnet_group_name())),
+        db_subnet_group: i.db_subnet_group().and_then(|g| some(g.db_subnet_group_name())),
         option_group: i
             .option_group_memberships()
             .first()
@@ -165,9 +156,7 @@ fn instance_settings(i: &types::DbInstance) -> InstanceSettings {
         performance_insights: i.performance_insights_enabled().unwrap_or_default(),
         performance_insights_kms_key_id: some(i.performance_insights_kms_key_id()),
         performance_insights_retention_period: i.performance_insights_retention_period(),
-        database_insights_mode: i
-            .database_insights_mode()
-            .and_then(|m| some(Some(m.as_str()))),
+        database_insights_mode: i.database_insights_mode().and_then(|m| some(Some(m.as_str()))),
         max_allocated_storage: i.max_allocated_storage(),
         manage_master_user_password: i.master_user_secret().is_some(),
         master_user_secret_kms_key_id: i.master_user_secret().and_then(|s| some(s.kms_key_id())),
@@ -195,11 +184,7 @@ fn instance_foreign(i: &types::DbInstance) -> BTreeMap<String, String> {
     let security = list(i.db_security_groups(), |g| text(g.db_security_group_name()));
     foreign(&mut map, "DBSecurityGroups", security);
     foreign(&mut map, "TdeCredentialArn", some(i.tde_credential_arn()));
-    foreign(
-        &mut map,
-        "AssociatedRoles",
-        list(i.associated_roles(), |r| text(r.role_arn())),
-    );
+    foreign(&mut map, "AssociatedRoles", list(i.associated_roles(), |r| text(r.role_arn())));
     let mode = i.activity_stream_mode().map(|m| m.as_str());
     let status = i.activity_stream_status().map(|s| s.as_str());
     foreign(&mut map, "ActivityStream", stream(mode, status));
@@ -224,10 +209,7 @@ fn pending(p: &types::PendingModifiedValues) -> Vec<String> {
         ("AllocatedStorage", p.allocated_storage().is_some()),
         ("MasterUserPassword", p.master_user_password().is_some()),
         ("Port", p.port().is_some()),
-        (
-            "BackupRetentionPeriod",
-            p.backup_retention_period().is_some(),
-        ),
+        ("BackupRetentionPeriod", p.backup_retention_period().is_some()),
         ("MultiAZ", p.multi_az().is_some()),
         ("EngineVersion", p.engine_version().is_some()),
         ("LicenseModel", p.license_model().is_some()),
@@ -235,28 +217,16 @@ fn pending(p: &types::PendingModifiedValues) -> Vec<String> {
         ("StorageThroughput", p.storage_throughput().is_some()),
         ("DBInstanceIdentifier", p.db_instance_identifier().is_some()),
         ("StorageType", p.storage_type().is_some()),
-        (
-            "CACertificateIdentifier",
-            p.ca_certificate_identifier().is_some(),
-        ),
+        ("CACertificateIdentifier", p.ca_certificate_identifier().is_some()),
         ("DBSubnetGroupName", p.db_subnet_group_name().is_some()),
-        (
-            "PendingCloudwatchLogsExports",
-            p.pending_cloudwatch_logs_exports().is_some(),
-        ),
+        ("PendingCloudwatchLogsExports", p.pending_cloudwatch_logs_exports().is_some()),
         ("ProcessorFeatures", features),
         ("AutomationMode", p.automation_mode().is_some()),
         ("MultiTenant", p.multi_tenant().is_some()),
-        (
-            "IAMDatabaseAuthenticationEnabled",
-            p.iam_database_authentication_enabled().is_some(),
-        ),
+        ("IAMDatabaseAuthenticationEnabled", p.iam_database_authentication_enabled().is_some()),
         ("DedicatedLogVolume", p.dedicated_log_volume().is_some()),
         ("Engine", p.engine().is_some()),
-        (
-            "AdditionalStorageVolumes",
-            !p.additional_storage_volumes().is_empty(),
-        ),
+        ("AdditionalStorageVolumes", !p.additional_storage_volumes().is_empty()),
     ]
     .into_iter()
     .filter(|(_, set)| *set)
@@ -265,13 +235,10 @@ fn pending(p: &types::PendingModifiedValues) -> Vec<String> {
 }
 
 fn out_of_sync(i: &types::DbInstance) -> Vec<String> {
-    let parameters = i.db_parameter_groups().iter().map(|g| {
-        (
-            "parameter group",
-            g.db_parameter_group_name(),
-            g.parameter_apply_status(),
-        )
-    });
+    let parameters = i
+        .db_parameter_groups()
+        .iter()
+        .map(|g| ("parameter group", g.db_parameter_group_name(), g.parameter_apply_status()));
     let options = i
         .option_group_memberships()
         .iter()
@@ -290,11 +257,7 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
     };
     let mut inherited = BTreeMap::new();
     foreign(&mut inherited, "MasterUsername", some(c.master_username()));
-    foreign(
-        &mut inherited,
-        "CharacterSetName",
-        some(c.character_set_name()),
-    );
+    foreign(&mut inherited, "CharacterSetName", some(c.character_set_name()));
     foreign(&mut inherited, "DBSystemId", some(c.db_system_id()));
     Cluster {
         id: text(c.db_cluster_identifier()),
@@ -331,11 +294,7 @@ fn cluster_settings(c: &types::DbCluster) -> ClusterSettings {
         copy_tags_to_snapshot: c.copy_tags_to_snapshot().unwrap_or_default(),
         network_type: some(c.network_type()),
         serverless_v2: c.serverless_v2_scaling_configuration().map(|s| {
-            (
-                number(s.min_capacity()),
-                number(s.max_capacity()),
-                s.seconds_until_auto_pause(),
-            )
+            (number(s.min_capacity()), number(s.max_capacity()), s.seconds_until_auto_pause())
         }),
         monitoring_interval: c.monitoring_interval(),
         monitoring_role_arn: some(c.monitoring_role_arn()),
@@ -356,9 +315,7 @@ fn cluster_settings(c: &types::DbCluster) -> ClusterSettings {
         tags: tags(c.tag_list()),
         preferred_maintenance_window: some(c.preferred_maintenance_window()),
         auto_minor_version_upgrade: c.auto_minor_version_upgrade(),
-        database_insights_mode: c
-            .database_insights_mode()
-            .and_then(|m| some(Some(m.as_str()))),
+        database_insights_mode: c.database_insights_mode().and_then(|m| some(Some(m.as_str()))),
         manage_master_user_password: c.master_user_secret().is_some(),
         master_user_secret_kms_key_id: c.master_user_secret().and_then(|s| some(s.kms_key_id())),
         local_write_forwarding: forwarding
@@ -369,74 +326,30 @@ fn cluster_settings(c: &types::DbCluster) -> ClusterSettings {
 fn cluster_foreign(c: &types::DbCluster) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     let yes = |flag: Option<bool>| (flag == Some(true)).then(|| "true".to_owned());
-    foreign(
-        &mut map,
-        "CustomEndpoints",
-        list(c.custom_endpoints(), Clone::clone),
-    );
-    let option = list(c.db_cluster_option_group_memberships(), |g| {
-        text(g.db_cluster_option_group_name())
-    });
+    foreign(&mut map, "CustomEndpoints", list(c.custom_endpoints(), Clone::clone));
+    let option =
+        list(c.db_cluster_option_group_memberships(), |g| text(g.db_cluster_option_group_name()));
     let option = option.filter(|o| !o.starts_with("default"));
     foreign(&mut map, "DBClusterOptionGroupMemberships", option);
-    foreign(
-        &mut map,
-        "ReplicationSourceIdentifier",
-        some(c.replication_source_identifier()),
-    );
-    foreign(
-        &mut map,
-        "ReadReplicaIdentifiers",
-        list(c.read_replica_identifiers(), Clone::clone),
-    );
-    foreign(
-        &mut map,
-        "AssociatedRoles",
-        list(c.associated_roles(), |r| text(r.role_arn())),
-    );
-    foreign(
-        &mut map,
-        "HttpEndpointEnabled",
-        yes(c.http_endpoint_enabled()),
-    );
+    foreign(&mut map, "ReplicationSourceIdentifier", some(c.replication_source_identifier()));
+    foreign(&mut map, "ReadReplicaIdentifiers", list(c.read_replica_identifiers(), Clone::clone));
+    foreign(&mut map, "AssociatedRoles", list(c.associated_roles(), |r| text(r.role_arn())));
+    foreign(&mut map, "HttpEndpointEnabled", yes(c.http_endpoint_enabled()));
     let mode = c.activity_stream_mode().map(|m| m.as_str());
     let status = c.activity_stream_status().map(|s| s.as_str());
     foreign(&mut map, "ActivityStream", stream(mode, status));
-    foreign(
-        &mut map,
-        "GlobalClusterIdentifier",
-        some(c.global_cluster_identifier()),
-    );
-    foreign(
-        &mut map,
-        "GlobalWriteForwardingRequested",
-        yes(c.global_write_forwarding_requested()),
-    );
-    let scalability = c
-        .cluster_scalability_type()
-        .map(|s| s.as_str())
-        .filter(|s| *s != "standard");
+    foreign(&mut map, "GlobalClusterIdentifier", some(c.global_cluster_identifier()));
+    foreign(&mut map, "GlobalWriteForwardingRequested", yes(c.global_write_forwarding_requested()));
+    let scalability = c.cluster_scalability_type().map(|s| s.as_str()).filter(|s| *s != "standard");
     foreign(&mut map, "ClusterScalabilityType", some(scalability));
-    foreign(
-        &mut map,
-        "VPCNetworkingEnabled",
-        yes(c.vpc_networking_enabled()),
-    );
-    foreign(
-        &mut map,
-        "InternetAccessGatewayEnabled",
-        yes(c.internet_access_gateway_enabled()),
-    );
+    foreign(&mut map, "VPCNetworkingEnabled", yes(c.vpc_networking_enabled()));
+    foreign(&mut map, "InternetAccessGatewayEnabled", yes(c.internet_access_gateway_enabled()));
     let v1 = c
         .engine_mode()
         .filter(|m| *m == "serverless" || *m == "multimaster" || *m == "parallelquery");
     foreign(&mut map, "EngineMode", some(v1));
     if c.domain_memberships().len() > 1 {
-        foreign(
-            &mut map,
-            "DomainMemberships",
-            list(c.domain_memberships(), |d| text(d.domain())),
-        );
+        foreign(&mut map, "DomainMemberships", list(c.domain_memberships(), |d| text(d.domain())));
     }
     map
 }
@@ -449,21 +362,12 @@ fn cluster_pending(c: &types::DbCluster) -> Vec<String> {
         ("MasterUserPassword", p.master_user_password().is_some()),
         ("DBClusterIdentifier", p.db_cluster_identifier().is_some()),
         ("EngineVersion", p.engine_version().is_some()),
-        (
-            "BackupRetentionPeriod",
-            p.backup_retention_period().is_some(),
-        ),
+        ("BackupRetentionPeriod", p.backup_retention_period().is_some()),
         ("StorageType", p.storage_type().is_some()),
         ("AllocatedStorage", p.allocated_storage().is_some()),
         ("Iops", p.iops().is_some()),
-        (
-            "IAMDatabaseAuthenticationEnabled",
-            p.iam_database_authentication_enabled().is_some(),
-        ),
-        (
-            "PendingCloudwatchLogsExports",
-            p.pending_cloudwatch_logs_exports().is_some(),
-        ),
+        ("IAMDatabaseAuthenticationEnabled", p.iam_database_authentication_enabled().is_some()),
+        ("PendingCloudwatchLogsExports", p.pending_cloudwatch_logs_exports().is_some()),
     ]
     .into_iter()
     .filter(|(_, set)| *set)

@@ -22,10 +22,7 @@ macro_rules! pages {
                 .0
                 .limits
                 .read(Class::RdsRead, key, || async {
-                    let call = $request
-                        .max_records(PAGE)
-                        .set_marker(marker.clone())
-                        .customize();
+                    let call = $request.max_records(PAGE).set_marker(marker.clone()).customize();
                     let call = call.config_override(as_session!(aws_sdk_rds, $session));
                     call.send().await.map_err(|e| cloud_error($op, e))
                 })
@@ -54,9 +51,7 @@ impl Cloud {
             region,
             "rds:DescribeDBInstances",
             |client| client.describe_db_instances(),
-            |page| sweep
-                .instances
-                .extend(page.db_instances().iter().map(convert::instance))
+            |page| sweep.instances.extend(page.db_instances().iter().map(convert::instance))
         );
         pages!(
             self,
@@ -64,9 +59,7 @@ impl Cloud {
             region,
             "rds:DescribeDBClusters",
             |client| client.describe_db_clusters(),
-            |page| sweep
-                .clusters
-                .extend(page.db_clusters().iter().map(convert::cluster))
+            |page| sweep.clusters.extend(page.db_clusters().iter().map(convert::cluster))
         );
         Ok(())
     }
@@ -84,23 +77,17 @@ impl Cloud {
             region,
             "rds:DescribeDBSnapshots",
             |client| client.describe_db_snapshots().snapshot_type("manual"),
-            |page| sweep
-                .snapshots
-                .extend(page.db_snapshots().iter().map(convert::snapshot))
+            |page| sweep.snapshots.extend(page.db_snapshots().iter().map(convert::snapshot))
         );
         pages!(
             self,
             session,
             region,
             "rds:DescribeDBClusterSnapshots",
-            |client| client
-                .describe_db_cluster_snapshots()
-                .snapshot_type("manual"),
-            |page| sweep.cluster_snapshots.extend(
-                page.db_cluster_snapshots()
-                    .iter()
-                    .map(convert::cluster_snapshot)
-            )
+            |client| client.describe_db_cluster_snapshots().snapshot_type("manual"),
+            |page| sweep
+                .cluster_snapshots
+                .extend(page.db_cluster_snapshots().iter().map(convert::cluster_snapshot))
         );
         Ok(())
     }

@@ -33,9 +33,7 @@ pub(super) use send;
 
 pub(super) fn made(operation: &str, arn: Option<&str>) -> Result<Made, CloudError> {
     match arn {
-        Some(arn) if !arn.is_empty() => Ok(Made {
-            arn: arn.to_owned(),
-        }),
+        Some(arn) if !arn.is_empty() => Ok(Made { arn: arn.to_owned() }),
         // It happened; without the ARN we look again and adopt it by tag and name.
         _ => Err(CloudError {
             class: ErrorClass::Unknown,

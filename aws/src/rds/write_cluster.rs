@@ -31,22 +31,13 @@ impl Cloud {
         name: &str,
         remediation: &str,
     ) -> Result<Made, CloudError> {
-        let answer = send!(
-            self,
-            session,
-            region,
-            "rds:CreateDBClusterSnapshot",
-            |client| client
-                .create_db_cluster_snapshot()
-                .db_cluster_identifier(cluster)
-                .db_cluster_snapshot_identifier(name)
-                .tags(tag(TAG, remediation))
-        )?;
+        let answer = send!(self, session, region, "rds:CreateDBClusterSnapshot", |client| client
+            .create_db_cluster_snapshot()
+            .db_cluster_identifier(cluster)
+            .db_cluster_snapshot_identifier(name)
+            .tags(tag(TAG, remediation)))?;
         let snapshot = answer.db_cluster_snapshot();
-        made(
-            "rds:CreateDBClusterSnapshot",
-            snapshot.and_then(|s| s.db_cluster_snapshot_arn()),
-        )
+        made("rds:CreateDBClusterSnapshot", snapshot.and_then(|s| s.db_cluster_snapshot_arn()))
     }
 
     /// `RestoreDBClusterFromSnapshot` under a key: the step that encrypts an Aurora cluster.
@@ -96,12 +87,8 @@ impl Cloud {
             local_write_forwarding: _,
         } = &source.settings;
         let domain = domain.as_ref();
-        let answer = send!(
-            self,
-            session,
-            region,
-            "rds:RestoreDBClusterFromSnapshot",
-            |client| client
+        let answer =
+            send!(self, session, region, "rds:RestoreDBClusterFromSnapshot", |client| client
                 .restore_db_cluster_from_snapshot()
                 .snapshot_identifier(snapshot)
                 .db_cluster_identifier(name)
@@ -129,9 +116,7 @@ impl Cloud {
                 .set_performance_insights_retention_period(*performance_insights_retention_period)
                 .set_engine_lifecycle_support(engine_lifecycle_support.clone())
                 .set_db_cluster_parameter_group_name(
-                    db_cluster_parameter_group
-                        .clone()
-                        .filter(|g| !g.starts_with("default."))
+                    db_cluster_parameter_group.clone().filter(|g| !g.starts_with("default."))
                 )
                 .set_db_subnet_group_name(db_subnet_group.clone())
                 .set_vpc_security_group_ids(strings(vpc_security_group_ids))
@@ -139,8 +124,7 @@ impl Cloud {
                 .set_enable_cloudwatch_logs_exports(strings(enabled_cloudwatch_logs_exports))
                 .set_domain(domain.and_then(|d| d.domain.clone()))
                 .set_domain_iam_role_name(domain.and_then(|d| d.iam_role_name.clone()))
-                .set_tags(tags(own_tags, remediation))
-        )?;
+                .set_tags(tags(own_tags, remediation)))?;
         made(OP, answer.db_cluster().and_then(|c| c.db_cluster_arn()))
     }
 
@@ -165,9 +149,7 @@ impl Cloud {
                 .db_instance_class(&s.db_instance_class)
                 .set_availability_zone(s.availability_zone.clone())
                 .set_db_parameter_group_name(
-                    s.db_parameter_group
-                        .clone()
-                        .filter(|g| !g.starts_with("default.")),
+                    s.db_parameter_group.clone().filter(|g| !g.starts_with("default.")),
                 )
                 .set_preferred_maintenance_window(s.preferred_maintenance_window.clone())
                 .auto_minor_version_upgrade(s.auto_minor_version_upgrade)
@@ -179,9 +161,7 @@ impl Cloud {
                 .set_monitoring_role_arn(s.monitoring_role_arn.clone())
                 .set_enable_performance_insights(insights.then_some(true))
                 .set_performance_insights_kms_key_id(
-                    s.performance_insights_kms_key_id
-                        .clone()
-                        .filter(|_| insights),
+                    s.performance_insights_kms_key_id.clone().filter(|_| insights),
                 )
                 .set_performance_insights_retention_period(
                     s.performance_insights_retention_period.filter(|_| insights),
@@ -189,10 +169,7 @@ impl Cloud {
                 .set_ca_certificate_identifier(s.ca_certificate_identifier.clone())
                 .set_tags(tags(&s.tags, remediation))
         })?;
-        made(
-            "rds:CreateDBInstance",
-            answer.db_instance().and_then(|i| i.db_instance_arn()),
-        )
+        made("rds:CreateDBInstance", answer.db_instance().and_then(|i| i.db_instance_arn()))
     }
 
     /// `ModifyDBCluster` of just the named fields, at once.
@@ -213,10 +190,7 @@ impl Cloud {
         let logs = CloudwatchLogsExportConfiguration::builder()
             .set_enable_log_types(strings(&want.enabled_cloudwatch_logs_exports))
             .build();
-        let mode = want
-            .database_insights_mode
-            .as_deref()
-            .map(DatabaseInsightsMode::from);
+        let mode = want.database_insights_mode.as_deref().map(DatabaseInsightsMode::from);
         let scaling = want.serverless_v2.as_ref().map(serverless);
         send!(self, session, region, "rds:ModifyDBCluster", |client| {
             client
@@ -224,13 +198,11 @@ impl Cloud {
                 .db_cluster_identifier(name)
                 .apply_immediately(true)
                 .set_auto_minor_version_upgrade(
-                    want.auto_minor_version_upgrade
-                        .filter(|_| has("auto_minor_version_upgrade")),
+                    want.auto_minor_version_upgrade.filter(|_| has("auto_minor_version_upgrade")),
                 )
                 .set_backtrack_window(has("backtrack_window").then_some(want.backtrack_window))
                 .set_backup_retention_period(
-                    want.backup_retention_period
-                        .filter(|_| has("backup_retention_period")),
+                    want.backup_retention_period.filter(|_| has("backup_retention_period")),
                 )
                 .set_copy_tags_to_snapshot(
                     has("copy_tags_to_snapshot").then_some(want.copy_tags_to_snapshot),
@@ -250,26 +222,19 @@ impl Cloud {
                 )
                 .set_manage_master_user_password(secret.then_some(want.manage_master_user_password))
                 .set_master_user_secret_kms_key_id(
-                    want.master_user_secret_kms_key_id
-                        .clone()
-                        .filter(|_| secret),
+                    want.master_user_secret_kms_key_id.clone().filter(|_| secret),
                 )
                 .set_monitoring_interval(want.monitoring_interval.filter(|_| monitoring))
                 .set_monitoring_role_arn(want.monitoring_role_arn.clone().filter(|_| monitoring))
                 .set_enable_performance_insights(want.performance_insights.filter(|_| insights))
                 .set_performance_insights_kms_key_id(
-                    want.performance_insights_kms_key_id
-                        .clone()
-                        .filter(|_| insights),
+                    want.performance_insights_kms_key_id.clone().filter(|_| insights),
                 )
                 .set_performance_insights_retention_period(
-                    want.performance_insights_retention_period
-                        .filter(|_| insights),
+                    want.performance_insights_retention_period.filter(|_| insights),
                 )
                 .set_preferred_backup_window(
-                    want.preferred_backup_window
-                        .clone()
-                        .filter(|_| has("preferred_backup_window")),
+                    want.preferred_backup_window.clone().filter(|_| has("preferred_backup_window")),
                 )
                 .set_preferred_maintenance_window(
                     want.preferred_maintenance_window
@@ -293,15 +258,9 @@ impl Cloud {
         region: &Region,
         name: &str,
     ) -> Result<(), CloudError> {
-        let answer = send!(
-            self,
-            session,
-            region,
-            "rds:DeleteDBClusterSnapshot",
-            |client| client
-                .delete_db_cluster_snapshot()
-                .db_cluster_snapshot_identifier(name)
-        );
+        let answer = send!(self, session, region, "rds:DeleteDBClusterSnapshot", |client| client
+            .delete_db_cluster_snapshot()
+            .db_cluster_snapshot_identifier(name));
         gone(answer.map(drop))
     }
 
@@ -314,10 +273,7 @@ impl Cloud {
         name: &str,
     ) -> Result<(), CloudError> {
         let answer = send!(self, session, region, "rds:DeleteDBCluster", |client| {
-            client
-                .delete_db_cluster()
-                .db_cluster_identifier(name)
-                .skip_final_snapshot(true)
+            client.delete_db_cluster().db_cluster_identifier(name).skip_final_snapshot(true)
         });
         gone(answer.map(drop))
     }

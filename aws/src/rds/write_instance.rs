@@ -48,10 +48,7 @@ impl Cloud {
                 .db_snapshot_identifier(name)
                 .tags(tag(TAG, remediation))
         })?;
-        made(
-            "rds:CreateDBSnapshot",
-            answer.db_snapshot().and_then(|s| s.db_snapshot_arn()),
-        )
+        made("rds:CreateDBSnapshot", answer.db_snapshot().and_then(|s| s.db_snapshot_arn()))
     }
 
     /// `CopyDBSnapshot` under a key: the step that encrypts an instance.
@@ -70,10 +67,7 @@ impl Cloud {
             .kms_key_id(key_arn)
             .copy_tags(false)
             .tags(tag(TAG, remediation)))?;
-        made(
-            "rds:CopyDBSnapshot",
-            answer.db_snapshot().and_then(|s| s.db_snapshot_arn()),
-        )
+        made("rds:CopyDBSnapshot", answer.db_snapshot().and_then(|s| s.db_snapshot_arn()))
     }
 
     /// `RestoreDBInstanceFromDBSnapshot` with every setting that it takes. Deletion protection is
@@ -139,7 +133,9 @@ impl Cloud {
             master_user_secret_kms_key_id: _,
         } = &source.settings;
         let sql_server = source.engine.starts_with("sqlserver");
-        let provisioned = !plain_gp3;
+        let of = |types: &[&str]| storage_type.as_deref().is_some_and(|t| types.contains(&t));
+        let provisioned = of(&["io1", "io2", "gp3"]) && !plain_gp3;
+        let throughput = of(&["gp3"]) && !plain_gp3;
         let features: Vec<ProcessorFeature> = processor_features
             .iter()
             .map(|(name, value)| ProcessorFeature::builder().name(name).value(value).build())
@@ -152,12 +148,8 @@ impl Cloud {
             auth_secret_arn: None,
             dns_ips: vec![],
         });
-        let answer = send!(
-            self,
-            session,
-            region,
-            "rds:RestoreDBInstanceFromDBSnapshot",
-            |client| client
+        let answer =
+            send!(self, session, region, "rds:RestoreDBInstanceFromDBSnapshot", |client| client
                 .restore_db_instance_from_db_snapshot()
                 .db_snapshot_identifier(snapshot)
                 .db_instance_identifier(name)
@@ -165,7 +157,7 @@ impl Cloud {
                 // Storage cannot be set for SQL Server; elsewhere it equals the snapshot's.
                 .set_allocated_storage(allocated_storage.filter(|_| !sql_server))
                 .set_iops(iops.filter(|n| *n > 0 && provisioned))
-                .set_storage_throughput(storage_throughput.filter(|n| *n > 0 && provisioned))
+                .set_storage_throughput(storage_throughput.filter(|n| *n > 0 && throughput))
                 .set_storage_type(storage_type.clone())
                 .multi_az(*multi_az)
                 // A zone and MultiAZ exclude each other.
@@ -174,11 +166,7 @@ impl Cloud {
                 .auto_minor_version_upgrade(*auto_minor_version_upgrade)
                 .set_license_model(license_model.clone())
                 // Only Oracle takes a name; elsewhere it is in the snapshot.
-                .set_db_name(
-                    db_name
-                        .clone()
-                        .filter(|_| source.engine.starts_with("oracle"))
-                )
+                .set_db_name(db_name.clone().filter(|_| source.engine.starts_with("oracle")))
                 .set_ca_certificate_identifier(ca_certificate_identifier.clone())
                 .copy_tags_to_snapshot(*copy_tags_to_snapshot)
                 .set_processor_features((!features.is_empty()).then(|| features.clone()))
@@ -196,9 +184,7 @@ impl Cloud {
                 .set_vpc_security_group_ids(strings(vpc_security_group_ids))
                 // A default group is what an omitted name gives; it is compared afterwards like the rest.
                 .set_db_parameter_group_name(
-                    db_parameter_group
-                        .clone()
-                        .filter(|g| !g.starts_with("default."))
+                    db_parameter_group.clone().filter(|g| !g.starts_with("default."))
                 )
                 .set_db_subnet_group_name(db_subnet_group.clone())
                 .set_option_group_name(option_group.clone().filter(|g| !g.starts_with("default:")))
@@ -211,8 +197,7 @@ impl Cloud {
                 .enable_iam_database_authentication(*iam_database_authentication)
                 .set_enable_cloudwatch_logs_exports(strings(enabled_cloudwatch_logs_exports))
                 .set_enable_customer_owned_ip(customer_owned_ip.then_some(true))
-                .set_tags(tags(own_tags, remediation))
-        )?;
+                .set_tags(tags(own_tags, remediation)))?;
         made(OP, answer.db_instance().and_then(|i| i.db_instance_arn()))
     }
 
@@ -234,10 +219,7 @@ impl Cloud {
         let logs = CloudwatchLogsExportConfiguration::builder()
             .set_enable_log_types(strings(&want.enabled_cloudwatch_logs_exports))
             .build();
-        let mode = want
-            .database_insights_mode
-            .as_deref()
-            .map(DatabaseInsightsMode::from);
+        let mode = want.database_insights_mode.as_deref().map(DatabaseInsightsMode::from);
         send!(self, session, region, "rds:ModifyDBInstance", |client| {
             client
                 .modify_db_instance()
@@ -269,13 +251,10 @@ impl Cloud {
                 )
                 .set_manage_master_user_password(secret.then_some(want.manage_master_user_password))
                 .set_master_user_secret_kms_key_id(
-                    want.master_user_secret_kms_key_id
-                        .clone()
-                        .filter(|_| secret),
+                    want.master_user_secret_kms_key_id.clone().filter(|_| secret),
                 )
                 .set_max_allocated_storage(
-                    want.max_allocated_storage
-                        .filter(|_| has("max_allocated_storage")),
+                    want.max_allocated_storage.filter(|_| has("max_allocated_storage")),
                 )
                 // Interval and role go together: an interval above 0 needs the role (API reference).
                 .set_monitoring_interval(monitoring.then_some(want.monitoring_interval))
@@ -284,18 +263,13 @@ impl Cloud {
                 // Without the key, RDS would take the account's default key for Performance Insights.
                 .set_enable_performance_insights(insights.then_some(want.performance_insights))
                 .set_performance_insights_kms_key_id(
-                    want.performance_insights_kms_key_id
-                        .clone()
-                        .filter(|_| insights),
+                    want.performance_insights_kms_key_id.clone().filter(|_| insights),
                 )
                 .set_performance_insights_retention_period(
-                    want.performance_insights_retention_period
-                        .filter(|_| insights),
+                    want.performance_insights_retention_period.filter(|_| insights),
                 )
                 .set_preferred_backup_window(
-                    want.preferred_backup_window
-                        .clone()
-                        .filter(|_| has("preferred_backup_window")),
+                    want.preferred_backup_window.clone().filter(|_| has("preferred_backup_window")),
                 )
                 .set_preferred_maintenance_window(
                     want.preferred_maintenance_window

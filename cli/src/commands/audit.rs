@@ -1,6 +1,6 @@
 //! `ringfence audit`
 
-use super::Context;
+use super::{Context, MESSAGE_MAX};
 use crate::args::Audit;
 use crate::exit::{End, Exit};
 use crate::printer;
@@ -8,12 +8,9 @@ use ringfence_proto::v1;
 use ringfence_proto::v1::status_service_client::StatusServiceClient;
 
 pub(crate) async fn run(context: &Context, command: Audit) -> End {
-    let Audit::List {
-        subject,
-        actor,
-        limit,
-    } = command;
-    let mut client = StatusServiceClient::new(context.connection.clone());
+    let Audit::List { subject, actor, limit } = command;
+    let mut client =
+        StatusServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     let mut events = Vec::new();
     let mut page_token = String::new();
     let mut left = limit.max(1);
@@ -33,10 +30,7 @@ pub(crate) async fn run(context: &Context, command: Audit) -> End {
         }
     }
     if context.json() {
-        printer::json(&v1::ListAuditEventsResponse {
-            events,
-            next_page_token: page_token,
-        });
+        printer::json(&v1::ListAuditEventsResponse { events, next_page_token: page_token });
         return Ok(Exit::Done);
     }
     let row = |e: &v1::AuditEvent| {

@@ -1,21 +1,16 @@
 //! `ringfence doctor`
 
-use super::Context;
+use super::{Context, MESSAGE_MAX};
 use crate::exit::{End, Exit};
 use crate::printer;
 use ringfence_proto::v1;
 use ringfence_proto::v1::status_service_client::StatusServiceClient;
 
 pub(crate) async fn run(context: &Context, sample: i32) -> End {
-    let mut client = StatusServiceClient::new(context.connection.clone());
-    let answer = client
-        .run_doctor(v1::RunDoctorRequest { sample })
-        .await?
-        .into_inner();
-    let failed = answer
-        .checks
-        .iter()
-        .any(|c| c.outcome() == v1::CheckOutcome::Failed);
+    let mut client =
+        StatusServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let answer = client.run_doctor(v1::RunDoctorRequest { sample }).await?.into_inner();
+    let failed = answer.checks.iter().any(|c| c.outcome() == v1::CheckOutcome::Failed);
     if context.json() {
         printer::json(&answer);
     } else {

@@ -1,6 +1,6 @@
 //! `ringfence finding`
 
-use super::{Context, missing, pages, scope};
+use super::{Context, MESSAGE_MAX, missing, pages, scope};
 use crate::args::Finding;
 use crate::exit::{End, Exit};
 use crate::printer;
@@ -9,7 +9,8 @@ use ringfence_proto::v1::finding_service_client::FindingServiceClient;
 use serde::Serialize;
 
 pub(crate) async fn run(context: &Context, command: Finding) -> End {
-    let mut client = FindingServiceClient::new(context.connection.clone());
+    let mut client = FindingServiceClient::new(context.connection.clone())
+        .max_decoding_message_size(MESSAGE_MAX);
     match command {
         Finding::List { scope: wanted, all } => {
             let request = v1::ListFindingsRequest {
@@ -41,43 +42,21 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
             }
             Ok(context.present(present))
         }
-        Finding::Waive {
-            id,
-            reason,
-            until,
-            owner,
-        } => {
-            let request = v1::WaiveFindingRequest {
-                id,
-                owner,
-                reason,
-                until,
-                validate_only: false,
-            };
+        Finding::Waive { id, reason, until, owner } => {
+            let request =
+                v1::WaiveFindingRequest { id, owner, reason, until, validate_only: false };
             let finding = client
                 .waive_finding(request)
                 .await?
                 .into_inner()
                 .finding
                 .ok_or_else(|| missing("a finding"))?;
-            let until = finding
-                .waiver
-                .as_ref()
-                .map(|w| w.until.clone())
-                .unwrap_or_default();
-            say(
-                context,
-                &finding,
-                &format!("{} is waived until {until}", finding.id),
-            );
+            let until = finding.waiver.as_ref().map(|w| w.until.clone()).unwrap_or_default();
+            say(context, &finding, &format!("{} is waived until {until}", finding.id));
             Ok(Exit::Done)
         }
         Finding::Unwaive { id, reason } => {
-            let request = v1::UnwaiveFindingRequest {
-                id,
-                reason,
-                validate_only: false,
-            };
+            let request = v1::UnwaiveFindingRequest { id, reason, validate_only: false };
             let finding = client
                 .unwaive_finding(request)
                 .await?

@@ -17,6 +17,9 @@ use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 use std::time::Duration;
 
+/// The largest answer taken: a plan of some ten thousand databases.
+const MESSAGE_MAX: usize = 128 << 20;
+
 /// What every command is given.
 pub(crate) struct Context {
     connection: Connection,
@@ -31,11 +34,7 @@ impl Context {
 
     /// 0, or 2 where something is present and the caller wants to know.
     fn present(&self, present: bool) -> Exit {
-        if present && self.detailed {
-            Exit::Present
-        } else {
-            Exit::Done
-        }
+        if present && self.detailed { Exit::Present } else { Exit::Done }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ringfence org`
 
-use super::{Context, pages};
+use super::{Context, MESSAGE_MAX, pages};
 use crate::args::Org;
 use crate::exit::End;
 use crate::printer;
@@ -12,25 +12,19 @@ use serde::Serialize;
 const CHANGES_MAX: usize = 50;
 
 pub(crate) async fn run(context: &Context, command: Org) -> End {
-    let mut client = OrgServiceClient::new(context.connection.clone());
+    let mut client =
+        OrgServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
         Org::Sync { wait: _, dry_run } => {
-            let answer = client
-                .sync_org(v1::SyncOrgRequest {
-                    validate_only: dry_run,
-                })
-                .await?
-                .into_inner();
+            let answer =
+                client.sync_org(v1::SyncOrgRequest { validate_only: dry_run }).await?.into_inner();
             let changed = !answer.changes.is_empty();
             if context.json() {
                 printer::json(&answer);
                 return Ok(context.present(changed));
             }
-            let states: Vec<String> = answer
-                .accounts_by_state
-                .iter()
-                .map(|(s, n)| format!("{n} {s}"))
-                .collect();
+            let states: Vec<String> =
+                answer.accounts_by_state.iter().map(|(s, n)| format!("{n} {s}")).collect();
             printer::data(&format!(
                 "{} OUs, {} accounts ({}) as of {}",
                 answer.ous,
@@ -61,11 +55,7 @@ pub(crate) async fn run(context: &Context, command: Org) -> End {
                 as_of: String,
                 nodes: Vec<v1::Node>,
             }
-            let as_of = client
-                .get_tree(v1::GetTreeRequest {})
-                .await?
-                .into_inner()
-                .as_of;
+            let as_of = client.get_tree(v1::GetTreeRequest {}).await?.into_inner().as_of;
             let nodes = pages!(client, list_nodes, v1::ListNodesRequest::default(), nodes);
             printer::json(&Tree { as_of, nodes });
             Ok(crate::exit::Exit::Done)

@@ -1,6 +1,6 @@
 //! `ringfence plan` and `ringfence approve`
 
-use super::{Context, missing, pages, request_id, scope};
+use super::{Context, MESSAGE_MAX, missing, pages, request_id, scope};
 use crate::args::Plan;
 use crate::exit::{End, Exit, Failure};
 use crate::printer;
@@ -9,14 +9,10 @@ use ringfence_proto::v1::plan_service_client::PlanServiceClient;
 use serde::Serialize;
 
 pub(crate) async fn run(context: &Context, command: Plan) -> End {
-    let mut client = PlanServiceClient::new(context.connection.clone());
+    let mut client =
+        PlanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Plan::Create {
-            all,
-            findings,
-            scope: wanted,
-            dry_run,
-        } => {
+        Plan::Create { all, findings, scope: wanted, dry_run } => {
             let scoped =
                 !(wanted.ous.is_empty() && wanted.accounts.is_empty() && wanted.regions.is_empty());
             if !all && findings.is_empty() && !scoped {
@@ -49,11 +45,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
             Ok(context.present(plan.ready > 0))
         }
         Plan::Show { id } => {
-            let plan = client
-                .get_plan(v1::GetPlanRequest { id })
-                .await?
-                .into_inner()
-                .plan;
+            let plan = client.get_plan(v1::GetPlanRequest { id }).await?.into_inner().plan;
             show(context, &plan.ok_or_else(|| missing("a plan"))?);
             Ok(Exit::Done)
         }
@@ -87,10 +79,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
 }
 
 fn state(plan: &v1::Plan) -> String {
-    plan.state()
-        .as_str_name()
-        .trim_start_matches("PLAN_STATE_")
-        .to_ascii_lowercase()
+    plan.state().as_str_name().trim_start_matches("PLAN_STATE_").to_ascii_lowercase()
 }
 
 fn show(context: &Context, plan: &v1::Plan) {
@@ -99,16 +88,9 @@ fn show(context: &Context, plan: &v1::Plan) {
         return;
     }
     printer::data(&plan.text);
-    let by: Vec<String> = plan
-        .approvals
-        .iter()
-        .map(|a| format!("{} ({})", a.by, a.reason))
-        .collect();
-    let by = if by.is_empty() {
-        "nobody".to_owned()
-    } else {
-        by.join(", ")
-    };
+    let by: Vec<String> =
+        plan.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
+    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
     printer::data(&format!(
         "\nstate {}; approved by {by}; {} needed",
         state(plan),
@@ -123,20 +105,13 @@ pub(crate) async fn approve(
     reason: String,
     hash: Option<String>,
 ) -> End {
-    let mut client = PlanServiceClient::new(context.connection.clone());
-    let plan = client
-        .get_plan(v1::GetPlanRequest { id: id.clone() })
-        .await?
-        .into_inner()
-        .plan;
+    let mut client =
+        PlanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let plan = client.get_plan(v1::GetPlanRequest { id: id.clone() }).await?.into_inner().plan;
     let hash = hash.unwrap_or(plan.ok_or_else(|| missing("a plan"))?.hash);
     let request = v1::ApprovePlanRequest { id, reason, hash };
-    let plan = client
-        .approve_plan(request)
-        .await?
-        .into_inner()
-        .plan
-        .ok_or_else(|| missing("a plan"))?;
+    let plan =
+        client.approve_plan(request).await?.into_inner().plan.ok_or_else(|| missing("a plan"))?;
     if context.json() {
         printer::json(&plan);
     } else {
@@ -147,10 +122,7 @@ pub(crate) async fn approve(
             plan.approvals_needed,
             plan.hash
         ));
-        printer::talk(&format!(
-            "next: ringfence remediation apply {} --wait",
-            plan.id
-        ));
+        printer::talk(&format!("next: ringfence remediation apply {} --wait", plan.id));
     }
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! `ringfence remediation`
 
-use super::{Context, missing, pages, within};
+use super::{Context, MESSAGE_MAX, missing, pages, within};
 use crate::args::Remediation;
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
@@ -21,18 +21,10 @@ struct Remediations {
 }
 
 pub(crate) async fn run(context: &Context, command: Remediation) -> End {
-    let mut client = Client::new(context.connection.clone());
+    let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Remediation::Apply {
-            plan,
-            wait,
-            timeout,
-            dry_run,
-        } => {
-            let request = v1::ApplyPlanRequest {
-                plan: plan.clone(),
-                validate_only: dry_run,
-            };
+        Remediation::Apply { plan, wait, timeout, dry_run } => {
+            let request = v1::ApplyPlanRequest { plan: plan.clone(), validate_only: dry_run };
             let started = client.apply_plan(request).await?.into_inner().remediations;
             if dry_run {
                 list(context, plan, started);
@@ -41,21 +33,13 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             }
             if !wait {
                 list(context, plan.clone(), started);
-                printer::talk(&format!(
-                    "follow them: ringfence remediation list --plan {plan}"
-                ));
+                printer::talk(&format!("follow them: ringfence remediation list --plan {plan}"));
                 return Ok(Exit::Done);
             }
-            let ended = within(
-                timeout,
-                &format!("plan {plan}"),
-                follow(client, plan.clone()),
-            )
-            .await?;
-            let stopped = ended
-                .iter()
-                .filter(|r| r.state() == v1::RemediationState::Stopped)
-                .count();
+            let ended =
+                within(timeout, &format!("plan {plan}"), follow(client, plan.clone())).await?;
+            let stopped =
+                ended.iter().filter(|r| r.state() == v1::RemediationState::Stopped).count();
             let all = ended.len();
             list(context, plan, ended);
             Ok(match stopped {
@@ -65,10 +49,7 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             })
         }
         Remediation::List { plan } => {
-            let request = v1::ListRemediationsRequest {
-                plan,
-                ..Default::default()
-            };
+            let request = v1::ListRemediationsRequest { plan, ..Default::default() };
             let all = pages!(client, list_remediations, request, remediations);
             list(context, String::new(), all);
             Ok(Exit::Done)
@@ -87,17 +68,11 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
 }
 
 pub(crate) fn state(rem: &v1::Remediation) -> String {
-    rem.state()
-        .as_str_name()
-        .trim_start_matches("REMEDIATION_STATE_")
-        .to_ascii_lowercase()
+    rem.state().as_str_name().trim_start_matches("REMEDIATION_STATE_").to_ascii_lowercase()
 }
 
 fn ended(rem: &v1::Remediation) -> bool {
-    matches!(
-        rem.state(),
-        v1::RemediationState::Verified | v1::RemediationState::Stopped
-    )
+    matches!(rem.state(), v1::RemediationState::Verified | v1::RemediationState::Stopped)
 }
 
 /// Polls the plan's remediations until all have ended, and says what changed.
@@ -105,10 +80,7 @@ async fn follow(mut client: Client, plan: String) -> Result<Vec<v1::Remediation>
     let mut progress = Progress::new();
     let mut said: BTreeMap<String, String> = BTreeMap::new();
     loop {
-        let request = v1::ListRemediationsRequest {
-            plan: plan.clone(),
-            ..Default::default()
-        };
+        let request = v1::ListRemediationsRequest { plan: plan.clone(), ..Default::default() };
         let all = pages!(client, list_remediations, request, remediations);
         for rem in &all {
             let text = format!("{} {}", state(rem), rem.why);
@@ -164,52 +136,31 @@ fn show(context: &Context, rem: &v1::Remediation) {
         printer::json(rem);
         return;
     }
-    printer::data(&format!(
-        "{}  {}  {} {}",
-        rem.id, rem.name, rem.account, rem.region
-    ));
+    printer::data(&format!("{}  {}  {} {}", rem.id, rem.name, rem.account, rem.region));
     printer::data(&format!("state   {}  {}", state(rem), rem.why));
     printer::data(&format!("twin    {}", rem.twin));
     printer::data(&format!("key     {}", rem.key_arn));
-    printer::data(&format!(
-        "plan    {}  approved {}",
-        rem.plan, rem.approved_at
-    ));
+    printer::data(&format!("plan    {}  approved {}", rem.plan, rem.approved_at));
     if !rem.verified_at.is_empty() {
         printer::data(&format!("verified {}", rem.verified_at));
     }
     for step in &rem.steps {
-        let tries = if step.attempts > 1 {
-            format!(" ({} tries)", step.attempts)
-        } else {
-            String::new()
-        };
+        let tries =
+            if step.attempts > 1 { format!(" ({} tries)", step.attempts) } else { String::new() };
         printer::data(&format!("  {}  {}{tries}", step.at, step.what));
     }
 }
 
 async fn watch(context: &Context, mut client: Client, id: String) -> End {
-    let mut stream = client
-        .watch_remediation(v1::WatchRemediationRequest { id })
-        .await?
-        .into_inner();
+    let mut stream =
+        client.watch_remediation(v1::WatchRemediationRequest { id }).await?.into_inner();
     let mut last = None;
     while let Some(answer) = stream.message().await? {
         let rem = answer.remediation.ok_or_else(|| missing("a remediation"))?;
-        printer::talk(&format!(
-            "{} {}: {} {}",
-            rem.id,
-            rem.name,
-            state(&rem),
-            rem.why
-        ));
+        printer::talk(&format!("{} {}: {} {}", rem.id, rem.name, state(&rem), rem.why));
         last = Some(rem);
     }
     let rem = last.ok_or_else(|| missing("a remediation"))?;
     show(context, &rem);
-    Ok(if rem.state() == v1::RemediationState::Stopped {
-        Exit::Failed
-    } else {
-        Exit::Done
-    })
+    Ok(if rem.state() == v1::RemediationState::Stopped { Exit::Failed } else { Exit::Done })
 }

@@ -1,6 +1,6 @@
 //! `ringfence rollout`
 
-use super::{Context, missing, pages, request_id, within};
+use super::{Context, MESSAGE_MAX, missing, pages, request_id, within};
 use crate::args::Rollout;
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
@@ -30,11 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     if parsed.policy == "rds-encryption" {
-        return Ok(Read {
-            policy: parsed.policy,
-            document: String::new(),
-            stages,
-        });
+        return Ok(Read { policy: parsed.policy, document: String::new(), stages });
     }
     let policy = path.parent().unwrap_or(Path::new("")).join(&parsed.policy);
     let document = std::fs::read_to_string(&policy).map_err(|e| {
@@ -46,43 +42,26 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
         ))
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {e}", policy.display())))?;
-    let name = policy
-        .file_stem()
-        .map(|s| s.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    Ok(Read {
-        policy: name,
-        document,
-        stages,
-    })
+    let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Read { policy: name, document, stages })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
-    let mut client = Client::new(context.connection.clone());
+    let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Rollout::Plan {
-            file: _,
-            allow_root,
-            dry_run,
-        } => {
+        Rollout::Plan { file: _, allow_root, dry_run } => {
             let read = read.ok_or_else(|| missing("a file"))?;
             plan(context, client, read, allow_root, dry_run).await
         }
         Rollout::Approve { id, reason, hash } => approve(context, id, reason, hash).await,
         Rollout::Start { id, wait, timeout } => {
-            let rollout = client
-                .start_rollout(v1::StartRolloutRequest { id })
-                .await?
-                .into_inner()
-                .rollout;
+            let rollout =
+                client.start_rollout(v1::StartRolloutRequest { id }).await?.into_inner().rollout;
             follow(context, client, rollout, wait, timeout).await
         }
         Rollout::Status { id } => {
-            let rollout = client
-                .get_rollout(v1::GetRolloutRequest { id })
-                .await?
-                .into_inner()
-                .rollout;
+            let rollout =
+                client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner().rollout;
             show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
             Ok(Exit::Done)
         }
@@ -96,12 +75,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
             Ok(Exit::Done)
         }
-        Rollout::Resume {
-            id,
-            reason,
-            wait,
-            timeout,
-        } => {
+        Rollout::Resume { id, reason, wait, timeout } => {
             let rollout = client
                 .resume_rollout(v1::ResumeRolloutRequest { id, reason })
                 .await?
@@ -109,12 +83,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .rollout;
             follow(context, client, rollout, wait, timeout).await
         }
-        Rollout::Abort {
-            id,
-            reason,
-            wait,
-            timeout,
-        } => {
+        Rollout::Abort { id, reason, wait, timeout } => {
             let rollout = client
                 .abort_rollout(v1::AbortRolloutRequest { id, reason })
                 .await?
@@ -165,12 +134,7 @@ async fn plan(
 }
 
 async fn list(context: &Context, mut client: Client) -> End {
-    let rollouts = pages!(
-        client,
-        list_rollouts,
-        v1::ListRolloutsRequest::default(),
-        rollouts
-    );
+    let rollouts = pages!(client, list_rollouts, v1::ListRolloutsRequest::default(), rollouts);
     if context.json() {
         #[derive(Serialize)]
         struct Rollouts {
@@ -180,11 +144,8 @@ async fn list(context: &Context, mut client: Client) -> End {
         return Ok(Exit::Done);
     }
     let row = |r: &v1::Rollout| {
-        let attached = r
-            .targets
-            .iter()
-            .filter(|t| t.state() == v1::RolloutTargetState::Attached)
-            .count();
+        let attached =
+            r.targets.iter().filter(|t| t.state() == v1::RolloutTargetState::Attached).count();
         vec![
             r.id.clone(),
             state(r),
@@ -208,12 +169,9 @@ pub(crate) async fn approve(
     reason: String,
     hash: Option<String>,
 ) -> End {
-    let mut client = Client::new(context.connection.clone());
-    let rollout = client
-        .get_rollout(v1::GetRolloutRequest { id: id.clone() })
-        .await?
-        .into_inner()
-        .rollout;
+    let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let rollout =
+        client.get_rollout(v1::GetRolloutRequest { id: id.clone() }).await?.into_inner().rollout;
     let hash = hash.unwrap_or(rollout.ok_or_else(|| missing("a rollout"))?.hash);
     let request = v1::ApproveRolloutRequest { id, reason, hash };
     let rollout = client
@@ -237,11 +195,7 @@ pub(crate) async fn approve(
 }
 
 fn state(rollout: &v1::Rollout) -> String {
-    rollout
-        .state()
-        .as_str_name()
-        .trim_start_matches("ROLLOUT_STATE_")
-        .to_ascii_lowercase()
+    rollout.state().as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
 }
 
 async fn follow(
@@ -258,10 +212,8 @@ async fn follow(
     }
     let id = rollout.id.clone();
     let watched = async {
-        let mut stream = client
-            .watch_rollout(v1::WatchRolloutRequest { id: id.clone() })
-            .await?
-            .into_inner();
+        let mut stream =
+            client.watch_rollout(v1::WatchRolloutRequest { id: id.clone() }).await?.into_inner();
         let mut last = rollout;
         while let Some(answer) = stream.message().await? {
             last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
@@ -293,12 +245,7 @@ fn show(context: &Context, rollout: &v1::Rollout) {
         printer::json(rollout);
         return;
     }
-    printer::data(&format!(
-        "{}  {}  {}",
-        rollout.id,
-        rollout.policy_name,
-        state(rollout)
-    ));
+    printer::data(&format!("{}  {}  {}", rollout.id, rollout.policy_name, state(rollout)));
     for why in &rollout.why {
         printer::data(&format!("! {why}"));
     }
@@ -309,28 +256,15 @@ fn show(context: &Context, rollout: &v1::Rollout) {
             .trim_start_matches("ROLLOUT_TARGET_STATE_")
             .to_ascii_lowercase()
             .replace('_', " ");
-        vec![
-            t.stage.clone(),
-            t.id.clone(),
-            t.name.clone(),
-            state,
-            t.attached_at.clone(),
-        ]
+        vec![t.stage.clone(), t.id.clone(), t.name.clone(), state, t.attached_at.clone()]
     };
     printer::table(
         &["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"],
         rollout.targets.iter().map(row).collect(),
     );
-    let by: Vec<String> = rollout
-        .approvals
-        .iter()
-        .map(|a| format!("{} ({})", a.by, a.reason))
-        .collect();
-    let by = if by.is_empty() {
-        "nobody".to_owned()
-    } else {
-        by.join(", ")
-    };
+    let by: Vec<String> =
+        rollout.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
+    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
     printer::data(&format!(
         "by {}; approved by {by}; {} needed; hash {}",
         rollout.author, rollout.approvals_needed, rollout.hash

@@ -1,6 +1,6 @@
 //! `ringfence scan`
 
-use super::{Context, missing, pages, request_id, scope, within};
+use super::{Context, MESSAGE_MAX, missing, pages, request_id, scope, within};
 use crate::args::Scan;
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
@@ -13,13 +13,10 @@ use std::collections::BTreeMap;
 const FAILED_MAX: usize = 20;
 
 pub(crate) async fn run(context: &Context, command: Scan) -> End {
-    let mut client = ScanServiceClient::new(context.connection.clone());
+    let mut client =
+        ScanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Scan::Start {
-            scope: wanted,
-            wait,
-            timeout,
-        } => {
+        Scan::Start { scope: wanted, wait, timeout } => {
             let request = v1::StartScanRequest {
                 request_id: request_id(),
                 validate_only: false,
@@ -45,18 +42,11 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
             Ok(show(context, &scan))
         }
         Scan::Get { id } => {
-            let scan = client
-                .get_scan(v1::GetScanRequest { id })
-                .await?
-                .into_inner()
-                .scan;
+            let scan = client.get_scan(v1::GetScanRequest { id }).await?.into_inner().scan;
             Ok(show(context, &scan.ok_or_else(|| missing("a scan"))?))
         }
         Scan::Cells { scope: wanted } => {
-            let request = v1::ListCellsRequest {
-                scope: scope(&wanted),
-                ..Default::default()
-            };
+            let request = v1::ListCellsRequest { scope: scope(&wanted), ..Default::default() };
             let cells = pages!(client, list_cells, request, cells);
             if context.json() {
                 #[derive(Serialize)]
@@ -110,16 +100,10 @@ fn row(c: &v1::Cell) -> Vec<String> {
 pub(crate) fn show_failed(cells: &[v1::Cell]) {
     let mut groups: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
     for cell in cells {
-        groups
-            .entry((&cell.account, state(cell), &cell.reason))
-            .or_default()
-            .push(&cell.region);
+        groups.entry((&cell.account, state(cell), &cell.reason)).or_default().push(&cell.region);
     }
     for ((account, state, reason), regions) in groups.iter().take(FAILED_MAX) {
-        printer::data(&format!(
-            "! {account} {state} in {}: {reason}",
-            regions.join(", ")
-        ));
+        printer::data(&format!("! {account} {state} in {}: {reason}", regions.join(", ")));
     }
     if groups.len() > FAILED_MAX {
         printer::data(&format!(
@@ -133,12 +117,8 @@ async fn follow(
     mut client: ScanServiceClient<crate::client::Connection>,
     scan: v1::Scan,
 ) -> Result<v1::Scan, Failure> {
-    let mut stream = client
-        .watch_scan(v1::WatchScanRequest {
-            id: scan.id.clone(),
-        })
-        .await?
-        .into_inner();
+    let mut stream =
+        client.watch_scan(v1::WatchScanRequest { id: scan.id.clone() }).await?.into_inner();
     let mut progress = Progress::new();
     let mut last = scan;
     while let Some(answer) = stream.message().await? {
@@ -174,17 +154,11 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
             states.join(", ")
         ));
         show_failed(&scan.failed);
-        let partial = if scan.failed.is_empty() && ended {
-            ""
-        } else {
-            " seen so far; the scan is partial"
-        };
-        printer::data(&format!(
-            "{} unencrypted databases{partial}",
-            scan.findings_open
-        ));
+        let partial =
+            if scan.failed_cells == 0 && ended { "" } else { " seen so far; the scan is partial" };
+        printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
     }
-    match (scan.failed.is_empty(), scan.findings_open) {
+    match (scan.failed_cells == 0, scan.findings_open) {
         (false, _) => Exit::Partial,
         (true, n) => context.present(n > 0),
     }

@@ -1,6 +1,6 @@
 //! `ringfence status`
 
-use super::{Context, scan, scope};
+use super::{Context, MESSAGE_MAX, scan, scope};
 use crate::args::Scope;
 use crate::exit::End;
 use crate::printer;
@@ -14,21 +14,14 @@ fn counts(map: &BTreeMap<String, i32>) -> String {
         .filter(|(k, n)| **n > 0 && *k != "cells")
         .map(|(k, n)| format!("{n} {k}"))
         .collect();
-    if some.is_empty() {
-        "none".to_owned()
-    } else {
-        some.join(", ")
-    }
+    if some.is_empty() { "none".to_owned() } else { some.join(", ") }
 }
 
 pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
-    let mut client = StatusServiceClient::new(context.connection.clone());
-    let status = client
-        .get_status(v1::GetStatusRequest {
-            scope: scope(&wanted),
-        })
-        .await?
-        .into_inner();
+    let mut client =
+        StatusServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let status =
+        client.get_status(v1::GetStatusRequest { scope: scope(&wanted) }).await?.into_inner();
     let findings = status.findings.unwrap_or_default();
     if context.json() {
         printer::json(&status);
@@ -43,10 +36,7 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
         org.as_of
     ));
     let cells = status.coverage.get("cells").copied().unwrap_or(0);
-    printer::data(&format!(
-        "coverage      {cells} cells: {}",
-        counts(&status.coverage)
-    ));
+    printer::data(&format!("coverage      {cells} cells: {}", counts(&status.coverage)));
     printer::data(&format!(
         "unencrypted   {} open ({} instances, {} clusters); {} waived, {} held originals",
         findings.open,
@@ -62,18 +52,9 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
             rollout.id, rollout.state, rollout.attached, rollout.targets
         ));
     }
-    let by = status
-        .rows
-        .first()
-        .map(|r| r.by.to_ascii_uppercase())
-        .unwrap_or_default();
+    let by = status.rows.first().map(|r| r.by.to_ascii_uppercase()).unwrap_or_default();
     let row = |r: &v1::StatusRow| {
-        vec![
-            r.name.clone(),
-            r.cells.to_string(),
-            r.answered.to_string(),
-            r.open.to_string(),
-        ]
+        vec![r.name.clone(), r.cells.to_string(), r.answered.to_string(), r.open.to_string()]
     };
     if !status.rows.is_empty() {
         printer::data("");

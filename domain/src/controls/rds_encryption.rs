@@ -45,19 +45,11 @@ impl Control for RdsEncryption {
                         .filter_map(|m| sweep.instance(&m.id))
                         .cloned()
                         .collect();
-                    let resource = Resource::Cluster {
-                        cluster: cluster.clone(),
-                        members,
-                    };
-                    found.findings.push(Detected {
-                        kind: Kind::Cluster,
-                        resource,
-                    });
+                    let resource = Resource::Cluster { cluster: cluster.clone(), members };
+                    found.findings.push(Detected { kind: Kind::Cluster, resource });
                 }
                 Some(false) => {}
-                None => found
-                    .unjudged
-                    .push(unknown("cluster", &cluster.id, &cluster.encryption)),
+                None => found.unjudged.push(unknown("cluster", &cluster.id, &cluster.encryption)),
             }
         }
         for instance in &sweep.instances {
@@ -71,19 +63,12 @@ impl Control for RdsEncryption {
             }
             match breaks(&instance.encryption) {
                 Some(true) => {
-                    let resource = Resource::Instance {
-                        instance: instance.clone(),
-                    };
-                    found.findings.push(Detected {
-                        kind: Kind::Instance,
-                        resource,
-                    });
+                    let resource = Resource::Instance { instance: instance.clone() };
+                    found.findings.push(Detected { kind: Kind::Instance, resource });
                 }
                 Some(false) => {}
                 None => {
-                    found
-                        .unjudged
-                        .push(unknown("instance", &instance.id, &instance.encryption))
+                    found.unjudged.push(unknown("instance", &instance.id, &instance.encryption))
                 }
             }
         }
@@ -119,10 +104,7 @@ mod tests {
             .map(|f| format!("{} {}", f.kind.as_str(), f.resource.name()))
             .collect();
         said.extend(
-            found
-                .unjudged
-                .iter()
-                .map(|u| format!("? {}", u.split(':').next().unwrap_or(""))),
+            found.unjudged.iter().map(|u| format!("? {}", u.split(':').next().unwrap_or(""))),
         );
         said.extend((found.out_of_scope > 0).then(|| format!("out {}", found.out_of_scope)));
         assert_eq!(said, want);
@@ -132,27 +114,15 @@ mod tests {
     fn detection_table() {
         let all = &["cluster ledger", "instance orders"];
         check(|_| {}, false, all);
-        check(
-            |s| s.instances[0].encryption = Encryption::SseKms,
-            false,
-            &["cluster ledger"],
-        );
-        check(
-            |s| s.clusters[0].encryption = Encryption::SseRds,
-            false,
-            &["instance orders"],
-        );
+        check(|s| s.instances[0].encryption = Encryption::SseKms, false, &["cluster ledger"]);
+        check(|s| s.clusters[0].encryption = Encryption::SseRds, false, &["instance orders"]);
         check(|s| s.clusters[0].encryption = Encryption::SseRds, true, all);
         check(
             |s| s.instances[0].encryption = Encryption::Unknown("sse-x".into()),
             false,
             &["cluster ledger", "? instance orders"],
         );
-        check(
-            |s| s.clusters[0].engine = "neptune".into(),
-            false,
-            &["instance orders", "out 1"],
-        );
+        check(|s| s.clusters[0].engine = "neptune".into(), false, &["instance orders", "out 1"]);
         check(
             |s| {
                 s.clusters[0].engine = "docdb".into();
@@ -167,23 +137,14 @@ mod tests {
     #[test]
     fn members_travel_with_their_cluster() {
         let mut cluster = sample::cluster("ledger", &["m1", "m2"]);
-        cluster.members.push(MemberRef {
-            id: "gone".into(),
-            writer: false,
-        });
+        cluster.members.push(MemberRef { id: "gone".into(), writer: false });
         let sweep = Sweep {
-            instances: vec![
-                sample::member("m1", "ledger"),
-                sample::member("m2", "ledger"),
-            ],
+            instances: vec![sample::member("m1", "ledger"), sample::member("m2", "ledger")],
             clusters: vec![cluster],
             ..Sweep::default()
         };
         let found = RdsEncryption.detect(&sweep, false);
-        assert_eq!(
-            (found.instances, found.clusters, found.findings.len()),
-            (2, 1, 1)
-        );
+        assert_eq!((found.instances, found.clusters, found.findings.len()), (2, 1, 1));
         let Resource::Cluster { members, .. } = &found.findings[0].resource else {
             panic!("a cluster")
         };
@@ -196,10 +157,7 @@ mod tests {
         for control in crate::controls::ALL {
             assert!(ids.insert(control.id()), "{} twice", control.id());
             assert!(!control.doc().is_empty() && !control.needs().is_empty());
-            assert_eq!(
-                control.detect(&Sweep::default(), true),
-                Detection::default()
-            );
+            assert_eq!(control.detect(&Sweep::default(), true), Detection::default());
             if let Some(policy) = control.prevent() {
                 scp::lint(policy).expect("the built-in policy passes our own lint");
             }

@@ -18,28 +18,16 @@ pub(super) fn instance(instance: &Instance, blockers: &mut Vec<String>) {
         blockers.push(format!("{id} is a read replica of {source}: a tree of replicas is one unit, and this version does not rebuild trees"));
     }
     if instance.engine.starts_with("custom-") {
-        blockers.push(format!(
-            "{id} is RDS Custom: its snapshots cannot be copied"
-        ));
+        blockers.push(format!("{id} is RDS Custom: its snapshots cannot be copied"));
     }
     blockers.extend(class_blocker(id, &instance.settings.db_instance_class));
     if broken(&instance.status) || instance.status == "stopped" || instance.status == "deleting" {
-        blockers.push(format!(
-            "{id} is {}: a snapshot needs it available",
-            instance.status
-        ));
+        blockers.push(format!("{id} is {}: a snapshot needs it available", instance.status));
     }
+    blockers
+        .extend(instance.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
     blockers.extend(
-        instance
-            .foreign
-            .iter()
-            .map(|(k, v)| format!("{k} = {v} cannot be carried over")),
-    );
-    blockers.extend(
-        instance
-            .pending
-            .iter()
-            .map(|p| format!("a change of {p} is pending: apply or cancel it")),
+        instance.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")),
     );
 }
 
@@ -50,10 +38,7 @@ pub(super) fn cluster(cluster: &Cluster, members: &[Instance], blockers: &mut Ve
         blockers.push(format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine));
     }
     if broken(&cluster.status) || cluster.status == "stopped" || cluster.status == "deleting" {
-        blockers.push(format!(
-            "{id} is {}: a snapshot needs it available",
-            cluster.status
-        ));
+        blockers.push(format!("{id} is {}: a snapshot needs it available", cluster.status));
     }
     if members.len() != cluster.members.len() {
         blockers.push(format!(
@@ -62,17 +47,10 @@ pub(super) fn cluster(cluster: &Cluster, members: &[Instance], blockers: &mut Ve
             cluster.members.len()
         ));
     }
+    blockers
+        .extend(cluster.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
     blockers.extend(
-        cluster
-            .foreign
-            .iter()
-            .map(|(k, v)| format!("{k} = {v} cannot be carried over")),
-    );
-    blockers.extend(
-        cluster
-            .pending
-            .iter()
-            .map(|p| format!("a change of {p} is pending: apply or cancel it")),
+        cluster.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")),
     );
     for member in members {
         instance(member, blockers);

@@ -78,12 +78,7 @@ pub struct Plan {
 impl Plan {
     /// Seals a body.
     pub fn new(body: Body) -> Plan {
-        Plan {
-            hash: hash::of(&body),
-            body,
-            approvals: Vec::new(),
-            applied: None,
-        }
+        Plan { hash: hash::of(&body), body, approvals: Vec::new(), applied: None }
     }
 
     /// Whether the body is still what was hashed: a store that was edited by hand shows here.
@@ -136,11 +131,7 @@ impl Plan {
             }
             if item.blockers.is_empty() {
                 let _ = writeln!(out, "    twin  {}", item.twin);
-                let _ = writeln!(
-                    out,
-                    "    key   {}",
-                    item.key_arn.as_deref().unwrap_or("none")
-                );
+                let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
             }
             for (i, step) in item.steps.iter().enumerate() {
                 let _ = writeln!(out, "    {}. {step}", i + 1);
@@ -164,9 +155,7 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
     let mut why = Vec::new();
     let age = now.since(plan.body.created_at);
     if age > max_age {
-        why.push(format!(
-            "the plan is {age} old, and remediation.plan_max_age is {max_age}"
-        ));
+        why.push(format!("the plan is {age} old, and remediation.plan_max_age is {max_age}"));
     }
     for item in plan.ready() {
         let name = format!("{} {} {}", item.account, item.region, item.resource.name());
@@ -226,19 +215,13 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
         region: finding.region.clone(),
         kind: finding.kind,
         fingerprint: resource.fingerprint(),
-        key_arn: key
-            .and_then(|k| k.answer.as_ref().ok())
-            .map(|k| k.arn.clone()),
+        key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
         steps: if blockers.is_empty() {
             steps(&resource, &Remediation::id_of(plan, &finding.id), &made)
         } else {
             Vec::new()
         },
-        notes: if blockers.is_empty() {
-            notes(&resource)
-        } else {
-            Vec::new()
-        },
+        notes: if blockers.is_empty() { notes(&resource) } else { Vec::new() },
         twin,
         resource,
         blockers,
@@ -253,10 +236,7 @@ fn steps(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String>
         Resource::Instance { instance } => vec![
             format!("snapshot {} as {snapshot}", instance.id),
             format!("copy it, encrypted under the key, to {copy}"),
-            format!(
-                "restore it as {twin}, with every setting of {}",
-                instance.id
-            ),
+            format!("restore it as {twin}, with every setting of {}", instance.id),
             format!(
                 "compare {twin} with {} field by field; set deletion protection last",
                 instance.id
@@ -341,25 +321,13 @@ mod tests {
             spec: "SYMMETRIC_DEFAULT".into(),
             manager: "CUSTOMER".into(),
         };
-        let facts = KeyFacts {
-            alias: "alias/k".into(),
-            answer: Ok(key),
-        };
+        let facts = KeyFacts { alias: "alias/k".into(), answer: Ok(key) };
         let pending = Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account);
-        Cell {
-            key: Some(facts),
-            names: vec!["orders".into()],
-            ..pending
-        }
+        Cell { key: Some(facts), names: vec!["orders".into()], ..pending }
     }
 
     fn plan(resource: Resource) -> Plan {
-        let item = item(
-            &finding(resource),
-            Some(&cell()),
-            &AccountState::Active,
-            "pl-1",
-        );
+        let item = item(&finding(resource), Some(&cell()), &AccountState::Active, "pl-1");
         Plan::new(Body {
             id: "pl-1".into(),
             author: "ann".into(),
@@ -371,9 +339,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_will_be_done() {
-        let plan = plan(Resource::Instance {
-            instance: sample::instance("orders"),
-        });
+        let plan = plan(Resource::Instance { instance: sample::instance("orders") });
         let text = plan.text();
         let text = text.split_once("\n\n").unwrap().1;
         expect![[r#"
@@ -405,20 +371,11 @@ mod tests {
             assert_eq!(plan.ready().count(), 0);
             assert!(plan.body.items[0].steps.is_empty());
         };
-        check(
-            &|i| i.replica_source = Some("main".into()),
-            "read replica of main",
-        );
+        check(&|i| i.replica_source = Some("main".into()), "read replica of main");
         check(&|i| i.engine = "custom-oracle-ee".into(), "RDS Custom");
-        check(
-            &|i| i.settings.db_instance_class = "db.t2.micro".into(),
-            "no encryption at rest",
-        );
+        check(&|i| i.settings.db_instance_class = "db.t2.micro".into(), "no encryption at rest");
         check(&|i| i.status = "stopped".into(), "is stopped");
-        check(
-            &|i| i.pending = vec!["MasterUserPassword".into()],
-            "MasterUserPassword is pending",
-        );
+        check(&|i| i.pending = vec!["MasterUserPassword".into()], "MasterUserPassword is pending");
         check(
             &|i| drop(i.foreign.insert("AssociatedRoles".into(), "x".into())),
             "AssociatedRoles = x cannot",
@@ -427,26 +384,16 @@ mod tests {
 
     #[test]
     fn a_taken_name_a_missing_key_and_a_closing_account_block() {
-        let f = finding(Resource::Instance {
-            instance: sample::instance("orders"),
-        });
+        let f = finding(Resource::Instance { instance: sample::instance("orders") });
         let mut taken = cell();
         taken.names.push("encrypted-orders".into());
         let mut keyless = cell();
         keyless.key = None;
         for (cell, state, want) in [
-            (
-                Some(&taken),
-                AccountState::Active,
-                "name encrypted-orders is taken",
-            ),
+            (Some(&taken), AccountState::Active, "name encrypted-orders is taken"),
             (Some(&keyless), AccountState::Active, "key was not read"),
             (None, AccountState::Active, "key was not read"),
-            (
-                Some(&cell()),
-                AccountState::PendingClosure,
-                "never written to",
-            ),
+            (Some(&cell()), AccountState::PendingClosure, "never written to"),
         ] {
             let blockers = item(&f, cell, &state, "pl-1").blockers.join("; ");
             assert!(blockers.contains(want), "want {want}, have {blockers:?}");
@@ -456,12 +403,8 @@ mod tests {
     #[test]
     fn staleness_is_a_changed_world_or_age() {
         let instance = sample::instance("orders");
-        let plan = plan(Resource::Instance {
-            instance: instance.clone(),
-        });
-        let fresh = finding(Resource::Instance {
-            instance: instance.clone(),
-        });
+        let plan = plan(Resource::Instance { instance: instance.clone() });
+        let fresh = finding(Resource::Instance { instance: instance.clone() });
         let mut other = instance;
         other.settings.backup_retention_period = 1;
         let changed = finding(Resource::Instance { instance: other });
@@ -469,11 +412,7 @@ mod tests {
         for (findings, now, want) in [
             (vec![fresh.clone()], Time(1), None),
             (vec![changed], Time(1), Some("changed since")),
-            (
-                vec![fresh.clone().resolved(Time(1))],
-                Time(1),
-                Some("no longer unencrypted"),
-            ),
+            (vec![fresh.clone().resolved(Time(1))], Time(1), Some("no longer unencrypted")),
             (vec![], Time(1), Some("gone")),
             (vec![fresh], Time(0).plus(Span::hours(25)), Some("old")),
         ] {
@@ -485,9 +424,7 @@ mod tests {
 
     #[test]
     fn an_edited_plan_is_noticed() {
-        let mut plan = plan(Resource::Instance {
-            instance: sample::instance("orders"),
-        });
+        let mut plan = plan(Resource::Instance { instance: sample::instance("orders") });
         assert!(plan.intact());
         plan.body.items[0].twin = "other".into();
         assert!(!plan.intact());

@@ -22,15 +22,10 @@ pub(super) fn decide(
     bounds: Bounds,
 ) -> Step {
     let names = &rem.names;
-    let snapshot = seen
-        .cluster_snapshots
-        .iter()
-        .find(|s| s.id == names.snapshot);
+    let snapshot = seen.cluster_snapshots.iter().find(|s| s.id == names.snapshot);
     let twin = seen.cluster(&names.twin);
     let drop_scratch = || {
-        let act = Act::DeleteClusterSnapshot {
-            snapshot: names.snapshot.clone(),
-        };
+        let act = Act::DeleteClusterSnapshot { snapshot: names.snapshot.clone() };
         drop_snapshot(rem, snapshot, "snapshot", act, now, bounds)
     };
     if rem.verified_at.is_some() {
@@ -50,10 +45,7 @@ pub(super) fn decide(
     if let Some(snapshot) = snapshot {
         let id = &snapshot.id;
         if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
-            return Step::AskHuman(format!(
-                "snapshot {id} exists and was not made by {}",
-                rem.id
-            ));
+            return Step::AskHuman(format!("snapshot {id} exists and was not made by {}", rem.id));
         }
         let what = format!("snapshot {id}");
         return match snapshot.status.as_str() {
@@ -67,22 +59,12 @@ pub(super) fn decide(
     }
     let status = seen.cluster(&spec.id).map_or("", |s| s.status.as_str());
     if broken(status) || status == "stopped" || status == "deleting" {
-        return Step::AskHuman(format!(
-            "{} is {status}: a snapshot needs it available",
-            spec.id
-        ));
+        return Step::AskHuman(format!("{} is {status}: a snapshot needs it available", spec.id));
     }
     if status != "available" && !rem.intents.contains_key("snapshot") {
         return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
     }
-    create(
-        rem,
-        Act::CreateClusterSnapshot {
-            snapshot: names.snapshot.clone(),
-        },
-        now,
-        bounds,
-    )
+    create(rem, Act::CreateClusterSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
 }
 
 /// Why the source is no longer what was planned; `None` while it is.
@@ -100,29 +82,15 @@ fn source_changed(spec: &Cluster, members: &[Instance], seen: &Sweep) -> Option<
     if source.encryption == Encryption::SseKms {
         return Some(format!("{id} is encrypted already"));
     }
-    let now: Vec<Instance> = source
-        .members
-        .iter()
-        .filter_map(|m| seen.instance(&m.id))
-        .cloned()
-        .collect();
+    let now: Vec<Instance> =
+        source.members.iter().filter_map(|m| seen.instance(&m.id)).cloned().collect();
     let print = |cluster: &Cluster, members: &[Instance]| {
-        Resource::Cluster {
-            cluster: cluster.clone(),
-            members: members.to_vec(),
-        }
-        .fingerprint()
+        Resource::Cluster { cluster: cluster.clone(), members: members.to_vec() }.fingerprint()
     };
     if print(source, &now) != print(spec, members) {
         let what = fidelity::describe(&fidelity::cluster(spec, source));
-        let what = if what.is_empty() {
-            "its members".to_owned()
-        } else {
-            what
-        };
-        return Some(format!(
-            "{id} changed since it was planned: {what}. Scan and plan again"
-        ));
+        let what = if what.is_empty() { "its members".to_owned() } else { what };
+        return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
     }
     None
 }
@@ -138,23 +106,13 @@ fn after_restore(
 ) -> Step {
     let id = &twin.id;
     if twin.made_by.as_deref() != Some(rem.id.as_str()) {
-        return Step::AskHuman(format!(
-            "cluster {id} exists and was not made by {}",
-            rem.id
-        ));
+        return Step::AskHuman(format!("cluster {id} exists and was not made by {}", rem.id));
     }
     if broken(&twin.status) {
         return Step::AskHuman(format!("the twin cluster {id} is {}", twin.status));
     }
     if twin.status != "available" {
-        return wait_for(
-            rem,
-            "twin",
-            &format!("cluster {id}"),
-            &twin.status,
-            CREATE_FOR_MAX,
-            now,
-        );
+        return wait_for(rem, "twin", &format!("cluster {id}"), &twin.status, CREATE_FOR_MAX, now);
     }
     let key = twin.kms_key.as_deref();
     if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
@@ -171,16 +129,7 @@ fn after_restore(
         let name = twin_name(&source.id, &source.resource_id);
         let Some(member) = seen.instance(&name) else {
             let (source, cluster) = (source.id.clone(), id.clone());
-            return create(
-                rem,
-                Act::CreateMember {
-                    source,
-                    instance: name,
-                    cluster,
-                },
-                now,
-                bounds,
-            );
+            return create(rem, Act::CreateMember { source, instance: name, cluster }, now, bounds);
         };
         if let Some(step) = check_member(rem, id, member, source, now, bounds) {
             return step;
@@ -188,14 +137,7 @@ fn after_restore(
     }
     if !twin.pending.is_empty() {
         let what = format!("cluster {id}: {}", twin.pending.join(", "));
-        return wait_for(
-            rem,
-            &format!("modify {id}"),
-            &what,
-            "being applied",
-            MODIFY_FOR_MAX,
-            now,
-        );
+        return wait_for(rem, &format!("modify {id}"), &what, "being applied", MODIFY_FOR_MAX, now);
     }
     let writer = |c: &Cluster| c.members.iter().find(|m| m.writer).map(|m| m.id.clone());
     let want = writer(spec)
@@ -214,26 +156,14 @@ fn after_restore(
         return Step::Mark(Mark::Verified);
     }
     match fidelity::mendable(&differences, fidelity::CLUSTER_MODIFIABLE) {
-        Ok(fields) => repeat(
-            rem,
-            Act::ModifyCluster {
-                cluster: id.clone(),
-                fields,
-            },
-            now,
-            bounds,
-        ),
+        Ok(fields) => repeat(rem, Act::ModifyCluster { cluster: id.clone(), fields }, now, bounds),
         Err(why) => Step::AskHuman(format!("the twin cluster {id} differs: {why}")),
     }
 }
 
 /// The members in the order in which their twins are made: whoever comes first becomes the writer.
 fn writer_first<'a>(spec: &Cluster, members: &'a [Instance]) -> Vec<&'a Instance> {
-    let writer = spec
-        .members
-        .iter()
-        .find(|m| m.writer)
-        .map(|m| m.id.as_str());
+    let writer = spec.members.iter().find(|m| m.writer).map(|m| m.id.as_str());
     let mut order: Vec<&Instance> = members.iter().collect();
     order.sort_by_key(|m| (Some(m.id.as_str()) != writer, m.id.clone()));
     order
@@ -252,16 +182,10 @@ fn check_member(
     if member.made_by.as_deref() != Some(rem.id.as_str())
         || member.cluster.as_deref() != Some(cluster)
     {
-        return Some(Step::AskHuman(format!(
-            "{id} exists and was not made by {}",
-            rem.id
-        )));
+        return Some(Step::AskHuman(format!("{id} exists and was not made by {}", rem.id)));
     }
     if broken(&member.status) {
-        return Some(Step::AskHuman(format!(
-            "the member {id} is {}",
-            member.status
-        )));
+        return Some(Step::AskHuman(format!("the member {id} is {}", member.status)));
     }
     if member.status != "available" || !member.pending.is_empty() {
         let key = format!("member {id}");
@@ -271,20 +195,12 @@ fn check_member(
     if differences.is_empty() {
         return None;
     }
-    Some(
-        match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
-            Ok(fields) => repeat(
-                rem,
-                Act::ModifyInstance {
-                    instance: id.clone(),
-                    fields,
-                },
-                now,
-                bounds,
-            ),
-            Err(why) => Step::AskHuman(format!("the member {id} differs: {why}")),
-        },
-    )
+    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
+        Ok(fields) => {
+            repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
+        }
+        Err(why) => Step::AskHuman(format!("the member {id} differs: {why}")),
+    })
 }
 
 /// Deletes the twin cluster that turned out wrong: ours, recorded, and without a single member, so
@@ -299,9 +215,7 @@ fn take_down(rem: &Remediation, twin: Option<&Cluster>, now: Time, bounds: Bound
             rem.id
         )));
     }
-    let act = Act::DeleteCluster {
-        cluster: id.clone(),
-    };
+    let act = Act::DeleteCluster { cluster: id.clone() };
     if twin.status == "deleting" {
         return Some(wait_for(
             rem,
@@ -323,10 +237,7 @@ mod tests {
         let (rem, seen, now) = sample::cluster_world(world);
         let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
         let said = sample::show(&step);
-        assert!(
-            said.starts_with(want),
-            "{world:?}\n  want {want}\n  have {said}"
-        );
+        assert!(said.starts_with(want), "{world:?}\n  want {want}\n  have {said}");
     }
 
     #[test]
@@ -335,68 +246,31 @@ mod tests {
         check(&[], "act create snapshot ringfence-rem-1-plain");
         check(&[SourceGone], "ask the original cluster ledger is gone");
         check(&[SourceReplaced], "ask ledger is now another cluster");
-        check(
-            &[SourceChanged],
-            "ask ledger changed since it was planned: backup_retention_period",
-        );
+        check(&[SourceChanged], "ask ledger changed since it was planned: backup_retention_period");
         check(&[SourceStatus("stopped")], "ask ledger is stopped");
-        check(
-            &[Snapshot("creating")],
-            "wait snapshot ringfence-rem-1-plain is creating",
-        );
+        check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
         check(
             &[Snapshot("available"), SnapshotForeign],
             "mark giving up: snapshot ringfence-rem-1-plain exists",
         );
-        check(
-            &[Snapshot("available")],
-            "act restore cluster encrypted-ledger",
-        );
+        check(&[Snapshot("available")], "act restore cluster encrypted-ledger");
         check(
             &[Snapshot("available"), Twin("creating")],
             "wait cluster encrypted-ledger is creating",
         );
-        check(
-            &[Twin("available"), TwinForeign],
-            "ask cluster encrypted-ledger exists",
-        );
+        check(&[Twin("available"), TwinForeign], "ask cluster encrypted-ledger exists");
         // The good case: encrypted under the key, then the writer, then the readers, then equal.
         check(&[Twin("available")], "act create member encrypted-m2");
-        check(
-            &[Twin("available"), Member("m2", "creating")],
-            "wait encrypted-m2 is creating",
-        );
-        check(
-            &[Twin("available"), Member("m2", "available")],
-            "act create member encrypted-m1",
-        );
-        let whole = [
-            Twin("available"),
-            Member("m2", "available"),
-            Member("m1", "available"),
-        ];
+        check(&[Twin("available"), Member("m2", "creating")], "wait encrypted-m2 is creating");
+        check(&[Twin("available"), Member("m2", "available")], "act create member encrypted-m1");
+        let whole = [Twin("available"), Member("m2", "available"), Member("m1", "available")];
         let with = |more: &[Change]| [&whole[..], more].concat();
         check(&with(&[]), "mark verified");
-        check(
-            &with(&[TwinUnprotected]),
-            "act set deletion_protection of cluster encrypted-ledger",
-        );
-        check(
-            &with(&[TwinDiffers("port")]),
-            "ask the twin cluster encrypted-ledger differs: port",
-        );
-        check(
-            &with(&[MemberDiffers("m1")]),
-            "ask the member encrypted-m1 differs: promotion_tier",
-        );
-        check(
-            &with(&[WriterIs("m1")]),
-            "ask the writer of encrypted-ledger is encrypted-m1",
-        );
-        check(
-            &with(&[Verified, Snapshot("available")]),
-            "act delete scratch snapshot",
-        );
+        check(&with(&[TwinUnprotected]), "act set deletion_protection of cluster encrypted-ledger");
+        check(&with(&[TwinDiffers("port")]), "ask the twin cluster encrypted-ledger differs: port");
+        check(&with(&[MemberDiffers("m1")]), "ask the member encrypted-m1 differs: promotion_tier");
+        check(&with(&[WriterIs("m1")]), "ask the writer of encrypted-ledger is encrypted-m1");
+        check(&with(&[Verified, Snapshot("available")]), "act delete scratch snapshot");
         check(&with(&[Verified]), "finish");
     }
 
@@ -407,33 +281,16 @@ mod tests {
             &[Snapshot("available"), Twin("available"), TwinPlain],
             "mark giving up: the restored cluster encrypted-ledger is not encrypted under",
         );
-        check(
-            &[Snapshot("available"), Twin("available"), TwinOtherKey],
-            "mark giving up",
-        );
-        let given_up = [
-            Snapshot("available"),
-            Twin("available"),
-            TwinPlain,
-            GivingUp,
-        ];
+        check(&[Snapshot("available"), Twin("available"), TwinOtherKey], "mark giving up");
+        let given_up = [Snapshot("available"), Twin("available"), TwinPlain, GivingUp];
         let with = |more: &[Change]| [&given_up[..], more].concat();
-        check(
-            &with(&[]),
-            "act delete unusable twin cluster encrypted-ledger",
-        );
+        check(&with(&[]), "act delete unusable twin cluster encrypted-ledger");
         check(
             &with(&[Member("m2", "available")]),
             "ask why; cluster encrypted-ledger is left alone",
         );
-        check(
-            &with(&[NotRecorded("twin")]),
-            "ask why; cluster encrypted-ledger is left alone",
-        );
-        check(
-            &with(&[TwinForeign]),
-            "ask why; cluster encrypted-ledger is left alone",
-        );
+        check(&with(&[NotRecorded("twin")]), "ask why; cluster encrypted-ledger is left alone");
+        check(&with(&[TwinForeign]), "ask why; cluster encrypted-ledger is left alone");
         check(
             &[Snapshot("available"), GivingUp],
             "act delete scratch snapshot ringfence-rem-1-plain",

@@ -105,17 +105,10 @@ fn compare<T: Serialize>(want: &T, have: &T, differences: &mut Vec<Difference>) 
     let (want, have) = (object(want), object(have));
     let keys: BTreeSet<&String> = want.keys().chain(have.keys()).collect();
     for key in keys {
-        let (w, h) = (
-            want.get(key).unwrap_or(&Value::Null),
-            have.get(key).unwrap_or(&Value::Null),
-        );
+        let (w, h) = (want.get(key).unwrap_or(&Value::Null), have.get(key).unwrap_or(&Value::Null));
         if w != h {
             let field = key.clone();
-            differences.push(Difference {
-                field,
-                want: w.to_string(),
-                have: h.to_string(),
-            });
+            differences.push(Difference { field, want: w.to_string(), have: h.to_string() });
         }
     }
 }
@@ -133,20 +126,12 @@ fn comparable(settings: &InstanceSettings) -> InstanceSettings {
 /// How an instance's twin differs from the original.
 pub fn instance(want: &Instance, have: &Instance) -> Vec<Difference> {
     let mut differences = Vec::new();
-    compare(
-        &comparable(&want.settings),
-        &comparable(&have.settings),
-        &mut differences,
-    );
+    compare(&comparable(&want.settings), &comparable(&have.settings), &mut differences);
     compare(&want.inherited, &have.inherited, &mut differences);
     compare(&want.foreign, &have.foreign, &mut differences);
     if want.engine != have.engine {
         let (want, have) = (want.engine.clone(), have.engine.clone());
-        differences.push(Difference {
-            field: "engine".into(),
-            want,
-            have,
-        });
+        differences.push(Difference { field: "engine".into(), want, have });
     }
     differences
 }
@@ -159,11 +144,7 @@ pub fn member(want: &Instance, have: &Instance) -> Vec<Difference> {
     if want.promotion_tier != have.promotion_tier {
         let show = |tier: Option<i32>| tier.map_or("null".to_owned(), |t| t.to_string());
         let (want, have) = (show(want.promotion_tier), show(have.promotion_tier));
-        differences.push(Difference {
-            field: "promotion_tier".into(),
-            want,
-            have,
-        });
+        differences.push(Difference { field: "promotion_tier".into(), want, have });
     }
     differences
 }
@@ -181,11 +162,7 @@ pub fn cluster(want: &Cluster, have: &Cluster) -> Vec<Difference> {
     for (field, want, have) in texts {
         if want != have {
             let (want, have) = (want.clone(), have.clone());
-            differences.push(Difference {
-                field: field.into(),
-                want,
-                have,
-            });
+            differences.push(Difference { field: field.into(), want, have });
         }
     }
     differences
@@ -197,11 +174,8 @@ pub fn mendable(
     differences: &[Difference],
     modifiable: &[&str],
 ) -> Result<BTreeSet<String>, String> {
-    let stuck: Vec<Difference> = differences
-        .iter()
-        .filter(|d| !modifiable.contains(&d.field.as_str()))
-        .cloned()
-        .collect();
+    let stuck: Vec<Difference> =
+        differences.iter().filter(|d| !modifiable.contains(&d.field.as_str())).cloned().collect();
     if !stuck.is_empty() {
         return Err(describe(&stuck));
     }
@@ -235,10 +209,7 @@ mod tests {
             if key == "availability_zone" || key == "multi_az" {
                 continue; // their own test, below
             }
-            let fields: Vec<String> = instance(&want, &have)
-                .into_iter()
-                .map(|d| d.field)
-                .collect();
+            let fields: Vec<String> = instance(&want, &have).into_iter().map(|d| d.field).collect();
             assert_eq!(fields, std::slice::from_ref(key));
         }
     }
@@ -257,11 +228,8 @@ mod tests {
 
     #[test]
     fn deletion_protection_is_mended_last_and_alone() {
-        let d = |field: &str| Difference {
-            field: field.into(),
-            want: "1".into(),
-            have: "0".into(),
-        };
+        let d =
+            |field: &str| Difference { field: field.into(), want: "1".into(), have: "0".into() };
         let both = [d("deletion_protection"), d("monitoring_interval")];
         assert_eq!(
             mendable(&both, INSTANCE_MODIFIABLE).unwrap(),
@@ -273,11 +241,7 @@ mod tests {
             ["deletion_protection".to_owned()].into()
         );
         let stuck = [d("port"), d("monitoring_interval")];
-        assert!(
-            mendable(&stuck, INSTANCE_MODIFIABLE)
-                .unwrap_err()
-                .contains("port")
-        );
+        assert!(mendable(&stuck, INSTANCE_MODIFIABLE).unwrap_err().contains("port"));
     }
 
     #[test]

@@ -25,9 +25,7 @@ pub(super) fn decide(
                 rem,
                 found,
                 key,
-                Act::DeleteSnapshot {
-                    snapshot: name.clone(),
-                },
+                Act::DeleteSnapshot { snapshot: name.clone() },
                 now,
                 bounds,
             )
@@ -50,31 +48,18 @@ pub(super) fn decide(
         return after_copy(rem, copy, now, bounds);
     }
     if let Some(snapshot) = snapshot {
-        let act = Act::CopySnapshot {
-            from: names.snapshot.clone(),
-            to: names.copy.clone(),
-        };
+        let act = Act::CopySnapshot { from: names.snapshot.clone(), to: names.copy.clone() };
         return when_ready(rem, "snapshot", snapshot, now)
             .unwrap_or_else(|| create(rem, act, now, bounds));
     }
     let status = seen.instance(&spec.id).map_or("", |s| s.status.as_str());
     if broken(status) || status == "stopped" || status == "deleting" {
-        return Step::AskHuman(format!(
-            "{} is {status}: a snapshot needs it available",
-            spec.id
-        ));
+        return Step::AskHuman(format!("{} is {status}: a snapshot needs it available", spec.id));
     }
     if status != "available" && !rem.intents.contains_key("snapshot") {
         return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
     }
-    create(
-        rem,
-        Act::CreateSnapshot {
-            snapshot: names.snapshot.clone(),
-        },
-        now,
-        bounds,
-    )
+    create(rem, Act::CreateSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
 }
 
 /// Why the source is no longer what was planned; `None` while it is.
@@ -92,22 +77,11 @@ fn source_changed(spec: &Instance, seen: &Sweep) -> Option<String> {
     if source.encryption == Encryption::SseKms {
         return Some(format!("{id} is encrypted already"));
     }
-    let print = |i: &Instance| {
-        Resource::Instance {
-            instance: i.clone(),
-        }
-        .fingerprint()
-    };
+    let print = |i: &Instance| Resource::Instance { instance: i.clone() }.fingerprint();
     if print(source) != print(spec) {
         let what = fidelity::describe(&fidelity::instance(spec, source));
-        let what = if what.is_empty() {
-            "its replicas".to_owned()
-        } else {
-            what
-        };
-        return Some(format!(
-            "{id} changed since it was planned: {what}. Scan and plan again"
-        ));
+        let what = if what.is_empty() { "its replicas".to_owned() } else { what };
+        return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
     }
     None
 }
@@ -124,14 +98,7 @@ fn when_ready(rem: &Remediation, key: &str, snapshot: &Snapshot, now: Time) -> O
     match snapshot.status.as_str() {
         "available" => None,
         status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
-        status => Some(wait_for(
-            rem,
-            key,
-            &format!("snapshot {id}"),
-            status,
-            CREATE_FOR_MAX,
-            now,
-        )),
+        status => Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now)),
     }
 }
 
@@ -150,12 +117,7 @@ fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> 
         ));
     }
     let (snapshot, instance) = (rem.names.copy.clone(), rem.names.twin.clone());
-    create(
-        rem,
-        Act::RestoreInstance { snapshot, instance },
-        now,
-        bounds,
-    )
+    create(rem, Act::RestoreInstance { snapshot, instance }, now, bounds)
 }
 
 fn mend_or_verify(
@@ -189,12 +151,8 @@ fn mend_or_verify(
             key.unwrap_or("none"),
         ));
     }
-    let unsettled: Vec<&str> = twin
-        .pending
-        .iter()
-        .chain(&twin.out_of_sync)
-        .map(String::as_str)
-        .collect();
+    let unsettled: Vec<&str> =
+        twin.pending.iter().chain(&twin.out_of_sync).map(String::as_str).collect();
     if !unsettled.is_empty() {
         let what = format!("{id}: {}", unsettled.join(", "));
         return wait_for(rem, &modify, &what, "being applied", MODIFY_FOR_MAX, now);
@@ -204,15 +162,9 @@ fn mend_or_verify(
         return Step::Mark(Mark::Verified);
     }
     match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
-        Ok(fields) => repeat(
-            rem,
-            Act::ModifyInstance {
-                instance: id.clone(),
-                fields,
-            },
-            now,
-            bounds,
-        ),
+        Ok(fields) => {
+            repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
+        }
         Err(why) => Step::AskHuman(format!("the twin {id} differs: {why}")),
     }
 }
@@ -228,10 +180,7 @@ mod tests {
         let (rem, seen, now) = sample::instance_world(world);
         let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
         let said = sample::show(&step);
-        assert!(
-            said.starts_with(want),
-            "{world:?}\n  want {want}\n  have {said}"
-        );
+        assert!(said.starts_with(want), "{world:?}\n  want {want}\n  have {said}");
     }
 
     #[test]
@@ -239,36 +188,21 @@ mod tests {
         use Change::*;
         check(&[], "act create snapshot ringfence-rem-1-plain");
         check(&[SourceStatus("backing-up")], "wait orders is backing-up");
-        check(
-            &[SourceStatus("storage-full")],
-            "ask orders is storage-full",
-        );
+        check(&[SourceStatus("storage-full")], "ask orders is storage-full");
         check(&[SourceStatus("stopped")], "ask orders is stopped");
         check(&[SourceGone], "ask the original orders is gone");
         check(&[SourceReplaced], "ask orders is now another database");
-        check(
-            &[SourceChanged],
-            "ask orders changed since it was planned: backup_retention_period",
-        );
+        check(&[SourceChanged], "ask orders changed since it was planned: backup_retention_period");
         check(&[SourceEncrypted], "ask orders is encrypted already");
-        check(
-            &[Intended("snapshot", 1, 0)],
-            "wait asked AWS to create snapshot",
-        );
+        check(&[Intended("snapshot", 1, 0)], "wait asked AWS to create snapshot");
         check(&[Intended("snapshot", 1, 99)], "act create snapshot");
         check(&[Intended("snapshot", 3, 99)], "ask tried 3 times");
         check(
             &[Intended("snapshot", 1, 99), Made("snapshot")],
             "mark giving up: AWS had confirmed",
         );
-        check(
-            &[Snapshot("creating")],
-            "wait snapshot ringfence-rem-1-plain is creating",
-        );
-        check(
-            &[Snapshot("failed")],
-            "mark giving up: snapshot ringfence-rem-1-plain is failed",
-        );
+        check(&[Snapshot("creating")], "wait snapshot ringfence-rem-1-plain is creating");
+        check(&[Snapshot("failed")], "mark giving up: snapshot ringfence-rem-1-plain is failed");
         check(
             &[Snapshot("creating"), Later(Span::hours(25))],
             "mark giving up: snapshot ringfence-rem-1-plain is still",
@@ -278,14 +212,8 @@ mod tests {
             &[Snapshot("available"), SnapshotForeign],
             "mark giving up: snapshot ringfence-rem-1-plain exists",
         );
-        check(
-            &[Snapshot("available"), Copy("creating")],
-            "wait snapshot ringfence-rem-1-enc",
-        );
-        check(
-            &[Snapshot("available"), Copy("available")],
-            "act restore encrypted-orders",
-        );
+        check(&[Snapshot("available"), Copy("creating")], "wait snapshot ringfence-rem-1-enc");
+        check(&[Snapshot("available"), Copy("available")], "act restore encrypted-orders");
         check(&[Copy("available")], "act restore encrypted-orders");
         check(
             &[Copy("available"), CopyPlain],
@@ -295,26 +223,17 @@ mod tests {
             &[Copy("available"), CopyOtherKey],
             "mark giving up: the copy ringfence-rem-1-enc is not encrypted under",
         );
-        check(
-            &[Copy("available"), Twin("creating")],
-            "wait encrypted-orders is creating",
-        );
+        check(&[Copy("available"), Twin("creating")], "wait encrypted-orders is creating");
         check(
             &[Twin("incompatible-network")],
             "ask the twin encrypted-orders is incompatible-network",
         );
-        check(
-            &[Twin("available"), TwinForeign],
-            "ask encrypted-orders exists",
-        );
+        check(&[Twin("available"), TwinForeign], "ask encrypted-orders exists");
         check(
             &[Twin("available"), TwinPlain],
             "ask the twin encrypted-orders is not encrypted under",
         );
-        check(
-            &[Twin("available"), TwinPending],
-            "wait encrypted-orders: MultiAZ is being applied",
-        );
+        check(&[Twin("available"), TwinPending], "wait encrypted-orders: MultiAZ is being applied");
         check(
             &[Twin("available"), TwinDiffers("monitoring_interval")],
             "act set monitoring_interval of",
@@ -323,24 +242,14 @@ mod tests {
             &[Twin("available"), TwinDiffers("port")],
             "ask the twin encrypted-orders differs: port",
         );
+        check(&[Twin("available"), TwinUnprotected], "act set deletion_protection of");
         check(
-            &[Twin("available"), TwinUnprotected],
-            "act set deletion_protection of",
-        );
-        check(
-            &[
-                Twin("available"),
-                TwinUnprotected,
-                TwinDiffers("monitoring_interval"),
-            ],
+            &[Twin("available"), TwinUnprotected, TwinDiffers("monitoring_interval")],
             "act set monitoring_interval of",
         );
         check(&[Twin("available")], "mark verified");
         check(&[Twin("available"), SourceChanged], "ask orders changed");
-        check(
-            &[Twin("available"), Later(Span::hours(24 * 8))],
-            "ask not finished 7d",
-        );
+        check(&[Twin("available"), Later(Span::hours(24 * 8))], "ask not finished 7d");
     }
 
     #[test]
@@ -372,14 +281,8 @@ mod tests {
             &with(&[Snapshot("available"), Copy("available")]),
             "act delete scratch snapshot ringfence-rem-1-enc",
         );
-        check(
-            &with(&[Snapshot("available")]),
-            "act delete scratch snapshot ringfence-rem-1-plain",
-        );
-        check(
-            &with(&[Snapshot("deleting")]),
-            "wait snapshot ringfence-rem-1-plain is deleting",
-        );
+        check(&with(&[Snapshot("available")]), "act delete scratch snapshot ringfence-rem-1-plain");
+        check(&with(&[Snapshot("deleting")]), "wait snapshot ringfence-rem-1-plain is deleting");
         check(
             &with(&[Snapshot("available"), SnapshotForeign]),
             "ask snapshot ringfence-rem-1-plain bears",
@@ -395,26 +298,13 @@ mod tests {
         use Change::*;
         for (world, deletes) in [
             (vec![Verified, Snapshot("available")], true),
-            (
-                vec![Verified, Snapshot("available"), SnapshotForeign],
-                false,
-            ),
-            (
-                vec![Verified, Snapshot("available"), NotRecorded("snapshot")],
-                false,
-            ),
-            (
-                vec![Verified, Snapshot("available"), OtherArn("snapshot")],
-                false,
-            ),
+            (vec![Verified, Snapshot("available"), SnapshotForeign], false),
+            (vec![Verified, Snapshot("available"), NotRecorded("snapshot")], false),
+            (vec![Verified, Snapshot("available"), OtherArn("snapshot")], false),
         ] {
             let (rem, seen, now) = sample::instance_world(&world);
             let step = super::super::decide(&rem, &seen, now, sample::BOUNDS);
-            assert_eq!(
-                matches!(step, Step::Act(Act::DeleteSnapshot { .. })),
-                deletes,
-                "{world:?}"
-            );
+            assert_eq!(matches!(step, Step::Act(Act::DeleteSnapshot { .. })), deletes, "{world:?}");
         }
     }
 }

@@ -45,51 +45,19 @@ pub struct Bounds {
 /// One thing to ask AWS for: exactly one write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "act")]
-#[expect(
-    missing_docs,
-    reason = "each is the RDS call of that name; fields are identifiers"
-)]
+#[expect(missing_docs, reason = "each is the RDS call of that name; fields are identifiers")]
 pub enum Act {
-    CreateSnapshot {
-        snapshot: String,
-    },
-    CopySnapshot {
-        from: String,
-        to: String,
-    },
-    RestoreInstance {
-        snapshot: String,
-        instance: String,
-    },
-    ModifyInstance {
-        instance: String,
-        fields: BTreeSet<String>,
-    },
-    CreateClusterSnapshot {
-        snapshot: String,
-    },
-    RestoreCluster {
-        snapshot: String,
-        cluster: String,
-    },
-    CreateMember {
-        source: String,
-        instance: String,
-        cluster: String,
-    },
-    ModifyCluster {
-        cluster: String,
-        fields: BTreeSet<String>,
-    },
-    DeleteSnapshot {
-        snapshot: String,
-    },
-    DeleteClusterSnapshot {
-        snapshot: String,
-    },
-    DeleteCluster {
-        cluster: String,
-    },
+    CreateSnapshot { snapshot: String },
+    CopySnapshot { from: String, to: String },
+    RestoreInstance { snapshot: String, instance: String },
+    ModifyInstance { instance: String, fields: BTreeSet<String> },
+    CreateClusterSnapshot { snapshot: String },
+    RestoreCluster { snapshot: String, cluster: String },
+    CreateMember { source: String, instance: String, cluster: String },
+    ModifyCluster { cluster: String, fields: BTreeSet<String> },
+    DeleteSnapshot { snapshot: String },
+    DeleteClusterSnapshot { snapshot: String },
+    DeleteCluster { cluster: String },
 }
 
 impl Act {
@@ -205,12 +173,7 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [State; 4] = [
-        State::Pending,
-        State::Running,
-        State::Verified,
-        State::Stopped,
-    ];
+    pub const ALL: [State; 4] = [State::Pending, State::Running, State::Verified, State::Stopped];
 
     /// The name in JSON and on screen.
     pub fn as_str(self) -> &'static str {
@@ -248,11 +211,7 @@ pub fn twin_name(name: &str, resource_id: &str) -> String {
         return whole;
     }
     let cut: String = whole.chars().take(NAME_MAX - 9).collect();
-    format!(
-        "{}-{}",
-        cut.trim_end_matches('-'),
-        hash::short(resource_id, 8)
-    )
+    format!("{}-{}", cut.trim_end_matches('-'), hash::short(resource_id, 8))
 }
 
 impl Names {
@@ -332,9 +291,7 @@ impl Remediation {
         let id = self.id.clone();
         let ours = |made_by: &Option<String>| made_by.as_deref() == Some(id.as_str());
         let snapshot = |list: &[Snapshot], name: &str| {
-            list.iter()
-                .find(|s| s.id == name && ours(&s.made_by))
-                .map(|s| s.arn.clone())
+            list.iter().find(|s| s.id == name && ours(&s.made_by)).map(|s| s.arn.clone())
         };
         for intent in self.intents.values_mut().filter(|i| i.made.is_none()) {
             intent.made = match &intent.act {
@@ -348,10 +305,9 @@ impl Remediation {
                     let found = seen.instance(instance).filter(|i| ours(&i.made_by));
                     found.map(|i| i.arn.clone())
                 }
-                Act::RestoreCluster { cluster, .. } => seen
-                    .cluster(cluster)
-                    .filter(|c| ours(&c.made_by))
-                    .map(|c| c.arn.clone()),
+                Act::RestoreCluster { cluster, .. } => {
+                    seen.cluster(cluster).filter(|c| ours(&c.made_by)).map(|c| c.arn.clone())
+                }
                 Act::ModifyInstance { .. }
                 | Act::ModifyCluster { .. }
                 | Act::DeleteSnapshot { .. }
@@ -412,10 +368,9 @@ fn create(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
         Some(i) if i.made.is_some() => Step::AskHuman(format!(
             "AWS had confirmed: {title}; now it is gone. Somebody may have deleted it"
         )),
-        Some(i) if i.attempts >= ATTEMPTS_MAX => Step::AskHuman(format!(
-            "tried {} times without effect: {title}",
-            i.attempts
-        )),
+        Some(i) if i.attempts >= ATTEMPTS_MAX => {
+            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
+        }
         Some(_) => Step::Act(act),
     }
 }
@@ -428,10 +383,9 @@ fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
         Some(i) if now.since(i.at) < bounds.expect_for => {
             Step::Wait(format!("asked AWS to {title}; it does not show yet"))
         }
-        Some(i) if i.attempts >= ATTEMPTS_MAX => Step::AskHuman(format!(
-            "tried {} times without effect: {title}",
-            i.attempts
-        )),
+        Some(i) if i.attempts >= ATTEMPTS_MAX => {
+            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
+        }
         Some(_) => Step::Act(act),
     }
 }
@@ -464,14 +418,7 @@ fn drop_snapshot(
     }
     if found.status == "deleting" {
         let what = format!("snapshot {}", found.id);
-        return Some(wait_for(
-            rem,
-            &act.key(),
-            &what,
-            "deleting",
-            MODIFY_FOR_MAX,
-            now,
-        ));
+        return Some(wait_for(rem, &act.key(), &what, "deleting", MODIFY_FOR_MAX, now));
     }
     Some(repeat(rem, act, now, bounds))
 }
@@ -500,9 +447,6 @@ mod tests {
         assert_eq!(a, twin_name(&long, "db-A"));
         let dashed = format!("{}-{}", "a".repeat(43), "b".repeat(19));
         let name = twin_name(&dashed, "db-A");
-        assert!(
-            !name.contains("--"),
-            "RDS refuses two hyphens in a row: {name}"
-        );
+        assert!(!name.contains("--"), "RDS refuses two hyphens in a row: {name}");
     }
 }

@@ -11,9 +11,7 @@ use std::collections::BTreeMap;
 
 const NOW: Time = Time(1_000_000_000);
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
-pub(crate) const BOUNDS: Bounds = Bounds {
-    expect_for: Span::seconds(60),
-};
+pub(crate) const BOUNDS: Bounds = Bounds { expect_for: Span::seconds(60) };
 
 /// How a world differs from one where only the source exists.
 #[derive(Debug, Clone, Copy)]
@@ -111,10 +109,7 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
         kms_key: None,
         members: members
             .iter()
-            .map(|m| MemberRef {
-                id: (*m).into(),
-                writer: *m == "m2" || members.len() == 1,
-            })
+            .map(|m| MemberRef { id: (*m).into(), writer: *m == "m2" || members.len() == 1 })
             .collect(),
         settings: ClusterSettings {
             backup_retention_period: Some(7),
@@ -166,16 +161,8 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
 
 /// Records that an intent made the thing with that ARN.
 fn record(rem: &mut Remediation, key: &str, arn: &str) {
-    let act = Act::CreateSnapshot {
-        snapshot: "x".into(),
-    };
-    let intent = Intent {
-        act,
-        first_at: NOW,
-        at: NOW,
-        attempts: 1,
-        made: Some(arn.into()),
-    };
+    let act = Act::CreateSnapshot { snapshot: "x".into() };
+    let intent = Intent { act, first_at: NOW, at: NOW, attempts: 1, made: Some(arn.into()) };
     rem.intents.insert(key.into(), intent);
 }
 
@@ -196,16 +183,7 @@ fn common(
         Change::Intended(key, attempts, ago) => {
             let act = Act::CreateSnapshot { snapshot: name };
             let at = Time(now.0 - ago * 1000);
-            rem.intents.insert(
-                key.into(),
-                Intent {
-                    act,
-                    first_at: at,
-                    at,
-                    attempts,
-                    made: None,
-                },
-            );
+            rem.intents.insert(key.into(), Intent { act, first_at: at, at, attempts, made: None });
         }
         Change::Made(key) => {
             rem.intents.get_mut(key).unwrap().made = Some("arn".into());
@@ -237,16 +215,8 @@ fn common(
 /// A world around the instance `orders`.
 pub(crate) fn instance_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
     let source = instance("orders");
-    let mut rem = remediation(
-        Resource::Instance {
-            instance: source.clone(),
-        },
-        Kind::Instance,
-    );
-    let mut seen = Sweep {
-        instances: vec![source.clone()],
-        ..Sweep::default()
-    };
+    let mut rem = remediation(Resource::Instance { instance: source.clone() }, Kind::Instance);
+    let mut seen = Sweep { instances: vec![source.clone()], ..Sweep::default() };
     let mut now = NOW;
     for change in changes {
         let Some(change) = common(&mut rem, &mut seen, &mut now, *change) else {
@@ -294,16 +264,10 @@ pub(crate) fn instance_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
 pub(crate) fn cluster_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
     let source = cluster("ledger", &["m1", "m2"]);
     let members = vec![member("m1", "ledger"), member("m2", "ledger")];
-    let resource = Resource::Cluster {
-        cluster: source.clone(),
-        members: members.clone(),
-    };
+    let resource = Resource::Cluster { cluster: source.clone(), members: members.clone() };
     let mut rem = remediation(resource, Kind::Cluster);
-    let mut seen = Sweep {
-        instances: members.clone(),
-        clusters: vec![source.clone()],
-        ..Sweep::default()
-    };
+    let mut seen =
+        Sweep { instances: members.clone(), clusters: vec![source.clone()], ..Sweep::default() };
     let mut now = NOW;
     for change in changes {
         let Some(change) = common(&mut rem, &mut seen, &mut now, *change) else {
@@ -335,10 +299,7 @@ pub(crate) fn cluster_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
             Change::Member(of, status) => {
                 let id = format!("encrypted-{of}");
                 let writer = seen.clusters[last].members.is_empty();
-                seen.clusters[last].members.push(MemberRef {
-                    id: id.clone(),
-                    writer,
-                });
+                seen.clusters[last].members.push(MemberRef { id: id.clone(), writer });
                 let twin = Instance {
                     status: status.into(),
                     made_by: Some("rem-1".into()),

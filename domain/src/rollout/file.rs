@@ -30,9 +30,7 @@ pub struct FileStage {
 pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let message = e.message().to_owned();
-        let line = e
-            .span()
-            .map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
         match line {
             Some(line) => format!("line {line}: {message}"),
             None => message,
@@ -49,18 +47,13 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
         }
         let mut targets = Vec::new();
         for target in &stage.targets {
-            let id: NodeId = target
-                .parse()
-                .map_err(|e| format!("stage `{}`: {e}", stage.name))?;
+            let id: NodeId = target.parse().map_err(|e| format!("stage `{}`: {e}", stage.name))?;
             if !seen.insert(id.clone()) {
                 return Err(format!("stage `{}`: {id} is a target twice", stage.name));
             }
             targets.push(id);
         }
-        stages.push(Stage {
-            name: stage.name.clone(),
-            targets,
-        });
+        stages.push(Stage { name: stage.name.clone(), targets });
     }
     Ok((file, stages))
 }
@@ -81,14 +74,8 @@ mod tests {
             (good.replace("name", "nmae"), "unknown field `nmae`"),
             (good.replace("policy", "polcy"), "unknown field `polcy`"),
             (good.replace(OU_A, "ou-1"), "`ou-1` is not a root"),
-            (
-                good.replace(OU_A, "11112222333"),
-                "`11112222333` is not a root",
-            ),
-            (
-                format!("{good}[[stage]]\nname = \"b\"\ntargets = [\"{OU_A}\"]\n"),
-                "twice",
-            ),
+            (good.replace(OU_A, "11112222333"), "`11112222333` is not a root"),
+            (format!("{good}[[stage]]\nname = \"b\"\ntargets = [\"{OU_A}\"]\n"), "twice"),
             ("policy = \"x\"".to_owned(), "no [[stage]]"),
             (good.replace(&format!("\"{OU_A}\""), ""), "no targets"),
         ] {

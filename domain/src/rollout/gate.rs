@@ -30,18 +30,13 @@ pub fn preflight(
     let mut trouble = Vec::new();
     let size = content.chars().count().max(content.len());
     if size > limits.policy_size {
-        trouble.push(format!(
-            "the policy has {size} characters, AWS allows {}",
-            limits.policy_size
-        ));
+        trouble
+            .push(format!("the policy has {size} characters, AWS allows {}", limits.policy_size));
     }
     let targets: Vec<&NodeId> = stages.iter().flat_map(|s| &s.targets).collect();
     for (i, target) in targets.iter().enumerate() {
         let Some(node) = tree.get(target) else {
-            trouble.push(format!(
-                "{target} is not in the organization as of {}",
-                tree.as_of
-            ));
+            trouble.push(format!("{target} is not in the organization as of {}", tree.as_of));
             continue;
         };
         if target.is_root() {
@@ -81,9 +76,7 @@ pub fn gate(
 ) -> Vec<String> {
     let mut why = Vec::new();
     for account in tree.accounts_under(target) {
-        let state = tree
-            .get(&NodeId::from(&account))
-            .and_then(|n| n.account_state());
+        let state = tree.get(&NodeId::from(&account)).and_then(|n| n.account_state());
         match state {
             Some(AccountState::Active) => {}
             // Not usable, or about to be gone: no new database can appear there unseen.
@@ -94,23 +87,13 @@ pub fn gate(
                 | AccountState::Closed,
             ) => continue,
             Some(AccountState::Other(text)) => {
-                why.push(format!(
-                    "{account}: state {text} is not known to this version"
-                ));
+                why.push(format!("{account}: state {text} is not known to this version"));
                 continue;
             }
             None => continue,
         }
-        why.extend(gaps(
-            &account,
-            cells.get(&account).map_or(&[], Vec::as_slice),
-            rule,
-            now,
-        ));
-        for finding in findings
-            .iter()
-            .filter(|f| f.account == account && f.counts(now))
-        {
+        why.extend(gaps(&account, cells.get(&account).map_or(&[], Vec::as_slice), rule, now));
+        for finding in findings.iter().filter(|f| f.account == account && f.counts(now)) {
             let what = match &finding.held_by {
                 Some(by) => format!(
                     "is a held-original (its twin was verified by {by}); decommission it or waive"
@@ -154,10 +137,7 @@ mod tests {
             name: text.into(),
             kind,
         };
-        let account = NodeKind::Account {
-            state,
-            management: false,
-        };
+        let account = NodeKind::Account { state, management: false };
         let nodes = vec![
             node(ROOT, None, NodeKind::Root),
             node(OU, Some(ROOT), NodeKind::Ou),
@@ -176,48 +156,21 @@ mod tests {
     }
 
     fn finding() -> Finding {
-        let resource = Resource::Instance {
-            instance: sample::instance("orders"),
-        };
-        let found = Detected {
-            kind: Kind::Instance,
-            resource,
-        };
+        let resource = Resource::Instance { instance: sample::instance("orders") };
+        let found = Detected { kind: Kind::Instance, resource };
         let (account, region) = (sample::account(), sample::region());
-        Finding::seen(
-            None,
-            "rds-encryption",
-            &account,
-            &region,
-            found,
-            false,
-            Time(0),
-        )
+        Finding::seen(None, "rds-encryption", &account, &region, found, false, Time(0))
     }
 
     #[test]
     fn the_gate_opens_only_on_full_fresh_clean_or_waived() {
         let now = Time(0).plus(Span::hours(100));
-        let rule = Rule {
-            max_age: Span::hours(24),
-            accept_configured: false,
-        };
+        let rule = Rule { max_age: Span::hours(24), accept_configured: false };
         let waived = |until: Time| {
-            let waiver = Waiver {
-                owner: "o".into(),
-                reason: "r".into(),
-                until,
-                by: "b".into(),
-            };
-            vec![Finding {
-                waiver: Some(waiver),
-                ..finding()
-            }]
+            let waiver = Waiver { owner: "o".into(), reason: "r".into(), until, by: "b".into() };
+            vec![Finding { waiver: Some(waiver), ..finding() }]
         };
-        let held = vec![Finding {
-            held_by: Some("rem-1".into()),
-            ..finding()
-        }];
+        let held = vec![Finding { held_by: Some("rem-1".into()), ..finding() }];
         let later = now.plus(Span::hours(1));
         for (state, as_of, findings, want) in [
             (CellState::Clean, now, vec![], ""),
@@ -226,31 +179,14 @@ mod tests {
             (CellState::Pending, now, vec![], "pending"),
             (CellState::Denied, now, vec![], "denied"),
             (CellState::SkippedByRule, now, vec![], "skipped-by-rule"),
-            (
-                CellState::Findings,
-                now,
-                vec![finding()],
-                "orders is not encrypted",
-            ),
+            (CellState::Findings, now, vec![finding()], "orders is not encrypted"),
             (CellState::Findings, now, held, "held-original"),
             (CellState::Findings, now, waived(later), ""),
-            (
-                CellState::Findings,
-                now,
-                waived(now),
-                "orders is not encrypted",
-            ),
+            (CellState::Findings, now, waived(now), "orders is not encrypted"),
             (CellState::Findings, now, vec![finding().resolved(now)], ""),
         ] {
             let cells = cells(state, as_of);
-            let why = gate(
-                &id(OU),
-                &tree(AccountState::Active),
-                &cells,
-                &findings,
-                rule,
-                now,
-            );
+            let why = gate(&id(OU), &tree(AccountState::Active), &cells, &findings, rule, now);
             let why = why.join("; ");
             assert_eq!(why.is_empty(), want.is_empty(), "{state}: {why}");
             assert!(why.contains(want), "{state}: want {want}, have {why}");
@@ -259,78 +195,28 @@ mod tests {
         let none = BTreeMap::new();
         let active = gate(&id(OU), &tree(AccountState::Active), &none, &[], rule, now);
         assert!(active[0].contains("no cell"), "{active:?}");
-        assert!(
-            gate(
-                &id(OU),
-                &tree(AccountState::Suspended),
-                &none,
-                &[],
-                rule,
-                now
-            )
-            .is_empty()
-        );
+        assert!(gate(&id(OU), &tree(AccountState::Suspended), &none, &[], rule, now).is_empty());
         let odd = AccountState::Other("HIBERNATING".into());
         assert!(!gate(&id(OU), &tree(odd), &none, &[], rule, now).is_empty());
     }
 
     #[test]
     fn preflight_finds_what_would_fail_later() {
-        let limits = Limits {
-            policies_per_target: 2,
-            policy_size: 100,
-        };
+        let limits = Limits { policies_per_target: 2, policy_size: 100 };
         let stages = |targets: &[&str]| {
-            vec![Stage {
-                name: "a".into(),
-                targets: targets.iter().map(|t| id(t)).collect(),
-            }]
+            vec![Stage { name: "a".into(), targets: targets.iter().map(|t| id(t)).collect() }]
         };
-        let set = |n: usize| {
-            Some(
-                (0..n)
-                    .map(|i| format!("p-{i}"))
-                    .collect::<BTreeSet<String>>(),
-            )
-        };
+        let set = |n: usize| Some((0..n).map(|i| format!("p-{i}")).collect::<BTreeSet<String>>());
         let on = |target: &str, n: usize| -> Attached { [(id(target), set(n))].into() };
         let active = || tree(AccountState::Active);
         let long = "x".repeat(101);
         for (targets, content, tree, attached, allow_root, want) in [
             (vec![OU], "{}", active(), on(OU, 1), false, ""),
-            (
-                vec![OU],
-                "{}",
-                active(),
-                on(OU, 2),
-                false,
-                "has 2 SCPs attached",
-            ),
-            (
-                vec![OU],
-                long.as_str(),
-                active(),
-                on(OU, 1),
-                false,
-                "101 characters",
-            ),
-            (
-                vec![ROOT],
-                "{}",
-                active(),
-                on(ROOT, 1),
-                false,
-                "--allow-root",
-            ),
+            (vec![OU], "{}", active(), on(OU, 2), false, "has 2 SCPs attached"),
+            (vec![OU], long.as_str(), active(), on(OU, 1), false, "101 characters"),
+            (vec![ROOT], "{}", active(), on(ROOT, 1), false, "--allow-root"),
             (vec![ROOT], "{}", active(), on(ROOT, 1), true, ""),
-            (
-                vec!["ou-ab12-zzzzzzzz"],
-                "{}",
-                active(),
-                on(OU, 1),
-                false,
-                "not in the organization",
-            ),
+            (vec!["ou-ab12-zzzzzzzz"], "{}", active(), on(OU, 1), false, "not in the organization"),
             (
                 vec![ACCOUNT],
                 "{}",
@@ -339,39 +225,16 @@ mod tests {
                 false,
                 "SUSPENDED",
             ),
-            (
-                vec![OU],
-                "{}",
-                active(),
-                [(id(OU), None)].into(),
-                false,
-                "could not be read",
-            ),
+            (vec![OU], "{}", active(), [(id(OU), None)].into(), false, "could not be read"),
         ] {
-            let trouble = preflight(
-                &stages(&targets),
-                content,
-                &tree,
-                &attached,
-                allow_root,
-                limits,
-            );
+            let trouble =
+                preflight(&stages(&targets), content, &tree, &attached, allow_root, limits);
             let trouble = trouble.join("; ");
-            assert_eq!(
-                trouble.is_empty(),
-                want.is_empty(),
-                "{targets:?}: {trouble}"
-            );
-            assert!(
-                trouble.contains(want),
-                "{targets:?}: want {want}, have {trouble}"
-            );
+            assert_eq!(trouble.is_empty(), want.is_empty(), "{targets:?}: {trouble}");
+            assert!(trouble.contains(want), "{targets:?}: want {want}, have {trouble}");
         }
         let both: Attached = [(id(ROOT), set(1)), (id(OU), set(1))].into();
         let trouble = preflight(&stages(&[ROOT, OU]), "{}", &active(), &both, true, limits);
-        assert!(
-            trouble[0].contains("must be the last"),
-            "the root is last: {trouble:?}"
-        );
+        assert!(trouble[0].contains("must be the last"), "the root is last: {trouble:?}");
     }
 }

@@ -174,10 +174,7 @@ impl Rollout {
 
     /// Whether this rollout attached the policy there: it meant to, and it was not there before.
     pub fn ours(&self, target: &NodeId) -> bool {
-        let intended = self
-            .attachments
-            .get(target)
-            .is_some_and(|a| a.intended_at.is_some());
+        let intended = self.attachments.get(target).is_some_and(|a| a.intended_at.is_some());
         let before = match (&self.baseline, &self.policy_id) {
             (Some(baseline), Some(policy)) => {
                 baseline.get(target).is_some_and(|set| set.contains(policy))
@@ -275,10 +272,7 @@ fn backward(rollout: &Rollout, attached: &Attached) -> Step {
             // A target that is gone took its attachments with it.
             Some(None) | None => continue,
         };
-        match (
-            here.contains(policy),
-            done.is_some_and(|a| a.detached_at.is_some()),
-        ) {
+        match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
             (false, true) => {}
             (false, false) => return Step::MarkDetached(target.clone()),
             // AWS refuses to remove the last SCP, and an account without one may do nothing.
@@ -303,14 +297,12 @@ pub fn compare(rollout: &Rollout, attached: &Attached) -> Vec<String> {
         match attached.get(target) {
             Some(Some(now)) => {
                 for policy in before.difference(now) {
-                    differences.push(format!(
-                        "{target}: {policy} was attached before and is not now"
-                    ));
+                    differences
+                        .push(format!("{target}: {policy} was attached before and is not now"));
                 }
                 for policy in now.difference(before) {
-                    differences.push(format!(
-                        "{target}: {policy} was not attached before and is now"
-                    ));
+                    differences
+                        .push(format!("{target}: {policy} was not attached before and is now"));
                 }
             }
             Some(None) | None => differences.push(format!("{target}: gone from the organization")),
@@ -331,10 +323,8 @@ mod tests {
     }
 
     fn rollout(wish: Wish) -> Rollout {
-        let stage = |name: &str, target: &str| Stage {
-            name: name.into(),
-            targets: vec![id(target)],
-        };
+        let stage =
+            |name: &str, target: &str| Stage { name: name.into(), targets: vec![id(target)] };
         let mut rollout = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
@@ -379,11 +369,7 @@ mod tests {
         assert_eq!(decide(&r, &none, 0), Step::Attach(id(OU_A)));
         r.attachments.insert(id(OU_A), done(true, false));
         assert_eq!(decide(&r, &first, 0), Step::MarkAttached(id(OU_A)));
-        assert_eq!(
-            decide(&r, &none, 0),
-            Step::Attach(id(OU_A)),
-            "a lost call is repeated"
-        );
+        assert_eq!(decide(&r, &none, 0), Step::Attach(id(OU_A)), "a lost call is repeated");
         r.attachments.insert(id(OU_A), done(true, true));
         assert_eq!(decide(&r, &first, 0), Step::Attach(id(OU_B)));
         assert!(
@@ -399,11 +385,7 @@ mod tests {
         r.policy_id = None;
         assert_eq!(decide(&r, &none, 0), Step::CreatePolicy);
         r.baseline = None;
-        assert_eq!(
-            decide(&r, &none, 0),
-            Step::TakeBaseline,
-            "the set is stored before any write"
-        );
+        assert_eq!(decide(&r, &none, 0), Step::TakeBaseline, "the set is stored before any write");
         r.body.author = "eve".into();
         assert!(matches!(decide(&r, &none, 0), Step::AskHuman(why) if why.contains("hashed")));
     }
@@ -427,17 +409,8 @@ mod tests {
         assert_eq!(decide(&r, &first, 0), Step::Detach(id(OU_A)));
         let last = attached(&["p-ours"], &[FULL]);
         assert!(matches!(decide(&r, &last, 0), Step::AskHuman(why) if why.contains("last SCP")));
-        r.baseline
-            .as_mut()
-            .unwrap()
-            .get_mut(&id(OU_A))
-            .unwrap()
-            .insert("p-ours".into());
-        assert_eq!(
-            decide(&r, &first, 0),
-            Step::Rest(State::Aborted),
-            "it was there before us"
-        );
+        r.baseline.as_mut().unwrap().get_mut(&id(OU_A)).unwrap().insert("p-ours".into());
+        assert_eq!(decide(&r, &first, 0), Step::Rest(State::Aborted), "it was there before us");
         let differences = compare(&r, &attached(&[FULL], &[FULL, "p-x"]));
         assert_eq!(differences.len(), 2, "{differences:?}");
     }

@@ -69,27 +69,17 @@ pub async fn plan(
         limits(app),
     );
     if !trouble.is_empty() {
-        return refused(
-            "PREFLIGHT",
-            format!("nothing was planned: {}", trouble.join("; ")),
-        );
+        return refused("PREFLIGHT", format!("nothing was planned: {}", trouble.join("; ")));
     }
     let at = now();
     let rollout = Rollout::new(Body {
         id: id.to_owned(),
         author: actor.name.clone(),
         created_at: at,
-        policy_name: format!(
-            "ringfence-{}-{}",
-            wanted.policy,
-            hash::short(&policy.minified, 8)
-        ),
+        policy_name: format!("ringfence-{}-{}", wanted.policy, hash::short(&policy.minified, 8)),
         content: policy.minified,
         stages: wanted.stages,
-        planned_on: attached
-            .into_iter()
-            .filter_map(|(t, set)| Some((t, set?)))
-            .collect(),
+        planned_on: attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect(),
         allow_root: wanted.allow_root,
     });
     if !dry {
@@ -130,27 +120,15 @@ pub async fn add_approval(
     reason: &str,
     hash: &str,
 ) -> Result<Rollout, Fault> {
-    change(
-        app,
-        actor,
-        id,
-        "rollout.approve",
-        &format!("{reason} (hash {hash})"),
-        |rollout| {
-            let approval = Approval {
-                by: actor.name.clone(),
-                at: now(),
-                reason: reason.to_owned(),
-                hash: hash.to_owned(),
-            };
-            plans::approve(
-                &rollout.body.author,
-                &rollout.hash,
-                &mut rollout.approvals,
-                approval,
-            )
-        },
-    )
+    change(app, actor, id, "rollout.approve", &format!("{reason} (hash {hash})"), |rollout| {
+        let approval = Approval {
+            by: actor.name.clone(),
+            at: now(),
+            reason: reason.to_owned(),
+            hash: hash.to_owned(),
+        };
+        plans::approve(&rollout.body.author, &rollout.hash, &mut rollout.approvals, approval)
+    })
     .await
 }
 
@@ -179,12 +157,8 @@ pub async fn wish(
     let state = rollout.state;
     let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
     let needed = app.config.approvals_rollout;
-    let missing = approval::missing(
-        &rollout.body.author,
-        &rollout.hash,
-        &rollout.approvals,
-        needed,
-    );
+    let missing =
+        approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
     let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
     let aborting = rollout.wish == Wish::Abort;
     let (wish, state, action) = match verb {
@@ -235,11 +209,7 @@ async fn change(
     let (row, mut rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
     edit(&mut rollout)?;
     let event = actor.did(now(), action, id, reason);
-    if !app
-        .store
-        .update(&[row.with(rollout.state.as_str(), &rollout)], &event)
-        .await?
-    {
+    if !app.store.update(&[row.with(rollout.state.as_str(), &rollout)], &event).await? {
         return Err(Fault::Conflict(format!(
             "{id} was changed by somebody else just now: try again"
         )));

@@ -11,13 +11,17 @@ use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::ledger::Rule;
 use ringfence_domain::rollout::{self, Attached, Rollout, State, Step, decide, preflight};
-use ringfence_domain::time::Span;
 use std::collections::BTreeMap;
 
 /// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
 /// sequential calls that follow each other closely (terraform-provider-aws#5073, CfCT#175).
 const LEASE: &str = "organization-writes";
-const LEASE_FOR: Span = Span::seconds(60);
+
+/// Changes by people that are met in a row before the worker rests.
+const CONFLICTS_MAX: u32 = 10;
+
+/// How long a rollout rests after an error that may pass.
+const PAUSE_MS: u64 = 5_000;
 
 /// How often an attachment is read back before the step ends and the next look decides.
 const READ_BACK: u32 = 5;
@@ -37,43 +41,83 @@ pub async fn run(app: App) {
 
 async fn look(app: &App) -> Result<(), Fault> {
     for state in [State::Running, State::Aborting] {
-        let filter = Filter {
-            state: state.as_str().into(),
-            ..Filter::default()
-        };
+        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
         for (_, rollout) in rollouts {
-            let id = rollout.body.id.clone();
-            // One step at a time, each from a fresh read: a pause or an abort takes effect between.
-            loop {
-                if !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
-                    return Ok(());
-                }
-                match step(app, &id).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(Fault::Conflict(_)) => {} // a person changed it meanwhile: look again
-                    Err(Fault::Cloud(e)) if transient(e.class) => {
-                        tracing::warn!("{id}: {e}; look again");
-                        break;
-                    }
-                    Err(Fault::Cloud(e)) => {
-                        stop(app, &id, State::Failed, vec![e.to_string()]).await?;
-                        break;
-                    }
-                    Err(fault) => return Err(fault),
-                }
+            if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
+                return Ok(());
+            }
+            // A step can take longer than the lease (a large organization is read anew).
+            tokio::select! {
+                () = advance(app, &rollout.body.id) => {}
+                () = keep_lease(app) => return Ok(()),
             }
         }
     }
     Ok(())
 }
 
+/// Ends when the lease is lost: the step in hand is dropped, and another server looks again.
+async fn keep_lease(app: &App) {
+    let third = u64::try_from(app.config.lease_for.0 / 3).unwrap_or(1_000);
+    loop {
+        rest(third).await;
+        match app.store.hold(LEASE, &app.owner, app.config.lease_for).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => tracing::warn!("rollouts: {error}"),
+        }
+    }
+}
+
+/// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.
+async fn advance(app: &App, id: &str) {
+    let mut conflicts = 0;
+    loop {
+        let fault = match step(app, id).await {
+            Ok(true) => continue,
+            Ok(false) => return,
+            Err(fault) => fault,
+        };
+        match fault {
+            // A person changed it meanwhile: look again.
+            Fault::Conflict(_) if conflicts < CONFLICTS_MAX => conflicts += 1,
+            Fault::Cloud(e) if !transient(e.class) => {
+                if let Err(fault) = stop(app, id, State::Failed, vec![e.to_string()]).await {
+                    tracing::warn!("{id}: {fault}");
+                }
+                return;
+            }
+            fault => {
+                // It may pass. Until then the rollout stays as it is, and says why it waits.
+                let why = vec![fault.to_string()];
+                if let Err(fault) = waits(app, id, why).await {
+                    tracing::warn!("{id}: {fault}");
+                }
+                rest(PAUSE_MS).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Notes why a rollout that runs makes no progress; once for each reason.
+async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
+    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    if rollout.why == why {
+        return Ok(());
+    }
+    let text = why.join("; ");
+    change(app, &system(), id, "rollout.wait", &text, |r| {
+        r.why = why;
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 fn transient(class: ErrorClass) -> bool {
-    matches!(
-        class,
-        ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown
-    )
+    matches!(class, ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown)
 }
 
 fn system() -> Actor {
@@ -81,23 +125,12 @@ fn system() -> Actor {
 }
 
 async fn stop(app: &App, id: &str, state: State, why: Vec<String>) -> Result<(), Fault> {
-    let text = if why.is_empty() {
-        state.as_str().to_owned()
-    } else {
-        why.join("; ")
-    };
-    change(
-        app,
-        &system(),
-        id,
-        &format!("rollout.{}", state.as_str()),
-        &text,
-        |r| {
-            r.state = state;
-            r.why = why;
-            Ok(())
-        },
-    )
+    let text = if why.is_empty() { state.as_str().to_owned() } else { why.join("; ") };
+    change(app, &system(), id, &format!("rollout.{}", state.as_str()), &text, |r| {
+        r.state = state;
+        r.why = why;
+        Ok(())
+    })
     .await?;
     Ok(())
 }
@@ -110,12 +143,8 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
     }
     let attached = read(app, rollout.body.targets()).await?;
     let needed = app.config.approvals_rollout;
-    let missing = approval::missing(
-        &rollout.body.author,
-        &rollout.hash,
-        &rollout.approvals,
-        needed,
-    );
+    let missing =
+        approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
     match decide(&rollout, &attached, missing) {
         Step::Rest(state) => {
             let mut why = Vec::new();
@@ -137,16 +166,10 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
         Step::Attach(target) => attach(app, &rollout, &target).await,
         Step::Detach(target) => detach(app, &rollout, &target).await,
         Step::MarkAttached(target) => {
-            note(app, id, &target, "rollout.attached", |a| {
-                a.attached_at = Some(now())
-            })
-            .await
+            note(app, id, &target, "rollout.attached", |a| a.attached_at = Some(now())).await
         }
         Step::MarkDetached(target) => {
-            note(app, id, &target, "rollout.detached", |a| {
-                a.detached_at = Some(now())
-            })
-            .await
+            note(app, id, &target, "rollout.detached", |a| a.detached_at = Some(now())).await
         }
     }
 }
@@ -171,34 +194,16 @@ async fn take_baseline(app: &App, rollout: &Rollout, attached: Attached) -> Resu
     let id = &rollout.body.id;
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let body = &rollout.body;
-    let trouble = preflight(
-        &body.stages,
-        &body.content,
-        &tree,
-        &attached,
-        body.allow_root,
-        limits(app),
-    );
+    let trouble =
+        preflight(&body.stages, &body.content, &tree, &attached, body.allow_root, limits(app));
     if !trouble.is_empty() {
         stop(app, id, State::Blocked, trouble).await?;
         return Ok(false);
     }
-    change(
-        app,
-        &system(),
-        id,
-        "rollout.baseline",
-        &format!("{} targets", attached.len()),
-        |r| {
-            r.baseline = Some(
-                attached
-                    .into_iter()
-                    .filter_map(|(t, set)| Some((t, set?)))
-                    .collect(),
-            );
-            Ok(())
-        },
-    )
+    change(app, &system(), id, "rollout.baseline", &format!("{} targets", attached.len()), |r| {
+        r.baseline = Some(attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect());
+        Ok(())
+    })
     .await?;
     Ok(true)
 }
@@ -223,9 +228,7 @@ async fn create_policy(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
         None => {
             let event = system().did(now(), "rollout.create-policy", id, &body.policy_name);
             app.store.append(&event).await?;
-            app.cloud
-                .create_policy(&body.policy_name, &body.content, id)
-                .await?
+            app.cloud.create_policy(&body.policy_name, &body.content, id).await?
         }
     };
     change(app, &system(), id, "rollout.policy", &policy, |r| {
@@ -240,9 +243,7 @@ async fn attach(app: &App, rollout: &Rollout, target: &NodeId) -> Result<bool, F
     let id = &rollout.body.id;
     let why = gate(app, target).await?;
     if !why.is_empty() {
-        let why = std::iter::once(format!("the gate before {target} is shut"))
-            .chain(why)
-            .collect();
+        let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();
         stop(app, id, State::Blocked, why).await?;
         return Ok(false);
     }
@@ -296,12 +297,7 @@ async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Fault> {
             state: FindingState::Open.as_str().into(),
             ..Filter::default()
         };
-        findings.extend(
-            app.all(Kind::Finding, &filter)
-                .await?
-                .into_iter()
-                .map(|(_, f)| f),
-        );
+        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
     }
     let rule = Rule {
         max_age: app.config.evidence_max_age,

@@ -24,16 +24,12 @@ fn lease(lease: Option<v1::Lease>) -> Result<Lease, Status> {
 
 fn document<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Status> {
     serde_json::from_str(text).map_err(|e| {
-        Status::invalid_argument(format!(
-            "{field}: {e}; are server and agent of one version?"
-        ))
+        Status::invalid_argument(format!("{field}: {e}; are server and agent of one version?"))
     })
 }
 
 fn lost(account: &str) -> Status {
-    Status::aborted(format!(
-        "the lease on {account} is lost or its work has changed: drop it"
-    ))
+    Status::aborted(format!("the lease on {account} is lost or its work has changed: drop it"))
 }
 
 #[tonic::async_trait]
@@ -56,20 +52,11 @@ impl AgentService for Agents {
         let mut work = Vec::new();
         for lease in leases {
             let due = remediations::work_of(app, &lease).await?;
-            let lease = v1::Lease {
-                account: lease.account,
-                fence: lease.fence,
-            };
-            work.push(v1::Work {
-                lease: Some(lease),
-                document_json: json(&due),
-            });
+            let lease = v1::Lease { account: lease.account, fence: lease.fence };
+            work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
         }
         let lease_seconds = i32::try_from(app.config.lease_for.0 / 1_000).unwrap_or(i32::MAX);
-        ok(v1::LeaseWorkResponse {
-            work,
-            lease_seconds,
-        })
+        ok(v1::LeaseWorkResponse { work, lease_seconds })
     }
 
     async fn renew_leases(
@@ -77,14 +64,8 @@ impl AgentService for Agents {
         request: Request<v1::RenewLeasesRequest>,
     ) -> Answer<v1::RenewLeasesResponse> {
         let a = request.into_inner();
-        let leases: Vec<Lease> = a
-            .leases
-            .into_iter()
-            .map(|l| Lease {
-                account: l.account,
-                fence: l.fence,
-            })
-            .collect();
+        let leases: Vec<Lease> =
+            a.leases.into_iter().map(|l| Lease { account: l.account, fence: l.fence }).collect();
         let held = self
             .0
             .0
@@ -92,13 +73,8 @@ impl AgentService for Agents {
             .renew(&a.agent, &leases, self.0.0.config.lease_for)
             .await
             .map_err(Fault::from)?;
-        let leases = held
-            .into_iter()
-            .map(|l| v1::Lease {
-                account: l.account,
-                fence: l.fence,
-            })
-            .collect();
+        let leases =
+            held.into_iter().map(|l| v1::Lease { account: l.account, fence: l.fence }).collect();
         ok(v1::RenewLeasesResponse { leases })
     }
 
@@ -109,11 +85,7 @@ impl AgentService for Agents {
         let a = request.into_inner();
         let lease = lease(a.lease)?;
         let report: AccountReport = document("reports_json", &a.reports_json)?;
-        if report
-            .cells
-            .iter()
-            .any(|c| c.cell.account.as_str() != lease.account)
-        {
+        if report.cells.iter().any(|c| c.cell.account.as_str() != lease.account) {
             return Err(Status::invalid_argument(
                 "reports_json: a cell of another account than the lease's",
             ));
@@ -147,12 +119,7 @@ impl AgentService for Agents {
     ) -> Answer<v1::ReleaseLeaseResponse> {
         let a = request.into_inner();
         let lease = lease(a.lease)?;
-        self.0
-            .0
-            .store
-            .release(&a.agent, &lease)
-            .await
-            .map_err(Fault::from)?;
+        self.0.0.store.release(&a.agent, &lease).await.map_err(Fault::from)?;
         ok(v1::ReleaseLeaseResponse {})
     }
 }

@@ -18,15 +18,16 @@ use ringfence_domain::work::Scan;
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
 
+/// Failed cells listed with a scan; the count is always whole.
+const FAILED_MAX: usize = 500;
+
 /// A count for the wire; no organization has more than 2^31 of anything.
 pub(crate) fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
-    map.iter()
-        .map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX)))
-        .collect()
+    map.iter().map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX))).collect()
 }
 
 fn when(time: Option<Time>) -> String {
@@ -36,10 +37,7 @@ fn when(time: Option<Time>) -> String {
 /// Counts by state, with their sum as `cells`.
 pub(crate) fn coverage(coverage: &Coverage) -> BTreeMap<String, i32> {
     let mut map = counts(&coverage.0);
-    map.insert(
-        "cells".to_owned(),
-        i32::try_from(coverage.cells()).unwrap_or(i32::MAX),
-    );
+    map.insert("cells".to_owned(), i32::try_from(coverage.cells()).unwrap_or(i32::MAX));
     map
 }
 
@@ -48,19 +46,12 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    let parse = |text: &String| {
-        text.parse()
-            .map_err(|e| Fault::Invalid(format!("{field}: {e}")))
-    };
+    let parse = |text: &String| text.parse().map_err(|e| Fault::Invalid(format!("{field}: {e}")));
     texts.iter().map(parse).collect()
 }
 
 pub(crate) fn scope(scope: Option<v1::Scope>) -> Result<Scope, Fault> {
-    let v1::Scope {
-        ous,
-        accounts,
-        regions,
-    } = scope.unwrap_or_default();
+    let v1::Scope { ous, accounts, regions } = scope.unwrap_or_default();
     Ok(Scope {
         ous: ids("ou", &ous)?,
         accounts: ids("account", &accounts)?,
@@ -74,10 +65,7 @@ pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage
     }
     let stage = |s: v1::RolloutStage| {
         let targets = ids(&format!("stage `{}`", s.name), &s.targets)?;
-        Ok(rollout::Stage {
-            name: s.name,
-            targets,
-        })
+        Ok(rollout::Stage { name: s.name, targets })
     };
     stages.into_iter().map(stage).collect()
 }
@@ -91,18 +79,11 @@ pub(crate) fn node(node: &Node, tree: &OrgTree) -> v1::Node {
     let state = node.account_state();
     v1::Node {
         id: node.id.to_string(),
-        parent: node
-            .parent
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        parent: node.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         name: node.name.clone(),
         kind: kind.into(),
         account_state: state.map(|s| s.as_str().to_owned()).unwrap_or_default(),
-        excluded: state
-            .and_then(|s| s.excluded())
-            .unwrap_or_default()
-            .to_owned(),
+        excluded: state.and_then(|s| s.excluded()).unwrap_or_default().to_owned(),
         management,
         path: tree.path(&node.id),
     }
@@ -178,11 +159,8 @@ pub(crate) fn scan(scan: &Scan, progress: (i64, i64), cells: &[Cell], open: usiz
         accounts_done: i32::try_from(progress.1).unwrap_or(i32::MAX),
         coverage: counts(&states.0),
         cells: count(cells.len()),
-        failed: cells
-            .iter()
-            .filter(|c| c.state.failed())
-            .map(cell)
-            .collect(),
+        failed: cells.iter().filter(|c| c.state.failed()).take(FAILED_MAX).map(cell).collect(),
+        failed_cells: count(cells.iter().filter(|c| c.state.failed()).count()),
         findings_open: count(open),
     }
 }
@@ -354,15 +332,10 @@ pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1:
             targets.push(v1::RolloutTarget {
                 stage: stage.name.clone(),
                 id: id.to_string(),
-                name: tree
-                    .and_then(|t| t.get(id))
-                    .map(|n| n.name.clone())
-                    .unwrap_or_default(),
+                name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
                 state: target_state(r, id).into(),
                 attached_at: when(attached_at),
-                before: before
-                    .map(|s| s.iter().cloned().collect())
-                    .unwrap_or_default(),
+                before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
             });
         }
     }
@@ -392,10 +365,8 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
         open: number(l.open),
     };
     let rollout = |r: &Rollout| {
-        let attached = r
-            .attachments
-            .values()
-            .filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
+        let attached =
+            r.attachments.values().filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
         v1::RolloutStatus {
             id: r.body.id.clone(),
             state: r.state.as_str().to_owned(),

@@ -33,10 +33,7 @@ impl FindingService for Rpc {
             .collect();
         let (findings, next_page_token) =
             page(found, page_size(asked.page_size)?, &asked.page_token)?;
-        ok(v1::ListFindingsResponse {
-            findings,
-            next_page_token,
-        })
+        ok(v1::ListFindingsResponse { findings, next_page_token })
     }
 
     async fn waive_finding(
@@ -45,19 +42,10 @@ impl FindingService for Rpc {
     ) -> Answer<v1::WaiveFindingResponse> {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
-        let finding = findings::waive(
-            &self.0,
-            &who,
-            &a.id,
-            &a.owner,
-            &a.reason,
-            &a.until,
-            a.validate_only,
-        )
-        .await?;
-        ok(v1::WaiveFindingResponse {
-            finding: Some(convert::finding(&finding, now())),
-        })
+        let finding =
+            findings::waive(&self.0, &who, &a.id, &a.owner, &a.reason, &a.until, a.validate_only)
+                .await?;
+        ok(v1::WaiveFindingResponse { finding: Some(convert::finding(&finding, now())) })
     }
 
     async fn unwaive_finding(
@@ -67,8 +55,6 @@ impl FindingService for Rpc {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let finding = findings::unwaive(&self.0, &who, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::UnwaiveFindingResponse {
-            finding: Some(convert::finding(&finding, now())),
-        })
+        ok(v1::UnwaiveFindingResponse { finding: Some(convert::finding(&finding, now())) })
     }
 }

@@ -44,30 +44,20 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(reflection)
         .add_service(v1::org_service_server::OrgServiceServer::new(rpc.clone()))
         .add_service(v1::scan_service_server::ScanServiceServer::new(rpc.clone()))
-        .add_service(v1::finding_service_server::FindingServiceServer::new(
-            rpc.clone(),
-        ))
+        .add_service(v1::finding_service_server::FindingServiceServer::new(rpc.clone()))
         .add_service(v1::plan_service_server::PlanServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
-        .add_service(v1::rollout_service_server::RolloutServiceServer::new(
-            rpc.clone(),
-        ))
+        .add_service(v1::rollout_service_server::RolloutServiceServer::new(rpc.clone()))
         .add_service(v1::status_service_server::StatusServiceServer::new(rpc));
     Ok(routes)
 }
 
 /// The person behind a request. On loopback the client's word is taken, and the audit log says so.
 pub(crate) fn actor(metadata: &MetadataMap) -> Result<Actor, Status> {
-    let name = metadata
-        .get(USER_HEADER)
-        .and_then(|v| v.to_str().ok())
-        .map(str::trim);
+    let name = metadata.get(USER_HEADER).and_then(|v| v.to_str().ok()).map(str::trim);
     match name {
         Some(name) if !name.is_empty() && name.len() <= 128 && !name.starts_with("system/") => {
-            Ok(Actor {
-                name: name.to_owned(),
-                authenticated: false,
-            })
+            Ok(Actor { name: name.to_owned(), authenticated: false })
         }
         _ => Err(Status::unauthenticated(format!(
             "the request says not who sends it: set the `{USER_HEADER}` metadata (the CLI: RINGFENCE_USER)"
@@ -112,11 +102,7 @@ impl From<Fault> for Status {
 /// (AIP-155). A request without one gets a fresh id.
 pub(crate) fn id_of(prefix: &str, request_id: &str) -> String {
     let fresh = uuid::Uuid::new_v4().to_string();
-    let request_id = if request_id.is_empty() {
-        &fresh
-    } else {
-        request_id
-    };
+    let request_id = if request_id.is_empty() { &fresh } else { request_id };
     format!("{prefix}-{}", hash::short(request_id, 12))
 }
 
@@ -124,9 +110,9 @@ pub(crate) fn id_of(prefix: &str, request_id: &str) -> String {
 pub(crate) fn page_size(size: i32) -> Result<i64, Status> {
     match size {
         0 => Ok(100),
-        n if n < 0 => Err(Status::invalid_argument(format!(
-            "page_size = {n}: it must not be negative"
-        ))),
+        n if n < 0 => {
+            Err(Status::invalid_argument(format!("page_size = {n}: it must not be negative")))
+        }
         n => Ok(i64::from(n.min(1_000))),
     }
 }
@@ -135,16 +121,12 @@ pub(crate) fn page_size(size: i32) -> Result<i64, Status> {
 pub(crate) fn page<T>(list: Vec<T>, size: i64, token: &str) -> Result<(Vec<T>, String), Status> {
     let skip: usize = match token {
         "" => 0,
-        token => token
-            .parse()
-            .map_err(|_| Status::invalid_argument("page_token: not one of ours"))?,
+        token => {
+            token.parse().map_err(|_| Status::invalid_argument("page_token: not one of ours"))?
+        }
     };
     let size = usize::try_from(size).unwrap_or(100);
-    let next = if list.len() > skip + size {
-        (skip + size).to_string()
-    } else {
-        String::new()
-    };
+    let next = if list.len() > skip + size { (skip + size).to_string() } else { String::new() };
     Ok((list.into_iter().skip(skip).take(size).collect(), next))
 }
 

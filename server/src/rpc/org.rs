@@ -22,18 +22,11 @@ impl OrgService for Rpc {
         let tree = self.0.tree().await?;
         let nodes = tree.nodes().map(|n| convert::node(n, &tree)).collect();
         let (nodes, next_page_token) = page(nodes, page_size(asked.page_size)?, &asked.page_token)?;
-        ok(ListNodesResponse {
-            nodes,
-            next_page_token,
-            as_of: tree.as_of.to_string(),
-        })
+        ok(ListNodesResponse { nodes, next_page_token, as_of: tree.as_of.to_string() })
     }
 
     async fn get_tree(&self, _: Request<GetTreeRequest>) -> Answer<GetTreeResponse> {
         let tree = self.0.tree().await?;
-        ok(GetTreeResponse {
-            as_of: tree.as_of.to_string(),
-            drawing: tree.draw(),
-        })
+        ok(GetTreeResponse { as_of: tree.as_of.to_string(), drawing: tree.draw() })
     }
 }

@@ -25,16 +25,12 @@ impl PlanService for Rpc {
         let scope = convert::scope(a.scope)?;
         let id = id_of("pl", &a.request_id);
         let plan = plans::create(&self.0, &who, &id, &a.findings, &scope, a.validate_only).await?;
-        ok(v1::CreatePlanResponse {
-            plan: Some(self.plan(&plan)),
-        })
+        ok(v1::CreatePlanResponse { plan: Some(self.plan(&plan)) })
     }
 
     async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Answer<v1::GetPlanResponse> {
         let (_, plan): (Row, Plan) = self.0.load(Kind::Plan, &request.get_ref().id).await?;
-        ok(v1::GetPlanResponse {
-            plan: Some(self.plan(&plan)),
-        })
+        ok(v1::GetPlanResponse { plan: Some(self.plan(&plan)) })
     }
 
     async fn list_plans(
@@ -46,10 +42,7 @@ impl PlanService for Rpc {
         all.sort_by_key(|(row, _)| std::cmp::Reverse((row.created_at, row.id.clone())));
         let plans = all.iter().map(|(_, p)| self.plan(p)).collect();
         let (plans, next_page_token) = page(plans, page_size(a.page_size)?, &a.page_token)?;
-        ok(v1::ListPlansResponse {
-            plans,
-            next_page_token,
-        })
+        ok(v1::ListPlansResponse { plans, next_page_token })
     }
 
     async fn approve_plan(
@@ -59,8 +52,6 @@ impl PlanService for Rpc {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let plan = plans::add_approval(&self.0, &who, &a.id, &a.reason, &a.hash).await?;
-        ok(v1::ApprovePlanResponse {
-            plan: Some(self.plan(&plan)),
-        })
+        ok(v1::ApprovePlanResponse { plan: Some(self.plan(&plan)) })
     }
 }

@@ -24,10 +24,7 @@ impl RemediationService for Rpc {
         let a = request.into_inner();
         let made = plans::apply(&self.0, &who, &a.plan, a.validate_only).await?;
         let remediations = made.iter().map(convert::remediation).collect();
-        ok(v1::ApplyPlanResponse {
-            plan: a.plan,
-            remediations,
-        })
+        ok(v1::ApplyPlanResponse { plan: a.plan, remediations })
     }
 
     async fn get_remediation(
@@ -44,17 +41,11 @@ impl RemediationService for Rpc {
         request: Request<v1::ListRemediationsRequest>,
     ) -> Answer<v1::ListRemediationsResponse> {
         let a = request.into_inner();
-        let filter = Filter {
-            region: a.plan,
-            ..Filter::default()
-        };
+        let filter = Filter { region: a.plan, ..Filter::default() };
         let all: Vec<(Row, Remediation)> = self.0.all(Kind::Remediation, &filter).await?;
         let all = all.iter().map(|(_, r)| convert::remediation(r)).collect();
         let (remediations, next_page_token) = page(all, page_size(a.page_size)?, &a.page_token)?;
-        ok(v1::ListRemediationsResponse {
-            remediations,
-            next_page_token,
-        })
+        ok(v1::ListRemediationsResponse { remediations, next_page_token })
     }
 
     type WatchRemediationStream = Watch<v1::WatchRemediationResponse>;
@@ -66,20 +57,11 @@ impl RemediationService for Rpc {
         let (app, id) = (self.0.clone(), request.into_inner().id);
         let read = move || {
             let (app, id) = (app.clone(), id.clone());
-            async move {
-                Ok(v1::WatchRemediationResponse {
-                    remediation: Some(show(&app, &id).await?),
-                })
-            }
+            async move { Ok(v1::WatchRemediationResponse { remediation: Some(show(&app, &id).await?) }) }
         };
-        let ended = [
-            v1::RemediationState::Verified as i32,
-            v1::RemediationState::Stopped as i32,
-        ];
+        let ended = [v1::RemediationState::Verified as i32, v1::RemediationState::Stopped as i32];
         let done = move |r: &v1::WatchRemediationResponse| {
-            r.remediation
-                .as_ref()
-                .is_some_and(|r| ended.contains(&r.state))
+            r.remediation.as_ref().is_some_and(|r| ended.contains(&r.state))
         };
         ok(watch(read, done))
     }

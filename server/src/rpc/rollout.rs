@@ -49,10 +49,7 @@ impl RolloutService for Rpc {
         let id = id_of("ro", &a.request_id);
         let (rollout, warnings) =
             rollouts::plan(&self.0, &who, &id, wanted, a.validate_only).await?;
-        ok(v1::PlanRolloutResponse {
-            rollout: Some(show(&self.0, &rollout).await),
-            warnings,
-        })
+        ok(v1::PlanRolloutResponse { rollout: Some(show(&self.0, &rollout).await), warnings })
     }
 
     async fn approve_rollout(
@@ -62,9 +59,7 @@ impl RolloutService for Rpc {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let rollout = rollouts::add_approval(&self.0, &who, &a.id, &a.reason, &a.hash).await?;
-        ok(v1::ApproveRolloutResponse {
-            rollout: Some(show(&self.0, &rollout).await),
-        })
+        ok(v1::ApproveRolloutResponse { rollout: Some(show(&self.0, &rollout).await) })
     }
 
     async fn start_rollout(
@@ -106,9 +101,7 @@ impl RolloutService for Rpc {
         &self,
         request: Request<v1::GetRolloutRequest>,
     ) -> Answer<v1::GetRolloutResponse> {
-        ok(v1::GetRolloutResponse {
-            rollout: Some(load(&self.0, &request.get_ref().id).await?),
-        })
+        ok(v1::GetRolloutResponse { rollout: Some(load(&self.0, &request.get_ref().id).await?) })
     }
 
     async fn list_rollouts(
@@ -123,10 +116,7 @@ impl RolloutService for Rpc {
         for (_, rollout) in &some {
             rollouts.push(show(&self.0, rollout).await);
         }
-        ok(v1::ListRolloutsResponse {
-            rollouts,
-            next_page_token,
-        })
+        ok(v1::ListRolloutsResponse { rollouts, next_page_token })
     }
 
     type WatchRolloutStream = Watch<v1::WatchRolloutResponse>;
@@ -138,16 +128,9 @@ impl RolloutService for Rpc {
         let (app, id) = (self.0.clone(), request.into_inner().id);
         let read = move || {
             let (app, id) = (app.clone(), id.clone());
-            async move {
-                Ok(v1::WatchRolloutResponse {
-                    rollout: Some(load(&app, &id).await?),
-                })
-            }
+            async move { Ok(v1::WatchRolloutResponse { rollout: Some(load(&app, &id).await?) }) }
         };
-        let busy = [
-            v1::RolloutState::Running as i32,
-            v1::RolloutState::Aborting as i32,
-        ];
+        let busy = [v1::RolloutState::Running as i32, v1::RolloutState::Aborting as i32];
         let done = move |r: &v1::WatchRolloutResponse| {
             r.rollout.as_ref().is_some_and(|r| !busy.contains(&r.state))
         };

@@ -16,14 +16,9 @@ async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
     let (_, scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
     let progress = app.store.scan_progress(id).await?;
     let cells = scans::cells(app, &scan).await?;
-    let seen: BTreeSet<(&str, &str)> = cells
-        .iter()
-        .map(|c| (c.account.as_str(), c.region.as_str()))
-        .collect();
-    let filter = Filter {
-        state: FindingState::Open.as_str().into(),
-        ..Filter::default()
-    };
+    let seen: BTreeSet<(&str, &str)> =
+        cells.iter().map(|c| (c.account.as_str(), c.region.as_str())).collect();
+    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
     let findings: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
     let open = findings
         .iter()
@@ -55,24 +50,14 @@ impl ScanService for Rpc {
         if asked.validate_only {
             return ok(v1::StartScanResponse { scan: None });
         }
-        let scan = scans::start(
-            &self.0,
-            &who,
-            &id_of("sc", &asked.request_id),
-            accounts,
-            &scope,
-            false,
-        )
-        .await?;
-        ok(v1::StartScanResponse {
-            scan: Some(show(&self.0, &scan.id).await?),
-        })
+        let scan =
+            scans::start(&self.0, &who, &id_of("sc", &asked.request_id), accounts, &scope, false)
+                .await?;
+        ok(v1::StartScanResponse { scan: Some(show(&self.0, &scan.id).await?) })
     }
 
     async fn get_scan(&self, request: Request<v1::GetScanRequest>) -> Answer<v1::GetScanResponse> {
-        ok(v1::GetScanResponse {
-            scan: Some(show(&self.0, &request.get_ref().id).await?),
-        })
+        ok(v1::GetScanResponse { scan: Some(show(&self.0, &request.get_ref().id).await?) })
     }
 
     type WatchScanStream = Watch<v1::WatchScanResponse>;
@@ -84,11 +69,7 @@ impl ScanService for Rpc {
         let (app, id) = (self.0.clone(), request.into_inner().id);
         let read = move || {
             let (app, id) = (app.clone(), id.clone());
-            async move {
-                Ok(v1::WatchScanResponse {
-                    scan: Some(show(&app, &id).await?),
-                })
-            }
+            async move { Ok(v1::WatchScanResponse { scan: Some(show(&app, &id).await?) }) }
         };
         let done =
             |r: &v1::WatchScanResponse| r.scan.as_ref().is_some_and(|s| !s.ended_at.is_empty());
@@ -110,22 +91,14 @@ impl ScanService for Rpc {
         };
         let mut cells = Vec::new();
         loop {
-            let found = self
-                .0
-                .store
-                .cells("", (&account, &region), size)
-                .await
-                .map_err(Fault::from)?;
+            let found =
+                self.0.store.cells("", (&account, &region), size).await.map_err(Fault::from)?;
             let Some(last) = found.last() else {
-                return ok(v1::ListCellsResponse {
-                    cells,
-                    next_page_token: String::new(),
-                });
+                return ok(v1::ListCellsResponse { cells, next_page_token: String::new() });
             };
             (account, region) = (last.account.as_str().to_owned(), last.region.clone());
-            let wanted = found
-                .iter()
-                .filter(|c| accounts.contains(&c.account) && scope.region(&c.region));
+            let wanted =
+                found.iter().filter(|c| accounts.contains(&c.account) && scope.region(&c.region));
             cells.extend(wanted.map(convert::cell));
             // Pages may come a little longer than asked for rather than lose what was read.
             if convert::count(cells.len()) >= i32::try_from(size).unwrap_or(i32::MAX) {

@@ -42,10 +42,7 @@ impl StatusService for Rpc {
             Some(last) if more => last.sequence.to_string(),
             _ => String::new(),
         };
-        ok(v1::ListAuditEventsResponse {
-            events,
-            next_page_token,
-        })
+        ok(v1::ListAuditEventsResponse { events, next_page_token })
     }
 
     async fn run_doctor(
@@ -58,8 +55,6 @@ impl StatusService for Rpc {
             n => usize::try_from(n).unwrap_or(5),
         };
         let checks = doctor::run(&self.0, &who, sample).await;
-        ok(v1::RunDoctorResponse {
-            checks: checks.iter().map(convert::check).collect(),
-        })
+        ok(v1::RunDoctorResponse { checks: checks.iter().map(convert::check).collect() })
     }
 }

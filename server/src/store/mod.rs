@@ -274,13 +274,14 @@ pub trait Store: Send + Sync {
         event: Option<&Event>,
     ) -> Result<Fenced>;
 
-    /// Writes documents, under the fence and their versions; all or none.
+    /// Writes documents, under the fence and their versions; all or none. A look that found nothing
+    /// new has no event.
     async fn commit(
         &self,
         owner: &str,
         lease: &Lease,
         rows: &[Row],
-        event: &Event,
+        event: Option<&Event>,
     ) -> Result<Fenced>;
 
     /// Takes or keeps a named lease (the rollouts, the server); true if it is ours now.
@@ -307,10 +308,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() {
             let why = "it needs a path: sqlite:///var/lib/ringfence/ringfence.db".to_owned();
-            return Err(StoreError::Url {
-                url: url.to_owned(),
-                why,
-            });
+            return Err(StoreError::Url { url: url.to_owned(), why });
         }
         return Ok(Arc::new(sql::Sqlite::open(path).await?));
     }
@@ -318,10 +316,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         return Ok(Arc::new(sql::Postgres::open(url).await?));
     }
     let why = "it must begin with sqlite:// or postgres://".to_owned();
-    Err(StoreError::Url {
-        url: without_password(url),
-        why,
-    })
+    Err(StoreError::Url { url: without_password(url), why })
 }
 
 /// The URL without its password, for messages.
@@ -341,10 +336,7 @@ mod tests {
 
     #[test]
     fn passwords_stay_out_of_messages() {
-        assert_eq!(
-            without_password("postgres://a:b@h/d"),
-            "postgres://a:***@h/d"
-        );
+        assert_eq!(without_password("postgres://a:b@h/d"), "postgres://a:***@h/d");
         assert_eq!(without_password("mysql://a:p@ss@h/d"), "mysql://a:***@h/d");
         assert_eq!(without_password("sqlite:///x.db"), "sqlite:///x.db");
     }

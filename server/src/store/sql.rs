@@ -349,7 +349,7 @@ macro_rules! adapter {
                 Ok(Fenced::Done)
             }
 
-            async fn commit(&self, owner: &str, lease: &Lease, rows: &[Row], event: &Event) -> Result<Fenced> {
+            async fn commit(&self, owner: &str, lease: &Lease, rows: &[Row], event: Option<&Event>) -> Result<Fenced> {
                 let mut tx = self.begin().await?;
                 if !Self::holds(&mut tx, owner, lease).await? {
                     return Ok(Fenced::Lost);
@@ -359,7 +359,9 @@ macro_rules! adapter {
                         return Ok(Fenced::Stale);
                     }
                 }
-                Self::log(&mut tx, event).await?;
+                if let Some(event) = event {
+                    Self::log(&mut tx, event).await?;
+                }
                 tx.commit().await?;
                 Ok(Fenced::Done)
             }
@@ -463,18 +465,13 @@ impl Sqlite {
             // FULL: an intent that AWS acts on must be on disk before the call.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(std::time::Duration::from_secs(10));
-        let open = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await;
+        let open = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
         let pool = open.map_err(|e| StoreError::Url {
             url: format!("sqlite://{path}"),
             why: format!("{e}; the directory must exist and be writable"),
         })?;
         let store = Sqlite { pool };
-        store
-            .migrate(&schema!("INTEGER PRIMARY KEY AUTOINCREMENT"))
-            .await?;
+        store.migrate(&schema!("INTEGER PRIMARY KEY AUTOINCREMENT")).await?;
         Ok(store)
     }
 }
@@ -487,10 +484,8 @@ impl Postgres {
             .acquire_timeout(std::time::Duration::from_secs(10))
             .connect(url)
             .await;
-        let pool = open.map_err(|e| StoreError::Url {
-            url: without_password(url),
-            why: e.to_string(),
-        })?;
+        let pool =
+            open.map_err(|e| StoreError::Url { url: without_password(url), why: e.to_string() })?;
         let store = Postgres { pool };
         store.migrate(&schema!("BIGSERIAL PRIMARY KEY")).await?;
         Ok(store)

@@ -21,10 +21,7 @@ fn main() -> anyhow::Result<()> {
     }
     let folder = ringfence_tests::root().join("target/bench");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(
-        folder.join("results.json"),
-        serde_json::to_string_pretty(&rows)?,
-    )?;
+    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&rows)?)?;
     println!("written to target/bench/results.json");
     Ok(())
 }
@@ -34,16 +31,9 @@ fn report(store: &str, cost: &Cost) -> Vec<Value> {
     let calls: u64 = cost.scan_calls.values().sum();
     let cpu = cost.cpu.as_micros() as f64 / cells;
     let assumed = cost.scan_calls.get("sts:AssumeRole").copied().unwrap_or(0);
-    println!(
-        "\n{store}: {} cells in {:.1} s",
-        cost.cells,
-        cost.wall.as_secs_f64()
-    );
+    println!("\n{store}: {} cells in {:.1} s", cost.cells, cost.wall.as_secs_f64());
     println!("  CPU of our process       {cpu:>8.0} us a cell (sync and scan)");
-    println!(
-        "  AWS calls of the scan    {:>8.2} a cell",
-        calls as f64 / cells
-    );
+    println!("  AWS calls of the scan    {:>8.2} a cell", calls as f64 / cells);
     for (operation, n) in &cost.scan_calls {
         println!("    {operation:<24} {n:>6}");
     }

@@ -27,18 +27,11 @@ fn main() -> anyhow::Result<()> {
         count(&world["regions"]),
         denied.join(" and ")
     );
-    let rules = Rules {
-        denied,
-        external_id: "ringfence-test".into(),
-        ..Rules::default()
-    };
+    let rules = Rules { denied, external_id: "ringfence-test".into(), ..Rules::default() };
     let proxy = Proxy::start(moto.port, rules);
     let setup = Setup::new(&proxy.url(), folder.path());
     let _server = setup.start();
-    let demo = Demo {
-        setup,
-        folder: folder.path().to_owned(),
-    };
+    let demo = Demo { setup, folder: folder.path().to_owned() };
 
     say("1. Is everything there that a first run needs?");
     demo.show("ann", &["doctor"], &[0, 1])?;
@@ -57,18 +50,10 @@ fn main() -> anyhow::Result<()> {
     say("5. Fence the OU that is clean, and be refused where it is not");
     let (clean, dirty) = (text(&world["ous"]["sandbox"]), text(&world["ous"]["dev"]));
     let good = demo.rollout("sandbox", clean)?;
-    demo.show(
-        "bob",
-        &["rollout", "approve", &good, "--reason", "CHG-1235"],
-        &[0],
-    )?;
+    demo.show("bob", &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
     demo.show("ann", &["rollout", "start", &good, "--wait"], &[0])?;
     let bad = demo.rollout("dev", dirty)?;
-    demo.show(
-        "bob",
-        &["rollout", "approve", &bad, "--reason", "CHG-1236"],
-        &[0],
-    )?;
+    demo.show("bob", &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
     demo.show("ann", &["rollout", "start", &bad, "--wait"], &[5])?;
     say("6. What the organization looks like now");
     demo.show("ann", &["scan", "start", "--wait"], &[3])?;
@@ -86,10 +71,7 @@ fn text(value: &Value) -> &str {
 }
 
 fn count(value: &Value) -> usize {
-    value.as_array().map_or_else(
-        || value.as_object().map_or(0, serde_json::Map::len),
-        Vec::len,
-    )
+    value.as_array().map_or_else(|| value.as_object().map_or(0, serde_json::Map::len), Vec::len)
 }
 
 struct Demo {

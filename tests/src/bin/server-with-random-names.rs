@@ -9,11 +9,7 @@ async fn main() -> anyhow::Result<()> {
     let config = config::load(None)?;
     let names = Names::new(|name| {
         let random = uuid::Uuid::new_v4().simple().to_string();
-        format!(
-            "{}-{}",
-            name.chars().take(40).collect::<String>(),
-            &random[..8]
-        )
+        format!("{}-{}", name.chars().take(40).collect::<String>(), &random[..8])
     });
     ringfence_server::run(config, names, |_| {}, process::asked_to_stop()).await
 }
