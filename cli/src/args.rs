@@ -18,17 +18,30 @@ const EXIT_CODES: &str = "Exit codes:
 #[command(name = "ringfence", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     /// The server.
-    #[arg(long, env = "RINGFENCE_SERVER", default_value = "127.0.0.1:7443", global = true)]
+    #[arg(
+        long,
+        env = "RINGFENCE_SERVER",
+        default_value = "127.0.0.1:7443",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub(crate) server: String,
     /// Who you are, for approvals and the audit log.
     /// The login name unless said.
-    #[arg(long, env = "RINGFENCE_USER", global = true)]
+    #[arg(long, env = "RINGFENCE_USER", global = true, help_heading = "Global options")]
     pub(crate) user: Option<String>,
     /// How to print.
-    #[arg(short, long, value_enum, default_value = "table", global = true)]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub(crate) output: Output,
     /// Exit with 2 when there are findings or changes.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) detailed_exitcode: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

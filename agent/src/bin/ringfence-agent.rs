@@ -6,6 +6,7 @@ use mimalloc::MiMalloc;
 use ringfence_aws::Cloud;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tonic::transport::Endpoint;
 
 #[global_allocator]
@@ -21,9 +22,13 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     ringfence_agent::process::log_to_stderr();
+    ringfence_agent::process::end(run(args).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let config = ringfence_agent::config::load(args.config.as_deref())?;
     anyhow::ensure!(
         !config.join_token.is_empty(),

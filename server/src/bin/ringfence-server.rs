@@ -3,6 +3,7 @@
 use clap::Parser;
 use mimalloc::MiMalloc;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -21,9 +22,13 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     ringfence_agent::process::log_to_stderr();
+    ringfence_agent::process::end(run(args).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let config = ringfence_agent::config::load(args.config.as_deref())?;
     let names = ringfence_agent::Names::exact();
     let ready = |address| tracing::info!("ringfence-server ready on {address}");
