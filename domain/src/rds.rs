@@ -69,7 +69,7 @@ pub struct Domain {
 }
 
 /// An additional storage volume (Oracle, SQL Server).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the API's own")]
 pub struct StorageVolume {
     pub volume_name: Option<String>,
@@ -216,7 +216,7 @@ pub struct Instance {
 }
 
 /// A member's place in its cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MemberRef {
     /// `DBInstanceIdentifier`.
     pub id: String,

@@ -7,7 +7,7 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::controls::ALL;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::{Cell, CellState};
+use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::time::Span;
 use ringfence_domain::work::{AccountReport, CellReport, Scan};
@@ -102,7 +102,7 @@ pub async fn report(
         let write = Report {
             cells: report.cells.iter().map(|c| c.cell.clone()).collect(),
             findings,
-            regions: report.regions.clone(),
+            gone: gone(app, lease, &report).await?,
             last,
         };
         let actor = Actor::system(&format!("agent/{agent}"));
@@ -123,6 +123,20 @@ pub async fn report(
         }
     }
     Err(Fault::Conflict(format!("the findings of {} keep changing", lease.account)))
+}
+
+/// The account's cells that its report does away with. A list from the account itself is complete;
+/// a configured one says nothing of regions that the account once named: those cells stay, and age.
+async fn gone(app: &App, lease: &Lease, report: &AccountReport) -> Result<Vec<String>, Fault> {
+    let Some(regions) = &report.regions else { return Ok(Vec::new()) };
+    let complete = report.cells.iter().all(|c| c.cell.regions_source == RegionsSource::Account);
+    let known = app.store.cells(&lease.account, ("", ""), CELLS_OF_ACCOUNT).await?;
+    Ok(known
+        .into_iter()
+        .filter(|c| !regions.contains(&c.region))
+        .filter(|c| complete || c.regions_source != RegionsSource::Account)
+        .map(|c| c.region)
+        .collect())
 }
 
 /// The findings of the report's cells as they are now.

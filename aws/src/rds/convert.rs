@@ -17,6 +17,12 @@ fn some(value: Option<&str>) -> Option<String> {
     value.filter(|v| !v.is_empty()).map(str::to_owned)
 }
 
+/// AWS promises no order in its lists, and fingerprints must not change with it.
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list
+}
+
 /// Tags that a person set. `aws:` and `rds:` are reserved and refused at restore (RDS guide,
 /// "Tagging"); ours mark what we made and are not part of what must be equal.
 fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
@@ -47,7 +53,7 @@ fn domain(list: &[types::DomainMembership]) -> Option<Domain> {
         fqdn: some(d.fqdn()),
         ou: some(d.ou()),
         auth_secret_arn: some(d.auth_secret_arn()),
-        dns_ips: d.dns_ips().to_vec(),
+        dns_ips: sorted(d.dns_ips().to_vec()),
     })
 }
 
@@ -83,7 +89,7 @@ pub(super) fn instance(i: &types::DbInstance) -> Instance {
         cluster: some(i.db_cluster_identifier()),
         replica_source: some(i.read_replica_source_db_instance_identifier())
             .or_else(|| some(i.read_replica_source_db_cluster_identifier())),
-        replicas: i.read_replica_db_instance_identifiers().to_vec(),
+        replicas: sorted(i.read_replica_db_instance_identifiers().to_vec()),
         settings: instance_settings(i),
         inherited: instance_inherited(i),
         foreign: instance_foreign(i),
@@ -125,7 +131,9 @@ fn instance_settings(i: &types::DbInstance) -> InstanceSettings {
         custom_iam_instance_profile: some(i.custom_iam_instance_profile()),
         dedicated_log_volume: i.dedicated_log_volume().unwrap_or_default(),
         engine_lifecycle_support: some(i.engine_lifecycle_support()),
-        additional_storage_volumes: i.additional_storage_volumes().iter().map(volume).collect(),
+        additional_storage_volumes: sorted(
+            i.additional_storage_volumes().iter().map(volume).collect(),
+        ),
         backup_retention_period: i.backup_retention_period().unwrap_or_default(),
         preferred_backup_window: some(i.preferred_backup_window()),
         db_capacity_reservation_identifier: some(i.db_capacity_reservation_identifier()),
@@ -268,7 +276,7 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
         status: text(c.status()),
         encryption: encryption(c.storage_encryption_type(), c.storage_encrypted()),
         kms_key: some(c.kms_key_id()),
-        members: c.db_cluster_members().iter().map(member).collect(),
+        members: sorted(c.db_cluster_members().iter().map(member).collect()),
         settings: cluster_settings(c),
         inherited,
         foreign: cluster_foreign(c),

@@ -289,7 +289,11 @@ mod tests {
             &with(&[Member("m2", "available")]),
             "ask why; cluster encrypted-ledger is left alone",
         );
-        check(&with(&[NotRecorded("twin")]), "ask why; cluster encrypted-ledger is left alone");
+        let later = Later(crate::time::Span::hours(1));
+        check(
+            &with(&[NotRecorded("twin"), later]),
+            "ask why; cluster encrypted-ledger is left alone",
+        );
         check(&with(&[TwinForeign]), "ask why; cluster encrypted-ledger is left alone");
         check(
             &[Snapshot("available"), GivingUp],

@@ -268,6 +268,15 @@ mod tests {
             "ask snapshot ringfence-rem-1-plain bears",
         );
         check(&[Twin("available"), GivingUp], "ask why");
+        // A copy whose answer was lost may still appear: taking down waits for it.
+        check(
+            &[Snapshot("available"), Intended("copy", 1, 1), GivingUp],
+            "wait what was asked for last",
+        );
+        check(
+            &[Snapshot("available"), Intended("copy", 1, 99), GivingUp],
+            "act delete scratch snapshot ringfence-rem-1-plain",
+        );
         check(&[GivingUp], "ask why");
     }
 

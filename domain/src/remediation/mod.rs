@@ -323,6 +323,24 @@ impl Remediation {
         (made("snapshot") || made("copy")) && !self.intents.contains_key("twin")
     }
 
+    /// Whether a create call was made so recently, and without an answer, that its effect may still
+    /// show.
+    fn in_doubt(&self, now: Time, bounds: Bounds) -> bool {
+        let creates = |i: &&Intent| {
+            matches!(
+                i.act,
+                Act::CreateSnapshot { .. }
+                    | Act::CopySnapshot { .. }
+                    | Act::RestoreInstance { .. }
+                    | Act::CreateClusterSnapshot { .. }
+                    | Act::RestoreCluster { .. }
+                    | Act::CreateMember { .. }
+            )
+        };
+        let mut creates = self.intents.values().filter(creates);
+        creates.any(|i| i.made.is_none() && now.since(i.at) < bounds.expect_for)
+    }
+
     /// Whether this remediation made the thing: our tag with its id, and the ARN recorded under the
     /// intent that asked for it. Anything else is never deleted.
     pub fn made(&self, key: &str, arn: &str, made_by: Option<&str>) -> bool {
@@ -348,6 +366,12 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
         }
     };
     match step {
+        // Something asked for may still appear: taking down waits for it, or it would be left over.
+        Step::Act(_) | Step::AskHuman(_)
+            if rem.giving_up.is_some() && rem.in_doubt(now, bounds) =>
+        {
+            Step::Wait("what was asked for last may still appear; it is waited for".into())
+        }
         // While there is nothing but scratch, it goes before a person is asked.
         Step::AskHuman(why) if unverified && rem.only_scratch() => {
             Step::Mark(Mark::GivingUp { why })

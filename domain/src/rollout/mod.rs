@@ -274,6 +274,14 @@ fn backward(rollout: &Rollout, attached: &Attached) -> Step {
         };
         match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
             (false, true) => {}
+            // Our attachment was asked for and never seen: it may still appear, so it is detached
+            // before it counts as gone (PolicyNotAttached is success).
+            (false, false)
+                if done
+                    .is_some_and(|a| a.attached_at.is_none() && a.detach_intended_at.is_none()) =>
+            {
+                return Step::Detach(target.clone());
+            }
             (false, false) => return Step::MarkDetached(target.clone()),
             // AWS refuses to remove the last SCP, and an account without one may do nothing.
             (true, _) if here.len() <= 1 => {
@@ -404,6 +412,12 @@ mod tests {
         r.attachments.insert(id(OU_B), done(true, false));
         assert_eq!(decide(&r, &both, 0), Step::Detach(id(OU_B)));
         let first = attached(&[FULL, "p-ours"], &[FULL]);
+        assert_eq!(
+            decide(&r, &first, 0),
+            Step::Detach(id(OU_B)),
+            "never seen: it may still appear"
+        );
+        r.attachments.get_mut(&id(OU_B)).unwrap().detach_intended_at = Some(Time(8));
         assert_eq!(decide(&r, &first, 0), Step::MarkDetached(id(OU_B)));
         r.attachments.get_mut(&id(OU_B)).unwrap().detached_at = Some(Time(9));
         assert_eq!(decide(&r, &first, 0), Step::Detach(id(OU_A)));

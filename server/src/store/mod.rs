@@ -182,9 +182,8 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// Findings: new ones have version 0.
     pub findings: Vec<Row>,
-    /// If set, cells of the account in other regions than these are dropped: the account's list of
-    /// regions is now known.
-    pub regions: Option<Vec<String>>,
+    /// Regions whose cells are dropped: the account is known not to have them.
+    pub gone: Vec<String>,
     /// Whether the account is done with, for this scan.
     pub last: bool,
 }

@@ -320,15 +320,9 @@ macro_rules! adapter {
                 if !Self::holds(&mut tx, owner, lease).await? {
                     return Ok(Fenced::Lost);
                 }
-                if let Some(regions) = &report.regions {
-                    let rows = sqlx::query("SELECT region FROM cell WHERE account = $1").bind(&lease.account).fetch_all(&mut *tx).await?;
-                    for row in rows {
-                        let region: String = row.try_get(0)?;
-                        if !regions.contains(&region) {
-                            sqlx::query("DELETE FROM cell WHERE account = $1 AND region = $2")
-                                .bind(&lease.account).bind(&region).execute(&mut *tx).await?;
-                        }
-                    }
+                for region in &report.gone {
+                    sqlx::query("DELETE FROM cell WHERE account = $1 AND region = $2")
+                        .bind(&lease.account).bind(region).execute(&mut *tx).await?;
                 }
                 for cell in &report.cells {
                     Self::put_cell(&mut tx, cell).await?;
