@@ -19,6 +19,9 @@ use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 const IDLE_MS: u64 = 300;
 const AWAY_MS: u64 = 2_000;
 
+/// How long the server may take to lease or renew: well under a lease's life.
+const ANSWER_FOR: Duration = Duration::from_secs(5);
+
 /// A server connection of any kind: the pipe in memory, or a channel with a token.
 #[expect(missing_docs, reason = "the calls of AgentService, see proto/ringfence/v1/agent.proto")]
 pub trait Pipe: Clone + Send + Sync + 'static {
@@ -94,7 +97,7 @@ where
     AgentServiceClient<T>: Pipe,
 {
     let pipe = client;
-    let mut tasks: JoinSet<String> = JoinSet::new();
+    let mut tasks: JoinSet<(String, i64)> = JoinSet::new();
     let mut running = Running::new();
     let mut renewed = clock();
     let mut ttl = Duration::from_secs(45);
@@ -112,7 +115,7 @@ where
         let mut pause = IDLE_MS;
         if free > 0 {
             let request = v1::LeaseWorkRequest { agent: settings.name.clone(), max_accounts };
-            match pipe.lease(request).await {
+            match within(pipe.lease(request)).await {
                 Ok(answer) => {
                     quiet = false;
                     ttl = Duration::from_secs(u64::try_from(answer.lease_seconds).unwrap_or(45));
@@ -148,9 +151,13 @@ fn clock() -> Instant {
 }
 
 /// A task that ended, or broke: either way its account is free again, and its lease runs out.
-fn forget(running: &mut Running, ended: Result<String, JoinError>) {
+fn forget(running: &mut Running, ended: Result<(String, i64), JoinError>) {
     match ended {
-        Ok(account) => drop(running.remove(&account)),
+        // By account and fence: the account may have been leased again already, and that task is
+        // another one, whose lease must go on being renewed.
+        Ok((account, fence)) => {
+            running.retain(|name, (theirs, _)| *name != account || *theirs != fence);
+        }
         Err(error) => {
             if error.is_panic() {
                 tracing::error!("a task broke: {error}");
@@ -160,12 +167,20 @@ fn forget(running: &mut Running, ended: Result<String, JoinError>) {
     }
 }
 
+/// An answer, or UNAVAILABLE: a server that hangs must not keep us from noticing that leases end.
+async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(ANSWER_FOR, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Status::unavailable("no answer in time")),
+    }
+}
+
 fn begin<P: Pipe>(
     pipe: &P,
     cloud: &Cloud,
     settings: &Settings,
     work: v1::Work,
-    tasks: &mut JoinSet<String>,
+    tasks: &mut JoinSet<(String, i64)>,
     running: &mut Running,
 ) {
     let Some(lease) = work.lease else { return };
@@ -188,16 +203,19 @@ fn begin<P: Pipe>(
         if let Err(status) = desk.pipe.release(request).await {
             tracing::warn!("{name}: give the lease back: {}", status.message());
         }
-        name
+        (name, fence)
     });
     running.insert(account, (fence, handle));
 }
 
 async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work) -> Result<(), Status> {
+    let mut failed = None;
     for wanted in &due.scans {
-        scan::account(desk, &due, wanted).await?;
+        // A report that fails must not keep the account's remediations waiting.
+        failed = scan::account(desk, &due, wanted).await.err().or(failed);
     }
-    remediate::account(desk, due.remediations).await
+    remediate::account(desk, due.remediations).await?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Renews all leases. A task whose lease did not come back is stopped; so are all when the server
@@ -218,7 +236,8 @@ async fn keep<P: Pipe>(
         .map(|(account, (fence, _))| v1::Lease { account: account.clone(), fence: *fence })
         .collect();
     let asked = clock();
-    let answer = pipe.renew(v1::RenewLeasesRequest { agent: agent.to_owned(), leases }).await;
+    let request = v1::RenewLeasesRequest { agent: agent.to_owned(), leases };
+    let answer = within(pipe.renew(request)).await;
     let held: Option<HashMap<String, i64>> =
         answer.ok().map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
     match held {

@@ -16,11 +16,13 @@ use tonic::Status;
 
 /// Works on all remediations that are due, cell by cell: one sweep serves all databases of a cell.
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
-    let mut cells: BTreeMap<Region, Vec<Versioned>> = BTreeMap::new();
+    // By plan too: sessions are named for the plan, so that CloudTrail shows whose approval it was.
+    let mut cells: BTreeMap<(Region, String), Vec<Versioned>> = BTreeMap::new();
     for one in due {
-        cells.entry(one.remediation.region.clone()).or_default().push(one);
+        let key = (one.remediation.region.clone(), one.remediation.plan.clone());
+        cells.entry(key).or_default().push(one);
     }
-    for (region, mut open) in cells {
+    for ((region, _), mut open) in cells {
         while !open.is_empty() {
             open = pass(desk, &region, open).await?;
         }
@@ -56,7 +58,7 @@ async fn observe<P: Pipe>(
     open: &[Versioned],
 ) -> Result<(Session, Sweep), CloudError> {
     let rem = &open[0].remediation;
-    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.id).await?;
+    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.plan).await?;
     let mut seen = Sweep::default();
     desk.cloud.sweep_databases(&session, region, &mut seen).await?;
     desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
@@ -184,6 +186,7 @@ async fn act_on<P: Pipe>(
             if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key()))
             {
                 intent.made = Some(made.arn);
+                intent.resource_id = made.resource_id;
             }
             record(desk, &mut one, "remediation.done", &title).await?;
             Ok(Some(one))
@@ -221,6 +224,7 @@ async fn failed<P: Pipe>(
         ErrorClass::Invalid if retries_plain(&one.remediation, act, &error) => {
             let key = act.key();
             if let Some(intent) = one.remediation.intents.get_mut(&key) {
+                intent.plain_gp3 = true;
                 // Refused for certain: it need not be waited for.
                 intent.at =
                     ringfence_domain::time::Time(intent.at.0 - desk.settings.bounds.expect_for.0);
@@ -288,8 +292,7 @@ async fn perform<P: Pipe>(
             .await
             .map(Some),
         (Act::RestoreInstance { snapshot, instance: twin }, Resource::Instance { instance }) => {
-            let plain = rem.intents.get(&act.key()).is_some_and(|i| i.attempts > 1)
-                && instance.settings.storage_type.as_deref() == Some("gp3");
+            let plain = rem.intents.get(&act.key()).is_some_and(|i| i.plain_gp3);
             let names = (snapshot.as_str(), name(twin));
             cloud
                 .restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain)

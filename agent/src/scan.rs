@@ -71,14 +71,15 @@ fn unreachable_account<P>(
     error: &CloudError,
 ) -> AccountReport {
     let configured: Vec<String> = desk.settings.regions.iter().map(ToString::to_string).collect();
-    let names = match (configured.is_empty(), work.known_regions.is_empty()) {
-        (false, _) => configured,
-        (true, false) => work.known_regions.clone(),
-        (true, true) => vec![REGION_UNKNOWN.to_owned()],
+    // Every region that was asked for gets the reason: a denied account is never silence.
+    let names = match (wanted.regions.is_empty(), configured.is_empty(), &work.known_regions[..]) {
+        (false, _, _) => wanted.regions.clone(),
+        (true, false, _) => configured.clone(),
+        (true, true, []) => vec![REGION_UNKNOWN.to_owned()],
+        (true, true, known) => known.to_vec(),
     };
     let cells = names
         .iter()
-        .filter(|r| chosen(wanted, r) || *r == REGION_UNKNOWN)
         .map(|region| {
             let source = if region == REGION_UNKNOWN {
                 RegionsSource::Unknown
@@ -94,7 +95,8 @@ fn unreachable_account<P>(
             CellReport { cell, detected: Vec::new() }
         })
         .collect();
-    AccountReport { cells, regions: None, note: String::new() }
+    let source = RegionsSource::Configured;
+    AccountReport { cells, regions: configured, regions_source: source, note: String::new() }
 }
 
 async fn inside<P: Pipe>(
@@ -104,10 +106,9 @@ async fn inside<P: Pipe>(
     session: &Session,
 ) -> AccountReport {
     let regions = regions(desk, session).await;
-    let complete = wanted.regions.is_empty();
     let mut cells = Vec::new();
     for (region, state, reason) in &regions.other {
-        if chosen(wanted, region) {
+        if chosen(wanted, region) || region == REGION_UNKNOWN {
             let cell = Cell {
                 state: *state,
                 reason: (*reason).to_owned(),
@@ -118,6 +119,19 @@ async fn inside<P: Pipe>(
         }
     }
     let source = regions.source;
+    let mut all: Vec<String> = regions.other.iter().map(|(name, _, _)| name.clone()).collect();
+    all.extend(regions.scan.iter().map(ToString::to_string));
+    for region in
+        wanted.regions.iter().filter(|r| !all.contains(r) && source != RegionsSource::Unknown)
+    {
+        let cell = Cell {
+            state: CellState::Error,
+            reason: "asked for, and not among the account's regions".to_owned(),
+            as_of: Some(now()),
+            ..Cell::pending(work.account.clone(), region, source)
+        };
+        cells.push(CellReport { cell, detected: Vec::new() });
+    }
     let scan: Vec<Region> =
         regions.scan.into_iter().filter(|r| chosen(wanted, r.as_str())).collect();
     let swept = futures::stream::iter(scan)
@@ -127,10 +141,10 @@ async fn inside<P: Pipe>(
         .await;
     cells.extend(swept);
     cells.sort_by(|a, b| a.cell.region.cmp(&b.cell.region));
-    let all = cells.iter().map(|c| c.cell.region.clone()).collect();
     AccountReport {
-        regions: complete.then_some(all),
         cells,
+        regions: all,
+        regions_source: source,
         note: session.note.clone().unwrap_or_default(),
     }
 }

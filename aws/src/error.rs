@@ -28,7 +28,6 @@ where
             None => short(&DisplayErrorContext(&error).to_string()),
         };
         let class = match status {
-            Some(404) => ErrorClass::NotFound,
             Some(429) => ErrorClass::Throttled,
             Some(400..=499) => ErrorClass::Invalid,
             _ if never_sent => ErrorClass::Invalid,
@@ -36,7 +35,13 @@ where
         };
         (class, text)
     } else {
-        (classify(&code, &message), message)
+        // A server error says nothing of whether it happened, whatever its code; a throttle does.
+        let class = match (classify(&code, &message), status) {
+            (ErrorClass::Throttled, _) => ErrorClass::Throttled,
+            (_, Some(500..)) => ErrorClass::Unknown,
+            (class, _) => class,
+        };
+        (class, message)
     };
     CloudError { class, operation: operation.to_owned(), code, message }
 }

@@ -29,6 +29,18 @@ pub struct PolicyFound {
     pub name: String,
 }
 
+/// What an AttachPolicy call met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// It was attached by this call.
+    Done,
+    /// It was attached already (DuplicatePolicyAttachmentException).
+    WasThere,
+}
+
+/// How often the tree is read until it holds every account.
+const TREE_READS: u32 = 3;
+
 /// Reads all pages: "can occasionally return an empty set of results even when there are more
 /// results available" (Organizations API reference), so only a missing token ends the reading.
 macro_rules! pages {
@@ -111,8 +123,37 @@ impl Cloud {
     }
 
     /// Every node of the organization: the root, nested OUs, accounts in any state.
+    ///
+    /// The tree is read OU by OU, so an account that is moved meanwhile, out of an OU not yet read
+    /// into one already read, would be in no list. `ListAccounts` has all: a tree that lacks one, or
+    /// has one too many, is read again.
     pub async fn tree(&self) -> Result<Vec<Node>, CloudError> {
         let management = self.organization().await?.management_account;
+        for _ in 0..TREE_READS {
+            let nodes = self.walk(&management).await?;
+            let seen: BTreeSet<&str> = nodes
+                .iter()
+                .filter(|n| n.account_state().is_some())
+                .map(|n| n.id.as_str())
+                .collect();
+            let all = self.account_ids().await?;
+            if seen.len() == all.len() && all.iter().all(|id| seen.contains(id.as_str())) {
+                return Ok(nodes);
+            }
+        }
+        Err(odd("organizations:ListAccounts", "the organization keeps changing while it is read"))
+    }
+
+    async fn account_ids(&self) -> Result<BTreeSet<String>, CloudError> {
+        const OP: &str = "organizations:ListAccounts";
+        let client = &self.0.organizations;
+        let mut ids = BTreeSet::new();
+        pages!(self, OP, |token| client.list_accounts().max_results(PAGE), |page| ids
+            .extend(page.accounts().iter().filter_map(|a| a.id()).map(str::to_owned)));
+        Ok(ids)
+    }
+
+    async fn walk(&self, management: &str) -> Result<Vec<Node>, CloudError> {
         let (root, _) = self.root().await?;
         let mut open = vec![root.id.clone()];
         let mut nodes = vec![root];
@@ -120,7 +161,7 @@ impl Cloud {
             let ous = self.ous(&parent).await?;
             open.extend(ous.iter().map(|n| n.id.clone()));
             nodes.extend(ous);
-            nodes.extend(self.accounts(&parent, &management).await?);
+            nodes.extend(self.accounts(&parent, management).await?);
         }
         Ok(nodes)
     }
@@ -256,8 +297,8 @@ impl Cloud {
         id.map(str::to_owned).ok_or_else(|| odd(OP, "no policy id in the answer"))
     }
 
-    /// Attaches. That it is attached already is success: the caller reads it back anyway.
-    pub async fn attach_policy(&self, policy: &str, target: &NodeId) -> Result<(), CloudError> {
+    /// Attaches. That it is attached already is an answer of its own: whose it is, the caller knows.
+    pub async fn attach_policy(&self, policy: &str, target: &NodeId) -> Result<Attach, CloudError> {
         const OP: &str = "organizations:AttachPolicy";
         let answer = self
             .0
@@ -268,7 +309,11 @@ impl Cloud {
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
             .await;
-        settled(answer.map(drop), "DuplicatePolicyAttachmentException")
+        match answer {
+            Ok(_) => Ok(Attach::Done),
+            Err(e) if e.code == "DuplicatePolicyAttachmentException" => Ok(Attach::WasThere),
+            Err(e) => Err(e),
+        }
     }
 
     /// Detaches. That it is detached already is success: the caller reads it back anyway.
@@ -283,13 +328,9 @@ impl Cloud {
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
             .await;
-        settled(answer.map(drop), "PolicyNotAttachedException")
-    }
-}
-
-fn settled(answer: Result<(), CloudError>, already: &str) -> Result<(), CloudError> {
-    match answer {
-        Err(error) if error.code == already => Ok(()),
-        other => other,
+        match answer {
+            Err(e) if e.code != "PolicyNotAttachedException" => Err(e),
+            _ => Ok(()),
+        }
     }
 }

@@ -81,7 +81,7 @@ impl Caller {
 }
 
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase), Session>>);
+pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase, String), Session>>);
 
 #[expect(clippy::disallowed_methods, reason = "AWS gives the end of a session as wall-clock time")]
 fn now() -> SystemTime {
@@ -126,7 +126,7 @@ impl Cloud {
         run: &str,
     ) -> Result<Session, CloudError> {
         let cache = &self.0.sessions.0;
-        let key = (account.clone(), phase);
+        let key = (account.clone(), phase, run.to_owned());
         let hit = cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(session) = hit.filter(|s| s.expires > now() + RENEW_LEFT) {
             return Ok(session);

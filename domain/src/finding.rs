@@ -96,16 +96,13 @@ impl Resource {
     /// and progress are left out, for they change by themselves.
     pub fn fingerprint(&self) -> String {
         let of = |i: &Instance| {
-            let i = i.clone();
+            let mut i = i.clone();
+            if i.settings.multi_az {
+                i.settings.availability_zone = None; // a failover swaps it
+            }
             (
-                i.id,
-                i.resource_id,
-                i.settings,
-                i.inherited,
-                i.foreign,
-                i.replicas,
-                i.replica_source,
-                i.promotion_tier,
+                (i.id, i.resource_id, i.settings, i.inherited, i.foreign),
+                (i.replicas, i.replica_source, i.promotion_tier),
             )
         };
         match self {
@@ -116,7 +113,7 @@ impl Resource {
                     c.id,
                     c.resource_id,
                     c.engine_version,
-                    c.members,
+                    c.members.into_iter().map(|m| m.id).collect::<Vec<_>>(), // not who writes: that may fail over
                     c.settings,
                     c.inherited,
                     c.foreign,

@@ -192,6 +192,9 @@ pub struct Rule {
     pub accept_configured: bool,
 }
 
+/// How far an agent's clock may be ahead of the server's.
+const SKEW_MAX: Span = Span::seconds(300);
+
 /// Why one account's ledger is not full; empty if it is.
 pub fn gaps(account: &AccountId, cells: &[Cell], rule: Rule, now: Time) -> Vec<String> {
     if cells.is_empty() {
@@ -207,6 +210,10 @@ pub fn gaps(account: &AccountId, cells: &[Cell], rule: Rule, now: Time) -> Vec<S
             continue;
         }
         match cell.as_of {
+            // An agent's clock that runs ahead would keep its evidence fresh for too long.
+            Some(t) if t.since(now) > SKEW_MAX => {
+                gaps.push(format!("{at}: evidence from the future"));
+            }
             Some(t) if now.since(t) <= rule.max_age => {}
             Some(t) => gaps.push(format!("{at}: evidence is {} old", now.since(t))),
             None => gaps.push(format!("{at}: no evidence")),

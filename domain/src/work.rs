@@ -2,7 +2,7 @@
 
 use crate::finding::Detected;
 use crate::id::AccountId;
-use crate::ledger::Cell;
+use crate::ledger::{Cell, RegionsSource};
 use crate::remediation::Remediation;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -73,8 +73,11 @@ pub struct CellReport {
 pub struct AccountReport {
     /// The cells.
     pub cells: Vec<CellReport>,
-    /// The account's whole list of regions, when it is known: other cells are dropped.
-    pub regions: Option<Vec<String>>,
+    /// Every region that the account is expected to have a cell of, scanned now or not: those that
+    /// have none yet get a pending one, so that a ledger is never full without them.
+    pub regions: Vec<String>,
+    /// Where that list came from. One from the account is complete: other cells are dropped.
+    pub regions_source: RegionsSource,
     /// What people should know of the session, for the audit log; empty if nothing.
     pub note: String,
 }

@@ -214,6 +214,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
     let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
+    let begin = now();
     scans::start(app, actor, &scan, accounts.clone(), &scope, false).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
         return Err(Fault::Late(format!(
@@ -235,6 +236,10 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             why.push(format!("{name}: its cell is not in the ledger"));
             continue;
         };
+        if cell.as_of.is_none_or(|at| at < begin) {
+            why.push(format!("{name}: its cell was not read again"));
+            continue;
+        }
         if !cell.state.answered() {
             why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
             continue;
@@ -248,8 +253,8 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
                 trouble.unwrap_or_else(|| "the alias points at another key now".into())
             ));
         }
-        if cell.names.contains(&item.twin) {
-            why.push(format!("{name}: the name {} is taken now", item.twin));
+        for taken in plan::names(&item.resource).iter().filter(|n| cell.names.contains(n)) {
+            why.push(format!("{name}: the name {taken} is taken now"));
         }
     }
     if why.is_empty() {
@@ -273,12 +278,20 @@ pub async fn apply(
     recheck(app, actor, &plan).await?;
     let at = now();
     let made: Vec<Remediation> = plan.ready().map(|item| admit(&plan, item, at)).collect();
+    // Read before looking who is busy, and written with the rest: of two plans for one database
+    // that are applied together, one finds its finding changed.
+    let mut findings = Vec::new();
+    for rem in &made {
+        let (row, finding): (Row, Finding) = app.load(Kind::Finding, &rem.finding).await?;
+        findings.push(scans::row_of(Some(row), &finding));
+    }
     busy(app, &made).await?;
     if dry {
         return Ok(made);
     }
     plan.applied = Some((at, actor.name.clone()));
     let mut rows: Vec<Row> = made.iter().map(row_of).collect();
+    rows.extend(findings);
     rows.push(row.with("applied", &plan));
     let event = actor.did(at, "plan.apply", id, format!("{} remediations", made.len()));
     if !app.store.create(&rows, &event).await? {

@@ -58,7 +58,8 @@ pub async fn commit(
         let mut row = row.with(rem.state.as_str(), rem);
         row.wake_at = rem.wake_at;
         let mut rows = vec![row];
-        if rem.state == State::Verified {
+        // With the milestone, and with all that follows it: the twin stands, whatever cleaning up does.
+        if rem.verified_at.is_some() {
             let (row, mut finding): (Row, Finding) = app.load(Kind::Finding, &rem.finding).await?;
             finding.held_by = Some(rem.id.clone());
             rows.push(scans::row_of(Some(row), &finding));

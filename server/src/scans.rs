@@ -7,8 +7,9 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::controls::ALL;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
+use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::org::OrgTree;
+use ringfence_domain::remediation::twin_name;
 use ringfence_domain::time::Span;
 use ringfence_domain::work::{AccountReport, CellReport, Scan};
 use std::collections::BTreeMap;
@@ -79,11 +80,11 @@ pub async fn cells(app: &App, scan: &Scan) -> Result<Vec<Cell>, Fault> {
     let mut cells = Vec::new();
     for account in &scan.accounts {
         let found = app.store.cells(account.as_str(), ("", ""), CELLS_OF_ACCOUNT).await?;
-        cells.extend(
-            found
-                .into_iter()
-                .filter(|c| scan.regions.is_empty() || scan.regions.contains(&c.region)),
-        );
+        cells.extend(found.into_iter().filter(|c| {
+            scan.regions.is_empty()
+                || c.region == REGION_UNKNOWN
+                || scan.regions.contains(&c.region)
+        }));
     }
     Ok(cells)
 }
@@ -99,10 +100,11 @@ pub async fn report(
 ) -> Result<bool, Fault> {
     for _ in 0..REPORT_TRIES {
         let findings = merge(app, &report).await?;
+        let (gone, missing) = regions(app, lease, &report).await?;
         let write = Report {
-            cells: report.cells.iter().map(|c| c.cell.clone()).collect(),
+            cells: report.cells.iter().map(|c| c.cell.clone()).chain(missing).collect(),
             findings,
-            gone: gone(app, lease, &report).await?,
+            gone,
             last,
         };
         let actor = Actor::system(&format!("agent/{agent}"));
@@ -125,18 +127,37 @@ pub async fn report(
     Err(Fault::Conflict(format!("the findings of {} keep changing", lease.account)))
 }
 
-/// The account's cells that its report does away with. A list from the account itself is complete;
-/// a configured one says nothing of regions that the account once named: those cells stay, and age.
-async fn gone(app: &App, lease: &Lease, report: &AccountReport) -> Result<Vec<String>, Fault> {
-    let Some(regions) = &report.regions else { return Ok(Vec::new()) };
-    let complete = report.cells.iter().all(|c| c.cell.regions_source == RegionsSource::Account);
+/// What the account's list of regions changes in its ledger: cells that go, and cells that are missing.
+///
+/// A list from the account itself is complete. A configured one says nothing of regions that the
+/// account once named: those cells stay, and age. A region that was not scanned now and has no cell
+/// gets a pending one, or a scan of one region would make a ledger that looks full.
+async fn regions(
+    app: &App,
+    lease: &Lease,
+    report: &AccountReport,
+) -> Result<(Vec<String>, Vec<Cell>), Fault> {
+    if report.regions.is_empty() || report.regions_source == RegionsSource::Unknown {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let account =
+        lease.account.parse().map_err(|e| Fault::Invalid(format!("a lease on no account: {e}")))?;
+    let complete = report.regions_source == RegionsSource::Account;
     let known = app.store.cells(&lease.account, ("", ""), CELLS_OF_ACCOUNT).await?;
-    Ok(known
-        .into_iter()
-        .filter(|c| !regions.contains(&c.region))
+    let reported = |region: &String| report.cells.iter().any(|c| c.cell.region == *region);
+    let gone = known
+        .iter()
+        .filter(|c| !report.regions.contains(&c.region) && !reported(&c.region))
         .filter(|c| complete || c.regions_source != RegionsSource::Account)
-        .map(|c| c.region)
-        .collect())
+        .map(|c| c.region.clone())
+        .collect();
+    let missing = report
+        .regions
+        .iter()
+        .filter(|r| !reported(r) && known.iter().all(|c| c.region != **r))
+        .map(|r| Cell::pending(AccountId::clone(&account), r, report.regions_source))
+        .collect();
+    Ok((gone, missing))
 }
 
 /// The findings of the report's cells as they are now.
@@ -163,7 +184,7 @@ async fn merge(app: &App, report: &AccountReport) -> Result<Vec<Row>, Fault> {
                 Some((row, finding)) => (Some(row), Some(finding)),
                 None => (None, None),
             };
-            let finding = Finding::seen(
+            let mut finding = Finding::seen(
                 before,
                 control,
                 &cell.account,
@@ -172,6 +193,11 @@ async fn merge(app: &App, report: &AccountReport) -> Result<Vec<Row>, Fault> {
                 incomplete,
                 at,
             );
+            // A twin that is gone holds nothing: the original can be planned again.
+            let twin = twin_name(finding.resource.name(), finding.resource.resource_id());
+            if cell.state.answered() && !cell.names.contains(&twin) {
+                finding.held_by = None;
+            }
             rows.push(row_of(row, &finding));
         }
         // Only a cell that was read to its end can say that something is gone.

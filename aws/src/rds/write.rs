@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Made {
     /// The ARN.
     pub arn: String,
+    /// The immutable id, of a cluster.
+    pub resource_id: Option<String>,
 }
 
 /// Sends one call in a member account, through the cell's write bucket.
@@ -33,7 +35,7 @@ pub(super) use send;
 
 pub(super) fn made(operation: &str, arn: Option<&str>) -> Result<Made, CloudError> {
     match arn {
-        Some(arn) if !arn.is_empty() => Ok(Made { arn: arn.to_owned() }),
+        Some(arn) if !arn.is_empty() => Ok(Made { arn: arn.to_owned(), resource_id: None }),
         // It happened; without the ARN we look again and adopt it by tag and name.
         _ => Err(CloudError {
             class: ErrorClass::Unknown,

@@ -125,7 +125,10 @@ impl Cloud {
                 .set_domain(domain.and_then(|d| d.domain.clone()))
                 .set_domain_iam_role_name(domain.and_then(|d| d.iam_role_name.clone()))
                 .set_tags(tags(own_tags, remediation)))?;
-        made(OP, answer.db_cluster().and_then(|c| c.db_cluster_arn()))
+        let cluster = answer.db_cluster();
+        let made = made(OP, cluster.and_then(|c| c.db_cluster_arn()))?;
+        let resource_id = cluster.and_then(|c| c.db_cluster_resource_id()).map(str::to_owned);
+        Ok(Made { resource_id, ..made })
     }
 
     /// `CreateDBInstance` as a member of the twin cluster. Only what members have of their own is

@@ -154,8 +154,12 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
             states.join(", ")
         ));
         show_failed(&scan.failed);
-        let partial =
-            if scan.failed_cells == 0 && ended { "" } else { " seen so far; the scan is partial" };
+        let answered: i32 =
+            ["clean", "findings", "region-off"].iter().filter_map(|s| scan.coverage.get(*s)).sum();
+        let partial = match scan.cells - answered {
+            0 if ended && scan.cells > 0 => String::new(),
+            n => format!(" seen so far; {n} of {} cells were not answered", scan.cells),
+        };
         printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
     }
     match (scan.failed_cells == 0, scan.findings_open) {

@@ -58,7 +58,12 @@ impl Control for RdsEncryption {
                 continue;
             }
             found.instances += 1;
-            if instance.cluster.is_some() {
+            if let Some(cluster) = &instance.cluster {
+                if sweep.cluster(cluster).is_none() {
+                    let id = &instance.id;
+                    let why = format!("instance {id}: its cluster {cluster} was not read");
+                    found.unjudged.push(why);
+                }
                 continue; // judged with its cluster: encryption is the cluster's (Aurora guide)
             }
             match breaks(&instance.encryption) {
@@ -131,6 +136,7 @@ mod tests {
             false,
             &["instance orders", "out 2"],
         );
+        check(|s| s.clusters.clear(), false, &["instance orders", "? instance m1"]);
         check(|s| *s = Sweep::default(), false, &[]);
     }
 

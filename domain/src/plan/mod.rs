@@ -173,6 +173,15 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
     why
 }
 
+/// The names of all databases that a remediation of this resource makes, the twin first.
+pub fn names(resource: &Resource) -> Vec<String> {
+    let mut names = vec![twin_name(resource.name(), resource.resource_id())];
+    if let Resource::Cluster { members, .. } = resource {
+        names.extend(members.iter().map(|m| twin_name(&m.id, &m.resource_id)));
+    }
+    names
+}
+
 /// Plans one finding, given its cell and its account's state.
 pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan: &str) -> Item {
     let resource = finding.resource.clone();
@@ -196,11 +205,10 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
         Some(key) => blockers.extend(key.trouble(finding.region.as_str())),
     }
     let taken = |name: &String| cell.is_some_and(|c| c.names.contains(name));
-    let mut made = vec![twin.clone()];
+    let made = names(&resource);
     match &resource {
         Resource::Instance { instance } => blockers::instance(instance, &mut blockers),
         Resource::Cluster { cluster, members } => {
-            made.extend(members.iter().map(|m| twin_name(&m.id, &m.resource_id)));
             blockers::cluster(cluster, members, &mut blockers);
         }
     }

@@ -208,7 +208,11 @@ fn check_member(
 fn take_down(rem: &Remediation, twin: Option<&Cluster>, now: Time, bounds: Bounds) -> Option<Step> {
     let twin = twin?;
     let id = &twin.id;
-    if !rem.made("twin", &twin.arn, twin.made_by.as_deref()) || !twin.members.is_empty() {
+    // An ARN is the name again; the resource id tells whether it is the cluster that we made.
+    let made = rem.intents.get("twin").and_then(|i| i.resource_id.as_ref());
+    let same = made == Some(&twin.resource_id);
+    let ours = rem.made("twin", &twin.arn, twin.made_by.as_deref()) && same;
+    if !ours || !twin.members.is_empty() {
         let why = rem.giving_up.as_deref().unwrap_or_default();
         return Some(Step::AskHuman(format!(
             "{why}; cluster {id} is left alone: it has members, or no record that {} made it",
@@ -295,6 +299,7 @@ mod tests {
             "ask why; cluster encrypted-ledger is left alone",
         );
         check(&with(&[TwinForeign]), "ask why; cluster encrypted-ledger is left alone");
+        check(&with(&[TwinReplaced]), "ask why; cluster encrypted-ledger is left alone");
         check(
             &[Snapshot("available"), GivingUp],
             "act delete scratch snapshot ringfence-rem-1-plain",

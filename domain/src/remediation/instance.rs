@@ -299,6 +299,8 @@ mod tests {
         // The source may change or go: the work is done and must not be redone.
         check(&with(&[SourceGone]), "finish");
         check(&with(&[Later(Span::hours(24 * 30))]), "finish");
+        let late = [Snapshot("available"), Later(Span::hours(24 * 30))];
+        check(&with(&late), "ask cleaning up did not end 14d");
     }
 
     #[test]

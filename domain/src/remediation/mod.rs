@@ -31,6 +31,9 @@ pub const MODIFY_FOR_MAX: Span = Span::hours(4);
 /// How long one remediation may take in all, from its approval to its verified twin.
 pub const JOB_FOR_MAX: Span = Span::hours(7 * 24);
 
+/// How long after its approval a remediation may still be deleting its scratch.
+pub const CLEAN_UP_FOR_MAX: Span = Span::hours(14 * 24);
+
 /// RDS's bound on the names of instances and clusters (API reference, CreateDBInstance).
 const NAME_MAX: usize = 63;
 
@@ -155,6 +158,12 @@ pub struct Intent {
     /// The ARN of what came of it: from AWS's own reply, or from an observation of a resource with
     /// our tag under the exact name while this intent was open.
     pub made: Option<String>,
+    /// The immutable id of what came of it, of a cluster: what a deletion compares.
+    #[serde(default)]
+    pub resource_id: Option<String>,
+    /// Restore without the IOPS of gp3: AWS refused them at an earlier try.
+    #[serde(default)]
+    pub plain_gp3: bool,
 }
 
 /// Where a remediation stands.
@@ -278,6 +287,8 @@ impl Remediation {
             at: now,
             attempts: 0,
             made: None,
+            resource_id: None,
+            plain_gp3: false,
         });
         intent.act = act;
         intent.at = now;
@@ -306,7 +317,9 @@ impl Remediation {
                     found.map(|i| i.arn.clone())
                 }
                 Act::RestoreCluster { cluster, .. } => {
-                    seen.cluster(cluster).filter(|c| ours(&c.made_by)).map(|c| c.arn.clone())
+                    let found = seen.cluster(cluster).filter(|c| ours(&c.made_by));
+                    intent.resource_id = found.map(|c| c.resource_id.clone());
+                    found.map(|c| c.arn.clone())
                 }
                 Act::ModifyInstance { .. }
                 | Act::ModifyCluster { .. }
@@ -365,13 +378,17 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
             cluster::decide(rem, cluster, members, seen, now, bounds)
         }
     };
+    let in_doubt =
+        || Step::Wait("what was asked for last may still appear; it is waited for".into());
     match step {
-        // Something asked for may still appear: taking down waits for it, or it would be left over.
-        Step::Act(_) | Step::AskHuman(_)
-            if rem.giving_up.is_some() && rem.in_doubt(now, bounds) =>
-        {
-            Step::Wait("what was asked for last may still appear; it is waited for".into())
+        // Cleaning up is bounded too; what is done is done.
+        Step::Act(_) | Step::Wait(_) if now.since(rem.approved_at) > CLEAN_UP_FOR_MAX => {
+            Step::AskHuman(format!("cleaning up did not end {CLEAN_UP_FOR_MAX} after its approval"))
         }
+        // Something asked for may still appear: taking down and stopping wait for it, or it would
+        // be left over.
+        Step::Act(_) if rem.giving_up.is_some() && rem.in_doubt(now, bounds) => in_doubt(),
+        Step::AskHuman(_) if rem.verified_at.is_none() && rem.in_doubt(now, bounds) => in_doubt(),
         // While there is nothing but scratch, it goes before a person is asked.
         Step::AskHuman(why) if unverified && rem.only_scratch() => {
             Step::Mark(Mark::GivingUp { why })
@@ -416,7 +433,9 @@ fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
 
 /// Waits for a thing that is being made, as long as that may take.
 fn wait_for(rem: &Remediation, key: &str, what: &str, status: &str, max: Span, now: Time) -> Step {
-    let since = rem.intents.get(key).map_or(rem.approved_at, |i| i.at);
+    // Without an intent of its own the wait began with what was asked for last.
+    let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.approved_at);
+    let since = rem.intents.get(key).map_or(last, |i| i.at);
     if now.since(since) > max {
         Step::AskHuman(format!("{what} is still {status} after {max}"))
     } else {

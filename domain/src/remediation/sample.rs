@@ -35,6 +35,7 @@ pub(crate) enum Change {
     TwinForeign,
     TwinPlain,
     TwinOtherKey,
+    TwinReplaced,
     TwinPending,
     TwinDiffers(&'static str),
     TwinUnprotected,
@@ -162,7 +163,15 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
 /// Records that an intent made the thing with that ARN.
 fn record(rem: &mut Remediation, key: &str, arn: &str) {
     let act = Act::CreateSnapshot { snapshot: "x".into() };
-    let intent = Intent { act, first_at: NOW, at: NOW, attempts: 1, made: Some(arn.into()) };
+    let intent = Intent {
+        act,
+        first_at: NOW,
+        at: NOW,
+        attempts: 1,
+        made: Some(arn.into()),
+        resource_id: None,
+        plain_gp3: false,
+    };
     rem.intents.insert(key.into(), intent);
 }
 
@@ -183,7 +192,18 @@ fn common(
         Change::Intended(key, attempts, ago) => {
             let act = Act::CreateSnapshot { snapshot: name };
             let at = Time(now.0 - ago * 1000);
-            rem.intents.insert(key.into(), Intent { act, first_at: at, at, attempts, made: None });
+            rem.intents.insert(
+                key.into(),
+                Intent {
+                    act,
+                    first_at: at,
+                    at,
+                    attempts,
+                    made: None,
+                    resource_id: None,
+                    plain_gp3: false,
+                },
+            );
         }
         Change::Made(key) => {
             rem.intents.get_mut(key).unwrap().made = Some("arn".into());
@@ -289,9 +309,12 @@ pub(crate) fn cluster_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
                     ..cluster("encrypted-ledger", &[])
                 };
                 record(&mut rem, "twin", &twin.arn);
+                let id = Some(twin.resource_id.clone());
+                rem.intents.get_mut("twin").unwrap().resource_id = id;
                 seen.clusters.push(twin);
             }
             Change::TwinForeign => seen.clusters[last].made_by = None,
+            Change::TwinReplaced => seen.clusters[last].resource_id = "cluster-OTHER".into(),
             Change::TwinPlain => seen.clusters[last].encryption = Encryption::None,
             Change::TwinOtherKey => seen.clusters[last].kms_key = Some("arn:other".into()),
             Change::TwinDiffers(_) => seen.clusters[last].settings.port = Some(1),

@@ -283,16 +283,19 @@ fn backward(rollout: &Rollout, attached: &Attached) -> Step {
                 return Step::Detach(target.clone());
             }
             (false, false) => return Step::MarkDetached(target.clone()),
+            // Detached by us and there again: somebody else attached it since. It is reported, by
+            // `compare`, and not touched.
+            (true, true) => {}
             // AWS refuses to remove the last SCP, and an account without one may do nothing.
-            (true, _) if here.len() <= 1 => {
+            (true, false) if here.len() <= 1 => {
                 return Step::AskHuman(format!(
                     "{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first"
                 ));
             }
-            (true, _) if done.is_some_and(|a| a.attempts >= 2 * ATTEMPTS_MAX) => {
+            (true, false) if done.is_some_and(|a| a.attempts >= 2 * ATTEMPTS_MAX) => {
                 return Step::AskHuman(format!("detaching from {target} has no effect"));
             }
-            (true, _) => return Step::Detach(target.clone()),
+            (true, false) => return Step::Detach(target.clone()),
         }
     }
     Step::Rest(State::Aborted)

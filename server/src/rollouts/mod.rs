@@ -48,7 +48,12 @@ pub async fn plan(
         }
         (_, document) => document,
     };
-    let policy = scp::lint(document).map_err(Fault::Invalid)?;
+    let mut policy = scp::lint(document).map_err(Fault::Invalid)?;
+    if wanted.document.is_empty() {
+        // The one call of ours that it conditions, CreateDBInstance, is of cluster members, whose
+        // engines it exempts.
+        policy.warnings.clear();
+    }
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let targets: Vec<&NodeId> = wanted.stages.iter().flat_map(|s| &s.targets).collect();
     for target in &targets {
@@ -120,7 +125,9 @@ pub async fn add_approval(
     reason: &str,
     hash: &str,
 ) -> Result<Rollout, Fault> {
-    change(app, actor, id, "rollout.approve", &format!("{reason} (hash {hash})"), |rollout| {
+    let loaded = app.load(Kind::Rollout, id).await?;
+    let text = format!("{reason} (hash {hash})");
+    let (_, rollout) = change(app, actor, loaded, "rollout.approve", &text, |rollout| {
         let approval = Approval {
             by: actor.name.clone(),
             at: now(),
@@ -129,7 +136,8 @@ pub async fn add_approval(
         };
         plans::approve(&rollout.body.author, &rollout.hash, &mut rollout.approvals, approval)
     })
-    .await
+    .await?;
+    Ok(rollout)
 }
 
 /// What a person can ask of a rollout.
@@ -153,7 +161,8 @@ pub async fn wish(
     verb: Verb,
     reason: &str,
 ) -> Result<Rollout, Fault> {
-    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    let rollout = &loaded.1;
     let state = rollout.state;
     let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
     let needed = app.config.approvals_rollout;
@@ -186,10 +195,14 @@ pub async fn wish(
         Verb::Abort if state == State::Aborted => return no("it was taken back already"),
         Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
     };
-    let rollout = change(app, actor, id, action, reason, |rollout| {
+    let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
         rollout.wish = wish;
         rollout.state = state;
         rollout.why.clear();
+        // A person who asks again gives every target its tries again.
+        for attachment in rollout.attachments.values_mut() {
+            attachment.attempts = 0;
+        }
         Ok(())
     })
     .await?;
@@ -197,22 +210,28 @@ pub async fn wish(
     Ok(rollout)
 }
 
-/// One compare-and-set change with its event.
+/// A rollout with the row that it was read from.
+pub(crate) type Loaded = (Row, Rollout);
+
+/// One compare-and-set change with its event: nothing is written if somebody changed the rollout
+/// since it was loaded, so that no decision is recorded over a pause or an abort that it did not see.
 async fn change(
     app: &App,
     actor: &Actor,
-    id: &str,
+    (row, mut rollout): Loaded,
     action: &str,
     reason: &str,
     edit: impl FnOnce(&mut Rollout) -> Result<(), Fault>,
-) -> Result<Rollout, Fault> {
-    let (row, mut rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+) -> Result<Loaded, Fault> {
+    let id = rollout.body.id.clone();
     edit(&mut rollout)?;
-    let event = actor.did(now(), action, id, reason);
-    if !app.store.update(&[row.with(rollout.state.as_str(), &rollout)], &event).await? {
+    let event = actor.did(now(), action, &id, reason);
+    let mut row = row.with(rollout.state.as_str(), &rollout);
+    if !app.store.update(std::slice::from_ref(&row), &event).await? {
         return Err(Fault::Conflict(format!(
             "{id} was changed by somebody else just now: try again"
         )));
     }
-    Ok(rollout)
+    row.version += 1;
+    Ok((row, rollout))
 }

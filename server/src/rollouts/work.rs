@@ -1,16 +1,19 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
-use super::{change, limits, read};
+use super::{Loaded, change, limits, read};
 use crate::app::{App, Fault, now, rest};
 use crate::org;
 use crate::store::{Filter, Kind, Row};
+use ringfence_aws::organizations::Attach;
 use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::ledger::Rule;
-use ringfence_domain::rollout::{self, Attached, Rollout, State, Step, decide, preflight};
+use ringfence_domain::rollout::{
+    self, Attached, Attachment, Rollout, State, Step, decide, preflight,
+};
 use std::collections::BTreeMap;
 
 /// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
@@ -40,7 +43,8 @@ pub async fn run(app: App) {
 }
 
 async fn look(app: &App) -> Result<(), Fault> {
-    for state in [State::Running, State::Aborting] {
+    // Taking back comes first.
+    for state in [State::Aborting, State::Running] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
         for (_, rollout) in rollouts {
@@ -83,7 +87,7 @@ async fn advance(app: &App, id: &str) {
             // A person changed it meanwhile: look again.
             Fault::Conflict(_) if conflicts < CONFLICTS_MAX => conflicts += 1,
             Fault::Cloud(e) if !transient(e.class) => {
-                if let Err(fault) = stop(app, id, State::Failed, vec![e.to_string()]).await {
+                if let Err(fault) = fail(app, id, e.to_string()).await {
                     tracing::warn!("{id}: {fault}");
                 }
                 return;
@@ -103,12 +107,12 @@ async fn advance(app: &App, id: &str) {
 
 /// Notes why a rollout that runs makes no progress; once for each reason.
 async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
-    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
-    if rollout.why == why {
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    if loaded.1.why == why {
         return Ok(());
     }
     let text = why.join("; ");
-    change(app, &system(), id, "rollout.wait", &text, |r| {
+    change(app, &system(), loaded, "rollout.wait", &text, |r| {
         r.why = why;
         Ok(())
     })
@@ -124,9 +128,18 @@ fn system() -> Actor {
     Actor::system("rollouts")
 }
 
-async fn stop(app: &App, id: &str, state: State, why: Vec<String>) -> Result<(), Fault> {
+/// Ends a rollout that AWS refused for good: unless a person asked for something else meanwhile.
+async fn fail(app: &App, id: &str, why: String) -> Result<(), Fault> {
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    match loaded.1.state {
+        State::Running | State::Aborting => stop(app, loaded, State::Failed, vec![why]).await,
+        _ => Ok(()),
+    }
+}
+
+async fn stop(app: &App, loaded: Loaded, state: State, why: Vec<String>) -> Result<(), Fault> {
     let text = if why.is_empty() { state.as_str().to_owned() } else { why.join("; ") };
-    change(app, &system(), id, &format!("rollout.{}", state.as_str()), &text, |r| {
+    change(app, &system(), loaded, &format!("rollout.{}", state.as_str()), &text, |r| {
         r.state = state;
         r.why = why;
         Ok(())
@@ -135,9 +148,11 @@ async fn stop(app: &App, id: &str, state: State, why: Vec<String>) -> Result<(),
     Ok(())
 }
 
-/// Observe, decide, act, record: once. False when there is nothing more to do now.
+/// Observe, decide, act, record: once. False when there is nothing more to do now. All that is
+/// recorded is recorded over the version that was decided on.
 async fn step(app: &App, id: &str) -> Result<bool, Fault> {
-    let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    let rollout = &loaded.1;
     if !matches!(rollout.state, State::Running | State::Aborting) {
         return Ok(false);
     }
@@ -145,62 +160,63 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
     let needed = app.config.approvals_rollout;
     let missing =
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
-    match decide(&rollout, &attached, missing) {
+    match decide(rollout, &attached, missing) {
         Step::Rest(state) => {
             let mut why = Vec::new();
             if state == State::Blocked {
                 why.push(format!("{missing} approval(s) missing"));
             }
             if state == State::Aborted {
-                why = rollout::compare(&rollout, &attached);
+                why = rollout::compare(rollout, &attached);
             }
-            stop(app, id, state, why).await?;
+            stop(app, loaded, state, why).await?;
             Ok(false)
         }
         Step::AskHuman(why) => {
-            stop(app, id, State::Failed, vec![why]).await?;
+            stop(app, loaded, State::Failed, vec![why]).await?;
             Ok(false)
         }
-        Step::TakeBaseline => take_baseline(app, &rollout, attached).await,
-        Step::CreatePolicy => create_policy(app, &rollout).await,
-        Step::Attach(target) => attach(app, &rollout, &target).await,
-        Step::Detach(target) => detach(app, &rollout, &target).await,
+        Step::TakeBaseline => take_baseline(app, loaded, attached).await,
+        Step::CreatePolicy => create_policy(app, loaded).await,
+        Step::Attach(target) => attach(app, loaded, &target).await,
+        Step::Detach(target) => detach(app, loaded, &target).await,
         Step::MarkAttached(target) => {
-            note(app, id, &target, "rollout.attached", |a| a.attached_at = Some(now())).await
+            let edit = |a: &mut Attachment| a.attached_at = Some(now());
+            note(app, loaded, &target, "rollout.attached", edit).await.map(|_| true)
         }
         Step::MarkDetached(target) => {
-            note(app, id, &target, "rollout.detached", |a| a.detached_at = Some(now())).await
+            let edit = |a: &mut Attachment| a.detached_at = Some(now());
+            note(app, loaded, &target, "rollout.detached", edit).await.map(|_| true)
         }
     }
 }
 
 async fn note(
     app: &App,
-    id: &str,
+    loaded: Loaded,
     target: &NodeId,
     action: &str,
-    edit: impl FnOnce(&mut rollout::Attachment),
-) -> Result<bool, Fault> {
-    change(app, &system(), id, action, target.as_str(), |r| {
+    edit: impl FnOnce(&mut Attachment),
+) -> Result<Loaded, Fault> {
+    change(app, &system(), loaded, action, target.as_str(), |r| {
         edit(r.attachments.entry(target.clone()).or_default());
         Ok(())
     })
-    .await?;
-    Ok(true)
+    .await
 }
 
 /// Stores what is attached everywhere, and checks slots once more, before the first write.
-async fn take_baseline(app: &App, rollout: &Rollout, attached: Attached) -> Result<bool, Fault> {
-    let id = &rollout.body.id;
+async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<bool, Fault> {
     let tree = org::fresh(app, app.config.org_max_age).await?;
-    let body = &rollout.body;
+    let body = &loaded.1.body;
     let trouble =
         preflight(&body.stages, &body.content, &tree, &attached, body.allow_root, limits(app));
     if !trouble.is_empty() {
-        stop(app, id, State::Blocked, trouble).await?;
+        stop(app, loaded, State::Blocked, trouble).await?;
         return Ok(false);
     }
-    change(app, &system(), id, "rollout.baseline", &format!("{} targets", attached.len()), |r| {
+    let text = format!("{} targets", attached.len());
+    change(app, &system(), loaded, "rollout.baseline", &text, |r| {
         r.baseline = Some(attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect());
         Ok(())
     })
@@ -208,19 +224,24 @@ async fn take_baseline(app: &App, rollout: &Rollout, attached: Attached) -> Resu
     Ok(true)
 }
 
+/// Whether two policy documents say the same, whatever their white space.
+fn same(one: &str, other: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    read(one).is_some() && read(one) == read(other)
+}
+
 /// Finds or creates the policy. Its name holds its content's hash, so a repeat meets its own work.
-async fn create_policy(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
-    let body = &rollout.body;
+async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let body = &loaded.1.body;
     let id = &body.id;
     let policy = match app.cloud.find_policy(&body.policy_name).await? {
         Some(found) => {
-            let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-            if same(&app.cloud.policy_content(&found.id).await?) != same(&body.content) {
+            if !same(&app.cloud.policy_content(&found.id).await?, &body.content) {
                 let why = format!(
                     "a policy named {} exists ({}) and says something else",
                     body.policy_name, found.id
                 );
-                stop(app, id, State::Failed, vec![why]).await?;
+                stop(app, loaded, State::Failed, vec![why]).await?;
                 return Ok(false);
             }
             found.id
@@ -231,7 +252,7 @@ async fn create_policy(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
             app.cloud.create_policy(&body.policy_name, &body.content, id).await?
         }
     };
-    change(app, &system(), id, "rollout.policy", &policy, |r| {
+    change(app, &system(), loaded, "rollout.policy", &policy, |r| {
         r.policy_id = Some(policy.clone());
         Ok(())
     })
@@ -239,29 +260,60 @@ async fn create_policy(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
     Ok(true)
 }
 
-async fn attach(app: &App, rollout: &Rollout, target: &NodeId) -> Result<bool, Fault> {
-    let id = &rollout.body.id;
+/// Attaches to one target: if its gate is open, and if the policy still says what was approved.
+async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Fault> {
     let why = gate(app, target).await?;
     if !why.is_empty() {
         let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();
-        stop(app, id, State::Blocked, why).await?;
+        stop(app, loaded, State::Blocked, why).await?;
         return Ok(false);
     }
-    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let policy = loaded.1.policy_id.clone().unwrap_or_default();
+    if !same(&app.cloud.policy_content(&policy).await?, &loaded.1.body.content) {
+        let why = format!("{policy} no longer says what was approved: somebody changed it");
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
-    note(app, id, target, "rollout.attach", |a| {
+    let loaded = note(app, loaded, target, "rollout.attach", |a| {
         a.intended_at.get_or_insert(now());
         a.attempts += 1;
     })
     .await?;
-    app.cloud.attach_policy(&policy, target).await?;
+    match app.cloud.attach_policy(&policy, target).await {
+        Ok(Attach::Done) => {}
+        // It was there before our first try: somebody else's, and never to be detached by us.
+        Ok(Attach::WasThere) if first => theirs(app, loaded, target, &policy).await?,
+        Ok(Attach::WasThere) => {}
+        Err(error) => {
+            // AWS said no for certain: what appears there later is not ours.
+            let definite = error.class != ErrorClass::Unknown;
+            if first && definite {
+                let edit = |a: &mut Attachment| *a = Attachment::default();
+                note(app, loaded, target, "rollout.attach-refused", edit).await?;
+            }
+            return Err(error.into());
+        }
+    }
     read_back(app, target, &policy, true).await?;
     Ok(true)
 }
 
-async fn detach(app: &App, rollout: &Rollout, target: &NodeId) -> Result<bool, Fault> {
-    let policy = rollout.policy_id.clone().unwrap_or_default();
-    note(app, &rollout.body.id, target, "rollout.detach", |a| {
+/// Counts an attachment as made before us.
+async fn theirs(app: &App, loaded: Loaded, target: &NodeId, policy: &str) -> Result<(), Fault> {
+    change(app, &system(), loaded, "rollout.attached-by-others", target.as_str(), |r| {
+        let baseline = r.baseline.get_or_insert_default();
+        baseline.entry(target.clone()).or_default().insert(policy.to_owned());
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn detach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Fault> {
+    let policy = loaded.1.policy_id.clone().unwrap_or_default();
+    note(app, loaded, target, "rollout.detach", |a| {
         a.detach_intended_at.get_or_insert(now());
         a.attempts += 1;
     })

@@ -51,7 +51,15 @@ impl AgentService for Agents {
             .map_err(Fault::from)?;
         let mut work = Vec::new();
         for lease in leases {
-            let due = remediations::work_of(app, &lease).await?;
+            let due = match remediations::work_of(app, &lease).await {
+                Ok(due) => due,
+                Err(fault) => {
+                    // One account that cannot be read must not keep the others from being worked on.
+                    // Its lease is left to run out, so that it is tried again, and not at once.
+                    tracing::error!("{}: {fault}", lease.account);
+                    continue;
+                }
+            };
             let lease = v1::Lease { account: lease.account, fence: lease.fence };
             work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
         }
