@@ -5,5 +5,6 @@ mod crash;
 mod deploy;
 mod first_light;
 mod many_accounts;
+mod regions;
 mod store_contract;
 mod tidy;

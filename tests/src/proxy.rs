@@ -32,6 +32,8 @@ pub struct Rules {
     pub external_id: String,
     /// Regions whose RDS refuses every session.
     pub refused_regions: Vec<String>,
+    /// What `account:ListRegions` answers, as names and statuses; without it, moto's 404.
+    pub regions: Vec<(&'static str, &'static str)>,
     /// Hold the n-th write (RDS, Organizations) from now (1 is the first); see [`Proxy::hold`].
     pub hold: Option<(usize, Point, Sender<String>)>,
     /// Calls by `service:Operation`.
@@ -189,6 +191,14 @@ async fn answer(
                 ),
             );
         }
+        if call.service == "account" && !rules.regions.is_empty() {
+            let region = |(name, status): &(&str, &str)| {
+                format!(r#"{{"RegionName":"{name}","RegionOptStatus":"{status}"}}"#)
+            };
+            let list: Vec<String> = rules.regions.iter().map(region).collect();
+            let body = format!(r#"{{"Regions":[{}]}}"#, list.join(","));
+            return reply(200, "application/json", body);
+        }
         match &mut rules.hold {
             Some((nth, _, _)) if write && *nth > 1 => {
                 *nth -= 1;
@@ -223,9 +233,13 @@ async fn answer(
 }
 
 fn plain(status: u16, body: String) -> Response<Full<Bytes>> {
+    reply(status, "text/xml", body)
+}
+
+fn reply(status: u16, kind: &str, body: String) -> Response<Full<Bytes>> {
     Response::builder()
         .status(status)
-        .header("content-type", "text/xml")
+        .header("content-type", kind)
         .body(Full::new(Bytes::from(body)))
         .expect("a response")
 }

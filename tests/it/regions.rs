@@ -1,0 +1,73 @@
+//! Regions as the account itself lists them. moto has no ListRegions, so the proxy answers it.
+
+use ringfence_tests::Moto;
+use ringfence_tests::process::Setup;
+use ringfence_tests::proxy::{Proxy, Rules};
+use serde_json::Value;
+
+fn states(cells: &Value, account: &str) -> Vec<String> {
+    let cells = cells["cells"].as_array().expect("cells");
+    let of = cells.iter().filter(|c| c["account"] == account);
+    of.map(|c| format!("{} {} {}", c["region"], c["state"], c["regions_source"]).replace('"', ""))
+        .collect()
+}
+
+#[test]
+fn a_ledger_is_not_full_without_every_enabled_region() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let moto = Moto::start();
+    let world = moto.build(5, &["empty", "1"]);
+    let regions = vec![
+        ("us-east-1", "ENABLED_BY_DEFAULT"),
+        ("eu-west-1", "ENABLED"),
+        ("af-south-1", "DISABLED"),
+    ];
+    let proxy = Proxy::start(moto.port, Rules { regions, ..Rules::default() });
+    let mut setup = Setup::new(&proxy.url(), folder.path());
+    setup.set("RINGFENCE_AWS__REGIONS", "");
+    setup.set("RINGFENCE_ROLLOUT__ACCEPT_CONFIGURED_REGIONS", "false");
+    let mut server = setup.start();
+    let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+    ann.expect("org sync", 0);
+    let account = world["accounts"][0]["id"].as_str().expect("an account");
+
+    // A scan of one region leaves the others pending, and the gate shut.
+    let scan = ann.expect("scan start --region us-east-1 --wait --timeout 60s", 0);
+    assert!(scan.out.contains("0 unencrypted databases"), "{scan:?}");
+    let cells = states(&ann.json("scan cells", 0), account);
+    assert_eq!(
+        cells,
+        ["af-south-1 pending account", "eu-west-1 pending account", "us-east-1 clean account"]
+    );
+    let ou = world["ous"]["all"].as_str().expect("an OU");
+    let file = folder.path().join("rollout.toml");
+    let toml =
+        format!("policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{ou}\"]\n");
+    std::fs::write(&file, toml).expect("write the file");
+    let id = ann.json(&format!("rollout plan -f {}", file.display()), 0);
+    let id = id["id"].as_str().expect("an id").to_owned();
+    bob.expect(&format!("approve {id} --reason CHG-1"), 0);
+    let shut = ann.expect(&format!("rollout start {id} --wait --timeout 60s"), 5);
+    assert!(shut.out.contains("eu-west-1: pending"), "{shut:?}");
+
+    // A region that the account does not have is an error, not an empty success.
+    let scan = ann.json("scan start --region mx-central-1 --wait --timeout 60s", 3);
+    assert_eq!(scan["failed_cells"], 2, "{scan}");
+
+    // A full scan answers all, drops what is no region of the account, and opens the gate.
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let cells = states(&ann.json("scan cells", 0), account);
+    assert_eq!(
+        cells,
+        ["af-south-1 region-off account", "eu-west-1 clean account", "us-east-1 clean account"]
+    );
+    ann.expect(&format!("rollout resume {id} --wait --timeout 60s"), 0);
+
+    // An enabled region that aws.regions leaves out is named, and not full.
+    server.kill();
+    setup.set("RINGFENCE_AWS__REGIONS", "us-east-1");
+    let _server = setup.start();
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let cells = states(&ann.json("scan cells", 0), account);
+    assert_eq!(cells[1], "eu-west-1 skipped-by-rule account");
+}
