@@ -25,6 +25,11 @@ pub(crate) type Connection = InterceptedService<Channel, Identity>;
 
 /// Connects to the server, within a few seconds.
 pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
+    if args.server.starts_with("https://") {
+        let message =
+            format!("--server {}: this version has no TLS; use http:// on loopback", args.server);
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let url = match args.server.contains("://") {
         true => args.server.clone(),
         false => format!("http://{}", args.server),

@@ -41,6 +41,18 @@ impl Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Failure {
+        // A connection that broke has no code of its own: tonic says Unknown or Internal.
+        let broken = ["h2 protocol error", "transport error", "tcp connect error"];
+        if broken.iter().any(|text| status.message().contains(text)) {
+            return Failure {
+                exit: Exit::Unreachable,
+                message: format!("the connection to the server broke ({})", status.message()),
+                hint: Some(
+                    "what was started goes on when the server is back; is it a Ringfence server?"
+                        .into(),
+                ),
+            };
+        }
         let exit = match status.code() {
             Code::FailedPrecondition => Exit::Refused,
             Code::PermissionDenied | Code::Unauthenticated => Exit::Forbidden,

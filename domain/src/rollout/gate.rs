@@ -4,7 +4,7 @@ use super::{Attached, Stage};
 use crate::finding::Finding;
 use crate::id::{AccountId, NodeId};
 use crate::ledger::{Cell, Rule, gaps};
-use crate::org::{AccountState, OrgTree};
+use crate::org::{AccountState, NodeKind, OrgTree};
 use crate::time::Time;
 use std::collections::BTreeMap;
 
@@ -48,6 +48,11 @@ pub fn preflight(
         }
         if let Some(state) = node.account_state().filter(|s| **s != AccountState::Active) {
             trouble.push(format!("{target} is {}", state.as_str()));
+        }
+        if matches!(node.kind, NodeKind::Account { management: true, .. }) {
+            trouble.push(format!(
+                "{target} is the management account: SCPs do not bind it, so nothing would be fenced"
+            ));
         }
         match attached.get(*target) {
             Some(Some(now)) if now.len() >= limits.policies_per_target => trouble.push(format!(
@@ -117,7 +122,7 @@ mod tests {
     use super::*;
     use crate::finding::{Detected, Kind, Resource, Waiver};
     use crate::ledger::{CellState, RegionsSource};
-    use crate::org::{Node, NodeKind};
+    use crate::org::Node;
     use crate::remediation::sample;
     use crate::time::Span;
     use std::collections::BTreeSet;
@@ -233,6 +238,13 @@ mod tests {
             assert_eq!(trouble.is_empty(), want.is_empty(), "{targets:?}: {trouble}");
             assert!(trouble.contains(want), "{targets:?}: want {want}, have {trouble}");
         }
+        let management = NodeKind::Account { state: AccountState::Active, management: true };
+        let root = Node { id: id(ROOT), parent: None, name: "r".into(), kind: NodeKind::Root };
+        let own =
+            Node { id: id(ACCOUNT), parent: Some(id(ROOT)), name: "m".into(), kind: management };
+        let tree = OrgTree::new(Time(0), vec![root, own]).unwrap();
+        let trouble = preflight(&stages(&[ACCOUNT]), "{}", &tree, &on(ACCOUNT, 1), false, limits);
+        assert!(trouble[0].contains("SCPs do not bind it"), "{trouble:?}");
         let both: Attached = [(id(ROOT), set(1)), (id(OU), set(1))].into();
         let trouble = preflight(&stages(&[ROOT, OU]), "{}", &active(), &both, true, limits);
         assert!(trouble[0].contains("must be the last"), "the root is last: {trouble:?}");

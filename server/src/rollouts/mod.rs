@@ -190,6 +190,7 @@ pub async fn wish(
         Verb::Resume if state == State::Planned => return no("use `ringfence rollout start`"),
         Verb::Start => (Wish::Run, State::Running, "rollout.start"),
         Verb::Resume => (Wish::Run, State::Running, "rollout.resume"),
+        Verb::Pause if state == State::Planned => return no("it was never started"),
         Verb::Pause if ended || aborting => return no("there is nothing to pause"),
         Verb::Pause => (Wish::Pause, State::Paused, "rollout.pause"),
         Verb::Abort if state == State::Aborted => return no("it was taken back already"),
