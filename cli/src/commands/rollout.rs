@@ -89,11 +89,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .await?
                 .into_inner()
                 .rollout;
-            match follow(context, client, rollout, wait, timeout).await {
-                // Taken back is what was asked for.
-                Ok(Exit::Failed) if wait => Ok(Exit::Failed),
-                other => other,
-            }
+            follow(context, client, rollout, wait, timeout).await
         }
     }
 }
