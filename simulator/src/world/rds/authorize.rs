@@ -1,0 +1,125 @@
+//! What each RDS call is authorized against, and which condition keys it carries.
+//! Source: Service Authorization Reference, Amazon RDS. `rds:StorageEncrypted` and
+//! `rds:DatabaseEngine` belong to the `db` resource and to a few cluster actions, and not to restores
+//! of cluster snapshots; where the parameter is omitted the key is `false`
+//! (aws-system-manager-automation-unencrypted-to-encrypted-resources#10).
+
+use super::{Rds, tags};
+use crate::value::Map;
+use crate::world::authorize::Resource;
+use crate::world::organizations::read_tags;
+use crate::world::{AccountId, Region};
+
+pub(crate) fn resources(
+    rds: &Rds,
+    op: &str,
+    account: AccountId,
+    region: Region,
+    params: &Map,
+) -> Vec<Resource> {
+    let arn = |kind: &str, name: &str| {
+        if name.starts_with("arn:") {
+            return name.to_owned();
+        }
+        format!("arn:aws:rds:{region}:{account}:{kind}:{}", name.to_lowercase())
+    };
+    // Reads are authorized against all of a kind, and nothing in these policies tells them apart.
+    if op.starts_with("Describe") {
+        return vec![Resource::new(arn("db", "*"))];
+    }
+    let existing = |kind: &str, name: &str, prefix: &str| {
+        let arn = arn(kind, name);
+        let tags = tags::of(rds, &arn).unwrap_or_default();
+        Resource::new(arn).tags("aws:ResourceTag/", &tags).tags(prefix, &tags)
+    };
+    let request_tags = read_tags(params).unwrap_or_default();
+    let mut all = Vec::new();
+    let mut new = |kind: &str, name: &str, keyed: bool| {
+        let mut resource = Resource::new(arn(kind, name))
+            .tags("aws:RequestTag/", &request_tags)
+            .tags("rds:req-tag/", &request_tags);
+        if keyed {
+            let encrypted = params.flag("StorageEncrypted").ok().flatten().unwrap_or(false);
+            resource = resource
+                .flag("rds:StorageEncrypted", encrypted)
+                .text("rds:DatabaseEngine", params.text_or_empty("Engine"))
+                .text("rds:DatabaseClass", params.text_or_empty("DBInstanceClass"));
+        }
+        if !request_tags.is_empty() {
+            // "AddTagsToResource" is a dependent action of every create that brings tags.
+            let tagging = Resource { action: Some("rds:AddTagsToResource"), ..resource.clone() };
+            all.push(tagging);
+        }
+        all.push(resource);
+    };
+    let text = |name: &str| params.text_or_empty(name);
+    match op {
+        "CreateDBInstance" => {
+            new("db", text("DBInstanceIdentifier"), true);
+            if params.has("DBClusterIdentifier") {
+                all.push(existing("cluster", text("DBClusterIdentifier"), "rds:cluster-tag/"));
+            }
+        }
+        "CreateDBCluster" => new("cluster", text("DBClusterIdentifier"), true),
+        "RestoreDBInstanceFromDBSnapshot" => {
+            // The parameter does not exist on restores, so the key is false: a policy that lists them
+            // denies restores of encrypted snapshots as well (aws-sdk-go-v2#2678).
+            new("db", text("DBInstanceIdentifier"), true);
+            all.push(existing("snapshot", text("DBSnapshotIdentifier"), "rds:snapshot-tag/"));
+        }
+        "RestoreDBClusterFromSnapshot" => {
+            new("cluster", text("DBClusterIdentifier"), false);
+            let source = text("SnapshotIdentifier");
+            all.push(existing("cluster-snapshot", source, "rds:cluster-snapshot-tag/"));
+        }
+        "CreateDBInstanceReadReplica" => {
+            new("db", text("DBInstanceIdentifier"), true);
+            all.push(existing("db", text("SourceDBInstanceIdentifier"), "rds:db-tag/"));
+        }
+        "CreateDBSnapshot" => {
+            new("snapshot", text("DBSnapshotIdentifier"), false);
+            all.push(existing("db", text("DBInstanceIdentifier"), "rds:db-tag/"));
+        }
+        "CreateDBClusterSnapshot" => {
+            new("cluster-snapshot", text("DBClusterSnapshotIdentifier"), false);
+            all.push(existing("cluster", text("DBClusterIdentifier"), "rds:cluster-tag/"));
+        }
+        "CopyDBSnapshot" => {
+            new("snapshot", text("TargetDBSnapshotIdentifier"), false);
+            all.push(existing("snapshot", text("SourceDBSnapshotIdentifier"), "rds:snapshot-tag/"));
+        }
+        "CopyDBClusterSnapshot" => {
+            new("cluster-snapshot", text("TargetDBClusterSnapshotIdentifier"), false);
+            let source = text("SourceDBClusterSnapshotIdentifier");
+            all.push(existing("cluster-snapshot", source, "rds:cluster-snapshot-tag/"));
+        }
+        "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource" => {
+            all.push(existing("", text("ResourceName"), "rds:db-tag/").tags("aws:RequestTag/", &request_tags));
+        }
+        _ => {
+            for (kind, field, prefix) in [
+                ("db", "DBInstanceIdentifier", "rds:db-tag/"),
+                ("cluster", "DBClusterIdentifier", "rds:cluster-tag/"),
+                ("snapshot", "DBSnapshotIdentifier", "rds:snapshot-tag/"),
+                ("cluster-snapshot", "DBClusterSnapshotIdentifier", "rds:cluster-snapshot-tag/"),
+            ] {
+                if params.has(field) && all.is_empty() {
+                    all.push(existing(kind, text(field), prefix));
+                }
+            }
+        }
+    }
+    if ["CreateDBInstance", "RestoreDBInstanceFromDBSnapshot"].contains(&op) {
+        // The same call is authorized against its groups, and those carry no rds:StorageEncrypted: that
+        // is how BoolIfExists or Null in a Deny forbid encrypted databases too.
+        for (kind, field) in
+            [("subgrp", "DBSubnetGroupName"), ("pg", "DBParameterGroupName"), ("og", "OptionGroupName")]
+        {
+            all.push(Resource::new(arn(kind, params.text(field).unwrap_or("default"))));
+        }
+    }
+    if all.is_empty() {
+        all.push(Resource::new(arn("db", "*")));
+    }
+    all
+}

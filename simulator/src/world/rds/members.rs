@@ -1,0 +1,99 @@
+//! Members of Aurora clusters: CreateDBInstance with DBClusterIdentifier.
+//! Source: API reference, CreateDBInstance: what "doesn't apply to Amazon Aurora DB instances" is set
+//! on the cluster, and a member can be created only when its cluster is available.
+
+use super::clusters;
+use super::engines::Engine;
+use super::instances::{begin, check_class, collect, combination, shown};
+use super::{seconds, tags};
+use crate::fault::Fault;
+use crate::value::Map;
+use crate::world::Ctx;
+
+/// Parameters that RDS refuses for a member, with what it calls them.
+const THE_CLUSTERS: &[(&str, &str)] = &[
+    ("MasterUsername", "master user name"),
+    ("MasterUserPassword", "master user password"),
+    ("StorageEncrypted", "storage encryption"),
+    ("KmsKeyId", "storage encryption"),
+    ("BackupRetentionPeriod", "backup retention period"),
+    ("PreferredBackupWindow", "backup window"),
+    ("VpcSecurityGroupIds", "vpc security group"),
+    ("Port", "port"),
+    ("EnableIAMDatabaseAuthentication", "IAM database authentication"),
+    ("AllocatedStorage", "storage"),
+    ("DeletionProtection", "deletion protection"),
+];
+
+/// Members that a member shows but that are its cluster's.
+const INHERITED: &[&str] = &[
+    "EngineVersion",
+    "MasterUsername",
+    "StorageEncrypted",
+    "StorageEncryptionType",
+    "KmsKeyId",
+    "BackupRetentionPeriod",
+    "PreferredBackupWindow",
+    "VpcSecurityGroups",
+    "DeletionProtection",
+    "IAMDatabaseAuthenticationEnabled",
+    "StorageType",
+    "CopyTagsToSnapshot",
+];
+
+pub(super) fn create(
+    ctx: &mut Ctx<'_>,
+    params: &Map,
+    name: &str,
+    engine: &'static Engine,
+    class: &str,
+) -> Result<Map, Fault> {
+    if !params.has("DBClusterIdentifier") {
+        let message = format!("{} instances need DBClusterIdentifier", engine.name);
+        return Err(combination(message));
+    }
+    let cluster = clusters::named(ctx.rds(), params)?.clone();
+    if let Some((_, what)) = THE_CLUSTERS.iter().find(|(param, _)| params.has(param)) {
+        let message = format!(
+            "The requested DB Instance will be a member of a DB Cluster. Set {what} for the DB Cluster."
+        );
+        return Err(combination(message));
+    }
+    if cluster.settings.text("Engine") != Some(engine.name) {
+        let message = format!("The engine must be the cluster's: {}", cluster.settings.text_or_empty("Engine"));
+        return Err(combination(message));
+    }
+    if cluster.status != "available" {
+        let message = format!("The source cluster {} is not in a valid state", cluster.name);
+        return Err(Fault::new(400, "InvalidDBClusterStateFault", message));
+    }
+    check_class(class, cluster.settings.is("StorageEncrypted"))?;
+    let version = cluster.settings.text_or_empty("EngineVersion").to_owned();
+    let mut settings = collect(ctx, params, (engine, &version), |s| s.create, &Map::new())?;
+    settings.set("Engine", engine.name);
+    for member in INHERITED {
+        settings.remove(member);
+        if let Some(value) = cluster.settings.get(member) {
+            settings.set(*member, value.clone());
+        }
+    }
+    for member in ["Iops", "StorageThroughput", "OptionGroupMemberships"] {
+        settings.remove(member);
+    }
+    settings.set("AllocatedStorage", 1);
+    let tags = tags::read(params)?;
+    // Its backups are the cluster's: the member itself does not go through backing-up.
+    settings.set("BackupRetentionPeriod", 0);
+    begin(ctx, name, settings, cluster.port, tags, seconds::CREATE);
+    let retention = cluster.settings.number("BackupRetentionPeriod");
+    let rds = ctx.rds();
+    if let Some(member) = rds.instances.get_mut(name) {
+        member.cluster = Some(cluster.name.clone());
+        member.settings.set("BackupRetentionPeriod", retention);
+    }
+    if let Some(found) = rds.clusters.get_mut(&cluster.name) {
+        // The first one is the writer.
+        found.members.push(name.to_owned());
+    }
+    Ok(shown(ctx, name))
+}

@@ -1,0 +1,481 @@
+//! RDS: the state of one account and region, and what time does to it.
+//!
+//! States take time, scaled by [`crate::settings::Settings::time_scale`]. A write schedules what will
+//! become of it ([`Step`]); whoever looks next lets the steps that are due happen first.
+//! Sources: RDS and Aurora user guides and API reference; the rule's own place is at each rule.
+
+mod authorize;
+pub(crate) mod clusters;
+pub(crate) mod engines;
+pub(crate) mod groups;
+mod instances;
+mod members;
+mod modify;
+mod replicas;
+pub(crate) mod settings;
+mod snapshots;
+mod tags;
+
+pub(crate) use authorize::resources;
+pub(crate) use clusters::Cluster;
+pub(crate) use instances::Instance;
+pub(crate) use snapshots::Snapshot;
+
+use super::{AccountId, Ctx, Op, Region, op};
+use crate::fault::Fault;
+use crate::hash;
+use crate::value::{Map, Text, Time, list};
+use groups::Groups;
+use std::collections::BTreeMap;
+
+/// What AWS takes for a state, in seconds; estimates from the user guide and field reports, before
+/// [`crate::settings::Settings::time_scale`].
+pub(crate) mod seconds {
+    pub(crate) const CREATE: i64 = 240;
+    pub(crate) const BACKUP: i64 = 60;
+    pub(crate) const RESTORE: i64 = 360;
+    pub(crate) const SNAPSHOT: i64 = 120;
+    /// A snapshot's copy takes longer by its size.
+    pub(crate) const SNAPSHOT_GIB: i64 = 1;
+    pub(crate) const MODIFY_STARTS: i64 = 5;
+    pub(crate) const MODIFY: i64 = 60;
+    /// "the new DNS name takes about 10 minutes" (RDS user guide, "Renaming a DB instance").
+    pub(crate) const RENAME: i64 = 600;
+    pub(crate) const REBOOT: i64 = 60;
+    pub(crate) const DELETE: i64 = 120;
+    pub(crate) const STOP: i64 = 120;
+    pub(crate) const START: i64 = 180;
+    /// "after seven days it starts again" (RDS user guide, "Stopping a DB instance").
+    pub(crate) const STOPPED_MOST: i64 = 7 * 86_400;
+    /// "two hours after detection" (RDS user guide, "Encrypting Amazon RDS resources").
+    pub(crate) const KEY_LOST: i64 = 7_200;
+}
+
+pub(crate) const OPS: &[Op] = &[
+    op!(Read "DescribeDBInstances" ("DBInstanceIdentifier", "Filters", "MaxRecords", "Marker") instances::describe),
+    op!(Write "CreateDBInstance" (
+        "DBInstanceIdentifier", "Engine", "EngineVersion", "MasterUsername", "MasterUserPassword",
+        "ManageMasterUserPassword", "MasterUserSecretKmsKeyId", "StorageEncrypted", "KmsKeyId", "Port",
+        "DBClusterIdentifier", "Tags", "DBInstanceClass", "AllocatedStorage", "Iops",
+        "StorageThroughput", "StorageType", "MultiAZ", "AvailabilityZone", "PubliclyAccessible",
+        "AutoMinorVersionUpgrade", "LicenseModel", "DBName", "CharacterSetName", "Timezone",
+        "TdeCredentialArn", "CACertificateIdentifier", "CopyTagsToSnapshot", "ProcessorFeatures",
+        "DeletionProtection", "NetworkType", "BackupTarget", "CustomIamInstanceProfile",
+        "DedicatedLogVolume", "EngineLifecycleSupport", "BackupRetentionPeriod",
+        "PreferredBackupWindow", "PreferredMaintenanceWindow", "VpcSecurityGroupIds",
+        "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
+        "EnableIAMDatabaseAuthentication", "EnableCloudwatchLogsExports", "EnableCustomerOwnedIp",
+        "MonitoringInterval", "MonitoringRoleArn", "EnablePerformanceInsights",
+        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode",
+        "MaxAllocatedStorage", "PromotionTier", "Domain", "DomainIAMRoleName",
+    ) instances::create),
+    op!(Write "RestoreDBInstanceFromDBSnapshot" (
+        "DBInstanceIdentifier", "DBSnapshotIdentifier", "Engine", "ManageMasterUserPassword",
+        "MasterUserSecretKmsKeyId", "Port", "Tags", "DBInstanceClass", "AllocatedStorage", "Iops",
+        "StorageThroughput", "StorageType", "MultiAZ", "AvailabilityZone", "PubliclyAccessible",
+        "AutoMinorVersionUpgrade", "LicenseModel", "DBName", "TdeCredentialArn",
+        "CACertificateIdentifier", "CopyTagsToSnapshot", "ProcessorFeatures", "DeletionProtection",
+        "NetworkType", "BackupTarget", "CustomIamInstanceProfile", "DedicatedLogVolume",
+        "EngineLifecycleSupport", "BackupRetentionPeriod", "PreferredBackupWindow",
+        "VpcSecurityGroupIds", "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
+        "EnableIAMDatabaseAuthentication", "EnableCloudwatchLogsExports", "EnableCustomerOwnedIp",
+        "Domain", "DomainIAMRoleName",
+    ) instances::restore),
+    op!(Write "ModifyDBInstance" (
+        "DBInstanceIdentifier", "NewDBInstanceIdentifier", "ApplyImmediately", "EngineVersion",
+        "AllowMajorVersionUpgrade", "MasterUserPassword", "ManageMasterUserPassword",
+        "MasterUserSecretKmsKeyId", "DBPortNumber", "CloudwatchLogsExportConfiguration",
+        "DBInstanceClass", "AllocatedStorage", "Iops", "StorageThroughput", "StorageType", "MultiAZ",
+        "PubliclyAccessible", "AutoMinorVersionUpgrade", "LicenseModel", "CACertificateIdentifier",
+        "CertificateRotationRestart", "CopyTagsToSnapshot", "ProcessorFeatures", "DeletionProtection",
+        "NetworkType", "DedicatedLogVolume", "EngineLifecycleSupport", "BackupRetentionPeriod",
+        "PreferredBackupWindow", "PreferredMaintenanceWindow", "VpcSecurityGroupIds",
+        "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
+        "EnableIAMDatabaseAuthentication", "EnableCustomerOwnedIp", "MonitoringInterval",
+        "MonitoringRoleArn", "EnablePerformanceInsights", "PerformanceInsightsKMSKeyId",
+        "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode", "MaxAllocatedStorage",
+        "PromotionTier", "Domain", "DomainIAMRoleName",
+    ) modify::instance),
+    op!(Write "DeleteDBInstance" (
+        "DBInstanceIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
+    ) instances::delete),
+    op!(Write "RebootDBInstance" ("DBInstanceIdentifier", "ForceFailover") instances::reboot),
+    op!(Write "StopDBInstance" ("DBInstanceIdentifier", "DBSnapshotIdentifier") instances::stop),
+    op!(Write "StartDBInstance" ("DBInstanceIdentifier") instances::start),
+    op!(Write "AddRoleToDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") instances::add_role),
+    op!(Write "RemoveRoleFromDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") instances::remove_role),
+    op!(Write "CreateDBInstanceReadReplica" (
+        "DBInstanceIdentifier", "SourceDBInstanceIdentifier", "DBInstanceClass", "AvailabilityZone",
+        "Port", "MultiAZ", "AutoMinorVersionUpgrade", "Iops", "OptionGroupName", "DBParameterGroupName",
+        "PubliclyAccessible", "Tags", "DBSubnetGroupName", "VpcSecurityGroupIds", "StorageType",
+        "CopyTagsToSnapshot", "MonitoringInterval", "MonitoringRoleArn", "KmsKeyId",
+        "EnableIAMDatabaseAuthentication", "EnablePerformanceInsights", "DeletionProtection",
+        "NetworkType", "CACertificateIdentifier", "AllocatedStorage", "StorageThroughput",
+    ) replicas::create),
+    op!(Write "PromoteReadReplica" ("DBInstanceIdentifier", "BackupRetentionPeriod", "PreferredBackupWindow") replicas::promote),
+    op!(Read "DescribeDBClusters" ("DBClusterIdentifier", "Filters", "MaxRecords", "Marker", "IncludeShared") clusters::describe),
+    op!(Write "CreateDBCluster" (
+        "DBClusterIdentifier", "Engine", "EngineVersion", "EngineMode", "MasterUsername",
+        "MasterUserPassword", "ManageMasterUserPassword", "MasterUserSecretKmsKeyId",
+        "StorageEncrypted", "KmsKeyId", "Port", "Tags", "AvailabilityZones", "BackupRetentionPeriod",
+        "PreferredBackupWindow", "PreferredMaintenanceWindow", "DatabaseName",
+        "DBClusterParameterGroupName", "DBSubnetGroupName", "VpcSecurityGroupIds",
+        "EnableIAMDatabaseAuthentication", "BacktrackWindow", "EnableCloudwatchLogsExports",
+        "DeletionProtection", "CopyTagsToSnapshot", "ServerlessV2ScalingConfiguration", "StorageType",
+        "NetworkType", "EngineLifecycleSupport", "EnableHttpEndpoint",
+    ) clusters::create),
+    op!(Write "RestoreDBClusterFromSnapshot" (
+        "DBClusterIdentifier", "SnapshotIdentifier", "Engine", "EngineVersion", "EngineMode",
+        "KmsKeyId", "Port", "Tags", "AvailabilityZones", "BackupRetentionPeriod",
+        "PreferredBackupWindow", "DatabaseName", "DBClusterParameterGroupName", "DBSubnetGroupName",
+        "VpcSecurityGroupIds", "EnableIAMDatabaseAuthentication", "BacktrackWindow",
+        "EnableCloudwatchLogsExports", "DeletionProtection", "CopyTagsToSnapshot",
+        "ServerlessV2ScalingConfiguration", "StorageType", "Iops", "NetworkType",
+        "EngineLifecycleSupport", "MonitoringInterval", "MonitoringRoleArn",
+        "EnablePerformanceInsights", "PerformanceInsightsKMSKeyId",
+        "PerformanceInsightsRetentionPeriod", "PubliclyAccessible", "DBClusterInstanceClass",
+        "OptionGroupName", "Domain", "DomainIAMRoleName",
+    ) clusters::restore),
+    op!(Write "ModifyDBCluster" (
+        "DBClusterIdentifier", "NewDBClusterIdentifier", "ApplyImmediately", "EngineVersion",
+        "AllowMajorVersionUpgrade", "MasterUserPassword", "ManageMasterUserPassword",
+        "MasterUserSecretKmsKeyId", "Port", "BackupRetentionPeriod", "PreferredBackupWindow",
+        "PreferredMaintenanceWindow", "DBClusterParameterGroupName", "VpcSecurityGroupIds",
+        "EnableIAMDatabaseAuthentication", "BacktrackWindow", "CloudwatchLogsExportConfiguration",
+        "DeletionProtection", "CopyTagsToSnapshot", "ServerlessV2ScalingConfiguration", "StorageType",
+        "NetworkType", "EngineLifecycleSupport", "AutoMinorVersionUpgrade", "EnableHttpEndpoint",
+        "EnableLocalWriteForwarding", "DatabaseInsightsMode", "EnablePerformanceInsights",
+        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "MonitoringInterval",
+        "MonitoringRoleArn",
+    ) modify::cluster),
+    op!(Write "DeleteDBCluster" (
+        "DBClusterIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
+    ) clusters::delete),
+    op!(Write "AddRoleToDBCluster" ("DBClusterIdentifier", "RoleArn", "FeatureName") clusters::add_role),
+    op!(Write "CreateDBClusterEndpoint" (
+        "DBClusterIdentifier", "DBClusterEndpointIdentifier", "EndpointType", "StaticMembers",
+        "ExcludedMembers", "Tags",
+    ) clusters::create_endpoint),
+    op!(Read "DescribeDBClusterEndpoints" (
+        "DBClusterIdentifier", "DBClusterEndpointIdentifier", "Filters", "MaxRecords", "Marker",
+    ) clusters::endpoints),
+    op!(Write "DeleteDBClusterEndpoint" ("DBClusterEndpointIdentifier") clusters::delete_endpoint),
+    op!(Read "DescribeDBSnapshots" (
+        "DBInstanceIdentifier", "DBSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
+        "Marker", "IncludeShared", "IncludePublic", "DbiResourceId",
+    ) snapshots::describe),
+    op!(Write "CreateDBSnapshot" ("DBSnapshotIdentifier", "DBInstanceIdentifier", "Tags") snapshots::create),
+    op!(Write "CopyDBSnapshot" (
+        "SourceDBSnapshotIdentifier", "TargetDBSnapshotIdentifier", "KmsKeyId", "Tags", "CopyTags",
+        "OptionGroupName",
+    ) snapshots::copy),
+    op!(Write "DeleteDBSnapshot" ("DBSnapshotIdentifier") snapshots::delete),
+    op!(Read "DescribeDBClusterSnapshots" (
+        "DBClusterIdentifier", "DBClusterSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
+        "Marker", "IncludeShared", "IncludePublic", "DbClusterResourceId",
+    ) snapshots::describe_cluster),
+    op!(Write "CreateDBClusterSnapshot" ("DBClusterSnapshotIdentifier", "DBClusterIdentifier", "Tags") snapshots::create_cluster),
+    op!(Write "CopyDBClusterSnapshot" (
+        "SourceDBClusterSnapshotIdentifier", "TargetDBClusterSnapshotIdentifier", "KmsKeyId", "Tags",
+        "CopyTags",
+    ) snapshots::copy_cluster),
+    op!(Write "DeleteDBClusterSnapshot" ("DBClusterSnapshotIdentifier") snapshots::delete_cluster),
+    op!(Read "DescribeDBInstanceAutomatedBackups" (
+        "DBInstanceIdentifier", "DbiResourceId", "Filters", "MaxRecords", "Marker",
+    ) instances::automated_backups),
+    op!(Write "CreateDBParameterGroup" ("DBParameterGroupName", "DBParameterGroupFamily", "Description", "Tags") groups::create_parameter),
+    op!(Read "DescribeDBParameterGroups" ("DBParameterGroupName", "Filters", "MaxRecords", "Marker") groups::parameters),
+    op!(Write "DeleteDBParameterGroup" ("DBParameterGroupName") groups::delete_parameter),
+    op!(Write "CreateDBClusterParameterGroup" ("DBClusterParameterGroupName", "DBParameterGroupFamily", "Description", "Tags") groups::create_cluster_parameter),
+    op!(Read "DescribeDBClusterParameterGroups" ("DBClusterParameterGroupName", "Filters", "MaxRecords", "Marker") groups::cluster_parameters),
+    op!(Write "DeleteDBClusterParameterGroup" ("DBClusterParameterGroupName") groups::delete_cluster_parameter),
+    op!(Write "CreateOptionGroup" ("OptionGroupName", "EngineName", "MajorEngineVersion", "OptionGroupDescription", "Tags") groups::create_option),
+    op!(Read "DescribeOptionGroups" ("OptionGroupName", "Filters", "MaxRecords", "Marker", "EngineName", "MajorEngineVersion") groups::options),
+    op!(Write "DeleteOptionGroup" ("OptionGroupName") groups::delete_option),
+    op!(Write "CreateDBSubnetGroup" ("DBSubnetGroupName", "DBSubnetGroupDescription", "SubnetIds", "Tags") groups::create_subnet),
+    op!(Read "DescribeDBSubnetGroups" ("DBSubnetGroupName", "Filters", "MaxRecords", "Marker") groups::subnet_groups),
+    op!(Write "DeleteDBSubnetGroup" ("DBSubnetGroupName") groups::delete_subnet),
+    op!(Read "DescribeAccountAttributes" () attributes),
+    op!(Read "DescribePendingMaintenanceActions" ("ResourceIdentifier", "Filters", "MaxRecords", "Marker") no_maintenance),
+    op!(Write "AddTagsToResource" ("ResourceName", "Tags") tags::add),
+    op!(Write "RemoveTagsFromResource" ("ResourceName", "TagKeys") tags::remove),
+    op!(Read "ListTagsForResource" ("ResourceName", "Filters") tags::list_tags),
+];
+
+pub(crate) type Tags = BTreeMap<String, String>;
+
+/// Something that will happen to a resource. Resources are named by their immutable ids, because names
+/// can change in between.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Instance { dbi: String, status: &'static str },
+    Modified { dbi: String, changes: Map },
+    Renamed { dbi: String, name: String },
+    Gone { dbi: String },
+    Restart { dbi: String },
+    Cluster { id: String, status: &'static str },
+    ClusterModified { id: String, changes: Map },
+    ClusterRenamed { id: String, name: String },
+    ClusterGone { id: String },
+    Snapshot { arn: String },
+    ClusterSnapshot { arn: String },
+}
+
+/// RDS in one account and region.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rds {
+    pub(crate) instances: BTreeMap<String, Instance>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
+    pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    pub(crate) cluster_snapshots: BTreeMap<String, Snapshot>,
+    pub(crate) groups: Groups,
+    /// Automated backups that outlived their database.
+    pub(crate) kept_backups: Vec<Map>,
+    due: Vec<(Time, Step)>,
+    /// The resource id of what was made last, for faults that let it fail.
+    newest: Option<String>,
+}
+
+impl Rds {
+    /// Remembers that a step will happen.
+    pub(crate) fn at(&mut self, time: Time, step: Step) {
+        self.due.push((time, step));
+    }
+
+    /// Lets everything happen that is due.
+    pub(crate) fn settle(&mut self, now: Time) {
+        while let Some(next) = self
+            .due
+            .iter()
+            .enumerate()
+            .filter(|(_, (time, _))| *time <= now)
+            // The first one scheduled wins where two are due at once.
+            .min_by_key(|(i, (time, _))| (*time, *i))
+            .map(|(i, _)| i)
+        {
+            let (time, step) = self.due.remove(next);
+            self.happen(step, time);
+        }
+    }
+
+    fn happen(&mut self, step: Step, time: Time) {
+        match step {
+            Step::Instance { dbi, status } => {
+                if let Some(instance) = self.by_dbi(&dbi) {
+                    instance.become_(status, time);
+                }
+            }
+            Step::Modified { dbi, changes } => {
+                if let Some(instance) = self.by_dbi(&dbi) {
+                    instance.apply(changes);
+                }
+            }
+            Step::Renamed { dbi, name } => self.rename_instance(&dbi, &name),
+            Step::Gone { dbi } => self.instance_gone(&dbi),
+            Step::Restart { dbi } => {
+                if let Some(instance) = self.by_dbi(&dbi).filter(|i| i.status == "stopped") {
+                    instance.status = "available".into();
+                }
+            }
+            Step::Cluster { id, status } => {
+                if let Some(cluster) = self.by_resource_id(&id) {
+                    cluster.become_(status);
+                }
+            }
+            Step::ClusterModified { id, changes } => {
+                if let Some(cluster) = self.by_resource_id(&id) {
+                    cluster.apply(changes);
+                }
+            }
+            Step::ClusterRenamed { id, name } => self.rename_cluster(&id, &name),
+            Step::ClusterGone { id } => self.clusters.retain(|_, c| c.resource_id != id),
+            Step::Snapshot { arn } => done(&mut self.snapshots, &arn),
+            Step::ClusterSnapshot { arn } => done(&mut self.cluster_snapshots, &arn),
+        }
+    }
+
+    pub(crate) fn by_dbi(&mut self, dbi: &str) -> Option<&mut Instance> {
+        self.instances.values_mut().find(|i| i.dbi == dbi)
+    }
+
+    pub(crate) fn by_resource_id(&mut self, id: &str) -> Option<&mut Cluster> {
+        self.clusters.values_mut().find(|c| c.resource_id == id)
+    }
+
+    /// Snapshots keep the name that their database had; replicas and clusters follow it.
+    fn rename_instance(&mut self, dbi: &str, name: &str) {
+        let Some(old) = self.by_dbi(dbi).map(|i| i.name.clone()) else {
+            return;
+        };
+        if let Some(mut instance) = self.instances.remove(&old) {
+            instance.name = name.to_owned();
+            instance.new_name = None;
+            instance.pending.remove("DBInstanceIdentifier");
+            instance.status = "rebooting".into();
+            if let Some(cluster) = instance.cluster.as_ref().and_then(|c| self.clusters.get_mut(c)) {
+                cluster.members.iter_mut().filter(|m| **m == old).for_each(|m| *m = name.to_owned());
+            }
+            self.instances.insert(name.to_owned(), instance);
+        }
+        for replica in self.instances.values_mut().filter(|i| i.source.as_ref() == Some(&old)) {
+            replica.source = Some(name.to_owned());
+        }
+    }
+
+    fn rename_cluster(&mut self, id: &str, name: &str) {
+        let Some(old) = self.by_resource_id(id).map(|c| c.name.clone()) else {
+            return;
+        };
+        if let Some(mut cluster) = self.clusters.remove(&old) {
+            cluster.name = name.to_owned();
+            cluster.new_name = None;
+            cluster.status = "available".into();
+            for member in &cluster.members {
+                if let Some(instance) = self.instances.get_mut(member) {
+                    instance.cluster = Some(name.to_owned());
+                }
+            }
+            self.clusters.insert(name.to_owned(), cluster);
+        }
+    }
+
+    /// Same-region replicas of a deleted source are promoted (RDS user guide, "Working with read
+    /// replicas"): they become standalone databases, as unencrypted as it was.
+    fn instance_gone(&mut self, dbi: &str) {
+        let Some(name) = self.by_dbi(dbi).map(|i| i.name.clone()) else {
+            return;
+        };
+        if let Some(gone) = self.instances.remove(&name)
+            && let Some(cluster) = gone.cluster.and_then(|c| self.clusters.get_mut(&c))
+        {
+            // The next member is the writer: failover.
+            cluster.members.retain(|member| *member != name);
+        }
+        for replica in self.instances.values_mut().filter(|i| i.source.as_ref() == Some(&name)) {
+            replica.source = None;
+        }
+    }
+
+    /// Lets the newest resource fail instead of becoming available.
+    pub(crate) fn fail_newest(&mut self) {
+        let Some(id) = self.newest.clone() else { return };
+        if let Some(instance) = self.by_dbi(&id) {
+            instance.fate = Some("failed");
+        }
+        if let Some(cluster) = self.by_resource_id(&id) {
+            cluster.fate = Some("failed");
+        }
+    }
+
+    /// Databases under a key that was disabled become unusable; see [`seconds::KEY_LOST`].
+    pub(crate) fn key_lost(&mut self, arn: &str, at: Time) {
+        const LOST: &str = "inaccessible-encryption-credentials-recoverable";
+        let under = |map: &Map| map.text("KmsKeyId") == Some(arn);
+        let instances = self.instances.values().filter(|i| under(&i.settings));
+        let mut steps: Vec<Step> = instances
+            .map(|i| Step::Instance { dbi: i.dbi.clone(), status: LOST })
+            .collect();
+        let clusters = self.clusters.values().filter(|c| under(&c.settings));
+        steps.extend(clusters.map(|c| Step::Cluster { id: c.resource_id.clone(), status: LOST }));
+        self.due.extend(steps.into_iter().map(|step| (at, step)));
+    }
+
+    /// A key that came back in time.
+    pub(crate) fn key_back(&mut self) {
+        const LOST: &str = "inaccessible-encryption-credentials-recoverable";
+        self.due.retain(|(_, step)| {
+            !matches!(step, Step::Instance { status, .. } | Step::Cluster { status, .. } if *status == LOST)
+        });
+    }
+}
+
+fn done(table: &mut BTreeMap<String, Snapshot>, arn: &str) {
+    if let Some(snapshot) = table.values_mut().find(|s| s.arn == arn) {
+        snapshot.status = "available";
+    }
+}
+
+/// "1 to 63 letters, numbers, or hyphens. First character must be a letter. Can't end with a hyphen or
+/// contain two consecutive hyphens" (API reference); names are stored in lower case.
+pub(crate) fn check_name(name: &str, most: usize, field: &str) -> Result<(), Fault> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let dotted = field.contains("Group");
+    let all = name.chars().all(|c| good(c) || (dotted && "._ ".contains(c)));
+    if !starts || !all || name.ends_with('-') || name.contains("--") || name.len() > most {
+        let message = format!(
+            "The parameter {field} is not a valid identifier. Identifiers must begin with a letter; must contain only ASCII letters, digits, and hyphens; and must not end with a hyphen or contain two consecutive hyphens, and have at most {most} characters."
+        );
+        return Err(Fault::new(400, "InvalidParameterValue", message));
+    }
+    Ok(())
+}
+
+/// The security group that a default VPC has.
+pub(crate) fn default_security_group(account: AccountId, region: Region) -> String {
+    format!("sg-{}", hash::letters(hash::of(account.0 ^ 5, region), 8))
+}
+
+/// One page of a Describe call: 20 to 100 records, 100 by default, and a marker.
+pub(crate) fn page(
+    params: &Map,
+    plural: &'static str,
+    item: &'static str,
+    all: Vec<Map>,
+    key: impl Fn(&Map) -> String,
+) -> Result<Map, Fault> {
+    let max = params.int("MaxRecords")?.unwrap_or(100);
+    if !(20..=100).contains(&max) {
+        let message = format!(
+            "Invalid value {max} for MaxRecords. Must be between 20 and 100"
+        );
+        return Err(Fault::new(400, "InvalidParameterValue", message));
+    }
+    let after = params.text("Marker").unwrap_or_default();
+    let rest: Vec<Map> = all.into_iter().filter(|map| key(map).as_str() > after).collect();
+    let more = rest.len() > max as usize;
+    let page: Vec<Map> = rest.into_iter().take(max as usize).collect();
+    let marker = page.last().filter(|_| more).map(&key);
+    Ok(Map::new().with(plural, list(item, page)).maybe("Marker", marker))
+}
+
+/// The values that a filter names.
+pub(crate) fn filters(params: &Map, known: &[&str]) -> Result<Vec<(String, Vec<String>)>, Fault> {
+    let mut found = Vec::new();
+    for filter in params.maps("Filters") {
+        let name = filter.required("Name")?;
+        if !known.contains(&name) {
+            let message = format!("Unrecognized filter name: {name}");
+            return Err(Fault::new(400, "InvalidParameterValue", message));
+        }
+        found.push((name.to_owned(), filter.texts("Values")));
+    }
+    Ok(found)
+}
+
+fn attributes(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
+    let settings = ctx.world.settings.clone();
+    let rds = ctx.rds();
+    let manual = |table: &BTreeMap<String, Snapshot>| table.len() as i64;
+    let quota = |name: &'static str, used: i64, max: i64| {
+        Map::new().with("AccountQuotaName", name).with("Used", used).with("Max", max)
+    };
+    let storage: i64 = rds.instances.values().map(|i| i.settings.number("AllocatedStorage")).sum();
+    let quotas = [
+        quota("DBInstances", rds.instances.len() as i64, settings.rds_instances as i64),
+        quota("DBClusters", rds.clusters.len() as i64, settings.rds_clusters as i64),
+        quota("ManualSnapshots", manual(&rds.snapshots), settings.rds_snapshots as i64),
+        quota("ManualClusterSnapshots", manual(&rds.cluster_snapshots), settings.rds_snapshots as i64),
+        quota("AllocatedStorage", storage, 100_000),
+    ];
+    Ok(Map::new().with("AccountQuotas", list("AccountQuota", quotas)))
+}
+
+fn no_maintenance(_: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
+    let nothing: [Map; 0] = [];
+    Ok(Map::new()
+        .with("PendingMaintenanceActions", list("ResourcePendingMaintenanceActions", nothing)))
+}
+
+/// A status that is a literal most of the time.
+pub(crate) type Status = Text;

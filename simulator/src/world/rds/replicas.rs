@@ -1,0 +1,81 @@
+//! Read replicas in the same region.
+//! Source: RDS user guide, "Working with read replicas": a replica is encrypted as its source is; the
+//! source needs automated backups; cross-region replicas are not modelled and say so.
+
+use super::instances::{begin, collect, combination, invalid_state, named, shown};
+use super::settings::Omitted;
+use super::{Step, check_name, seconds, tags};
+use crate::fault::{Fault, Kind};
+use crate::value::Map;
+use crate::world::Ctx;
+
+pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let name = params.required("DBInstanceIdentifier")?.to_lowercase();
+    check_name(&name, 63, "DBInstanceIdentifier")?;
+    let source = params.required("SourceDBInstanceIdentifier")?;
+    if source.starts_with("arn:") && source.split(':').nth(3) != Some(ctx.region) {
+        let message = "the simulator does not model read replicas across regions";
+        return Err(Fault::of(Kind::NotModelled, message));
+    }
+    let source = named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone();
+    if ctx.rds().instances.contains_key(&name) {
+        return Err(Fault::new(400, "DBInstanceAlreadyExists", "DB instance already exists"));
+    }
+    if source.status != "available" {
+        return Err(invalid_state(format!("Instance {} is not available.", source.name)));
+    }
+    if source.settings.number("BackupRetentionPeriod") == 0 {
+        return Err(invalid_state(
+            "Automated backups are not enabled for this database instance. To enable automated backups, use ModifyDBInstance to set the backup retention period to a non-zero value.",
+        ));
+    }
+    let encrypted = source.settings.is("StorageEncrypted");
+    if params.has("KmsKeyId") && !encrypted {
+        return Err(combination("You cannot create an encrypted Read Replica from an unencrypted DB instance."));
+    }
+    let engine = source.engine()?;
+    let version = source.settings.text_or_empty("EngineVersion").to_owned();
+    let kept = |setting: &super::settings::Setting| match setting.member {
+        // The source's own, unless given.
+        "DBInstanceClass" | "AllocatedStorage" | "StorageType" | "Iops" | "LicenseModel"
+        | "DBParameterGroups" | "OptionGroupMemberships" | "AutoMinorVersionUpgrade" | "DBSubnetGroup"
+        | "PreferredMaintenanceWindow" | "DBName" | "StorageThroughput" => Omitted::Kept,
+        // "Replicas are created with backups off."
+        "BackupRetentionPeriod" => Omitted::Number(0),
+        _ => setting.restore,
+    };
+    let mut settings = collect(ctx, params, (engine, &version), kept, &source.settings)?;
+    for member in ["Engine", "EngineVersion", "MasterUsername", "StorageEncrypted", "StorageEncryptionType", "KmsKeyId"] {
+        if let Some(value) = source.settings.get(member) {
+            settings.set(member, value.clone());
+        }
+    }
+    let port = params.int("Port")?.unwrap_or(source.port);
+    let tags = tags::read(params)?;
+    begin(ctx, &name, settings, port, tags, seconds::RESTORE);
+    if let Some(replica) = ctx.rds().instances.get_mut(&name) {
+        replica.source = Some(source.name);
+    }
+    Ok(shown(ctx, &name))
+}
+
+pub(super) fn promote(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let replica = named(ctx.rds(), params, "DBInstanceIdentifier")?.clone();
+    if replica.source.is_none() || replica.status != "available" {
+        return Err(invalid_state(format!("DB Instance {} is not a read replica that is available.", replica.name)));
+    }
+    let retention = params.int("BackupRetentionPeriod")?.unwrap_or(1);
+    let window = params.text("PreferredBackupWindow").map(str::to_owned);
+    let at = ctx.after(seconds::REBOOT);
+    let rds = ctx.rds();
+    if let Some(found) = rds.instances.get_mut(&replica.name) {
+        found.source = None;
+        found.status = "modifying".into();
+        found.settings.set("BackupRetentionPeriod", retention);
+        if let Some(window) = window {
+            found.settings.set("PreferredBackupWindow", window);
+        }
+    }
+    rds.at(at, Step::Instance { dbi: replica.dbi, status: "available" });
+    Ok(shown(ctx, &replica.name))
+}
