@@ -160,7 +160,10 @@ impl Simulator {
         }
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
-            return Ok(plain(400, json!({"error": "the request is too long or was cut off"}).to_string()));
+            return Ok(plain(
+                400,
+                json!({"error": "the request is too long or was cut off"}).to_string(),
+            ));
         };
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         if (parts.method.as_str(), path) == ("GET", "/truth") {

@@ -44,7 +44,11 @@ pub enum Kind {
 
 impl Fault {
     /// A service's own error.
-    pub fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Fault {
+    pub fn new(
+        status: u16,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Fault {
         Fault { kind: Kind::Coded(code.into(), status), message: message.into(), reason: None }
     }
 

@@ -205,6 +205,8 @@ impl Matcher {
             && is(&self.operation, &request.operation)
             && is(&self.region, &request.region)
             && is(&self.account, &account.to_string())
-            && self.write.is_none_or(|write| access == Some(if write { Access::Write } else { Access::Read }))
+            && self.write.is_none_or(|write| {
+                access == Some(if write { Access::Write } else { Access::Read })
+            })
     }
 }

@@ -1,10 +1,10 @@
 //! The front door: AWS's API over HTTP/1.1, for unmodified SDKs.
 
+use crate::fault::{Fault, Kind};
 use crate::faults::Effect;
 use crate::value::Time;
 use crate::wire::{self, Http, Protocol, Service};
 use crate::world::World;
-use crate::fault::{Fault, Kind};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -167,14 +167,7 @@ impl Simulator {
                 return Ok(refused(Protocol::Query, Service::Sts, Fault::of(Kind::Malformed, why)));
             }
         };
-        let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let http = Http {
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            header: &header,
-            body: &body,
-        };
-        let request = match wire::parse(&http) {
+        let request = match parse(&parts, &body) {
             Ok(request) => request,
             Err((protocol, service, fault)) => return Ok(refused(protocol, service, fault)),
         };
@@ -192,8 +185,23 @@ impl Simulator {
             _ => {}
         }
         let (protocol, service) = (request.protocol, request.service);
-        Ok(response(wire::write(protocol, service, &request.operation, &outcome.id, &outcome.result)))
+        Ok(response(wire::write(
+            protocol,
+            service,
+            &request.operation,
+            &outcome.id,
+            &outcome.result,
+        )))
     }
+}
+
+fn parse(
+    parts: &hyper::http::request::Parts,
+    body: &[u8],
+) -> Result<wire::Request, (Protocol, Service, Fault)> {
+    let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    wire::parse(&Http { path, query, header: &header, body })
 }
 
 /// Takes a held call off the list when nobody waits for its answer any more.
@@ -209,7 +217,13 @@ impl Drop for Forget<'_> {
 }
 
 fn refused(protocol: Protocol, service: Service, fault: Fault) -> Response<Full<Bytes>> {
-    response(wire::write(protocol, service, "Unknown", "00000000-0000-4000-8000-000000000000", &Err(fault)))
+    response(wire::write(
+        protocol,
+        service,
+        "Unknown",
+        "00000000-0000-4000-8000-000000000000",
+        &Err(fault),
+    ))
 }
 
 fn response(reply: wire::Reply) -> Response<Full<Bytes>> {

@@ -326,7 +326,8 @@ fn put(
 ) {
     let id = hash::letters(hash::of(account.0 ^ hash::of(1, region), name), 26).to_uppercase();
     let team = ["payments", "orders", "search"][(hash::of(2, name) % 3) as usize];
-    let tags = Tags::from([("team".to_owned(), team.to_owned()), ("name".to_owned(), name.to_owned())]);
+    let tags =
+        Tags::from([("team".to_owned(), team.to_owned()), ("name".to_owned(), name.to_owned())]);
     let mut instance = Instance::new(name, format!("db-{id}"), settings, port, tags);
     instance.status = "available".into();
     instance.created = Some(MADE);
@@ -343,7 +344,8 @@ fn cluster(
 ) {
     let version = engine.version;
     let security_groups = [default_security_group(account, region)];
-    let group = Map::new().with("VpcSecurityGroupId", security_groups[0].clone()).with("Status", "active");
+    let group =
+        Map::new().with("VpcSecurityGroupId", security_groups[0].clone()).with("Status", "active");
     let mut settings = Map::new()
         .with("Engine", engine.name)
         .with("EngineVersion", version)
@@ -364,18 +366,33 @@ fn cluster(
         .with("DBClusterParameterGroup", format!("default.{}", engine.family(version)))
         .with("DBSubnetGroup", "default")
         .with("VpcSecurityGroups", list("VpcSecurityGroupMembership", [group]))
-        .with("AvailabilityZones", list("AvailabilityZone", ['a', 'b', 'c'].map(|z| format!("{region}{z}"))));
+        .with(
+            "AvailabilityZones",
+            list("AvailabilityZone", ['a', 'b', 'c'].map(|z| format!("{region}{z}"))),
+        );
     protect(&mut settings, database.encryption, key);
     for (i, name) in members.iter().enumerate() {
-        let params = Map::new().with("DBInstanceClass", "db.r6g.large").with("PromotionTier", i as i64);
+        let params =
+            Map::new().with("DBInstanceClass", "db.r6g.large").with("PromotionTier", i as i64);
         let groups = &rds.groups;
         let security_groups = &security_groups;
-        let facts = Facts { engine, version, account, region, params: &params, groups, security_groups };
+        let facts =
+            Facts { engine, version, account, region, params: &params, groups, security_groups };
         let Ok(mut own) = settings::members(&facts, |s| s.create, &Map::new()) else { return };
         for member in ["Iops", "StorageThroughput", "OptionGroupMemberships"] {
             own.remove(member);
         }
-        for member in ["Engine", "EngineVersion", "MasterUsername", "BackupRetentionPeriod", "PreferredBackupWindow", "VpcSecurityGroups", "IAMDatabaseAuthenticationEnabled", "CopyTagsToSnapshot", "DeletionProtection"] {
+        for member in [
+            "Engine",
+            "EngineVersion",
+            "MasterUsername",
+            "BackupRetentionPeriod",
+            "PreferredBackupWindow",
+            "VpcSecurityGroups",
+            "IAMDatabaseAuthenticationEnabled",
+            "CopyTagsToSnapshot",
+            "DeletionProtection",
+        ] {
             if let Some(value) = settings.get(member) {
                 own.set(member, value.clone());
             }

@@ -89,8 +89,9 @@ impl Inventory {
     /// # Errors
     /// Says what is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Inventory, String> {
-        let inventory: Inventory = serde_json::from_str(text)
-            .map_err(|e| format!("the inventory is not an export of `ringfence org export`: {e}"))?;
+        let inventory: Inventory = serde_json::from_str(text).map_err(|e| {
+            format!("the inventory is not an export of `ringfence org export`: {e}")
+        })?;
         if inventory.schema_version != "1" {
             return Err(format!(
                 "the inventory has schema_version {}; this version reads 1",
@@ -117,10 +118,14 @@ impl Inventory {
     pub(crate) fn regions(&self) -> Result<Vec<Region>, String> {
         let names: BTreeSet<&str> = self.cells.iter().map(|c| c.region.as_str()).collect();
         if names.is_empty() {
-            return Err("the inventory has no cells: scan the organization before you export it".into());
+            return Err(
+                "the inventory has no cells: scan the organization before you export it".into()
+            );
         }
         let region = |name: &str| {
-            regions::find(name).ok_or_else(|| format!("the inventory names a region {name}, which the simulator does not know"))
+            regions::find(name).ok_or_else(|| {
+                format!("the inventory names a region {name}, which the simulator does not know")
+            })
         };
         names.into_iter().map(region).collect()
     }
@@ -180,7 +185,10 @@ impl Inventory {
             let place = (Self::account(&cell.account)?, region);
             let known = cells.get(&place).map(Vec::as_slice).unwrap_or_default();
             let clusters = known.iter().filter(|d| matches!(d.kind, Kind::Cluster(_))).count();
-            let members: usize = known.iter().map(|d| if let Kind::Cluster(m) = &d.kind { m.len() } else { 1 }).sum();
+            let members: usize = known
+                .iter()
+                .map(|d| if let Kind::Cluster(m) = &d.kind { m.len() } else { 1 })
+                .sum();
             let more = safe(cell, clusters, members);
             if !more.is_empty() {
                 cells.entry(place).or_default().extend(more);

@@ -166,7 +166,9 @@ impl Drop for Running {
 pub fn start(args: &Args) -> anyhow::Result<Running> {
     let admin_at = args.admin_listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     if !admin_at.ip().is_loopback() {
-        bail!("--admin-listen {admin_at}: the admin door is for loopback only, for example 127.0.0.1:5078");
+        bail!(
+            "--admin-listen {admin_at}: the admin door is for loopback only, for example 127.0.0.1:5078"
+        );
     }
     // 2026-01-01; a clock by hand must not depend on the day of the run.
     let clock =
@@ -221,7 +223,10 @@ fn write_truth(running: &Running, path: &Path) -> anyhow::Result<()> {
     let made = std::fs::File::create(&partial);
     let made = made.with_context(|| format!("write {}", partial.display()))?;
     let mut out = std::io::BufWriter::new(made);
-    running.simulator.write_truth(&mut out).with_context(|| format!("write {}", partial.display()))?;
+    running
+        .simulator
+        .write_truth(&mut out)
+        .with_context(|| format!("write {}", partial.display()))?;
     std::fs::rename(&partial, path).with_context(|| format!("write {}", path.display()))
 }
 

@@ -35,7 +35,8 @@ fn limit(service: Service, operations: &[&str], rate: f64, burst: f64) -> Limit 
 /// Realistic limits. A name that ends in `*` stands for all that begin so.
 pub fn aws() -> Vec<Limit> {
     use Service::{
-        AccessAnalyzer, Account, CloudTrail, CloudWatch, Config, Ec2, Iam, Kms, Organizations, Rds, Sts,
+        AccessAnalyzer, Account, CloudTrail, CloudWatch, Config, Ec2, Iam, Kms, Organizations, Rds,
+        Sts,
     };
     let reads: Vec<String> = READS.iter().map(|r| format!("{r}*")).collect();
     let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
@@ -137,8 +138,7 @@ impl Throttle {
             Some(prefix) => operation.starts_with(prefix),
             None => pattern == operation,
         };
-        let mut all =
-            self.limits.iter().enumerate().filter(|(_, l)| l.service == service.prefix());
+        let mut all = self.limits.iter().enumerate().filter(|(_, l)| l.service == service.prefix());
         let named = all.clone().find(|(_, l)| l.operations.iter().any(matches));
         named.or_else(|| all.find(|(_, l)| l.operations.is_empty())).map(|(i, _)| i)
     }
@@ -173,7 +173,9 @@ impl Throttle {
             Service::Organizations => {
                 "You have sent too many requests in too short a period. Retry later."
             }
-            Service::Kms => "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+            Service::Kms => {
+                "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
+            }
             _ => "Rate exceeded",
         };
         Err(Fault::of(Kind::Throttled, message))

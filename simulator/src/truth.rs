@@ -61,7 +61,8 @@ impl World {
             };
             (instances, rds.clusters.values().map(cluster).collect::<Vec<_>>())
         });
-        let plain = |all: &[Value]| all.iter().any(|v| v["encrypted"] == false && v["kind"] != "member");
+        let plain =
+            |all: &[Value]| all.iter().any(|v| v["encrypted"] == false && v["kind"] != "member");
         let expect = match closed {
             Some(state) => state,
             None if plain(&instances) || plain(&clusters) => "findings",

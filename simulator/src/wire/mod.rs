@@ -150,7 +150,8 @@ pub fn credential(authorization: &str) -> Option<(&str, &str, &str)> {
     let scope = authorization.split("Credential=").nth(1)?;
     let scope = scope.split([',', ' ']).next()?;
     let mut parts = scope.split('/');
-    let (key, _date, region, service) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (key, _date, region, service) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     (parts.next() == Some("aws4_request") && !key.is_empty()).then_some((key, region, service))
 }
 
@@ -179,7 +180,9 @@ pub fn parse(http: &Http<'_>) -> Result<Request, (Protocol, Service, Fault)> {
             params.remove("Version");
             match params.remove("Action") {
                 Some(Value::Text(action)) => action.into_owned(),
-                _ => return Err(fail(Fault::of(Kind::Malformed, "the request names no operation"))),
+                _ => {
+                    return Err(fail(Fault::of(Kind::Malformed, "the request names no operation")));
+                }
             }
         }
     };

@@ -40,7 +40,13 @@ pub(crate) fn scp_errors(document: &str) -> Vec<String> {
 fn findings(document: &str) -> Vec<Finding> {
     let parsed: Json = match serde_json::from_str(document) {
         Ok(parsed) => parsed,
-        Err(e) => return vec![error("JSON_SYNTAX_ERROR", format!("Fix the JSON syntax error: {e}"), vec![])],
+        Err(e) => {
+            return vec![error(
+                "JSON_SYNTAX_ERROR",
+                format!("Fix the JSON syntax error: {e}"),
+                vec![],
+            )];
+        }
     };
     let Json::Object(top) = &parsed else {
         return vec![error("INVALID_POLICY_SYNTAX", "The policy must be a JSON object.", vec![])];
@@ -48,13 +54,21 @@ fn findings(document: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     for key in top.keys().filter(|k| !["Version", "Id", "Statement"].contains(&k.as_str())) {
         let path = vec![Step::Name(key.clone())];
-        found.push(error("INVALID_POLICY_ELEMENT", format!("The policy element {key} is not valid."), path));
+        found.push(error(
+            "INVALID_POLICY_ELEMENT",
+            format!("The policy element {key} is not valid."),
+            path,
+        ));
     }
     match top.get("Version").and_then(Json::as_str) {
         Some("2012-10-17" | "2008-10-17") => {}
         Some(other) => {
             let path = vec![Step::Name("Version".into())];
-            found.push(error("INVALID_VERSION", format!("The version {other} is not valid."), path));
+            found.push(error(
+                "INVALID_VERSION",
+                format!("The version {other} is not valid."),
+                path,
+            ));
         }
         None => found.push(Finding {
             kind: "WARNING",
@@ -67,7 +81,11 @@ fn findings(document: &str) -> Vec<Finding> {
         Some(Json::Array(list)) => list.iter().collect(),
         Some(one @ Json::Object(_)) => vec![one],
         _ => {
-            found.push(error("MISSING_STATEMENT", "Add a Statement element to the policy.", vec![]));
+            found.push(error(
+                "MISSING_STATEMENT",
+                "Add a Statement element to the policy.",
+                vec![],
+            ));
             return found;
         }
     };
@@ -81,12 +99,19 @@ fn findings(document: &str) -> Vec<Finding> {
 fn check(statement: &Json, path: &[Step], found: &mut Vec<Finding>) {
     let at = |name: &str| [path, &[Step::Name(name.to_owned())]].concat();
     let Json::Object(map) = statement else {
-        found.push(error("INVALID_POLICY_SYNTAX", "A statement must be a JSON object.", path.to_vec()));
+        found.push(error(
+            "INVALID_POLICY_SYNTAX",
+            "A statement must be a JSON object.",
+            path.to_vec(),
+        ));
         return;
     };
     for key in map.keys().filter(|k| !ELEMENTS.contains(&k.as_str())) {
         let (code, text) = if key.ends_with("Principal") {
-            ("UNSUPPORTED_ELEMENT_IN_SCP", format!("The element {key} is not supported in service control policies."))
+            (
+                "UNSUPPORTED_ELEMENT_IN_SCP",
+                format!("The element {key} is not supported in service control policies."),
+            )
         } else {
             ("INVALID_POLICY_ELEMENT", format!("The policy element {key} is not valid."))
         };
@@ -101,7 +126,11 @@ fn check(statement: &Json, path: &[Step], found: &mut Vec<Finding>) {
         found.push(error("MISSING_ACTION", "Add an Action or NotAction element.", path.to_vec()));
     }
     if !one_of("Resource", "NotResource") {
-        found.push(error("MISSING_RESOURCE", "Add a Resource or NotResource element.", path.to_vec()));
+        found.push(error(
+            "MISSING_RESOURCE",
+            "Add a Resource or NotResource element.",
+            path.to_vec(),
+        ));
     }
     for name in ["Action", "NotAction"] {
         for action in texts(map.get(name)) {
@@ -134,7 +163,17 @@ fn check_condition(condition: &Json, path: &[Step], found: &mut Vec<Finding>) {
     for (operator, keys) in operators {
         let bare = operator.trim_start_matches("ForAllValues:").trim_start_matches("ForAnyValue:");
         let bare = bare.trim_end_matches("IfExists");
-        let families = ["String", "Numeric", "Date", "Bool", "Arn", "IpAddress", "NotIpAddress", "Null", "Binary"];
+        let families = [
+            "String",
+            "Numeric",
+            "Date",
+            "Bool",
+            "Arn",
+            "IpAddress",
+            "NotIpAddress",
+            "Null",
+            "Binary",
+        ];
         if !families.iter().any(|f| bare.starts_with(f)) || !keys.is_object() {
             let text = format!("The condition operator {operator} is not valid.");
             let path = [path, &[Step::Name(operator.clone())]].concat();
@@ -156,7 +195,8 @@ fn validate(_: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     match params.required("policyType")? {
         "SERVICE_CONTROL_POLICY" => {}
         other => {
-            let message = format!("the simulator validates service control policies only, not {other}");
+            let message =
+                format!("the simulator validates service control policies only, not {other}");
             return Err(Fault::of(Kind::NotModelled, message));
         }
     }
@@ -167,9 +207,8 @@ fn validate(_: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         };
         let nowhere = |line: i64| Map::new().with("line", line).with("column", 0).with("offset", 0);
         let span = Map::new().with("start", nowhere(1)).with("end", nowhere(1));
-        let location = Map::new()
-            .with("path", list("member", f.path.iter().map(step)))
-            .with("span", span);
+        let location =
+            Map::new().with("path", list("member", f.path.iter().map(step))).with("span", span);
         Map::new()
             .with("findingType", f.kind)
             .with("issueCode", f.code)

@@ -50,7 +50,13 @@ impl Resource {
 }
 
 /// What a policy says of a call.
-pub(crate) fn judge(policy: &IAMPolicy, who: &Principal, action: &str, resource: &Resource, base: &Context) -> Decision {
+pub(crate) fn judge(
+    policy: &IAMPolicy,
+    who: &Principal,
+    action: &str,
+    resource: &Resource,
+    base: &Context,
+) -> Decision {
     let Ok(arn) = Arn::parse(&resource.arn) else {
         return Decision::NotApplicable;
     };
@@ -135,7 +141,8 @@ impl World {
                     match judge(&policy.parsed, who, &action, &resource, &base) {
                         Decision::Deny => {
                             let arn = self.org.policy_arn(id);
-                            let why = format!("with an explicit deny in a service control policy: {arn}");
+                            let why =
+                                format!("with an explicit deny in a service control policy: {arn}");
                             return Some(refuse(who, &action, &resource.arn, &why));
                         }
                         Decision::Allow => allowed = true,
@@ -143,7 +150,8 @@ impl World {
                     }
                 }
                 if !allowed {
-                    let why = format!("because no service control policy allows the {action} action");
+                    let why =
+                        format!("because no service control policy allows the {action} action");
                     return Some(refuse(who, &action, &resource.arn, &why));
                 }
             }
@@ -151,7 +159,9 @@ impl World {
                 let Some(policy) = policy else { continue };
                 let why = match judge(policy, who, &action, &resource, &base) {
                     Decision::Allow => continue,
-                    Decision::Deny => format!("with an explicit deny in {} {kind} policy", article(kind)),
+                    Decision::Deny => {
+                        format!("with an explicit deny in {} {kind} policy", article(kind))
+                    }
                     Decision::NotApplicable => {
                         format!("because no {kind} policy allows the {action} action")
                     }

@@ -102,8 +102,10 @@ const STATES: [&str; 5] =
     ["ACTIVE", "PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"];
 
 fn place(account: &str, region: &str) -> Result<(AccountId, Region), String> {
-    let account: AccountId = account.parse().map_err(|_| format!("account: {account} is no account id"))?;
-    let region = regions::find(region).ok_or_else(|| format!("region: there is no region {region}"))?;
+    let account: AccountId =
+        account.parse().map_err(|_| format!("account: {account} is no account id"))?;
+    let region =
+        regions::find(region).ok_or_else(|| format!("region: there is no region {region}"))?;
     Ok((account, region))
 }
 
@@ -193,8 +195,8 @@ impl World {
         params: &serde_json::Value,
         now: Time,
     ) -> Result<serde_json::Value, String> {
-        let service =
-            Service::find(service).ok_or_else(|| format!("service: there is no service {service}"))?;
+        let service = Service::find(service)
+            .ok_or_else(|| format!("service: there is no service {service}"))?;
         let op = find(service, operation).map_err(|fault| fault.message)?;
         let params = match json::tree(params.clone()) {
             None => Map::new(),
@@ -204,9 +206,9 @@ impl World {
         self.enter(account, region, now);
         let who = self.admin(account);
         let result = self.apply(account, region, &who, (service, op), &params, now);
-        result.map(|map| json::object(&map)).map_err(|fault| {
-            format!("{}: {}", fault.code(service).0, fault.message)
-        })
+        result
+            .map(|map| json::object(&map))
+            .map_err(|fault| format!("{}: {}", fault.code(service).0, fault.message))
     }
 
     /// Looks into a cell without keeping it, where nobody has touched it yet.

@@ -136,9 +136,9 @@ fn lookup(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         return Err(Fault::new(400, "InvalidMaxResultsException", message));
     }
     let from: usize = match params.text("NextToken") {
-        Some(token) => token.parse().map_err(|_| {
-            Fault::new(400, "InvalidNextTokenException", "The token is not valid.")
-        })?,
+        Some(token) => token
+            .parse()
+            .map_err(|_| Fault::new(400, "InvalidNextTokenException", "The token is not valid."))?,
         None => 0,
     };
     let oldest = ctx.now.plus(-DAYS * 86_400_000);
@@ -182,4 +182,3 @@ fn lookup(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         .with("Events", list("member", page))
         .maybe("NextToken", (next < found.len()).then(|| next.to_string())))
 }
-

@@ -69,9 +69,7 @@ fn sample(ctx: &mut Ctx<'_>, metric: &str, name: &str, at: Time) -> Option<f64> 
             Some(load.map_or(0.0, |l| l.write_iops) + noise)
         }
         "ReadIOPS" | "CPUUtilization" => Some((hash::of(at.0 as u64, name) % 500) as f64 / 100.0),
-        "TransactionLogsGeneration" => {
-            Some(load.map_or(0.0, |l| l.write_iops) * 16_384.0)
-        }
+        "TransactionLogsGeneration" => Some(load.map_or(0.0, |l| l.write_iops) * 16_384.0),
         _ => None,
     }
 }
@@ -188,7 +186,8 @@ fn statistics(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
             table.entry(at).or_default().set(stat.clone(), value);
         }
     }
-    let unit = if params.text("MetricName") == Some("WriteIOPS") { "Count/Second" } else { "Count" };
+    let unit =
+        if params.text("MetricName") == Some("WriteIOPS") { "Count/Second" } else { "Count" };
     let points = table.into_iter().map(|(at, map)| map.with("Timestamp", at).with("Unit", unit));
     Ok(Map::new()
         .with("Label", params.required("MetricName")?.to_owned())
@@ -219,7 +218,15 @@ fn metrics(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 fn put_alarm(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = params.required("AlarmName")?.to_owned();
     let mut alarm = Map::new();
-    for field in ["AlarmName", "AlarmDescription", "MetricName", "Namespace", "Statistic", "ComparisonOperator", "TreatMissingData"] {
+    for field in [
+        "AlarmName",
+        "AlarmDescription",
+        "MetricName",
+        "Namespace",
+        "Statistic",
+        "ComparisonOperator",
+        "TreatMissingData",
+    ] {
         alarm = alarm.maybe(field, params.get(field).cloned());
     }
     for (field, value) in [
@@ -251,7 +258,8 @@ fn set_alarm(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let reason = params.required("StateReason")?.to_owned();
     let now = ctx.now;
     let alarm = ctx.cell().metrics.alarms.get_mut(&name);
-    let alarm = alarm.ok_or_else(|| Fault::new(404, "ResourceNotFound", format!("no alarm {name}")))?;
+    let alarm =
+        alarm.ok_or_else(|| Fault::new(404, "ResourceNotFound", format!("no alarm {name}")))?;
     alarm.set("StateValue", state);
     alarm.set("StateReason", reason);
     alarm.set("StateUpdatedTimestamp", now);

@@ -47,7 +47,9 @@ fn describe_regions(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
             (true, true) => "opted-in",
             (true, false) => "not-opted-in",
         };
-        if (all || status != "not-opted-in") && (names.is_empty() || names.iter().any(|n| n == region)) {
+        if (all || status != "not-opted-in")
+            && (names.is_empty() || names.iter().any(|n| n == region))
+        {
             found.push(
                 Map::new()
                     .with("regionName", region)

@@ -146,17 +146,16 @@ fn key_allows(
     action: &str,
     via_rds: bool,
 ) -> bool {
-    let mut resource = Resource::new(key.arn.clone())
-        .text("kms:CallerAccount", who.account.to_string());
+    let mut resource =
+        Resource::new(key.arn.clone()).text("kms:CallerAccount", who.account.to_string());
     if via_rds {
         resource = resource
             .text("kms:ViaService", format!("rds.{region}.amazonaws.com"))
             .flag("kms:GrantIsForAWSResource", true);
     }
     let base = world.base_context(who, region);
-    let allows = |policy: &Arc<IAMPolicy>| {
-        judge(policy, who, action, &resource, &base) == Decision::Allow
-    };
+    let allows =
+        |policy: &Arc<IAMPolicy>| judge(policy, who, action, &resource, &base) == Decision::Allow;
     let iam = [&who.role_policy, &who.session_policy].into_iter().flatten().all(allows);
     let Some((_, policy)) = &key.policy else {
         // The default policy hands the decision to the account's IAM policies.
@@ -210,7 +209,8 @@ impl World {
             let key = kms.add((home, region), seed ^ 9, Some(AWS_RDS), now);
             key.aws_managed = true;
             key.description =
-                "Default key that protects my RDS database volumes when no other key is defined".into();
+                "Default key that protects my RDS database volumes when no other key is defined"
+                    .into();
         }
         let kms = self.cells.get(&(home, region)).map(|c| &c.kms);
         let key = kms.and_then(|k| k.find(name)).ok_or_else(|| bad(String::new()))?;
@@ -228,9 +228,10 @@ impl World {
     /// Whether a database under this key can be used.
     pub(crate) fn key_enabled(&self, arn: &str) -> bool {
         let parts: Vec<&str> = arn.split(':').collect();
-        let place = parts.get(4).and_then(|a| a.parse().ok()).zip(
-            parts.get(3).and_then(|r| crate::regions::find(r)),
-        );
+        let place = parts
+            .get(4)
+            .and_then(|a| a.parse().ok())
+            .zip(parts.get(3).and_then(|r| crate::regions::find(r)));
         let key = place.and_then(|p| self.cells.get(&p)).and_then(|c| c.kms.find(arn));
         key.is_some_and(|k| k.state == "Enabled")
     }
@@ -281,7 +282,11 @@ fn parse(policy: &str) -> Result<(String, Arc<IAMPolicy>), Fault> {
 }
 
 fn read_key_tags(params: &Map) -> Result<BTreeMap<String, String>, Fault> {
-    let tags = params.maps("Tags").map(|t| Map::new().with("Key", t.text_or_empty("TagKey").to_owned()).with("Value", t.text_or_empty("TagValue").to_owned()));
+    let tags = params.maps("Tags").map(|t| {
+        Map::new()
+            .with("Key", t.text_or_empty("TagKey").to_owned())
+            .with("Value", t.text_or_empty("TagValue").to_owned())
+    });
     read_tags(&Map::new().with("Tags", list("member", tags)))
 }
 
@@ -355,7 +360,8 @@ fn alias_name(params: &Map) -> Result<&str, Fault> {
     let good = |c: char| c.is_ascii_alphanumeric() || "/_-".contains(c);
     let body = name.strip_prefix("alias/").unwrap_or_default();
     if body.is_empty() || body.starts_with("aws/") || !body.chars().all(good) {
-        let message = "Alias must start with the prefix \"alias/\" and must not be reserved for AWS";
+        let message =
+            "Alias must start with the prefix \"alias/\" and must not be reserved for AWS";
         return Err(Fault::new(400, "InvalidAliasNameException", message));
     }
     Ok(name)
@@ -402,7 +408,8 @@ fn aliases(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let arn = ctx.arn("kms", "");
     let kms = &mut ctx.cell().kms;
     let only = params.text("KeyId").map(|name| kms.find(name).map(|k| k.id.clone()));
-    let all = kms.aliases.iter().filter(|(_, id)| only.as_ref().is_none_or(|o| o.as_ref() == Some(*id)));
+    let all =
+        kms.aliases.iter().filter(|(_, id)| only.as_ref().is_none_or(|o| o.as_ref() == Some(*id)));
     let alias = |(name, id): (&String, &String)| {
         let map = Map::new().with("AliasName", name).with("AliasArn", format!("{arn}{name}"));
         map.with("TargetKeyId", id)

@@ -176,7 +176,8 @@ pub struct Outcome {
 impl World {
     /// A world with one account, which may found an organization, and these regions.
     pub fn new(settings: Settings, regions: Vec<Region>) -> World {
-        let management = AccountId(100_000_000_000 + crate::hash::mix(settings.seed, 7) % 1_000_000);
+        let management =
+            AccountId(100_000_000_000 + crate::hash::mix(settings.seed, 7) % 1_000_000);
         World {
             throttle: Throttle::default(),
             faults: Faults::new(settings.seed),
@@ -280,7 +281,10 @@ impl World {
                 return Err(Fault::new(*status, code.clone(), "a fault that was asked for"));
             }
             Some(Effect::Expire) => {
-                return Err(Fault::of(Kind::Expired, "The security token included in the request is expired"));
+                return Err(Fault::of(
+                    Kind::Expired,
+                    "The security token included in the request is expired",
+                ));
             }
             Some(Effect::Change(change)) => {
                 let change = change.clone();
@@ -303,8 +307,14 @@ impl World {
             Some(Effect::Lag { ms }) => *ms,
             _ => self.settings.read_lag_ms,
         };
-        let result =
-            self.apply_lagging((who.account, region), who, (request.service, op), &request.params, now, lag);
+        let result = self.apply_lagging(
+            (who.account, region),
+            who,
+            (request.service, op),
+            &request.params,
+            now,
+            lag,
+        );
         if let (Some(Effect::FailRestore), Ok(_)) = (effect, &result) {
             self.cell_mut(who.account, region).rds.fail_newest();
         }
@@ -319,7 +329,8 @@ impl World {
             Fault::of(Kind::BadToken, message)
         };
         let region = regions::find(&request.region).ok_or_else(|| {
-            let message = format!("Credential should be scoped to a valid region, not {}", request.region);
+            let message =
+                format!("Credential should be scoped to a valid region, not {}", request.region);
             Fault::new(403, "SignatureDoesNotMatch", message)
         })?;
         // A region that is off does not know the account's tokens (IAM guide, "Managing AWS STS in an
@@ -432,7 +443,8 @@ impl World {
         now: Time,
     ) -> Result<Map, Fault> {
         if let Some((name, _)) = params.iter().find(|(name, _)| !op.params.contains(name)) {
-            let message = format!("the simulator does not model the parameter {name} of {}", op.name);
+            let message =
+                format!("the simulator does not model the parameter {name} of {}", op.name);
             return Err(Fault::of(Kind::NotModelled, message));
         }
         (op.run)(&mut Ctx { world: self, account, region, who, now }, params)
@@ -458,8 +470,11 @@ pub(crate) fn table(service: Service) -> &'static [Op] {
 
 pub(crate) fn find(service: Service, operation: &str) -> Result<&'static Op, Fault> {
     table(service).iter().find(|op| op.name == operation).ok_or_else(|| {
-        let message =
-            format!("the simulator does not model {}:{}", service.prefix(), crate::log::printable(operation));
+        let message = format!(
+            "the simulator does not model {}:{}",
+            service.prefix(),
+            crate::log::printable(operation)
+        );
         Fault::of(Kind::NotModelled, message)
     })
 }

@@ -48,9 +48,8 @@ impl World {
     /// Who signed a request. An access key that AssumeRole gave out decides account and session; any
     /// other is the management account's.
     pub(crate) fn who(&self, request: &Request, now: Time) -> Result<Arc<Principal>, Fault> {
-        let bad = || {
-            Fault::of(Kind::BadToken, "The security token included in the request is invalid.")
-        };
+        let bad =
+            || Fault::of(Kind::BadToken, "The security token included in the request is invalid.");
         match self.sessions.live.get(&request.access_key) {
             Some(session) if request.token.as_deref() != Some(&session.token) => Err(bad()),
             Some(session) if session.expires <= now => {
@@ -125,7 +124,8 @@ fn assume(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     }
     let parts: Vec<&str> = arn.split(':').collect();
     let role_name = parts.get(5).and_then(|r| r.strip_prefix("role/")).unwrap_or_default();
-    let (6, "iam", false) = (parts.len(), parts.get(2).copied().unwrap_or_default(), role_name.is_empty())
+    let (6, "iam", false) =
+        (parts.len(), parts.get(2).copied().unwrap_or_default(), role_name.is_empty())
     else {
         return Err(Fault::validation(format!("{arn} is invalid")));
     };
@@ -143,7 +143,8 @@ fn assume(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     // A closed or suspended account, a missing role, a trust policy that differs: all the same answer,
     // so that nobody learns which it is (aws-sra-examples#218).
     let usable = target == ctx.account || ctx.world.org.usable(target);
-    let role = ctx.world.role(target, bare).filter(|_| usable).ok_or_else(|| refused("sts:AssumeRole"))?;
+    let role =
+        ctx.world.role(target, bare).filter(|_| usable).ok_or_else(|| refused("sts:AssumeRole"))?;
     let given = params.text("ExternalId").map(str::to_owned);
     if role.external_id.is_some() && role.external_id != given {
         return Err(refused("sts:AssumeRole"));
@@ -203,7 +204,8 @@ fn give(ctx: &mut Ctx<'_>, principal: Principal, seconds: i64, policy: Option<&s
     let seed = ctx.world.settings.seed;
     let sessions = &mut ctx.world.sessions;
     sessions.made += 1;
-    let key = format!("ASIA{}", hash::letters(hash::mix(seed ^ 1, sessions.made), 16).to_uppercase());
+    let key =
+        format!("ASIA{}", hash::letters(hash::mix(seed ^ 1, sessions.made), 16).to_uppercase());
     let token = hash::letters(hash::mix(seed ^ 2, sessions.made), 320);
     let expires = ctx.now.plus(seconds * 1000);
     let now = ctx.now;

@@ -119,7 +119,9 @@ fn no_recorder() -> Fault {
 }
 
 fn no_rule(name: &str) -> Fault {
-    let message = format!("The ConfigRule '{name}' provided in the request is invalid. Please check the configRule name");
+    let message = format!(
+        "The ConfigRule '{name}' provided in the request is invalid. Please check the configRule name"
+    );
     Fault::new(400, "NoSuchConfigRuleException", message)
 }
 
@@ -158,7 +160,10 @@ fn delete_recorder(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
 }
 
 fn recorders(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
-    let role = format!("arn:aws:iam::{}:role/aws-service-role/config.amazonaws.com/AWSServiceRoleForConfig", ctx.account);
+    let role = format!(
+        "arn:aws:iam::{}:role/aws-service-role/config.amazonaws.com/AWSServiceRoleForConfig",
+        ctx.account
+    );
     let all = ctx.cell().config.recorder.iter().map(|r| {
         let map = Map::new().with("name", &r.name).with("roleARN", role.clone());
         map.with("recordingGroup", r.group.clone())
@@ -184,7 +189,10 @@ fn put_rule(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let source = rule.map("Source").cloned().unwrap_or_default();
     let identifier = source.text_or_empty("SourceIdentifier").to_owned();
     if source.text("Owner") != Some("AWS") || !RULES.iter().any(|(id, _)| *id == identifier) {
-        let message = format!("the simulator models {} only", RULES.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", "));
+        let message = format!(
+            "the simulator models {} only",
+            RULES.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", ")
+        );
         return Err(Fault::new(400, "InvalidParameterValueException", message));
     }
     let config = &mut ctx.cell().config;
@@ -314,12 +322,13 @@ fn details(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 /// A page by an offset.
 fn slice(params: &Map, name: &'static str, all: Vec<Map>, limit: usize) -> Result<Map, Fault> {
     let bad = || Fault::new(400, "InvalidNextTokenException", "The next token is not valid.");
-    let from: usize =
-        params.text("NextToken").map_or(Ok(0), |t| t.parse().map_err(|_| bad()))?;
+    let from: usize = params.text("NextToken").map_or(Ok(0), |t| t.parse().map_err(|_| bad()))?;
     let next = from.saturating_add(limit);
     let more = next < all.len();
     let page = all.into_iter().skip(from).take(limit);
-    Ok(Map::new().with(name, list("member", page)).maybe("NextToken", more.then(|| next.to_string())))
+    Ok(Map::new()
+        .with(name, list("member", page))
+        .maybe("NextToken", more.then(|| next.to_string())))
 }
 
 /// "Once per minute" a rule (API reference, StartConfigRulesEvaluation).
@@ -328,7 +337,8 @@ fn evaluate(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let now = ctx.now;
     let config = &mut ctx.cell().config;
     if config.evaluated.is_some_and(|last| now < last.plus(60_000)) {
-        let message = "An evaluation of these rules is running or was started less than a minute ago.";
+        let message =
+            "An evaluation of these rules is running or was started less than a minute ago.";
         return Err(Fault::new(400, "LimitExceededException", message));
     }
     config.evaluated = Some(now);

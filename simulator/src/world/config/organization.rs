@@ -176,7 +176,10 @@ pub(super) fn put_aggregator(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fau
         )
         .with("CreationTime", ctx.now)
         .with("LastUpdatedTime", ctx.now)
-        .maybe("OrganizationAggregationSource", params.map("OrganizationAggregationSource").cloned());
+        .maybe(
+            "OrganizationAggregationSource",
+            params.map("OrganizationAggregationSource").cloned(),
+        );
     ctx.world.config_org.aggregators.insert(name, aggregator.clone());
     Ok(Map::new().with("ConfigurationAggregator", aggregator))
 }

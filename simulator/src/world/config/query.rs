@@ -83,7 +83,9 @@ fn rows(rds: &Rds, account: AccountId, region: Region) -> Vec<Map> {
 fn equal(value: Option<&Value>, wanted: &str) -> bool {
     match value {
         Some(Value::Text(text)) => text == wanted,
-        Some(Value::Bool(flag)) => wanted.eq_ignore_ascii_case(if *flag { "true" } else { "false" }),
+        Some(Value::Bool(flag)) => {
+            wanted.eq_ignore_ascii_case(if *flag { "true" } else { "false" })
+        }
         _ => false,
     }
 }
@@ -131,8 +133,7 @@ pub(super) fn select(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let all: Vec<Map> =
         rows.unwrap_or_default().iter().map(|row| Map::new().with("row", row)).collect();
     let page = slice(params, "Results", all, limit as usize)?;
-    let rows: Vec<Value> =
-        page.maps("Results").filter_map(|map| map.get("row").cloned()).collect();
+    let rows: Vec<Value> = page.maps("Results").filter_map(|map| map.get("row").cloned()).collect();
     let info = query.fields.iter().map(|field| Map::new().with("Name", field));
     let info = Map::new().with("SelectFields", crate::value::list("member", info));
     Ok(Map::new()
@@ -147,7 +148,10 @@ fn run(ctx: &mut Ctx<'_>, query: &Query) -> Vec<String> {
     let now = ctx.now;
     let mut found = Vec::new();
     for account in accounts {
-        for region in regions.iter().copied().filter(|r| ctx.world.region_on(account, r)) {
+        for region in regions.iter().copied() {
+            if !ctx.world.region_on(account, region) {
+                continue;
+            }
             let rows = ctx.world.with_cell(account, region, now, |cell| {
                 let recorded = cell.config.recorder.as_ref().is_some_and(|r| r.recording);
                 if recorded { rows(&cell.rds, account, region) } else { Vec::new() }

@@ -149,7 +149,8 @@ impl Organization {
 
     /// Every new target starts with FullAWSAccess.
     fn fence(&mut self, target: &str) {
-        let full = Attachment { policy: FULL_ACCESS.into(), since: Time(i64::MIN / 2), until: None };
+        let full =
+            Attachment { policy: FULL_ACCESS.into(), since: Time(i64::MIN / 2), until: None };
         self.attachments.entry(target.to_owned()).or_default().push(full);
     }
 
@@ -223,7 +224,11 @@ impl Organization {
     pub(crate) fn path(&self, account: AccountId) -> String {
         let levels = self.levels(account);
         let name = |id: &String| {
-            if *id == self.root { Some("Root") } else { self.ous.get(id).map(|ou| ou.name.as_str()) }
+            if *id == self.root {
+                Some("Root")
+            } else {
+                self.ous.get(id).map(|ou| ou.name.as_str())
+            }
         };
         levels.iter().filter_map(name).collect::<Vec<_>>().join("/")
     }
@@ -258,9 +263,8 @@ impl Organization {
         let mut all = BTreeMap::new();
         for (target, list) in &self.attachments {
             let now = list.iter().filter(|a| a.until.is_none());
-            let names: Vec<&str> = now
-                .filter_map(|a| self.policies.get(&a.policy).map(|p| p.name.as_str()))
-                .collect();
+            let names: Vec<&str> =
+                now.filter_map(|a| self.policies.get(&a.policy).map(|p| p.name.as_str())).collect();
             if names != ["FullAWSAccess"] {
                 all.insert(target.as_str(), names);
             }
@@ -338,7 +342,10 @@ fn page<K>(
 ) -> Result<Map, Fault> {
     let max = params.int("MaxResults")?.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&max) {
-        return Err(invalid("MAX_VALUE_EXCEEDED", format!("MaxResults must be between 1 and {PAGE}")));
+        return Err(invalid(
+            "MAX_VALUE_EXCEEDED",
+            format!("MaxResults must be between 1 and {PAGE}"),
+        ));
     }
     let bad = || invalid("INVALID_NEXT_TOKEN", "You provided an invalid value for NextToken.");
     let token = params.text("NextToken").unwrap_or("0");

@@ -31,7 +31,8 @@ fn only_scps(params: &Map, name: &str) -> Result<(), Fault> {
     match params.required(name)? {
         SCP => Ok(()),
         other => {
-            let message = format!("the simulator models service control policies only, not {other}");
+            let message =
+                format!("the simulator models service control policies only, not {other}");
             Err(Fault::of(Kind::NotModelled, message))
         }
     }
@@ -125,7 +126,9 @@ pub(super) fn targets(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 /// The document, parsed, if it is one that SCPs can be.
 fn document(ctx: &Ctx<'_>, content: &str) -> Result<Arc<iam_rs::IAMPolicy>, Fault> {
     let malformed = |why: String| {
-        let message = format!("The provided policy document does not meet the requirements of the specified policy type. {why}");
+        let message = format!(
+            "The provided policy document does not meet the requirements of the specified policy type. {why}"
+        );
         Fault::new(400, "MalformedPolicyDocumentException", message)
     };
     // White space counts: "SDKs and CLI save it as sent" (Organizations guide, SCP quotas).
@@ -133,7 +136,9 @@ fn document(ctx: &Ctx<'_>, content: &str) -> Result<Arc<iam_rs::IAMPolicy>, Faul
         let message = "You have exceeded the maximum size of a policy document.";
         return Err(constraint("POLICY_CONTENT_LIMIT_EXCEEDED", message));
     }
-    super::super::analyzer::scp_errors(content).first().map_or(Ok(()), |e| Err(malformed(e.clone())))?;
+    super::super::analyzer::scp_errors(content)
+        .first()
+        .map_or(Ok(()), |e| Err(malformed(e.clone())))?;
     let parsed = iam_rs::IAMPolicy::from_json(content).map_err(|e| malformed(e.to_string()))?;
     Ok(Arc::new(parsed))
 }
@@ -153,7 +158,10 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let content = params.required("Content")?;
     let description = params.text_or_empty("Description");
     if name.chars().count() > 128 || description.chars().count() > 512 {
-        return Err(invalid("MAX_LENGTH_EXCEEDED", "Name may have 128 characters, Description 512."));
+        return Err(invalid(
+            "MAX_LENGTH_EXCEEDED",
+            "Name may have 128 characters, Description 512.",
+        ));
     }
     let tags = read_tags(params)?;
     unique(&ctx.world.org, name, None)?;

@@ -112,7 +112,9 @@ pub(super) fn list_children(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Faul
         ("ORGANIZATIONAL_UNIT", found) => {
             (found.iter().flat_map(|c| c.ous.clone()).collect(), "ORGANIZATIONAL_UNIT")
         }
-        _ => return Err(invalid("INVALID_ENUM", "ChildType must be ACCOUNT or ORGANIZATIONAL_UNIT")),
+        _ => {
+            return Err(invalid("INVALID_ENUM", "ChildType must be ACCOUNT or ORGANIZATIONAL_UNIT"));
+        }
     };
     page(ctx, params, "Children", &ids, |_, id| Some(Map::new().with("Id", id).with("Type", kind)))
 }
@@ -126,7 +128,11 @@ pub(super) fn list_parents(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault
         Err(_) => org.ous.get(child).map(|ou| ou.parent.clone()),
     };
     let parent = parent.ok_or_else(|| {
-        Fault::new(400, "ChildNotFoundException", "You provided an account or OU that does not exist.")
+        Fault::new(
+            400,
+            "ChildNotFoundException",
+            "You provided an account or OU that does not exist.",
+        )
     })?;
     page(ctx, params, "Parents", &[parent], |org, id| {
         let kind = if *id == org.root { "ROOT" } else { "ORGANIZATIONAL_UNIT" };
@@ -171,9 +177,8 @@ pub(super) fn describe_ou(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault>
 
 fn unique_name(org: &Organization, parent: &str, name: &str) -> Result<(), Fault> {
     let siblings = children(org, parent)?;
-    let taken = siblings.is_some_and(|c| {
-        c.ous.iter().any(|id| org.ous.get(id).is_some_and(|ou| ou.name == name))
-    });
+    let taken = siblings
+        .is_some_and(|c| c.ous.iter().any(|id| org.ous.get(id).is_some_and(|ou| ou.name == name)));
     if taken {
         let message = "An OU with the same name already exists.";
         return Err(Fault::new(400, "DuplicateOrganizationalUnitException", message));

@@ -94,7 +94,10 @@ pub(crate) fn resources(
             all.push(existing("cluster-snapshot", source, "rds:cluster-snapshot-tag/"));
         }
         "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource" => {
-            all.push(existing("", text("ResourceName"), "rds:db-tag/").tags("aws:RequestTag/", &request_tags));
+            all.push(
+                existing("", text("ResourceName"), "rds:db-tag/")
+                    .tags("aws:RequestTag/", &request_tags),
+            );
         }
         _ => {
             for (kind, field, prefix) in [
@@ -112,9 +115,11 @@ pub(crate) fn resources(
     if ["CreateDBInstance", "RestoreDBInstanceFromDBSnapshot"].contains(&op) {
         // The same call is authorized against its groups, and those carry no rds:StorageEncrypted: that
         // is how BoolIfExists or Null in a Deny forbid encrypted databases too.
-        for (kind, field) in
-            [("subgrp", "DBSubnetGroupName"), ("pg", "DBParameterGroupName"), ("og", "OptionGroupName")]
-        {
+        for (kind, field) in [
+            ("subgrp", "DBSubnetGroupName"),
+            ("pg", "DBParameterGroupName"),
+            ("og", "OptionGroupName"),
+        ] {
             all.push(Resource::new(arn(kind, params.text(field).unwrap_or("default"))));
         }
     }

@@ -32,20 +32,40 @@ pub(crate) struct Cluster {
 const PLAIN: &[(&str, &str, Shape, Option<&str>)] = &[
     ("BackupRetentionPeriod", "BackupRetentionPeriod", Shape::Number, Some("1")),
     ("PreferredBackupWindow", "PreferredBackupWindow", Shape::Text, Some("04:30-05:00")),
-    ("PreferredMaintenanceWindow", "PreferredMaintenanceWindow", Shape::Text, Some("wed:03:11-wed:03:41")),
+    (
+        "PreferredMaintenanceWindow",
+        "PreferredMaintenanceWindow",
+        Shape::Text,
+        Some("wed:03:11-wed:03:41"),
+    ),
     ("EngineMode", "EngineMode", Shape::Text, Some("provisioned")),
     ("StorageType", "StorageType", Shape::Text, Some("aurora")),
     ("NetworkType", "NetworkType", Shape::Text, Some("IPV4")),
     ("DeletionProtection", "DeletionProtection", Shape::Flag, Some("false")),
     ("CopyTagsToSnapshot", "CopyTagsToSnapshot", Shape::Flag, Some("false")),
     ("AutoMinorVersionUpgrade", "AutoMinorVersionUpgrade", Shape::Flag, Some("true")),
-    ("EnableIAMDatabaseAuthentication", "IAMDatabaseAuthenticationEnabled", Shape::Flag, Some("false")),
+    (
+        "EnableIAMDatabaseAuthentication",
+        "IAMDatabaseAuthenticationEnabled",
+        Shape::Flag,
+        Some("false"),
+    ),
     ("EnableHttpEndpoint", "HttpEndpointEnabled", Shape::Flag, Some("false")),
-    ("EngineLifecycleSupport", "EngineLifecycleSupport", Shape::Text, Some("open-source-rds-extended-support")),
+    (
+        "EngineLifecycleSupport",
+        "EngineLifecycleSupport",
+        Shape::Text,
+        Some("open-source-rds-extended-support"),
+    ),
     ("DatabaseInsightsMode", "DatabaseInsightsMode", Shape::Text, Some("standard")),
     ("EnablePerformanceInsights", "PerformanceInsightsEnabled", Shape::Flag, None),
     ("PerformanceInsightsKMSKeyId", "PerformanceInsightsKMSKeyId", Shape::Text, None),
-    ("PerformanceInsightsRetentionPeriod", "PerformanceInsightsRetentionPeriod", Shape::Number, None),
+    (
+        "PerformanceInsightsRetentionPeriod",
+        "PerformanceInsightsRetentionPeriod",
+        Shape::Number,
+        None,
+    ),
     ("MonitoringInterval", "MonitoringInterval", Shape::Number, None),
     ("MonitoringRoleArn", "MonitoringRoleArn", Shape::Text, None),
     ("BacktrackWindow", "BacktrackWindow", Shape::Number, None),
@@ -92,9 +112,8 @@ impl Cluster {
 
     fn show(&self, rds: &Rds, account: AccountId, region: Region, now: Time) -> Map {
         let unique = hash::letters(hash::of(account.0, region), 12);
-        let endpoint = |kind: &str| {
-            format!("{}.cluster-{kind}{unique}.{region}.rds.amazonaws.com", self.name)
-        };
+        let endpoint =
+            |kind: &str| format!("{}.cluster-{kind}{unique}.{region}.rds.amazonaws.com", self.name);
         let mut map = self.settings.clone();
         map.set("DBClusterIdentifier", &self.name);
         map.set("DbClusterResourceId", &self.resource_id);
@@ -150,7 +169,8 @@ pub(crate) fn shown(ctx: &mut Ctx<'_>, name: &str) -> Map {
 }
 
 pub(super) fn describe(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
-    let filters = filters(params, &["db-cluster-id", "db-cluster-resource-id", "engine", "domain"])?;
+    let filters =
+        filters(params, &["db-cluster-id", "db-cluster-resource-id", "engine", "domain"])?;
     let (account, region, now) = (ctx.account, ctx.region, ctx.now);
     let rds = ctx.rds();
     let only = match params.text("DBClusterIdentifier") {
@@ -217,7 +237,8 @@ pub(crate) fn collect(
             }
             Shape::Texts => {
                 let texts = params.texts(input);
-                let item = if *input == "AvailabilityZones" { "AvailabilityZone" } else { "member" };
+                let item =
+                    if *input == "AvailabilityZones" { "AvailabilityZone" } else { "member" };
                 (!texts.is_empty()).then(|| list(item, texts))
             }
             Shape::Scaling => params.map(input).map(scaling).transpose()?,
@@ -227,7 +248,8 @@ pub(crate) fn collect(
                 if let Some(name) = given {
                     groups.check_cluster_group(name, &family)?;
                 }
-                let name = given.map(str::to_owned).or(defaults.then(|| format!("default.{family}")));
+                let name =
+                    given.map(str::to_owned).or(defaults.then(|| format!("default.{family}")));
                 name.map(Value::from)
             }
             Shape::SubnetGroup => {
@@ -243,7 +265,8 @@ pub(crate) fn collect(
             Shape::SecurityGroups => {
                 let mut ids = params.texts(input);
                 if let Some(unknown) = ids.iter().find(|id| !security_groups.contains(id)) {
-                    let message = format!("Invalid security group , groupId= {unknown}, groupName=.");
+                    let message =
+                        format!("Invalid security group , groupId= {unknown}, groupName=.");
                     return Err(Fault::new(400, "InvalidParameterValue", message));
                 }
                 if ids.is_empty() && defaults {
@@ -252,8 +275,7 @@ pub(crate) fn collect(
                 let group = |id: &String| {
                     Map::new().with("VpcSecurityGroupId", id).with("Status", "active")
                 };
-                (!ids.is_empty())
-                    .then(|| list("VpcSecurityGroupMembership", ids.iter().map(group)))
+                (!ids.is_empty()).then(|| list("VpcSecurityGroupMembership", ids.iter().map(group)))
             }
         };
         if let Some(value) = value {
@@ -297,7 +319,8 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = free_name(ctx, params)?;
     let engine = engines::find(params.required("Engine")?)?;
     if !engine.clustered() {
-        let message = format!("the simulator does not model Multi-AZ DB clusters ({})", engine.name);
+        let message =
+            format!("the simulator does not model Multi-AZ DB clusters ({})", engine.name);
         return Err(Fault::of(Kind::NotModelled, message));
     }
     let version = params.text("EngineVersion").unwrap_or(engine.version).to_owned();
@@ -397,24 +420,31 @@ pub(super) fn delete(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let skip = params.flag("SkipFinalSnapshot")?.unwrap_or(false);
     let last = params.text("FinalDBSnapshotIdentifier").map(str::to_owned);
     if cluster.settings.is("DeletionProtection") {
-        let message = "Cannot delete protected Cluster, please disable deletion protection and try again.";
+        let message =
+            "Cannot delete protected Cluster, please disable deletion protection and try again.";
         return Err(combination(message));
     }
     let alive = |name: &String| {
-        ctx.world.cells.get(&(ctx.account, ctx.region)).is_some_and(|c| {
-            c.rds.instances.get(name).is_some_and(|i| i.status != "deleting")
-        })
+        ctx.world
+            .cells
+            .get(&(ctx.account, ctx.region))
+            .is_some_and(|c| c.rds.instances.get(name).is_some_and(|i| i.status != "deleting"))
     };
     if cluster.status == "deleting" || cluster.members.iter().any(alive) {
-        let message = "Cluster cannot be deleted, it still contains DB instances in non-deleting state.";
+        let message =
+            "Cluster cannot be deleted, it still contains DB instances in non-deleting state.";
         return Err(Fault::new(400, "InvalidDBClusterStateFault", message));
     }
     match (skip, &last) {
         (true, Some(_)) => {
-            return Err(combination("FinalDBSnapshotIdentifier can not be specified when deleting a cluster with SkipFinalSnapshot."));
+            return Err(combination(
+                "FinalDBSnapshotIdentifier can not be specified when deleting a cluster with SkipFinalSnapshot.",
+            ));
         }
         (false, None) => {
-            return Err(combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified."));
+            return Err(combination(
+                "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
+            ));
         }
         (false, Some(name)) => drop(snapshots::take_cluster(ctx, &cluster, name, Tags::new())?),
         (true, None) => {}
@@ -459,7 +489,10 @@ pub(super) fn create_endpoint(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fa
     let endpoint = Map::new()
         .with("DBClusterEndpointIdentifier", &name)
         .with("DBClusterIdentifier", &cluster.name)
-        .with("Endpoint", format!("{name}.cluster-custom-{unique}.{}.rds.amazonaws.com", ctx.region))
+        .with(
+            "Endpoint",
+            format!("{name}.cluster-custom-{unique}.{}.rds.amazonaws.com", ctx.region),
+        )
         .with("Status", "available")
         .with("EndpointType", "CUSTOM")
         .with("CustomEndpointType", kind)

@@ -173,7 +173,11 @@ fn describe(ctx: &mut Ctx<'_>, params: &Map, kind: &Kind) -> Result<Map, Fault> 
         all.retain(|group| group.text(kind.name) == Some(name));
         let default = name.starts_with("default");
         if all.is_empty() && !default {
-            return Err(Fault::new(404, kind.missing, format!("{} not found: {name}", kind.result)));
+            return Err(Fault::new(
+                404,
+                kind.missing,
+                format!("{} not found: {name}", kind.result),
+            ));
         }
     }
     super::page(params, kind.plural, kind.item, all, |group| {

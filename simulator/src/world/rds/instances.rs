@@ -3,7 +3,9 @@
 use super::engines::{self, Engine};
 use super::settings::{self, Facts, Omitted};
 use super::snapshots::Snapshot;
-use super::{Rds, Status, Step, Tags, check_name, filters, members, page, seconds, snapshots, tags};
+use super::{
+    Rds, Status, Step, Tags, check_name, filters, members, page, seconds, snapshots, tags,
+};
 use crate::fault::Fault;
 use crate::hash;
 use crate::value::{Map, Time, Value, list};
@@ -98,7 +100,10 @@ impl Instance {
         if let Some(source) = &self.source {
             map.set("ReadReplicaSourceDBInstanceIdentifier", source);
             let info = Map::new().with("StatusType", "read replication").with("Normal", true);
-            map.set("StatusInfos", list("DBInstanceStatusInfo", [info.with("Status", "replicating")]));
+            map.set(
+                "StatusInfos",
+                list("DBInstanceStatusInfo", [info.with("Status", "replicating")]),
+            );
         }
         if let Some(cluster) = &self.cluster {
             map.set("DBClusterIdentifier", cluster);
@@ -198,7 +203,11 @@ fn free_name(ctx: &mut Ctx<'_>, params: &Map) -> Result<String, Fault> {
 /// resources", limitations).
 pub(crate) fn check_class(class: &str, encrypted: bool) -> Result<(), Fault> {
     if !class.starts_with("db.") {
-        return Err(Fault::new(400, "InvalidParameterValue", format!("Invalid DB Instance class: {class}")));
+        return Err(Fault::new(
+            400,
+            "InvalidParameterValue",
+            format!("Invalid DB Instance class: {class}"),
+        ));
     }
     let old = class.starts_with("db.m1.") || class.starts_with("db.m2.") || class == "db.t2.micro";
     if encrypted && old {
@@ -227,7 +236,9 @@ fn check_settings(settings: &Map, params: &Map) -> Result<(), Fault> {
     if !(0..=35).contains(&settings.number("BackupRetentionPeriod")) {
         return Err(Fault::new(400, "InvalidParameterValue", "Invalid backup retention period"));
     }
-    if params.has("Iops") && settings.text("StorageType").is_some_and(|t| t == "gp2" || t == "standard") {
+    if params.has("Iops")
+        && settings.text("StorageType").is_some_and(|t| t == "gp2" || t == "standard")
+    {
         return Err(combination("Iops cannot be given for this storage type"));
     }
     Ok(())
@@ -244,7 +255,11 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let encrypted = params.flag("StorageEncrypted")?.unwrap_or(false);
     check_class(class, encrypted)?;
     if params.int("AllocatedStorage")?.unwrap_or(0) < 20 {
-        return Err(Fault::new(400, "InvalidParameterValue", "Invalid storage size for engine and storage type: at least 20 GiB"));
+        return Err(Fault::new(
+            400,
+            "InvalidParameterValue",
+            "Invalid storage size for engine and storage type: at least 20 GiB",
+        ));
     }
     let managed = params.flag("ManageMasterUserPassword")?.unwrap_or(false);
     params.required("MasterUsername")?;
@@ -275,8 +290,15 @@ pub(crate) fn collect(
     let (account, region) = (ctx.account, ctx.region);
     let security_groups = ctx.security_groups();
     let groups = &ctx.rds().groups;
-    let facts =
-        Facts { engine, version, account, region, params, groups, security_groups: &security_groups };
+    let facts = Facts {
+        engine,
+        version,
+        account,
+        region,
+        params,
+        groups,
+        security_groups: &security_groups,
+    };
     settings::members(&facts, column, source)
 }
 
@@ -317,7 +339,10 @@ pub(crate) fn domain_and_secret(
         let key = ctx.rds_key(params.text("MasterUserSecretKmsKeyId"))?;
         settings.set(
             "MasterUserSecret",
-            Map::new().with("SecretArn", secret).with("SecretStatus", "active").with("KmsKeyId", key),
+            Map::new()
+                .with("SecretArn", secret)
+                .with("SecretStatus", "active")
+                .with("KmsKeyId", key),
         );
     }
     Ok(())
@@ -362,7 +387,14 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let version = source.text_or_empty("EngineVersion").to_owned();
     check_restored_storage(params, engine, &snapshot)?;
     let mut settings = collect(ctx, params, (engine, &version), |s| s.restore, &source)?;
-    for member in ["Engine", "EngineVersion", "MasterUsername", "StorageEncrypted", "StorageEncryptionType", "KmsKeyId"] {
+    for member in [
+        "Engine",
+        "EngineVersion",
+        "MasterUsername",
+        "StorageEncrypted",
+        "StorageEncryptionType",
+        "KmsKeyId",
+    ] {
         if let Some(value) = source.get(member) {
             settings.set(member, value.clone());
         }
@@ -383,11 +415,7 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 
 /// Storage cannot shrink, grows by a tenth at least, and is not given for SQL Server (API reference,
 /// RestoreDBInstanceFromDBSnapshot, AllocatedStorage).
-fn check_restored_storage(
-    params: &Map,
-    engine: &Engine,
-    snapshot: &Snapshot,
-) -> Result<(), Fault> {
+fn check_restored_storage(params: &Map, engine: &Engine, snapshot: &Snapshot) -> Result<(), Fault> {
     let Some(size) = params.int("AllocatedStorage")? else {
         return Ok(());
     };
@@ -395,7 +423,7 @@ fn check_restored_storage(
     if engine.sql_server() {
         return Err(combination("AllocatedStorage can't be given when restoring SQL Server"));
     }
-    if size != had && size < (had * 11).div_ceil(10) {
+    if size != had && size * 10 < had * 11 {
         let message = format!("AllocatedStorage must be {had} or at least 10 percent more");
         return Err(Fault::new(400, "InvalidParameterValue", message));
     }
@@ -417,14 +445,20 @@ pub(super) fn delete(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let standalone = instance.cluster.is_none() && instance.source.is_none();
     match (skip, &last) {
         (true, Some(_)) => {
-            return Err(combination("FinalDBSnapshotIdentifier can not be specified when deleting with SkipFinalSnapshot."));
+            return Err(combination(
+                "FinalDBSnapshotIdentifier can not be specified when deleting with SkipFinalSnapshot.",
+            ));
         }
         (false, None) if standalone => {
-            return Err(combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified."));
+            return Err(combination(
+                "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
+            ));
         }
         (false, Some(name)) => {
             if !standalone {
-                return Err(combination("A final snapshot can not be made of a read replica or a member of a cluster."));
+                return Err(combination(
+                    "A final snapshot can not be made of a read replica or a member of a cluster.",
+                ));
             }
             snapshots::take(ctx, &instance, name, Tags::new())?;
         }
@@ -506,8 +540,7 @@ fn through(
 
 /// After a reboot, parameter groups that waited for one are in sync.
 pub(super) fn reboot(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
-    let instance =
-        through(ctx, params, "available", ["rebooting", "available"], seconds::REBOOT)?;
+    let instance = through(ctx, params, "available", ["rebooting", "available"], seconds::REBOOT)?;
     if let Some(found) = ctx.rds().instances.get_mut(&instance.name) {
         let group = found.settings.maps("DBParameterGroups").next();
         let name = group.map(|g| g.text_or_empty("DBParameterGroupName").to_owned());
@@ -522,7 +555,8 @@ pub(super) fn reboot(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 /// Replicas and their sources cannot be stopped (RDS user guide, "Stopping a DB instance").
 pub(super) fn stop(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let instance = named(ctx.rds(), params, "DBInstanceIdentifier")?.clone();
-    let has_replicas = ctx.rds().instances.values().any(|i| i.source.as_ref() == Some(&instance.name));
+    let has_replicas =
+        ctx.rds().instances.values().any(|i| i.source.as_ref() == Some(&instance.name));
     if instance.source.is_some() || has_replicas || instance.cluster.is_some() {
         return Err(invalid_state(format!(
             "Cannot stop {}: read replicas, their sources and members of clusters cannot be stopped",

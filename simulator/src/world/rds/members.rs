@@ -60,7 +60,10 @@ pub(super) fn create(
         return Err(combination(message));
     }
     if cluster.settings.text("Engine") != Some(engine.name) {
-        let message = format!("The engine must be the cluster's: {}", cluster.settings.text_or_empty("Engine"));
+        let message = format!(
+            "The engine must be the cluster's: {}",
+            cluster.settings.text_or_empty("Engine")
+        );
         return Err(combination(message));
     }
     if cluster.status != "available" {

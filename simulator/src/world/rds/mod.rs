@@ -312,8 +312,13 @@ impl Rds {
             instance.new_name = None;
             instance.pending.remove("DBInstanceIdentifier");
             instance.status = "rebooting".into();
-            if let Some(cluster) = instance.cluster.as_ref().and_then(|c| self.clusters.get_mut(c)) {
-                cluster.members.iter_mut().filter(|m| **m == old).for_each(|m| *m = name.to_owned());
+            if let Some(cluster) = instance.cluster.as_ref().and_then(|c| self.clusters.get_mut(c))
+            {
+                cluster
+                    .members
+                    .iter_mut()
+                    .filter(|m| **m == old)
+                    .for_each(|m| *m = name.to_owned());
             }
             self.instances.insert(name.to_owned(), instance);
         }
@@ -372,9 +377,8 @@ impl Rds {
         const LOST: &str = "inaccessible-encryption-credentials-recoverable";
         let under = |map: &Map| map.text("KmsKeyId") == Some(arn);
         let instances = self.instances.values().filter(|i| under(&i.settings));
-        let mut steps: Vec<Step> = instances
-            .map(|i| Step::Instance { dbi: i.dbi.clone(), status: LOST })
-            .collect();
+        let mut steps: Vec<Step> =
+            instances.map(|i| Step::Instance { dbi: i.dbi.clone(), status: LOST }).collect();
         let clusters = self.clusters.values().filter(|c| under(&c.settings));
         steps.extend(clusters.map(|c| Step::Cluster { id: c.resource_id.clone(), status: LOST }));
         self.due.extend(steps.into_iter().map(|step| (at, step)));
@@ -426,9 +430,7 @@ pub(crate) fn page(
 ) -> Result<Map, Fault> {
     let max = params.int("MaxRecords")?.unwrap_or(100);
     if !(20..=100).contains(&max) {
-        let message = format!(
-            "Invalid value {max} for MaxRecords. Must be between 20 and 100"
-        );
+        let message = format!("Invalid value {max} for MaxRecords. Must be between 20 and 100");
         return Err(Fault::new(400, "InvalidParameterValue", message));
     }
     let after = params.text("Marker").unwrap_or_default();
@@ -465,7 +467,11 @@ fn attributes(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
         quota("DBInstances", rds.instances.len() as i64, settings.rds_instances as i64),
         quota("DBClusters", rds.clusters.len() as i64, settings.rds_clusters as i64),
         quota("ManualSnapshots", manual(&rds.snapshots), settings.rds_snapshots as i64),
-        quota("ManualClusterSnapshots", manual(&rds.cluster_snapshots), settings.rds_snapshots as i64),
+        quota(
+            "ManualClusterSnapshots",
+            manual(&rds.cluster_snapshots),
+            settings.rds_snapshots as i64,
+        ),
         quota("AllocatedStorage", storage, 100_000),
     ];
     Ok(Map::new().with("AccountQuotas", list("AccountQuota", quotas)))

@@ -83,8 +83,15 @@ fn changes(
     let version = instance.settings.text_or_empty("EngineVersion");
     let groups = &ctx.rds().groups;
     let engine = instance.engine()?;
-    let facts =
-        Facts { engine, version, account, region, params, groups, security_groups: &security_groups };
+    let facts = Facts {
+        engine,
+        version,
+        account,
+        region,
+        params,
+        groups,
+        security_groups: &security_groups,
+    };
     let (mut at_once, mut later) = (Map::new(), Map::new());
     for setting in SETTINGS {
         let Some(value) = setting.given(&facts)? else { continue };
@@ -108,7 +115,9 @@ fn changes(
         && (params.has("MonitoringInterval") || params.has("MonitoringRoleArn"))
         && after.number("MonitoringInterval") > 0
     {
-        return Err(combination("A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0."));
+        return Err(combination(
+            "A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0.",
+        ));
     }
     if after.is("PerformanceInsightsEnabled") && !after.has("PerformanceInsightsRetentionPeriod") {
         at_once.set("PerformanceInsightsRetentionPeriod", 7);
@@ -151,9 +160,10 @@ fn begin(
     for (name, value) in later.iter() {
         // Groups and volumes are shown as names there.
         let shown = match (name, value) {
-            ("DBSubnetGroup", Value::Map(group)) => {
-                ("DBSubnetGroupName", group.get("DBSubnetGroupName").cloned().unwrap_or(Value::from("")))
-            }
+            ("DBSubnetGroup", Value::Map(group)) => (
+                "DBSubnetGroupName",
+                group.get("DBSubnetGroupName").cloned().unwrap_or(Value::from("")),
+            ),
             (name, value) => (name, value.clone()),
         };
         found.pending.set(shown.0.to_owned(), shown.1);

@@ -31,21 +31,39 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     }
     let encrypted = source.settings.is("StorageEncrypted");
     if params.has("KmsKeyId") && !encrypted {
-        return Err(combination("You cannot create an encrypted Read Replica from an unencrypted DB instance."));
+        return Err(combination(
+            "You cannot create an encrypted Read Replica from an unencrypted DB instance.",
+        ));
     }
     let engine = source.engine()?;
     let version = source.settings.text_or_empty("EngineVersion").to_owned();
     let kept = |setting: &super::settings::Setting| match setting.member {
         // The source's own, unless given.
-        "DBInstanceClass" | "AllocatedStorage" | "StorageType" | "Iops" | "LicenseModel"
-        | "DBParameterGroups" | "OptionGroupMemberships" | "AutoMinorVersionUpgrade" | "DBSubnetGroup"
-        | "PreferredMaintenanceWindow" | "DBName" | "StorageThroughput" => Omitted::Kept,
+        "DBInstanceClass"
+        | "AllocatedStorage"
+        | "StorageType"
+        | "Iops"
+        | "LicenseModel"
+        | "DBParameterGroups"
+        | "OptionGroupMemberships"
+        | "AutoMinorVersionUpgrade"
+        | "DBSubnetGroup"
+        | "PreferredMaintenanceWindow"
+        | "DBName"
+        | "StorageThroughput" => Omitted::Kept,
         // "Replicas are created with backups off."
         "BackupRetentionPeriod" => Omitted::Number(0),
         _ => setting.restore,
     };
     let mut settings = collect(ctx, params, (engine, &version), kept, &source.settings)?;
-    for member in ["Engine", "EngineVersion", "MasterUsername", "StorageEncrypted", "StorageEncryptionType", "KmsKeyId"] {
+    for member in [
+        "Engine",
+        "EngineVersion",
+        "MasterUsername",
+        "StorageEncrypted",
+        "StorageEncryptionType",
+        "KmsKeyId",
+    ] {
         if let Some(value) = source.settings.get(member) {
             settings.set(member, value.clone());
         }
@@ -62,7 +80,10 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 pub(super) fn promote(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let replica = named(ctx.rds(), params, "DBInstanceIdentifier")?.clone();
     if replica.source.is_none() || replica.status != "available" {
-        return Err(invalid_state(format!("DB Instance {} is not a read replica that is available.", replica.name)));
+        return Err(invalid_state(format!(
+            "DB Instance {} is not a read replica that is available.",
+            replica.name
+        )));
     }
     let retention = params.int("BackupRetentionPeriod")?.unwrap_or(1);
     let window = params.text("PreferredBackupWindow").map(str::to_owned);

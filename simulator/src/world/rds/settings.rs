@@ -93,19 +93,40 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("DBInstanceClass", "DBInstanceClass", Shape::Text, Absent, Kept, Later),
     row("AllocatedStorage", "AllocatedStorage", Shape::Number, Absent, Kept, Later),
     row("Iops", "Iops", Shape::Number, By(baseline_iops), Kept, Later),
-    row("StorageThroughput", "StorageThroughput", Shape::Number, By(baseline_throughput), By(baseline_throughput), Later),
+    row(
+        "StorageThroughput",
+        "StorageThroughput",
+        Shape::Number,
+        By(baseline_throughput),
+        By(baseline_throughput),
+        Later,
+    ),
     // "Default: io1, if the Iops parameter is specified. Otherwise, gp3": at a restore too.
     row("StorageType", "StorageType", Shape::Text, By(storage_type), By(storage_type), Later),
     row("MultiAZ", "MultiAZ", Shape::Flag, Flag(false), Flag(false), Later),
     row("AvailabilityZone", "AvailabilityZone", Shape::Text, By(zone), By(zone), Never),
     row("PubliclyAccessible", "PubliclyAccessible", Shape::Flag, By(public), By(public), AtOnce),
-    row("AutoMinorVersionUpgrade", "AutoMinorVersionUpgrade", Shape::Flag, Flag(true), Flag(true), AtOnce),
+    row(
+        "AutoMinorVersionUpgrade",
+        "AutoMinorVersionUpgrade",
+        Shape::Flag,
+        Flag(true),
+        Flag(true),
+        AtOnce,
+    ),
     row("LicenseModel", "LicenseModel", Shape::Text, By(license), Kept, Later),
     row("DBName", "DBName", Shape::Text, Absent, Kept, Never),
     row("CharacterSetName", "CharacterSetName", Shape::Text, Absent, Kept, Never),
     row("Timezone", "Timezone", Shape::Text, Absent, Kept, Never),
     row("TdeCredentialArn", "TdeCredentialArn", Shape::Text, Absent, Absent, Never),
-    row("CACertificateIdentifier", "CACertificateIdentifier", Shape::Text, Text("rds-ca-rsa2048-g1"), Text("rds-ca-rsa2048-g1"), AtOnce),
+    row(
+        "CACertificateIdentifier",
+        "CACertificateIdentifier",
+        Shape::Text,
+        Text("rds-ca-rsa2048-g1"),
+        Text("rds-ca-rsa2048-g1"),
+        AtOnce,
+    ),
     row("CopyTagsToSnapshot", "CopyTagsToSnapshot", Shape::Flag, Flag(false), Flag(false), AtOnce),
     row("ProcessorFeatures", "ProcessorFeatures", Shape::Features, Absent, Absent, Later),
     row("DeletionProtection", "DeletionProtection", Shape::Flag, Flag(false), Flag(false), AtOnce),
@@ -113,25 +134,123 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("BackupTarget", "BackupTarget", Shape::Text, Text("region"), Text("region"), Never),
     row("CustomIamInstanceProfile", "CustomIamInstanceProfile", Shape::Text, Absent, Absent, Never),
     row("DedicatedLogVolume", "DedicatedLogVolume", Shape::Flag, Flag(false), Flag(false), Later),
-    row("EngineLifecycleSupport", "EngineLifecycleSupport", Shape::Text, By(lifecycle), By(lifecycle), AtOnce),
+    row(
+        "EngineLifecycleSupport",
+        "EngineLifecycleSupport",
+        Shape::Text,
+        By(lifecycle),
+        By(lifecycle),
+        AtOnce,
+    ),
     row("BackupRetentionPeriod", "BackupRetentionPeriod", Shape::Number, Number(1), Kept, AtOnce),
-    row("PreferredBackupWindow", "PreferredBackupWindow", Shape::Text, Text("03:30-04:00"), Kept, AtOnce),
+    row(
+        "PreferredBackupWindow",
+        "PreferredBackupWindow",
+        Shape::Text,
+        Text("03:30-04:00"),
+        Kept,
+        AtOnce,
+    ),
     // Not taken by a restore: the copy gets a window of its own.
-    row("PreferredMaintenanceWindow", "PreferredMaintenanceWindow", Shape::Text, Text("sun:06:00-sun:06:30"), Text("thu:08:11-thu:08:41"), AtOnce),
-    row("VpcSecurityGroupIds", "VpcSecurityGroups", Shape::SecurityGroups, By(security_groups), By(security_groups), AtOnce),
-    row("DBParameterGroupName", "DBParameterGroups", Shape::ParameterGroup, By(parameter_group), By(parameter_group), AtOnce),
-    row("DBSubnetGroupName", "DBSubnetGroup", Shape::SubnetGroup, By(subnet_group), By(subnet_group), Later),
+    row(
+        "PreferredMaintenanceWindow",
+        "PreferredMaintenanceWindow",
+        Shape::Text,
+        Text("sun:06:00-sun:06:30"),
+        Text("thu:08:11-thu:08:41"),
+        AtOnce,
+    ),
+    row(
+        "VpcSecurityGroupIds",
+        "VpcSecurityGroups",
+        Shape::SecurityGroups,
+        By(security_groups),
+        By(security_groups),
+        AtOnce,
+    ),
+    row(
+        "DBParameterGroupName",
+        "DBParameterGroups",
+        Shape::ParameterGroup,
+        By(parameter_group),
+        By(parameter_group),
+        AtOnce,
+    ),
+    row(
+        "DBSubnetGroupName",
+        "DBSubnetGroup",
+        Shape::SubnetGroup,
+        By(subnet_group),
+        By(subnet_group),
+        Later,
+    ),
     // The guides contradict each other on what an omitted group gives; the worse one is modelled.
-    row("OptionGroupName", "OptionGroupMemberships", Shape::OptionGroup, By(option_group), By(option_group), AtOnce),
-    row("EnableIAMDatabaseAuthentication", "IAMDatabaseAuthenticationEnabled", Shape::Flag, Flag(false), Flag(false), AtOnce),
-    row("EnableCloudwatchLogsExports", "EnabledCloudwatchLogsExports", Shape::Texts, Absent, Absent, Never),
-    row("EnableCustomerOwnedIp", "CustomerOwnedIpEnabled", Shape::Flag, Flag(false), Flag(false), AtOnce),
+    row(
+        "OptionGroupName",
+        "OptionGroupMemberships",
+        Shape::OptionGroup,
+        By(option_group),
+        By(option_group),
+        AtOnce,
+    ),
+    row(
+        "EnableIAMDatabaseAuthentication",
+        "IAMDatabaseAuthenticationEnabled",
+        Shape::Flag,
+        Flag(false),
+        Flag(false),
+        AtOnce,
+    ),
+    row(
+        "EnableCloudwatchLogsExports",
+        "EnabledCloudwatchLogsExports",
+        Shape::Texts,
+        Absent,
+        Absent,
+        Never,
+    ),
+    row(
+        "EnableCustomerOwnedIp",
+        "CustomerOwnedIpEnabled",
+        Shape::Flag,
+        Flag(false),
+        Flag(false),
+        AtOnce,
+    ),
     row("MonitoringInterval", "MonitoringInterval", Shape::Number, Number(0), Number(0), AtOnce),
     row("MonitoringRoleArn", "MonitoringRoleArn", Shape::Text, Absent, Absent, AtOnce),
-    row("EnablePerformanceInsights", "PerformanceInsightsEnabled", Shape::Flag, Flag(false), Flag(false), AtOnce),
-    row("PerformanceInsightsKMSKeyId", "PerformanceInsightsKMSKeyId", Shape::Text, Absent, Absent, AtOnce),
-    row("PerformanceInsightsRetentionPeriod", "PerformanceInsightsRetentionPeriod", Shape::Number, Absent, Absent, AtOnce),
-    row("DatabaseInsightsMode", "DatabaseInsightsMode", Shape::Text, Text("standard"), Text("standard"), AtOnce),
+    row(
+        "EnablePerformanceInsights",
+        "PerformanceInsightsEnabled",
+        Shape::Flag,
+        Flag(false),
+        Flag(false),
+        AtOnce,
+    ),
+    row(
+        "PerformanceInsightsKMSKeyId",
+        "PerformanceInsightsKMSKeyId",
+        Shape::Text,
+        Absent,
+        Absent,
+        AtOnce,
+    ),
+    row(
+        "PerformanceInsightsRetentionPeriod",
+        "PerformanceInsightsRetentionPeriod",
+        Shape::Number,
+        Absent,
+        Absent,
+        AtOnce,
+    ),
+    row(
+        "DatabaseInsightsMode",
+        "DatabaseInsightsMode",
+        Shape::Text,
+        Text("standard"),
+        Text("standard"),
+        AtOnce,
+    ),
     row("MaxAllocatedStorage", "MaxAllocatedStorage", Shape::Number, Absent, Absent, AtOnce),
     row("PromotionTier", "PromotionTier", Shape::Number, Number(1), Absent, AtOnce),
 ];
@@ -200,8 +319,7 @@ fn subnet_group(facts: &Facts<'_>) -> Option<Value> {
 }
 
 fn memberships(ids: &[String]) -> Value {
-    let group =
-        |id: &String| Map::new().with("VpcSecurityGroupId", id).with("Status", "active");
+    let group = |id: &String| Map::new().with("VpcSecurityGroupId", id).with("Status", "active");
     list("VpcSecurityGroupMembership", ids.iter().map(group))
 }
 
@@ -250,7 +368,11 @@ impl Setting {
                     Some(option_membership(name))
                 }
                 Some(name) => {
-                    return Err(missing("Specified OptionGroupName", "OptionGroupNotFoundFault", name));
+                    return Err(missing(
+                        "Specified OptionGroupName",
+                        "OptionGroupNotFoundFault",
+                        name,
+                    ));
                 }
             },
             Shape::SubnetGroup => match params.text(input) {

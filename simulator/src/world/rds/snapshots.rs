@@ -8,8 +8,8 @@ use super::instances::{Instance, combination, invalid_state};
 use super::{Rds, Step, Tags, check_name, clusters, filters, instances, page, seconds, tags};
 use crate::fault::Fault;
 use crate::value::{Map, Time};
-use crate::world::organizations::write_tags;
 use crate::world::Ctx;
+use crate::world::organizations::write_tags;
 use std::collections::BTreeMap;
 
 /// Copies in flight to one region (RDS user guide, "Copying a snapshot").
@@ -110,7 +110,9 @@ fn free(ctx: &mut Ctx<'_>, kind: Kind, name: &str) -> Result<String, Fault> {
             Kind::Instance => ("DBSnapshotAlreadyExists", "snapshot"),
             Kind::Cluster => ("DBClusterSnapshotAlreadyExistsFault", "cluster snapshot"),
         };
-        let message = format!("Cannot create the {what} because one with the identifier {name} already exists.");
+        let message = format!(
+            "Cannot create the {what} because one with the identifier {name} already exists."
+        );
         return Err(Fault::new(400, code, message));
     }
     if table.len() >= quota {
@@ -270,7 +272,9 @@ fn copied(
     let mut settings = source.settings.clone();
     if let Some(key) = params.text("KmsKeyId") {
         if kind == Kind::Cluster && !settings.is("StorageEncrypted") {
-            return Err(combination("KmsKeyId can't be given for a copy of an unencrypted DB cluster snapshot."));
+            return Err(combination(
+                "KmsKeyId can't be given for a copy of an unencrypted DB cluster snapshot.",
+            ));
         }
         let key = ctx.rds_key(Some(key))?;
         settings.set("KmsKeyId", key);
@@ -310,7 +314,9 @@ fn deleted(ctx: &mut Ctx<'_>, params: &Map, kind: Kind, field: &str) -> Result<M
     let table = kind.table(ctx.rds());
     let snapshot = named(table, params, field)?.clone();
     if snapshot.status != "available" {
-        return Err(kind.wrong_state("Cannot delete a snapshot that is not in the available state."));
+        return Err(
+            kind.wrong_state("Cannot delete a snapshot that is not in the available state.")
+        );
     }
     table.remove(&snapshot.name);
     let mut shown = snapshot.show(kind, account, region);
@@ -408,9 +414,14 @@ impl Snapshot {
                 map.set("Encrypted", s.is("StorageEncrypted"));
                 map.set("OriginalSnapshotCreateTime", self.original);
                 let zone = s.text("AvailabilityZone").map(str::to_owned);
-                map = map.maybe("AvailabilityZone", zone).maybe("InstanceCreateTime", self.db_created);
+                map = map
+                    .maybe("AvailabilityZone", zone)
+                    .maybe("InstanceCreateTime", self.db_created);
                 let group = s.maps("OptionGroupMemberships").next();
-                map = map.maybe("OptionGroupName", group.and_then(|g| g.get("OptionGroupName").cloned()));
+                map = map.maybe(
+                    "OptionGroupName",
+                    group.and_then(|g| g.get("OptionGroupName").cloned()),
+                );
                 for name in ["Iops", "StorageThroughput"] {
                     map = map.maybe(name, s.get(name).cloned());
                 }
