@@ -70,7 +70,7 @@ fn create_group(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     }
     let id = format!("sg-{}", ctx.id(17));
     ctx.cell().groups.push(Group { id: id.clone(), name, description });
-    Ok(Map::new().with("groupId", id).with("return", true))
+    Ok(Map::new().with("groupId", id))
 }
 
 fn describe_groups(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {

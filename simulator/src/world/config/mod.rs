@@ -177,7 +177,7 @@ fn recorder_status(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {
         Map::new()
             .with("name", &r.name)
             .with("recording", r.recording)
-            .with("lastStatus", if r.recording { "SUCCESS" } else { "PENDING" })
+            .with("lastStatus", if r.recording { "Success" } else { "Pending" })
             .with(changed, r.since)
     });
     Ok(Map::new().with("ConfigurationRecordersStatus", list("member", all)))
