@@ -1,8 +1,8 @@
 //! Bad input: a clear message, the right exit code, and a store that nothing was written to.
 
-use ringfence_tests::Moto;
 use ringfence_tests::process::{Cli, Ran, Setup};
 use ringfence_tests::proxy::{Proxy, Rules};
+use ringfence_tests::{Moto, emulator};
 use std::path::Path;
 
 fn refused(ran: &Ran, code: i32, wants: &[&str]) {
@@ -28,7 +28,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let moto = Moto::start();
-    let world = moto.build(1, &["empty", "2"]);
+    let world = emulator::build(&moto.url(), 1, &["empty", "2"]);
     let setup = Setup::new(&moto.url(), folder);
     let _server = setup.start();
     let cli = setup.cli("ann");
@@ -123,7 +123,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
 fn a_wrong_external_id_is_a_denied_account_not_a_clean_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
-    moto.build(1, &["empty", "2"]);
+    emulator::build(&moto.url(), 1, &["empty", "2"]);
     let proxy =
         Proxy::start(moto.port, Rules { external_id: "the-right-one".into(), ..Rules::default() });
     let setup = Setup::new(&proxy.url(), folder.path());
@@ -143,7 +143,7 @@ fn a_wrong_external_id_is_a_denied_account_not_a_clean_one() {
 fn a_region_that_refuses_is_an_error_not_a_clean_cell() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
-    moto.build(1, &["empty", "1"]);
+    emulator::build(&moto.url(), 1, &["empty", "1"]);
     let rules = Rules { refused_regions: vec!["eu-central-1".into()], ..Rules::default() };
     let proxy = Proxy::start(moto.port, rules);
     let setup = Setup::new(&proxy.url(), folder.path());

@@ -1,8 +1,8 @@
 //! Regions as the account itself lists them. moto has no ListRegions, so the proxy answers it.
 
-use ringfence_tests::Moto;
 use ringfence_tests::process::Setup;
 use ringfence_tests::proxy::{Proxy, Rules};
+use ringfence_tests::{Moto, emulator};
 use serde_json::Value;
 
 fn states(cells: &Value, account: &str) -> Vec<String> {
@@ -16,7 +16,7 @@ fn states(cells: &Value, account: &str) -> Vec<String> {
 fn a_ledger_is_not_full_without_every_enabled_region() {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
-    let world = moto.build(5, &["empty", "1"]);
+    let world = emulator::build(&moto.url(), 5, &["empty", "1"]);
     let regions = vec![
         ("us-east-1", "ENABLED_BY_DEFAULT"),
         ("eu-west-1", "ENABLED"),

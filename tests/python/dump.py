@@ -1,4 +1,4 @@
-"""Reads everything that matters out of moto, directly and over HTTP: the ground truth for tests.
+"""Reads everything that matters out of an emulator, directly and over HTTP: the ground truth for tests.
 
     dump.py URL WORLD.json
 
@@ -23,13 +23,17 @@ def main():
     sts = client("sts", "us-east-1", base)
     cells = {}
     for account in world["accounts"]:
-        role = f"arn:aws:iam::{account['id']}:role/{world['role']}"
-        c = sts.assume_role(RoleArn=role, RoleSessionName="dump")["Credentials"]
-        keys = dict(
-            aws_access_key_id=c["AccessKeyId"],
-            aws_secret_access_key=c["SecretAccessKey"],
-            aws_session_token=c["SessionToken"],
-        )
+        if account["id"] == world["suspended"]:
+            continue  # nobody can enter it
+        keys = base
+        if account["id"] != world["management"]:
+            role = f"arn:aws:iam::{account['id']}:role/OrganizationAccountAccessRole"
+            c = sts.assume_role(RoleArn=role, RoleSessionName="dump")["Credentials"]
+            keys = dict(
+                aws_access_key_id=c["AccessKeyId"],
+                aws_secret_access_key=c["SecretAccessKey"],
+                aws_session_token=c["SessionToken"],
+            )
         for region in world["regions"]:
             rds = client("rds", region, keys)
             pages = lambda op, field: [x for p in rds.get_paginator(op).paginate() for x in p[field]]
@@ -49,10 +53,11 @@ def main():
             }
     org = client("organizations", "us-east-1", base)
     policies = {}
+    listed = lambda op, field, **more: [x for p in org.get_paginator(op).paginate(Filter="SERVICE_CONTROL_POLICY", **more) for x in p[field]]
     for target in [world["root"], *world["ous"].values(), *(a["id"] for a in world["accounts"])]:
-        found = org.list_policies_for_target(TargetId=target, Filter="SERVICE_CONTROL_POLICY")["Policies"]
+        found = listed("list_policies_for_target", "Policies", TargetId=target)
         policies[target] = sorted(p["Name"] for p in found)
-    made = org.list_policies(Filter="SERVICE_CONTROL_POLICY")["Policies"]
+    made = listed("list_policies", "Policies")
     ours = sum(1 for p in made if p["Name"].startswith("ringfence-"))
     print(json.dumps({"cells": cells, "policies": policies, "ringfence_policies": ours}, default=str))
 

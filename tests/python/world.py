@@ -1,8 +1,9 @@
-"""Builds an organization in moto over HTTP, as a person with boto3 would, and prints what it built.
+"""Builds an organization in an emulator over HTTP, as a person with boto3 would, and prints what it built.
 
     world.py URL SEED            the demo's organization: 26 accounts, 3 regions, databases
     world.py URL SEED empty N    N member accounts without any database
     world.py URL SEED single N   N member accounts with the one instance `orders` each
+    world.py URL SEED aurora N   N member accounts with the one cluster `ledger` each, of two members
 
 It knows nothing of Ringfence: what it prints is the ground truth that tests compare with.
 """
@@ -10,6 +11,7 @@ It knows nothing of Ringfence: what it prints is the ground truth that tests com
 import json
 import random
 import sys
+import time
 
 import boto3
 
@@ -17,6 +19,10 @@ REGIONS = ["us-east-1", "eu-west-1", "eu-central-1"]
 WITHOUT_ALIAS = "eu-central-1"
 ALIAS = "alias/RDSEncryptionAtRestKMSAlias"
 ROLE = "RingfenceRemediation"
+# The way in that every account has from its creation.
+ADMIN_ROLE = "OrganizationAccountAccessRole"
+FAMILIES = {"postgres": "postgres16", "mysql": "mysql8.0"}
+VERSIONS = {"postgres": "16.4", "mysql": "8.0.39"}
 # name, parent (by name), accounts, kind of databases
 OUS = [
     ("security", None, ["audit", "logs"], "encrypted"),
@@ -42,7 +48,7 @@ class Org:
         keys = dict(aws_access_key_id="management", aws_secret_access_key="x")
         if account:
             if account not in self.keys:
-                role = f"arn:aws:iam::{account}:role/{ROLE}"
+                role = f"arn:aws:iam::{account}:role/{ADMIN_ROLE}"
                 sts = self.client("sts")
                 c = sts.assume_role(RoleArn=role, RoleSessionName="world")["Credentials"]
                 self.keys[account] = dict(
@@ -57,11 +63,12 @@ class Org:
 def instance(rds, rng, name, encrypted, key):
     engine = rng.choice(["postgres", "mysql"])
     rds.create_db_parameter_group(
-        DBParameterGroupName=f"{name}-params", DBParameterGroupFamily=f"{engine}15", Description="chosen"
+        DBParameterGroupName=f"{name}-params", DBParameterGroupFamily=FAMILIES[engine], Description="chosen"
     )
     settings = dict(
         DBInstanceIdentifier=name,
         Engine=engine,
+        EngineVersion=VERSIONS[engine],
         DBInstanceClass=rng.choice(["db.m5.large", "db.r6g.large"]),
         AllocatedStorage=rng.choice([20, 100, 250]),
         StorageType="gp3",
@@ -83,6 +90,20 @@ def instance(rds, rng, name, encrypted, key):
     if encrypted:
         settings["KmsKeyId"] = key
     rds.create_db_instance(**settings)
+    available(rds, name)
+
+
+def until(status):
+    """Waits until it is available; emulators take milliseconds."""
+    for _ in range(2000):
+        if status() == "available":
+            return
+        time.sleep(0.01)
+    raise SystemExit("it does not become available")
+
+
+def available(rds, name):
+    until(lambda: rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"])
 
 
 def cluster(rds, name, members, encrypted, key):
@@ -97,7 +118,7 @@ def cluster(rds, name, members, encrypted, key):
     if encrypted:
         settings["KmsKeyId"] = key
     rds.create_db_cluster(**settings)
-    rds.describe_db_clusters(DBClusterIdentifier=name)  # moto: available at the next describe
+    until(lambda: rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"][0]["Status"])
     for i in range(members):
         rds.create_db_instance(
             DBInstanceIdentifier=f"{name}-{i + 1}",
@@ -106,6 +127,7 @@ def cluster(rds, name, members, encrypted, key):
             DBClusterIdentifier=name,
             PromotionTier=i,
         )
+        available(rds, f"{name}-{i + 1}")
 
 
 def fill(org, rng, account, name, kind):
@@ -143,7 +165,7 @@ def main():
     org = Org(url)
     api = org.client("organizations")
     api.create_organization(FeatureSet="ALL")
-    root = api.list_roots()["Roots"][0]["Id"]
+    root = next(r["Id"] for page in api.get_paginator("list_roots").paginate() for r in page["Roots"])
     api.enable_policy_type(RootId=root, PolicyType="SERVICE_CONTROL_POLICY")
     management = api.describe_organization()["Organization"]["MasterAccountId"]
     accounts, ous = [], {}
@@ -166,6 +188,11 @@ def main():
                 key = kms.create_key(Description="rds")["KeyMetadata"]["Arn"]
                 kms.create_alias(AliasName=ALIAS, TargetKeyId=key)
                 instance(org.client("rds", REGIONS[0], id), rng, "orders", False, key)
+            if sys.argv[3] == "aurora":
+                kms = org.client("kms", REGIONS[0], id)
+                key = kms.create_key(Description="rds")["KeyMetadata"]["Arn"]
+                kms.create_alias(AliasName=ALIAS, TargetKeyId=key)
+                cluster(org.client("rds", REGIONS[0], id), "ledger", 2, False, key)
     else:
         for name, parent, names, kind in OUS:
             ou = api.create_organizational_unit(ParentId=ous.get(parent, root), Name=name)
@@ -175,7 +202,7 @@ def main():
                 fill(org, rng, id, n, kind)
                 if n == SUSPENDED:
                     api.close_account(AccountId=id)
-        fill(org, rng, management, "management", "encrypted")
+        fill(org, rng, None, "management", "encrypted")
         accounts.append({"id": management, "name": "management", "ou": "root", "kind": "encrypted"})
     ids = {a["name"]: a["id"] for a in accounts}
     print(

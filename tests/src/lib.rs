@@ -1,10 +1,11 @@
-//! What tests, demo and bench share: moto, a proxy in front of it, a private PostgreSQL, and our own
-//! programs as processes. Nothing here is part of the product.
+//! What tests, demo and bench share: moto and a proxy in front of it, the simulator, a private
+//! PostgreSQL, and our own programs as processes. Nothing here is part of the product.
 #![expect(
     clippy::disallowed_methods,
     reason = "test code reads clock and environment, and waits for processes"
 )]
 
+pub mod emulator;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
@@ -104,24 +105,9 @@ impl Moto {
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
-
-    /// Builds an organization in it, and gives back what was built.
-    pub fn build(&self, seed: u32, more: &[&str]) -> Value {
-        let seed = seed.to_string();
-        let mut args = vec!["world.py", &seed];
-        args.extend(more);
-        script(args[0], &self.url(), &args[1..])
-    }
-
-    /// Reads everything that matters out of it, without our code.
-    pub fn dump(&self, world: &Value) -> Value {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(file.path(), world.to_string()).expect("write the world");
-        script("dump.py", &self.url(), &[file.path().to_str().expect("a path")])
-    }
 }
 
-fn script(name: &str, url: &str, args: &[&str]) -> Value {
+pub(crate) fn script(name: &str, url: &str, args: &[&str]) -> Value {
     let output = Command::new(python())
         .arg(root().join("tests/python").join(name))
         .arg(url)

@@ -1,8 +1,8 @@
 //! Many empty cells: how much CPU and how many AWS calls one of them costs.
 
-use crate::Moto;
 use crate::process::Setup;
 use crate::proxy::{Proxy, Rules};
+use crate::{Moto, emulator};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub struct Cost {
 pub fn run(accounts: u32, seed: u32, store: Option<&str>) -> Cost {
     let folder = tempfile::tempdir().expect("a folder");
     let moto = Moto::start();
-    moto.build(seed, &["empty", &accounts.to_string()]);
+    emulator::build(&moto.url(), seed, &["empty", &accounts.to_string()]);
     let proxy = Proxy::start(moto.port, Rules::default());
     let mut setup = Setup::new(&proxy.url(), folder.path());
     setup.set("RINGFENCE_AWS__REGIONS", "us-east-1,us-west-2,eu-west-1,eu-central-1");

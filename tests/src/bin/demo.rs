@@ -1,65 +1,42 @@
-//! `make demo`: the whole job on an organization in moto, watchable, with a summary at the end.
+//! `make demo`: the whole job on a simulated organization, in one process, watchable, with a summary at
+//! the end. The simulator and the server run in this process; the commands are the real command line.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a demo reads its environment and waits for what it starts"
+)]
 
-use ringfence_tests::process::Setup;
-use ringfence_tests::proxy::{Proxy, Rules};
-use ringfence_tests::{Moto, binary};
-use serde_json::Value;
+use anyhow::Context;
+use ringfence_simulator::faults::Rule;
+use ringfence_simulator::run::{self, Running};
+use ringfence_simulator::value::Map;
+use ringfence_simulator::wire::{Protocol, Request, Service};
+use ringfence_tests::{binary, free_port, process::Cli};
+use serde_json::{Value, json};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-const SEED: u32 = 7;
+const SEED: &str = "7";
+const ENDPOINT: &str = "AWS_ENDPOINT_URL";
+const MARK: &str = "RINGFENCE_DEMO";
 
 fn main() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    say("Building an organization in moto, an AWS emulator that is not ours (seed 7)");
-    let moto = Moto::start();
-    let world = moto.build(SEED, &[]);
-    let denied: Vec<String> = world["denied"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|d| d.as_str())
-        .map(str::to_owned)
-        .collect();
-    println!(
-        "{} accounts, {} OUs, {} regions; a proxy in front denies AssumeRole in {}",
-        count(&world["accounts"]),
-        count(&world["ous"]),
-        count(&world["regions"]),
-        denied.join(" and ")
-    );
-    let rules = Rules { denied, external_id: "ringfence-test".into(), ..Rules::default() };
-    let proxy = Proxy::start(moto.port, rules);
-    let setup = Setup::new(&proxy.url(), folder.path());
-    let _server = setup.start();
-    let demo = Demo { setup, folder: folder.path().to_owned() };
-
-    say("1. Is everything there that a first run needs?");
-    demo.show("ann", &["doctor"], &[0, 1])?;
-    say("2. Read the organization");
-    demo.show("ann", &["org", "sync"], &[0])?;
-    demo.show("ann", &["org", "tree"], &[0])?;
-    say("3. Look into every account and region (3 = partial: two accounts deny us, and we say so)");
-    demo.show("ann", &["scan", "start", "--wait"], &[3])?;
-    demo.show("ann", &["finding", "list"], &[0])?;
-    say("4. Ann plans, Bob approves, Ann applies (3 = some stopped: moto does not encrypt Aurora)");
-    let plan = demo.id("ann", &["plan", "create", "--all"])?;
-    demo.show("ann", &["plan", "show", &plan], &[0])?;
-    demo.show("ann", &["approve", &plan, "--reason", "my own plan"], &[4])?;
-    demo.show("bob", &["approve", &plan, "--reason", "CHG-1234"], &[0])?;
-    demo.show("ann", &["remediation", "apply", &plan, "--wait"], &[3])?;
-    say("5. Fence the OU that is clean, and be refused where it is not");
-    let (clean, dirty) = (text(&world["ous"]["sandbox"]), text(&world["ous"]["dev"]));
-    let good = demo.rollout("sandbox", clean)?;
-    demo.show("bob", &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
-    demo.show("ann", &["rollout", "start", &good, "--wait"], &[0])?;
-    let bad = demo.rollout("dev", dirty)?;
-    demo.show("bob", &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
-    demo.show("ann", &["rollout", "start", &bad, "--wait"], &[5])?;
-    say("6. What the organization looks like now");
-    demo.show("ann", &["scan", "start", "--wait"], &[3])?;
-    demo.show("ann", &["status"], &[0])?;
-    demo.show("ann", &["audit", "list", "--limit", "12"], &[0])?;
-    demo.summary(&plan, &[&good, &bad])
+    // The AWS SDK reads its endpoint from the environment, so the process starts itself anew with one.
+    if std::env::var_os(MARK).is_none() {
+        let url = format!("http://127.0.0.1:{}", free_port());
+        let error =
+            Command::new(std::env::current_exe()?)
+                .env_clear()
+                .envs(std::env::vars().filter(|(name, _)| {
+                    !name.starts_with("AWS_") && !name.starts_with("RINGFENCE_")
+                }))
+                .envs([(MARK, "1"), (ENDPOINT, &url), ("AWS_REGION", "us-east-1")])
+                .envs([("AWS_ACCESS_KEY_ID", "management"), ("AWS_SECRET_ACCESS_KEY", "not-used")])
+                .exec();
+        return Err(error).context("start anew");
+    }
+    Demo::start()?.run()
 }
 
 fn say(text: &str) {
@@ -70,23 +47,294 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn count(value: &Value) -> usize {
-    value.as_array().map_or_else(|| value.as_object().map_or(0, serde_json::Map::len), Vec::len)
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The server, in this process, on a runtime of its own.
+struct Server(Option<tokio::runtime::Runtime>);
+
+impl Server {
+    fn start(folder: &Path, port: u16) -> anyhow::Result<Server> {
+        let environment = [
+            ("RINGFENCE_SERVER__LISTEN", format!("127.0.0.1:{port}")),
+            ("RINGFENCE_STORE__URL", format!("sqlite://{}", folder.join("ringfence.db").display())),
+            // The simulator's restores take seconds, so the server looks more often than in AWS.
+            ("RINGFENCE_REMEDIATION__POLL", "300ms".into()),
+            ("RINGFENCE_REMEDIATION__EXPECT_FOR", "2s".into()),
+            ("RINGFENCE_SERVER__LEASE_FOR", "3s".into()),
+        ];
+        let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value));
+        let config = ringfence_server::config::parse("", environment)?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let names = ringfence_agent::Names::exact();
+        runtime.spawn(async move {
+            let never = std::future::pending();
+            if let Err(error) = ringfence_server::run(config, names, |_| {}, never).await {
+                tracing::error!("the server ended: {error:#}");
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            anyhow::ensure!(Instant::now() < end, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Server(Some(runtime)))
+    }
+
+    /// Stops it in the middle of whatever it does: nothing is finished, nothing is handed over.
+    fn crash(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.crash();
+    }
 }
 
 struct Demo {
-    setup: Setup,
-    folder: std::path::PathBuf,
+    folder: tempfile::TempDir,
+    simulator: Running,
+    server: Server,
+    port: u16,
+    truth: Value,
+    began: Instant,
 }
 
 impl Demo {
+    fn start() -> anyhow::Result<Demo> {
+        let began = Instant::now();
+        let folder = tempfile::tempdir()?;
+        let log = std::fs::File::create(folder.path().join("server.log"))?;
+        tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(log)).with_ansi(false).init();
+        let listen = std::env::var(ENDPOINT)?.replace("http://", "");
+        let args = [
+            "simulator",
+            "--listen",
+            &listen,
+            "--seed",
+            SEED,
+            "--accounts",
+            "26",
+            "--regions",
+            "3",
+            "--opt-in",
+            "1",
+            "--density",
+            "0.35",
+            "--time-scale",
+            "200",
+        ];
+        let args = <run::Args as clap::Parser>::try_parse_from(args)?;
+        let simulator = run::start(&args)?;
+        let mut truth = Vec::new();
+        simulator.simulator.write_truth(&mut truth)?;
+        let truth: Value = serde_json::from_slice(&truth)?;
+        let port = free_port();
+        let server = Server::start(folder.path(), port)?;
+        Ok(Demo { folder, simulator, server, port, truth, began })
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        println!(
+            "A simulated AWS organization: {} accounts, regions {}, seed {SEED}. States change 200 times faster than in AWS.",
+            list(&self.truth["accounts"]).len(),
+            list(&self.truth["regions"]).iter().map(text).collect::<Vec<_>>().join(", "),
+        );
+        say("1. Is everything there that a first run needs?");
+        self.show("ann", &["doctor"], &[0, 1])?;
+        say("2. Read the organization");
+        self.show("ann", &["org", "sync"], &[0])?;
+        self.show("ann", &["org", "tree"], &[0])?;
+        self.scan()?;
+        let plan = self.remediate()?;
+        let rollouts = self.fence()?;
+        say("7. What the organization looks like now");
+        self.show("ann", &["scan", "start", "--wait"], &[3])?;
+        self.show("ann", &["status"], &[0])?;
+        self.show("ann", &["audit", "list", "--limit", "8"], &[0])?;
+        self.summary(&plan, &rollouts)
+    }
+
+    /// A scan through a throttle storm: every fifth call is refused.
+    fn scan(&self) -> anyhow::Result<()> {
+        say("3. Look into every account and region, while AWS throttles a fifth of our calls");
+        let storm =
+            json!({"match": {"service": "rds"}, "times": 0, "chance": 0.2, "effect": "throttle"});
+        let rule: Rule = serde_json::from_value(storm)?;
+        let id = self.world().faults.add(rule).map_err(anyhow::Error::msg)?;
+        // 3 = partial: some accounts and regions deny us, and that is said and not hidden.
+        self.show("ann", &["scan", "start", "--wait"], &[3])?;
+        let met =
+            self.world().faults.list().find(|(n, _, _)| *n == id).map_or(0, |(_, met, _)| met);
+        self.world().faults.remove(id);
+        println!("{met} calls were throttled; no cell was lost to it. Against the ground truth:");
+        let cells = self.cli("ann").json("scan cells", 0);
+        let status = self.cli("ann").json("status", 0);
+        let expected = |state: &str| {
+            list(&self.truth["cells"]).iter().filter(|c| c["expect"] == state).count()
+        };
+        for state in ["clean", "findings", "region-off", "scp-denied"] {
+            let found = list(&cells["cells"]).iter().filter(|c| c["state"] == state).count();
+            println!("  {state:<11} truth {:>3}, ledger {found:>3}", expected(state));
+            anyhow::ensure!(found == expected(state), "the ledger is not the truth: {status}");
+        }
+        self.show("ann", &["finding", "list"], &[0])
+    }
+
+    /// Plan, approval, work; in the middle of it, a crash.
+    fn remediate(&mut self) -> anyhow::Result<String> {
+        say("4. Ann plans, Bob approves, Ann applies");
+        let plan = self.id("ann", &["plan", "create", "--all"])?;
+        self.show("ann", &["plan", "show", &plan], &[0])?;
+        self.show("ann", &["approve", &plan, "--reason", "my own plan"], &[4])?;
+        self.show("bob", &["approve", &plan, "--reason", "CHG-1234"], &[0])?;
+        let hold = json!({"match": {"service": "rds", "operation": "CopyDBSnapshot"}, "effect": "hold-after"});
+        self.world().faults.add(serde_json::from_value(hold)?).map_err(anyhow::Error::msg)?;
+        self.show("ann", &["remediation", "apply", &plan], &[0])?;
+        say("5. The server crashes: AWS has done what it was asked, and the answer never arrives");
+        let end = Instant::now() + Duration::from_secs(30);
+        let held = loop {
+            if let Some(hold) = self.simulator.simulator.held().first() {
+                break hold.clone();
+            }
+            anyhow::ensure!(Instant::now() < end, "no call was held:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        self.server.crash();
+        println!(
+            "stopped in the middle of {} in {}; starting again on the same store",
+            held.call, held.region
+        );
+        self.server = Server::start(self.folder.path(), self.port)?;
+        self.show("ann", &["remediation", "list", "--plan", &plan], &[0])?;
+        self.wait(&plan)?;
+        self.show("ann", &["remediation", "list", "--plan", &plan], &[0])?;
+        Ok(plan)
+    }
+
+    fn wait(&self, plan: &str) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(90);
+        loop {
+            let all = self.cli("ann").json(&format!("remediation list --plan {plan}"), 0);
+            let open = list(&all["remediations"])
+                .iter()
+                .filter(|r| !["verified", "stopped"].contains(&text(&r["state"])))
+                .count();
+            if open == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                Instant::now() < end,
+                "{open} remediations do not end:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// The fence on an account that is clean, refused where it is not, and tried.
+    fn fence(&self) -> anyhow::Result<Vec<String>> {
+        say("6. Fence an account that is clean, and be refused where it is not");
+        let cells = list(&self.truth["cells"]);
+        let states = |account: &str| -> Vec<&str> {
+            cells.iter().filter(|c| c["account"] == account).map(|c| text(&c["expect"])).collect()
+        };
+        let members = list(&self.truth["accounts"])
+            .iter()
+            .filter(|a| a["id"] != self.truth["management_account"]);
+        let clean = |a: &&Value| {
+            a["state"] == "ACTIVE"
+                && states(text(&a["id"])).iter().all(|s| ["clean", "region-off"].contains(s))
+        };
+        let clean = members.clone().find(clean).context("an account without findings")?;
+        let dirty = members.clone().find(|a| states(text(&a["id"])).contains(&"findings"));
+        let dirty = dirty.context("an account with findings")?;
+        let good = self.rollout("canary", text(&clean["id"]))?;
+        self.show("bob", &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
+        self.show("ann", &["rollout", "start", &good, "--wait"], &[0])?;
+        let bad = self.rollout("too-early", text(&dirty["id"]))?;
+        self.show("bob", &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
+        self.show("ann", &["rollout", "start", &bad, "--wait"], &[5])?;
+        println!("\nA developer of {} ({}) tries it:", text(&clean["name"]), text(&clean["id"]));
+        // Until the policy is in force everywhere, which takes AWS a moment.
+        std::thread::sleep(Duration::from_millis(1_200));
+        let plain = self.create(text(&clean["id"]), "plain", false);
+        println!(
+            "  CreateDBInstance, unencrypted: {}",
+            plain.clone().err().unwrap_or("created".into())
+        );
+        let safe = self.create(text(&clean["id"]), "safe", true);
+        println!(
+            "  CreateDBInstance, encrypted:   {}",
+            safe.clone().err().unwrap_or("created".into())
+        );
+        let denied = plain.is_err_and(|e| e.contains("explicit deny in a service control policy"));
+        anyhow::ensure!(denied && safe.is_ok(), "the fence does not hold");
+        Ok(vec![good, bad])
+    }
+
+    /// What an SDK would send for a session in that account, and what the world answers.
+    fn create(&self, account: &str, name: &str, encrypted: bool) -> Result<(), String> {
+        let request =
+            |service, operation: &str, params, (key, token): (&str, Option<String>)| Request {
+                protocol: Protocol::Query,
+                service,
+                region: "us-east-1".into(),
+                operation: operation.into(),
+                params,
+                access_key: key.into(),
+                token,
+            };
+        let send = |request: &Request| {
+            let now = self.simulator.simulator.clock.now();
+            let outcome = self.world().handle(request, now, None);
+            outcome
+                .result
+                .map_err(|fault| format!("{}: {}", fault.code(request.service).0, fault.message))
+        };
+        let role = format!("arn:aws:iam::{account}:role/OrganizationAccountAccessRole");
+        let params = Map::new().with("RoleArn", role).with("RoleSessionName", "developer");
+        let session = send(&request(Service::Sts, "AssumeRole", params, ("developer", None)))?;
+        let credentials = session.map("Credentials").cloned().unwrap_or_default();
+        let params = Map::new()
+            .with("DBInstanceIdentifier", name.to_owned())
+            .with("Engine", "postgres")
+            .with("DBInstanceClass", "db.m5.large")
+            .with("AllocatedStorage", 20)
+            .with("MasterUsername", "admin1")
+            .with("MasterUserPassword", "not-a-secret-1")
+            .with("StorageEncrypted", encrypted);
+        let token = credentials.text("SessionToken").map(str::to_owned);
+        let who = (credentials.text_or_empty("AccessKeyId"), token);
+        send(&request(Service::Rds, "CreateDBInstance", params, who)).map(drop)
+    }
+
+    fn world(&self) -> std::sync::MutexGuard<'_, ringfence_simulator::world::World> {
+        self.simulator.simulator.world()
+    }
+
+    fn cli(&self, user: &str) -> Cli {
+        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned() }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
     /// Runs a command where it can be watched; its exit code must be one of those.
     fn show(&self, user: &str, args: &[&str], codes: &[i32]) -> anyhow::Result<()> {
         println!("\n{user}$ ringfence {}", args.join(" "));
+        let cli = self.cli(user);
         let status = Command::new(binary("ringfence"))
             .args(args)
-            .env("RINGFENCE_SERVER", format!("127.0.0.1:{}", self.setup.port))
-            .env("RINGFENCE_USER", user)
+            .env("RINGFENCE_SERVER", cli.server)
+            .env("RINGFENCE_USER", cli.user)
             .stdin(Stdio::null())
             .status()?;
         let code = status.code().unwrap_or(-1);
@@ -94,7 +342,7 @@ impl Demo {
         anyhow::ensure!(
             codes.contains(&code),
             "expected exit {codes:?}; the server's log:\n{}",
-            self.setup.log()
+            self.log()
         );
         Ok(())
     }
@@ -102,7 +350,7 @@ impl Demo {
     /// Runs a command that makes something, and gives back its id.
     fn id(&self, user: &str, args: &[&str]) -> anyhow::Result<String> {
         println!("\n{user}$ ringfence {}", args.join(" "));
-        let ran = self.setup.cli(user).args(&[args, &["-o", "json"]].concat());
+        let ran = self.cli(user).args(&[args, &["-o", "json"]].concat());
         anyhow::ensure!(ran.code == 0, "{}", ran.err);
         let id = text(&ran.json()["id"]).to_owned();
         println!("{id}");
@@ -110,7 +358,7 @@ impl Demo {
     }
 
     fn rollout(&self, name: &str, target: &str) -> anyhow::Result<String> {
-        let file = self.folder.join(format!("{name}.toml"));
+        let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         let toml = format!(
             "policy = \"rds-encryption\"\n\n[[stage]]\nname = \"{name}\"\ntargets = [\"{target}\"]\n"
         );
@@ -119,42 +367,32 @@ impl Demo {
         self.id("ann", &["rollout", "plan", "-f", &file.to_string_lossy()])
     }
 
-    fn summary(&self, plan: &str, rollouts: &[&str]) -> anyhow::Result<()> {
-        let cli = self.setup.cli("ann");
+    fn summary(&self, plan: &str, rollouts: &[String]) -> anyhow::Result<()> {
+        let cli = self.cli("ann");
         let status = cli.json("status", 0);
         let findings = &status["findings"];
+        let count = |state: &str| status["coverage"][state].as_u64().unwrap_or(0);
         say("Summary");
         println!(
-            "{} accounts, {} cells; {} answered, {} denied (nothing is known of them)",
+            "{} accounts, {} cells; {} answered, {} denied by accounts and {} by an SCP (nothing is known of them)",
             status["org"]["accounts"],
-            status["coverage"]["cells"],
-            status["coverage"]["clean"].as_u64().unwrap_or(0)
-                + status["coverage"]["findings"].as_u64().unwrap_or(0),
-            status["coverage"]["denied"],
+            count("cells"),
+            count("clean") + count("findings"),
+            count("denied"),
+            count("scp-denied"),
         );
         println!(
             "{} unencrypted databases found; {} now have a verified, encrypted twin beside them and wait for cutover",
             findings["open"], findings["held_original"]
         );
+        let all = cli.json(&format!("remediation list --plan {plan}"), 0);
+        let all = list(&all["remediations"]);
+        let verified = all.iter().filter(|r| r["state"] == "verified").count();
         println!(
-            "plan {plan}: {} verified, {} stopped for a person to look at:",
-            status["remediations"]["verified"], status["remediations"]["stopped"]
+            "plan {plan}: {verified} of {} remediations verified, through a throttle storm and a crash",
+            all.len()
         );
-        let list = cli.json(&format!("remediation list --plan {plan}"), 0);
-        for rem in list["remediations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|r| r["state"] == "stopped")
-        {
-            println!(
-                "  {} {} {}: {}",
-                text(&rem["account"]),
-                text(&rem["region"]),
-                text(&rem["name"]),
-                text(&rem["why"])
-            );
-        }
+        anyhow::ensure!(verified == all.len(), "some stopped:\n{}", self.log());
         for id in rollouts {
             let rollout = cli.json(&format!("rollout status {id}"), 0);
             let target = &rollout["targets"][0];
@@ -166,7 +404,10 @@ impl Demo {
                 text(&target["state"])
             );
         }
-        println!("No original was touched. Every line above is in `ringfence audit list`.");
+        println!(
+            "No original was touched. Every line above is in `ringfence audit list`. {} s in all.",
+            self.began.elapsed().as_secs()
+        );
         Ok(())
     }
 }

@@ -113,7 +113,10 @@ pub(super) fn list_children(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Faul
             (found.iter().flat_map(|c| c.ous.clone()).collect(), "ORGANIZATIONAL_UNIT")
         }
         _ => {
-            return Err(invalid("INVALID_ENUM", "ChildType must be ACCOUNT or ORGANIZATIONAL_UNIT"));
+            return Err(invalid(
+                "INVALID_ENUM",
+                "ChildType must be ACCOUNT or ORGANIZATIONAL_UNIT",
+            ));
         }
     };
     page(ctx, params, "Children", &ids, |_, id| Some(Map::new().with("Id", id).with("Type", kind)))
