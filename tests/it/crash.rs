@@ -94,7 +94,7 @@ impl Crash<'_> {
     }
 }
 
-/// What a world looks like whoever's account it is: names, classes and encryption.
+/// What a world looks like whoever's account it is: names, encryption, and what belongs together.
 fn outline(world: &Value) -> Value {
     let mut outline = Vec::new();
     for (cell, found) in world["cells"].as_object().expect("cells") {
@@ -105,7 +105,6 @@ fn outline(world: &Value) -> Value {
                     region,
                     kind,
                     name,
-                    item["DBInstanceClass"],
                     item["StorageEncrypted"],
                     item["DBClusterIdentifier"]
                 ]));

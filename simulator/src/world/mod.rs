@@ -17,6 +17,8 @@ pub(crate) mod kms;
 pub(crate) mod organizations;
 pub(crate) mod rds;
 pub(crate) mod sts;
+#[cfg(test)]
+mod tests;
 
 use crate::fault::{Fault, Kind};
 use crate::faults::{Effect, Faults};

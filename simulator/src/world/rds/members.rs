@@ -84,6 +84,9 @@ pub(super) fn create(
         settings.remove(member);
     }
     settings.set("AllocatedStorage", 1);
+    if !settings.has("PromotionTier") {
+        settings.set("PromotionTier", 1);
+    }
     let tags = tags::read(params)?;
     // Its backups are the cluster's: the member itself does not go through backing-up.
     settings.set("BackupRetentionPeriod", 0);

@@ -252,7 +252,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         AtOnce,
     ),
     row("MaxAllocatedStorage", "MaxAllocatedStorage", Shape::Number, Absent, Absent, AtOnce),
-    row("PromotionTier", "PromotionTier", Shape::Number, Number(1), Absent, AtOnce),
+    // Of members of clusters only, which get 1 where none is given.
+    row("PromotionTier", "PromotionTier", Shape::Number, Absent, Absent, AtOnce),
 ];
 
 fn storage_type(facts: &Facts<'_>) -> Option<Value> {
