@@ -1,5 +1,5 @@
 # Every target installs what it needs: a bare Debian with Rust, make, and root or sudo will do.
-.PHONY: all build demo test check bench venv postgres tools clean-venv
+.PHONY: all build demo test check bench fuzz venv peers postgres tools
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
@@ -12,12 +12,12 @@ all: build
 build:
 	$(BUILD)
 
-# The whole job on an organization in moto, watchable; ends with a summary and exit 0.
-demo: venv build
+# The whole job on a simulated organization, in one process; ends with a summary and exit 0.
+demo: build
 	target/release/ringfence-demo
 
 # Everything that proves that it works.
-test: venv postgres build
+test: venv peers postgres build
 	$(CARGO) test --release --workspace --locked
 
 # What a cell costs; prints a table and writes target/bench/results.json.
@@ -32,20 +32,35 @@ check: venv tools
 	cd proto && ../node_modules/.bin/buf lint
 	$(VENV)/bin/cfn-lint deploy/*.yaml
 
-$(VENV)/.done: tests/python/requirements.txt
+# A virtual environment, from the requirements that its second name stands for.
+%/.done:
 	@command -v python3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq python3 python3-venv; }
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq python3-venv; }
-	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check -r tests/python/requirements.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-# Python with moto, boto3 and cfn-lint, pinned; for tests and demo only.
+$(VENV)/.done: tests/python/requirements.txt
+$(VENV)-peers/.done: tests/python/peers-requirements.txt
+
+# Python with moto, boto3 and cfn-lint, pinned; for tests only.
 venv: $(VENV)/.done
+
+# Other people's tools, pinned, in an environment of their own: they want another boto3.
+peers: $(VENV)-peers/.done
 
 # PostgreSQL's programs; the tests start a private server from them, no service is used.
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq postgresql; }
 	@command -v setpriv >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -yq util-linux; }
+
+# Each parser of the simulator's wire protocols, FUZZ_SECONDS long (libFuzzer wants RUSTC_BOOTSTRAP).
+FUZZ_SECONDS := 30
+fuzz:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz
+	for target in query json cbor; do \
+		(cd simulator && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+	done
 
 tools: node_modules/.bin/buf
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny@0.20.2

@@ -7,13 +7,16 @@ use crate::world::{AccountId, Region, World, find};
 use serde_json::{Value, json};
 use std::io::Write;
 
-/// Encrypted, as a control judges it: by the encryption type, and by the flag only where there is none.
+/// The encryption type; the flag decides only where there is none.
+fn encryption(settings: &crate::value::Map) -> &str {
+    let by_flag = if settings.is("StorageEncrypted") { "sse-kms" } else { "none" };
+    settings.text("StorageEncryptionType").unwrap_or(by_flag)
+}
+
+/// Encrypted, as a control judges it: an Aurora cluster under a key of AWS's is, whatever its
+/// `StorageEncrypted` says.
 fn encrypted(settings: &crate::value::Map) -> bool {
-    match settings.text("StorageEncryptionType") {
-        Some("none") => false,
-        Some(_) => true,
-        None => settings.is("StorageEncrypted"),
-    }
+    encryption(settings) != "none"
 }
 
 impl World {
@@ -49,7 +52,10 @@ impl World {
                         (None, Some(_)) => "replica",
                         (None, None) => "instance",
                     };
-                    let mut map = json!({"id": i.name, "encrypted": encrypted(&i.settings), "kind": kind});
+                    let mut map = json!({
+                        "id": i.name, "encrypted": encrypted(&i.settings), "kind": kind,
+                        "encryption": encryption(&i.settings),
+                    });
                     if let Some(cluster) = &i.cluster {
                         map["cluster"] = cluster.as_str().into();
                     }
@@ -57,7 +63,10 @@ impl World {
                 })
                 .collect();
             let cluster = |c: &crate::world::rds::Cluster| {
-                json!({"id": c.name, "encrypted": encrypted(&c.settings)})
+                json!({
+                    "id": c.name, "encrypted": encrypted(&c.settings),
+                    "encryption": encryption(&c.settings),
+                })
             };
             (instances, rds.clusters.values().map(cluster).collect::<Vec<_>>())
         });

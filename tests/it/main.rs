@@ -6,5 +6,6 @@ mod deploy;
 mod first_light;
 mod many_accounts;
 mod regions;
+mod simulator;
 mod store_contract;
 mod tidy;
