@@ -117,12 +117,41 @@ pub(crate) enum Command {
     /// Who did what, when, on what, why.
     #[command(subcommand)]
     Audit(Audit),
+    /// Rehearse on a copy of an organization that lives in memory: nothing reaches AWS.
+    /// Runs until Ctrl-C, and keeps nothing.
+    Rehearse(Rehearse),
     /// Check what a first run needs.
     Doctor {
         /// How many accounts to try the role in.
         #[arg(long, default_value_t = 5)]
         sample: i32,
     },
+}
+
+/// See [`Command::Rehearse`].
+#[derive(ClapArgs)]
+pub(crate) struct Rehearse {
+    /// What `ringfence org export` wrote.
+    #[arg(long, value_name = "ORG.json")]
+    pub(crate) from: PathBuf,
+    /// Where the copy's AWS API listens.
+    #[arg(long, default_value = "127.0.0.1:5077", value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Where its admin door listens, on loopback only; a free port unless said.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin_listen: Option<std::net::SocketAddr>,
+    /// How much faster than in AWS databases change their states, 1 or more.
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) time_scale: f64,
+    /// aws.role_name of the server that will work on it.
+    #[arg(long, default_value = "RingfenceRemediation")]
+    pub(crate) role: String,
+    /// aws.external_id of the server that will work on it.
+    #[arg(long, default_value = "")]
+    pub(crate) external_id: String,
+    /// Write the ground truth to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -138,6 +167,9 @@ pub(crate) enum Org {
     },
     /// Draw the stored organization.
     Tree,
+    /// Write the stored organization as one JSON document: the tree, the ledger, the open findings.
+    /// `ringfence rehearse` builds a copy from it.
+    Export,
 }
 
 #[derive(Subcommand)]

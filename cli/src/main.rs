@@ -21,9 +21,13 @@ async fn main() -> ExitCode {
             return if usage { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    let rehearsal = matches!(args.command, args::Command::Rehearse(_));
     let end = tokio::select! {
         end = commands::run(args) => end,
-        _ = tokio::signal::ctrl_c() => {
+        _ = tokio::signal::ctrl_c() => if rehearsal {
+            printer::talk("the rehearsal is over; nothing of it was kept");
+            Ok(Exit::Done)
+        } else {
             printer::talk("interrupted; what was started goes on at the server");
             Ok(Exit::Interrupted)
         }

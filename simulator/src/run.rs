@@ -80,6 +80,14 @@ pub struct Args {
     pub threads: usize,
 }
 
+impl Args {
+    /// A rehearsal of that inventory, with everything else as by default.
+    pub fn of_inventory(from: &Path) -> Args {
+        let from = from.as_os_str();
+        Args::parse_from([std::ffi::OsStr::new("rehearse"), "--from".as_ref(), from])
+    }
+}
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
@@ -151,6 +159,28 @@ pub struct Running {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
+impl Running {
+    /// How many accounts and regions there are.
+    pub fn size(&self) -> (usize, usize) {
+        let world = self.simulator.world();
+        (world.account_ids().len(), world.regions().len())
+    }
+
+    /// Writes the ground truth: into a file beside it first, so that a reader never sees half of it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_truth(&self, path: &Path) -> anyhow::Result<()> {
+        let partial = path.with_extension("partial");
+        let write = || {
+            let mut out = std::io::BufWriter::new(std::fs::File::create(&partial)?);
+            self.simulator.write_truth(&mut out)?;
+            std::fs::rename(&partial, path)
+        };
+        write().with_context(|| format!("write {}", path.display()))
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -179,14 +209,20 @@ pub fn start(args: &Args) -> anyhow::Result<Running> {
         .enable_all()
         .build()
         .context("start the runtime")?;
+    // Not by block_on: whoever starts it may be inside a runtime of their own.
+    let inside = runtime.enter();
     let listen = |at: SocketAddr| {
-        let bound = runtime.block_on(TcpListener::bind(at));
+        let bound = std::net::TcpListener::bind(at).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        });
         bound.with_context(|| format!("listen on {at}"))
     };
     let (aws_door, admin_door) = (listen(args.listen)?, listen(admin_at)?);
     let (address, admin_address) = (aws_door.local_addr()?, admin_door.local_addr()?);
     runtime.spawn(front::serve(simulator.clone(), aws_door));
     runtime.spawn(admin::serve(simulator.clone(), admin_door));
+    drop(inside);
     Ok(Running { simulator, address, admin: admin_address, runtime: Some(runtime) })
 }
 
@@ -197,10 +233,7 @@ pub fn start(args: &Args) -> anyhow::Result<Running> {
 pub fn serve(args: &Args) -> anyhow::Result<()> {
     let running = start(args)?;
     let mut out = std::io::stdout();
-    let (accounts, regions) = {
-        let world = running.simulator.world();
-        (world.account_ids().len(), world.regions().len())
-    };
+    let (accounts, regions) = running.size();
     writeln!(
         out,
         "ready: AWS at http://{} admin at http://{} ({accounts} accounts, {regions} regions, seed {})",
@@ -208,26 +241,13 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     )?;
     out.flush()?;
     if let Some(path) = &args.truth {
-        write_truth(&running, path)?;
+        running.write_truth(path)?;
         writeln!(out, "truth: {}", path.display())?;
         out.flush()?;
     }
     let runtime = running.runtime.as_ref().context("the runtime")?;
     runtime.block_on(tokio::signal::ctrl_c()).context("wait for the end")?;
     Ok(())
-}
-
-/// Into a file beside it first, so that a reader never sees half a truth.
-fn write_truth(running: &Running, path: &Path) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
-    let made = std::fs::File::create(&partial);
-    let made = made.with_context(|| format!("write {}", partial.display()))?;
-    let mut out = std::io::BufWriter::new(made);
-    running
-        .simulator
-        .write_truth(&mut out)
-        .with_context(|| format!("write {}", partial.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("write {}", path.display()))
 }
 
 /// What the program does.

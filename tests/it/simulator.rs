@@ -133,6 +133,81 @@ fn the_ledger_is_the_truth_of_a_generated_organization() {
     assert_eq!(found, wanted);
 }
 
+/// A world, seen through the product, exported, rehearsed, and seen again: the same findings.
+#[test]
+fn an_exported_organization_can_be_rehearsed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let look = |aws: &str, name: &str| {
+        let inside = folder.path().join(name);
+        std::fs::create_dir(&inside).expect("a folder");
+        let mut setup = Setup::new(aws, &inside);
+        setup.set("RINGFENCE_AWS__REGIONS", "us-east-1,eu-west-1,eu-central-1,af-south-1");
+        setup.set("RINGFENCE_AWS__EXTERNAL_ID", "");
+        let _server = setup.start();
+        let cli = setup.cli("ann");
+        let before = cli.expect("org export", 5);
+        assert!(before.err.contains("run `ringfence org sync`"), "{before:?}");
+        cli.expect("org sync", 0);
+        let before = cli.expect("org export", 0);
+        assert!(before.err.contains("nothing was scanned yet"), "{before:?}");
+        cli.expect("scan start --wait --timeout 120s", 3);
+        cli.expect("org export", 0).json()
+    };
+    let args =
+        ["--accounts", "30", "--regions", "3", "--opt-in", "1", "--seed", "12", "--limits", "none"];
+    let sim = Sim::start(&args);
+    let first = look(&sim.url(), "first");
+    let file = folder.path().join("org.json");
+    std::fs::write(&file, first.to_string()).expect("write the export");
+    let child = Command::new(binary("ringfence"))
+        .args([
+            "rehearse",
+            "--from",
+            &file.display().to_string(),
+            "--listen",
+            "127.0.0.1:0",
+            "-o",
+            "json",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start the rehearsal");
+    let mut rehearsal = Guard(child);
+    let mut out = BufReader::new(rehearsal.0.stdout.take().expect("its output"));
+    let mut text = String::new();
+    while !text.ends_with("}\n") {
+        assert!(out.read_line(&mut text).expect("a line") > 0, "{text}");
+    }
+    let doors: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(doors["accounts"], 30, "{doors}");
+    let second = look(doors["endpoint"].as_str().expect("an endpoint"), "second");
+    let outline = |export: &Value| {
+        let pick = |list: &str, fields: &[&str]| -> Vec<Vec<Value>> {
+            let rows = export[list].as_array().expect("rows").iter();
+            let mut rows: Vec<Vec<Value>> =
+                rows.map(|row| fields.iter().map(|f| row[f].clone()).collect()).collect();
+            rows.sort_by_key(|row| format!("{row:?}"));
+            rows
+        };
+        json!({
+            "nodes": pick("nodes", &["id", "parent", "name", "kind", "account_state", "path"]),
+            "cells": pick("cells", &["account", "region", "instances", "clusters"]),
+            "findings": pick("findings", &["account", "region", "kind", "name", "engine", "group"]),
+        })
+    };
+    let (was, is) = (outline(&first), outline(&second));
+    assert!(was["findings"].as_array().expect("findings").len() > 5, "{was}");
+    assert_eq!(is, was);
+    let ran = Command::new(binary("ringfence"))
+        .args(["rehearse", "--from", "/dev/null"])
+        .output()
+        .expect("run");
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&ran.stderr).contains("is not an export of `ringfence org export`")
+    );
+}
+
 /// Sends bytes, and gives back the status line and the whole answer.
 fn raw(address: &str, bytes: &[u8], finish: bool) -> String {
     let mut stream = TcpStream::connect(address.trim_start_matches("http://")).expect("connect");
@@ -211,7 +286,7 @@ fn nonsense_is_answered_with_400_and_harms_nothing() {
 
 #[test]
 fn one_connection_serves_many_requests() {
-    let sim = Sim::start(&["--accounts", "3"]);
+    let sim = Sim::start(&["--accounts", "3", "--limits", "none"]);
     let mut stream = TcpStream::connect(sim.url().trim_start_matches("http://")).expect("connect");
     for _ in 0..50 {
         stream.write_all(&post("Action=DescribeDBClusters", "")).expect("send");

@@ -5,6 +5,7 @@ mod doctor;
 mod finding;
 mod org;
 mod plan;
+mod rehearse;
 mod remediation;
 mod rollout;
 mod scan;
@@ -45,6 +46,10 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Rollout(crate::args::Rollout::Plan { file, .. }) => Some(rollout::read(file)?),
         _ => None,
     };
+    // A rehearsal needs no server: it is what a server can be pointed at.
+    if let Command::Rehearse(wanted) = &args.command {
+        return rehearse::run(wanted, args.output).await;
+    }
     let context = Context {
         connection: connect(&args).await?,
         output: args.output,
@@ -68,6 +73,7 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Status { scope } => status::run(&context, scope).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Doctor { sample } => doctor::run(&context, sample).await,
+        Command::Rehearse(_) => unreachable!("handled before a server is asked for"),
     }
 }
 

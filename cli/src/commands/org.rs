@@ -2,10 +2,13 @@
 
 use super::{Context, MESSAGE_MAX, pages};
 use crate::args::Org;
+use crate::client::Connection;
 use crate::exit::End;
 use crate::printer;
 use ringfence_proto::v1;
+use ringfence_proto::v1::finding_service_client::FindingServiceClient;
 use ringfence_proto::v1::org_service_client::OrgServiceClient;
+use ringfence_proto::v1::scan_service_client::ScanServiceClient;
 use serde::Serialize;
 
 /// Changes listed on screen; JSON has all.
@@ -60,10 +63,35 @@ pub(crate) async fn run(context: &Context, command: Org) -> End {
             printer::json(&Tree { as_of, nodes });
             Ok(crate::exit::Exit::Done)
         }
+        Org::Export => export(context, client).await,
         Org::Tree => {
             let answer = client.get_tree(v1::GetTreeRequest {}).await?.into_inner();
             printer::data(&answer.drawing);
             Ok(crate::exit::Exit::Done)
         }
     }
+}
+
+/// Everything that a rehearsal is built from. Always JSON: it is read by programs.
+async fn export(context: &Context, mut org: OrgServiceClient<Connection>) -> End {
+    #[derive(Serialize)]
+    struct Export {
+        as_of: String,
+        nodes: Vec<v1::Node>,
+        cells: Vec<v1::Cell>,
+        findings: Vec<v1::Finding>,
+    }
+    let as_of = org.get_tree(v1::GetTreeRequest {}).await?.into_inner().as_of;
+    let nodes = pages!(org, list_nodes, v1::ListNodesRequest::default(), nodes);
+    let connection = || context.connection.clone();
+    let mut scan = ScanServiceClient::new(connection()).max_decoding_message_size(MESSAGE_MAX);
+    let cells = pages!(scan, list_cells, v1::ListCellsRequest::default(), cells);
+    let mut finding =
+        FindingServiceClient::new(connection()).max_decoding_message_size(MESSAGE_MAX);
+    let findings = pages!(finding, list_findings, v1::ListFindingsRequest::default(), findings);
+    if cells.iter().all(|cell| cell.state() == v1::CellState::Pending) {
+        printer::talk("warning: nothing was scanned yet, so the export has no databases");
+    }
+    printer::json(&Export { as_of, nodes, cells, findings });
+    Ok(crate::exit::Exit::Done)
 }

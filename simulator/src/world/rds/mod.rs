@@ -6,9 +6,11 @@
 
 mod authorize;
 pub(crate) mod clusters;
+mod endpoints;
 pub(crate) mod engines;
 pub(crate) mod groups;
 mod instances;
+mod lifecycle;
 mod members;
 mod modify;
 mod replicas;
@@ -99,11 +101,11 @@ pub(crate) const OPS: &[Op] = &[
     op!(Write "DeleteDBInstance" (
         "DBInstanceIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
     ) instances::delete),
-    op!(Write "RebootDBInstance" ("DBInstanceIdentifier", "ForceFailover") instances::reboot),
-    op!(Write "StopDBInstance" ("DBInstanceIdentifier", "DBSnapshotIdentifier") instances::stop),
-    op!(Write "StartDBInstance" ("DBInstanceIdentifier") instances::start),
-    op!(Write "AddRoleToDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") instances::add_role),
-    op!(Write "RemoveRoleFromDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") instances::remove_role),
+    op!(Write "RebootDBInstance" ("DBInstanceIdentifier", "ForceFailover") lifecycle::reboot),
+    op!(Write "StopDBInstance" ("DBInstanceIdentifier", "DBSnapshotIdentifier") lifecycle::stop),
+    op!(Write "StartDBInstance" ("DBInstanceIdentifier") lifecycle::start),
+    op!(Write "AddRoleToDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") lifecycle::add_role),
+    op!(Write "RemoveRoleFromDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") lifecycle::remove_role),
     op!(Write "CreateDBInstanceReadReplica" (
         "DBInstanceIdentifier", "SourceDBInstanceIdentifier", "DBInstanceClass", "AvailabilityZone",
         "Port", "MultiAZ", "AutoMinorVersionUpgrade", "Iops", "OptionGroupName", "DBParameterGroupName",
@@ -155,11 +157,11 @@ pub(crate) const OPS: &[Op] = &[
     op!(Write "CreateDBClusterEndpoint" (
         "DBClusterIdentifier", "DBClusterEndpointIdentifier", "EndpointType", "StaticMembers",
         "ExcludedMembers", "Tags",
-    ) clusters::create_endpoint),
+    ) endpoints::create_endpoint),
     op!(Read "DescribeDBClusterEndpoints" (
         "DBClusterIdentifier", "DBClusterEndpointIdentifier", "Filters", "MaxRecords", "Marker",
-    ) clusters::endpoints),
-    op!(Write "DeleteDBClusterEndpoint" ("DBClusterEndpointIdentifier") clusters::delete_endpoint),
+    ) endpoints::endpoints),
+    op!(Write "DeleteDBClusterEndpoint" ("DBClusterEndpointIdentifier") endpoints::delete_endpoint),
     op!(Read "DescribeDBSnapshots" (
         "DBInstanceIdentifier", "DBSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
         "Marker", "IncludeShared", "IncludePublic", "DbiResourceId",

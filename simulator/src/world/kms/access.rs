@@ -1,0 +1,111 @@
+//! Who may use a key: its policy, IAM, and what RDS asks for when it makes a grant.
+//! Source: KMS guide, "Default key policy", "kms:ViaService"; RDS user guide, "AWS KMS key management".
+
+use super::{AWS_RDS, Key};
+use crate::fault::Fault;
+use crate::value::Time;
+use crate::world::authorize::{Resource, judge};
+use crate::world::{AccountId, Principal, Region, World};
+use iam_rs::{Decision, IAMPolicy};
+use std::sync::Arc;
+
+/// Whether the key's policy lets a principal do something, by itself or by handing the decision to the
+/// account's IAM policies.
+pub(super) fn key_allows(
+    world: &World,
+    key: &Key,
+    who: &Principal,
+    region: Region,
+    action: &str,
+    via_rds: bool,
+) -> bool {
+    let mut resource =
+        Resource::new(key.arn.clone()).text("kms:CallerAccount", who.account.to_string());
+    if via_rds {
+        resource = resource
+            .text("kms:ViaService", format!("rds.{region}.amazonaws.com"))
+            .flag("kms:GrantIsForAWSResource", true);
+    }
+    let base = world.base_context(who, region);
+    let allows =
+        |policy: &Arc<IAMPolicy>| judge(policy, who, action, &resource, &base) == Decision::Allow;
+    let iam = [&who.role_policy, &who.session_policy].into_iter().flatten().all(allows);
+    let Some((_, policy)) = &key.policy else {
+        // The default policy hands the decision to the account's IAM policies.
+        return iam && key.arn.split(':').nth(4) == Some(&who.account.to_string());
+    };
+    let direct = judge(policy, who, action, &resource, &base);
+    // A statement for arn:aws:iam::ACCOUNT:root stands for every principal whom IAM allows it.
+    let mut root = who.clone();
+    root.principal_arn = format!("arn:aws:iam::{}:root", who.account);
+    let delegated = judge(policy, &root, action, &resource, &base);
+    if direct == Decision::Deny || delegated == Decision::Deny {
+        return false;
+    }
+    // The key's own word is enough for a role; a session policy still takes away.
+    let session = who.session_policy.iter().all(allows);
+    (direct == Decision::Allow && session) || (delegated == Decision::Allow && iam)
+}
+
+impl World {
+    /// The ARN of the key that RDS shall use for this principal; RDS checks that it may make the grant
+    /// it keeps for the life of the database (RDS user guide, "AWS KMS key management").
+    pub(crate) fn key_for_rds(
+        &mut self,
+        (account, region): (AccountId, Region),
+        who: &Principal,
+        name: Option<&str>,
+        now: Time,
+    ) -> Result<String, Fault> {
+        let name = name.unwrap_or(AWS_RDS);
+        let bad = |why: String| {
+            let message = format!(
+                "The specified KMS key [{name}] does not exist, is not enabled or you do not have permissions to access it. {why}"
+            );
+            Fault::new(400, "KMSKeyNotAccessibleFault", message.trim_end().to_owned())
+        };
+        let mut home = account;
+        if let Some(rest) = name.strip_prefix("arn:") {
+            let parts: Vec<&str> = rest.split(':').collect();
+            // "KMS keys are specific to the Region they are created in."
+            if parts.get(2) != Some(&region) {
+                return Err(bad(format!("The key is not in {region}.")));
+            }
+            home = parts.get(3).copied().unwrap_or_default().parse()?;
+        }
+        if home != account {
+            self.enter(home, region, now);
+        }
+        let seed = self.settings.seed;
+        let kms = &mut self.cell_mut(home, region).kms;
+        if name == AWS_RDS && kms.find(AWS_RDS).is_none() {
+            let key = kms.add((home, region), seed ^ 9, Some(AWS_RDS), now);
+            key.aws_managed = true;
+            key.description =
+                "Default key that protects my RDS database volumes when no other key is defined"
+                    .into();
+        }
+        let kms = self.cells.get(&(home, region)).map(|c| &c.kms);
+        let key = kms.and_then(|k| k.find(name)).ok_or_else(|| bad(String::new()))?;
+        if key.state != "Enabled" || key.spec != "SYMMETRIC_DEFAULT" {
+            return Err(bad(format!("Its state is {}.", key.state)));
+        }
+        for action in ["kms:DescribeKey", "kms:CreateGrant"] {
+            if !key.aws_managed && !key_allows(self, key, who, region, action, true) {
+                return Err(bad(format!("{} may not {action} through RDS.", who.arn)));
+            }
+        }
+        Ok(key.arn.clone())
+    }
+
+    /// Whether a database under this key can be used.
+    pub(crate) fn key_enabled(&self, arn: &str) -> bool {
+        let parts: Vec<&str> = arn.split(':').collect();
+        let place = parts
+            .get(4)
+            .and_then(|a| a.parse().ok())
+            .zip(parts.get(3).and_then(|r| crate::regions::find(r)));
+        let key = place.and_then(|p| self.cells.get(&p)).and_then(|c| c.kms.find(arn));
+        key.is_some_and(|k| k.state == "Enabled")
+    }
+}
