@@ -52,11 +52,10 @@ fn run_python(interpreter: &Path, script: &str, args: &[&str]) -> Value {
 fn boto3_finds_nothing_in_any_operation_that_its_models_do_not_know() {
     let simulator = program(&["--empty", "--manual-clock", "--limits", "none"]);
     let said = run_python(&python(), "conformance.py", &[&simulator.aws, &simulator.admin]);
-    assert!(said["operations"].as_u64() > Some(150), "{said}");
-    assert!(
-        said["answers"].as_u64() > Some(180)
-            && said["errors"].as_array().expect("codes").len() > 40
-    );
+    // The script itself fails unless every operation was called.
+    assert!(said["operations"].as_u64() > Some(130), "{said}");
+    let codes = said["errors"].as_array().expect("codes").len();
+    assert!(said["answers"].as_u64() > Some(160) && codes > 40, "{said}");
 }
 
 /// Written beside the start, so a reader waits for it.

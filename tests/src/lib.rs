@@ -6,6 +6,7 @@
 )]
 
 pub mod emulator;
+pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -46,11 +46,19 @@ pub fn run(accounts: u32, seed: u32, store: Option<&str>) -> Cost {
 }
 
 /// User and system time of a process, from /proc (proc(5): fields 14 and 15, in ticks of 10 ms).
-fn cpu(pid: u32) -> Duration {
+pub(crate) fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<u64> = after.split_whitespace().filter_map(|f| f.parse().ok()).collect();
     // After the name come state (no number), ppid ...: utime and stime are numbers 10 and 11.
     let ticks = fields.get(10).copied().unwrap_or(0) + fields.get(11).copied().unwrap_or(0);
     Duration::from_millis(ticks * 10)
+}
+
+/// Resident memory of a process in MiB, from /proc (proc(5): VmRSS).
+pub(crate) fn memory(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+    kib / 1024.0
 }
