@@ -12,7 +12,7 @@
 //! | `GET /calls[?from=N]`, `GET /counts` | the call log |
 //! | `GET /world`, `GET /truth`, `GET /operations` | what is there; what a scan should say; what is modelled |
 
-use crate::front::Simulator;
+use crate::front::{Simulator, pause};
 use crate::throttle::Limit;
 use crate::truth;
 use crate::world::World;
@@ -193,7 +193,7 @@ fn plain(status: u16, body: String) -> Response<Full<Bytes>> {
 pub async fn serve(simulator: Arc<Simulator>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            pause(20).await;
             continue;
         };
         let simulator = simulator.clone();

@@ -44,6 +44,7 @@ impl Clock {
     }
 
     /// Now.
+    #[expect(clippy::disallowed_methods, reason = "the simulator's one clock")]
     pub fn now(&self) -> Time {
         let ms = self.ms.load(Ordering::SeqCst);
         if self.by_hand { Time(ms) } else { Time(jiff::Timestamp::now().as_millisecond() + ms) }
@@ -181,7 +182,7 @@ impl Simulator {
         match &effect {
             Some(Effect::DropAfter) => return Err(Dropped),
             Some(Effect::HoldAfter) => self.hold(&request, "after").await,
-            Some(Effect::Late { ms }) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+            Some(Effect::Late { ms }) => pause(*ms).await,
             _ => {}
         }
         let (protocol, service) = (request.protocol, request.service);
@@ -202,6 +203,15 @@ fn parse(
     let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     wire::parse(&Http { path, query, header: &header, body })
+}
+
+/// Waits, where waiting is what was asked for, or all that can be done.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "late answers are late; accept() has no other remedy"
+)]
+pub(crate) async fn pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 /// Takes a held call off the list when nobody waits for its answer any more.
@@ -244,7 +254,7 @@ pub async fn serve(simulator: Arc<Simulator>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: others will be closed.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            pause(20).await;
             continue;
         };
         let _ = stream.set_nodelay(true);

@@ -15,6 +15,7 @@ pub mod scale;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The workspace's folder.
@@ -36,10 +37,17 @@ pub fn python() -> PathBuf {
     path
 }
 
-/// A port that nobody listens on just now.
+/// A port that nobody listens on just now. Below the range that the kernel takes ports for port 0 from
+/// (ip(7): 32768 and up), for between our look and our program's bind another would get it.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 10_000 + (std::process::id() % 100) as u16 * 200;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 200;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Looks until it holds, at most that long; what was seen last is in the panic.

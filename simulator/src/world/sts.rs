@@ -209,7 +209,7 @@ fn give(ctx: &mut Ctx<'_>, principal: Principal, seconds: i64, policy: Option<&s
     let token = hash::letters(hash::mix(seed ^ 2, sessions.made), 320);
     let expires = ctx.now.plus(seconds * 1000);
     let now = ctx.now;
-    if sessions.made % 1024 == 0 {
+    if sessions.made.is_multiple_of(1024) {
         // Kept for a day after their end, so that an old token is told "expired" and not "invalid".
         sessions.live.retain(|_, session| session.expires > now.plus(-86_400_000));
     }
