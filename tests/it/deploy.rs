@@ -1,6 +1,9 @@
 //! The member role's template allows what the code calls, and nothing else.
 
+use ringfence_tests::emulator::{self, Sim};
+use ringfence_tests::process::Setup;
 use ringfence_tests::{python, root};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -83,4 +86,45 @@ fn the_member_role_allows_what_the_code_calls_and_no_more() {
     let lack: Vec<_> = wanted.difference(&allowed).collect();
     let surplus: Vec<_> = allowed.difference(&wanted).collect();
     assert!(lack.is_empty() && surplus.is_empty(), "lack {lack:?}, surplus {surplus:?}");
+}
+
+/// The whole remediation with no more rights than the template gives, on the simulator, which enforces
+/// them: an instance and a cluster.
+#[test]
+fn the_member_roles_permissions_are_enough_and_enforced() {
+    for kind in ["single", "aurora"] {
+        let sim = Sim::empty();
+        let world = emulator::build(&sim.url(), 6, &[kind, "1"]);
+        let account = world["accounts"][0]["id"].as_str().expect("an account").to_owned();
+        let ran = Command::new(python())
+            .arg(root().join("tests/python/role_policy.py"))
+            .arg(root().join("deploy/member-role.yaml"))
+            .arg(&account)
+            .output()
+            .expect("run Python");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let policy: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        let role = |policy: &Value| {
+            sim.change(json!({"role": {"account": account, "name": "RingfenceRemediation",
+                "present": true, "policy": policy}}));
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let setup = Setup::new(&sim.url(), folder.path());
+        let _server = setup.start();
+        let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+        ann.expect("org sync", 0);
+        // With rights to nothing, nothing is said to be clean.
+        role(
+            &json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}),
+        );
+        let blind = ann.json(&format!("scan start --account {account} --wait --timeout 60s"), 3);
+        assert_eq!(blind["coverage"]["denied"], blind["cells"], "{blind}");
+        role(&policy);
+        ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
+        let plan = ann.json(&format!("plan create --account {account}"), 0);
+        let plan = plan["id"].as_str().expect("a plan").to_owned();
+        bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
+        let done = ann.run(&format!("remediation apply {plan} --wait --timeout 90s"));
+        assert_eq!(done.code, 0, "{kind}: {done:?}");
+    }
 }
