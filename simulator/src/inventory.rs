@@ -112,7 +112,11 @@ impl Inventory {
 
     pub(crate) fn root(&self) -> Result<String, String> {
         let node = self.nodes.iter().find(|n| n.kind == "root");
-        Ok(node.ok_or("the inventory has no root")?.id.clone())
+        let id = &node.ok_or("the inventory has no root")?.id;
+        if !id.starts_with("r-") {
+            return Err(format!("the inventory's root has the id {id}, which is none (r-...)"));
+        }
+        Ok(id.clone())
     }
 
     pub(crate) fn regions(&self) -> Result<Vec<Region>, String> {

@@ -100,8 +100,21 @@ fn file(path: &Path) -> anyhow::Result<String> {
 
 fn settings(args: &Args) -> anyhow::Result<Settings> {
     let mut settings = match &args.settings {
-        Some(path) => toml::from_str(&file(path)?)
-            .with_context(|| format!("the settings in {}", path.display()))?,
+        Some(path) => {
+            let place = || format!("the settings in {}", path.display());
+            let table: toml::Table = file(path)?.parse().with_context(place)?;
+            for (key, flag) in [
+                ("seed", "--seed"),
+                ("time_scale", "--time-scale"),
+                ("role", "--role"),
+                ("external_id", "--external-id"),
+            ] {
+                if table.contains_key(key) {
+                    bail!("{}: {key} is given by {flag}", place());
+                }
+            }
+            table.try_into().with_context(place)?
+        }
         None => Settings::default(),
     };
     settings.seed = args.seed;

@@ -7,6 +7,9 @@ use crate::fault::Fault;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// The last millisecond of the year 9999; AWS takes no later ones.
+const LAST_MS: i64 = 253_402_300_799_999;
+
 /// A moment, in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub i64);
@@ -14,7 +17,7 @@ pub struct Time(pub i64);
 impl Time {
     /// This much later.
     pub fn plus(self, ms: i64) -> Time {
-        Time(self.0 + ms)
+        Time(self.0.saturating_add(ms))
     }
 }
 
@@ -261,9 +264,10 @@ impl Map {
         self.typed(name, Value::as_float, "a number")
     }
 
-    /// A member that is a moment.
+    /// A member that is a moment, between 1970 and the year 9999.
     pub fn time(&self, name: &str) -> Result<Option<Time>, Fault> {
-        self.typed(name, Value::as_time, "a timestamp")
+        let sound = |value: &Value| value.as_time().filter(|t| (0..=LAST_MS).contains(&t.0));
+        self.typed(name, sound, "a timestamp")
     }
 
     /// A flag of a record that the world itself wrote.

@@ -63,7 +63,7 @@ fn list_regions(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let region = |(name, status): &(&'static str, &'static str)| {
         Map::new().with("RegionName", *name).with("RegionOptStatus", *status)
     };
-    let next = from + max as usize;
+    let next = from.saturating_add(max as usize);
     Ok(Map::new()
         .with("Regions", list("member", page.map(region)))
         .maybe("NextToken", (next < all.len()).then(|| next.to_string())))

@@ -177,7 +177,7 @@ fn lookup(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
             .with("ReadOnly", "false")
             .with("CloudTrailEvent", &event.json)
     });
-    let next = from + max as usize;
+    let next = from.saturating_add(max as usize);
     Ok(Map::new()
         .with("Events", list("member", page))
         .maybe("NextToken", (next < found.len()).then(|| next.to_string())))

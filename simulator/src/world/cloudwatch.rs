@@ -132,8 +132,8 @@ fn range(params: &Map, period: i64, series: i64) -> Result<(Time, Time), Fault> 
     if start >= end {
         return Err(invalid("The parameter StartTime must be less than the parameter EndTime."));
     }
-    if period < 60 || period % 60 != 0 {
-        return Err(invalid("The parameter Period must be a multiple of 60."));
+    if !(60..=86_400).contains(&period) || period % 60 != 0 {
+        return Err(invalid("The parameter Period must be a multiple of 60, and a day at most."));
     }
     if (end.0 - start.0) / 1000 / period * series > POINTS {
         return Err(invalid("You have requested too many datapoints."));

@@ -69,24 +69,23 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let names = ringfence_agent::Names::exact();
+        let (sender, receiver) = std::sync::mpsc::channel();
         runtime.spawn(async move {
-            let never = std::future::pending();
-            if let Err(error) = ringfence_server::run(config, names, |_| {}, never).await {
-                tracing::error!("the server ended: {error:#}");
+            let (ready, never) = (sender.clone(), std::future::pending());
+            let told = |_| drop(ready.send(Ok(())));
+            if let Err(error) = ringfence_server::run(config, names, told, never).await {
+                let _ = sender.send(Err(error));
             }
         });
-        let end = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            anyhow::ensure!(Instant::now() < end, "the server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        receiver.recv_timeout(Duration::from_secs(20)).context("the server does not listen")??;
         Ok(Server(Some(runtime)))
     }
 
-    /// Stops it in the middle of whatever it does: nothing is finished, nothing is handed over.
+    /// Stops it in the middle of whatever it does: nothing is finished, nothing is handed over. Its
+    /// listener is gone when this returns, so that the next one can have the port.
     fn crash(&mut self) {
         if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(Duration::from_secs(10));
         }
     }
 }

@@ -28,8 +28,13 @@ fn parse(expression: &str) -> Result<Query, Fault> {
         return Err(bad("the expression must start with SELECT"));
     }
     let at = lower.find(" where ").unwrap_or(flat.len());
-    let fields: Vec<String> =
-        flat[7..at].split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect();
+    let fields: Vec<String> = flat
+        .get(7..at)
+        .unwrap_or_default()
+        .split(',')
+        .map(|f| f.trim().to_owned())
+        .filter(|f| !f.is_empty())
+        .collect();
     let mut conditions = Vec::new();
     let rest = flat.get(at + 7..).unwrap_or_default();
     let mut tail = rest;

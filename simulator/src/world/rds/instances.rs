@@ -12,6 +12,9 @@ use crate::value::{Map, Time, Value, list};
 use crate::world::organizations::write_tags;
 use crate::world::{AccountId, Ctx, Region};
 
+/// GiB that a database may have (RDS user guide, "DB instance storage": 20 to 65,536).
+pub(crate) const STORAGE: std::ops::RangeInclusive<i64> = 20..=65_536;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Instance {
     pub(crate) name: String,
@@ -254,7 +257,7 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let version = params.text("EngineVersion").unwrap_or(engine.version).to_owned();
     let encrypted = params.flag("StorageEncrypted")?.unwrap_or(false);
     check_class(class, encrypted)?;
-    if params.int("AllocatedStorage")?.unwrap_or(0) < 20 {
+    if params.int("AllocatedStorage")?.is_none_or(|gib| !STORAGE.contains(&gib)) {
         return Err(Fault::new(
             400,
             "InvalidParameterValue",
@@ -387,18 +390,7 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let version = source.text_or_empty("EngineVersion").to_owned();
     check_restored_storage(params, engine, &snapshot)?;
     let mut settings = collect(ctx, params, (engine, &version), |s| s.restore, &source)?;
-    for member in [
-        "Engine",
-        "EngineVersion",
-        "MasterUsername",
-        "StorageEncrypted",
-        "StorageEncryptionType",
-        "KmsKeyId",
-    ] {
-        if let Some(value) = source.get(member) {
-            settings.set(member, value.clone());
-        }
-    }
+    inherit(&mut settings, &source);
     check_class(settings.text_or_empty("DBInstanceClass"), settings.is("StorageEncrypted"))?;
     if let Some(key) = settings.text("KmsKeyId").map(str::to_owned) {
         ctx.rds_key(Some(&key))?;
@@ -413,6 +405,22 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     Ok(shown(ctx, &name))
 }
 
+/// What a copy of data has from where it comes from, and no parameter can change.
+pub(crate) fn inherit(settings: &mut Map, source: &Map) {
+    for member in [
+        "Engine",
+        "EngineVersion",
+        "MasterUsername",
+        "StorageEncrypted",
+        "StorageEncryptionType",
+        "KmsKeyId",
+    ] {
+        if let Some(value) = source.get(member) {
+            settings.set(member, value.clone());
+        }
+    }
+}
+
 /// Storage cannot shrink, grows by a tenth at least, and is not given for SQL Server (API reference,
 /// RestoreDBInstanceFromDBSnapshot, AllocatedStorage).
 fn check_restored_storage(params: &Map, engine: &Engine, snapshot: &Snapshot) -> Result<(), Fault> {
@@ -423,7 +431,7 @@ fn check_restored_storage(params: &Map, engine: &Engine, snapshot: &Snapshot) ->
     if engine.sql_server() {
         return Err(combination("AllocatedStorage can't be given when restoring SQL Server"));
     }
-    if size != had && size * 10 < had * 11 {
+    if !STORAGE.contains(&size) || (size != had && size * 10 < had * 11) {
         let message = format!("AllocatedStorage must be {had} or at least 10 percent more");
         return Err(Fault::new(400, "InvalidParameterValue", message));
     }
@@ -469,50 +477,12 @@ pub(super) fn delete(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let at = ctx.after(seconds::DELETE);
     let rds = ctx.rds();
     if keep && instance.settings.number("BackupRetentionPeriod") > 0 {
-        rds.kept_backups.push(backup(&instance, account, region, "retained", now));
+        rds.kept_backups
+            .push(super::lifecycle::backup(&instance, account, region, "retained", now));
     }
     if let Some(found) = rds.instances.get_mut(&instance.name) {
         found.status = "deleting".into();
     }
     rds.at(at, Step::Gone { dbi: instance.dbi });
     Ok(shown(ctx, &instance.name))
-}
-
-fn backup(
-    instance: &Instance,
-    account: AccountId,
-    region: Region,
-    status: &'static str,
-    now: Time,
-) -> Map {
-    Map::new()
-        .with("DBInstanceIdentifier", &instance.name)
-        .with("DbiResourceId", &instance.dbi)
-        .with("DBInstanceArn", instance.arn(account, region))
-        .with("Region", region)
-        .with("Status", status)
-        .with("Encrypted", instance.settings.is("StorageEncrypted"))
-        .with("BackupRetentionPeriod", instance.settings.number("BackupRetentionPeriod"))
-        .with("InstanceCreateTime", instance.created.unwrap_or(now))
-        .with("Engine", instance.settings.text_or_empty("Engine").to_owned())
-}
-
-pub(super) fn automated_backups(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
-    let (account, region, now) = (ctx.account, ctx.region, ctx.now);
-    let rds = ctx.rds();
-    let active = rds
-        .instances
-        .values()
-        .filter(|i| i.settings.number("BackupRetentionPeriod") > 0 && i.cluster.is_none())
-        .map(|i| backup(i, account, region, "active", now));
-    let mut all: Vec<Map> = active.chain(rds.kept_backups.iter().cloned()).collect();
-    for field in ["DBInstanceIdentifier", "DbiResourceId"] {
-        if let Some(wanted) = params.text(field) {
-            all.retain(|map| map.text(field) == Some(wanted));
-        }
-    }
-    all.sort_by_key(|map| map.text_or_empty("DbiResourceId").to_owned());
-    page(params, "DBInstanceAutomatedBackups", "DBInstanceAutomatedBackup", all, |map| {
-        map.text_or_empty("DbiResourceId").to_owned()
-    })
 }

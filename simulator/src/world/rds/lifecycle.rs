@@ -1,11 +1,11 @@
-//! What happens to an instance that is there: reboot, stop, start, roles.
+//! What happens to an instance that is there: reboot, stop, start, roles, automated backups.
 //! Source: RDS user guide, "Stopping a DB instance", "Rebooting a DB instance".
 
 use super::instances::{Instance, invalid_state, named, shown};
-use super::{Step, Tags, seconds, snapshots};
+use super::{Step, Tags, page, seconds, snapshots};
 use crate::fault::Fault;
-use crate::value::Map;
-use crate::world::Ctx;
+use crate::value::{Map, Time};
+use crate::world::{AccountId, Ctx, Region};
 
 /// Moves an instance through a state, if it is in the one that allows it.
 fn through(
@@ -103,4 +103,44 @@ pub(super) fn remove_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault>
         instance.roles.retain(|r| r.text("FeatureName") != Some(feature));
     }
     Ok(Map::new())
+}
+
+/// An automated backup, as Describe shows it.
+pub(super) fn backup(
+    instance: &Instance,
+    account: AccountId,
+    region: Region,
+    status: &'static str,
+    now: Time,
+) -> Map {
+    Map::new()
+        .with("DBInstanceIdentifier", &instance.name)
+        .with("DbiResourceId", &instance.dbi)
+        .with("DBInstanceArn", instance.arn(account, region))
+        .with("Region", region)
+        .with("Status", status)
+        .with("Encrypted", instance.settings.is("StorageEncrypted"))
+        .with("BackupRetentionPeriod", instance.settings.number("BackupRetentionPeriod"))
+        .with("InstanceCreateTime", instance.created.unwrap_or(now))
+        .with("Engine", instance.settings.text_or_empty("Engine").to_owned())
+}
+
+pub(super) fn automated_backups(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let (account, region, now) = (ctx.account, ctx.region, ctx.now);
+    let rds = ctx.rds();
+    let active = rds
+        .instances
+        .values()
+        .filter(|i| i.settings.number("BackupRetentionPeriod") > 0 && i.cluster.is_none())
+        .map(|i| backup(i, account, region, "active", now));
+    let mut all: Vec<Map> = active.chain(rds.kept_backups.iter().cloned()).collect();
+    for field in ["DBInstanceIdentifier", "DbiResourceId"] {
+        if let Some(wanted) = params.text(field) {
+            all.retain(|map| map.text(field) == Some(wanted));
+        }
+    }
+    all.sort_by_key(|map| map.text_or_empty("DbiResourceId").to_owned());
+    page(params, "DBInstanceAutomatedBackups", "DBInstanceAutomatedBackup", all, |map| {
+        map.text_or_empty("DbiResourceId").to_owned()
+    })
 }

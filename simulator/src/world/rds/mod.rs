@@ -184,7 +184,7 @@ pub(crate) const OPS: &[Op] = &[
     op!(Write "DeleteDBClusterSnapshot" ("DBClusterSnapshotIdentifier") snapshots::delete_cluster),
     op!(Read "DescribeDBInstanceAutomatedBackups" (
         "DBInstanceIdentifier", "DbiResourceId", "Filters", "MaxRecords", "Marker",
-    ) instances::automated_backups),
+    ) lifecycle::automated_backups),
     op!(Write "CreateDBParameterGroup" ("DBParameterGroupName", "DBParameterGroupFamily", "Description", "Tags") groups::create_parameter),
     op!(Read "DescribeDBParameterGroups" ("DBParameterGroupName", "Filters", "MaxRecords", "Marker") groups::parameters),
     op!(Write "DeleteDBParameterGroup" ("DBParameterGroupName") groups::delete_parameter),

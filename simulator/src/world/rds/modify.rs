@@ -6,7 +6,7 @@
 //! which never comes here.
 
 use super::clusters::{self, collect as collect_cluster};
-use super::instances::{self, check_class, combination, domain_and_secret, invalid_state};
+use super::instances::{self, STORAGE, check_class, combination, domain_and_secret, invalid_state};
 use super::settings::{Facts, Modify, SETTINGS};
 use super::{Step, check_name, seconds};
 use crate::fault::Fault;
@@ -38,7 +38,7 @@ pub(super) fn instance(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         check_class(class, instance.settings.is("StorageEncrypted"))?;
     }
     if let Some(size) = params.int("AllocatedStorage")?
-        && size < instance.settings.number("AllocatedStorage")
+        && (size < instance.settings.number("AllocatedStorage") || !STORAGE.contains(&size))
     {
         return Err(combination("Requested storage size is smaller than the current one"));
     }

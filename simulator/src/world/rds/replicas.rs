@@ -2,7 +2,7 @@
 //! Source: RDS user guide, "Working with read replicas": a replica is encrypted as its source is; the
 //! source needs automated backups; cross-region replicas are not modelled and say so.
 
-use super::instances::{begin, collect, combination, invalid_state, named, shown};
+use super::instances::{begin, collect, combination, inherit, invalid_state, named, shown};
 use super::settings::Omitted;
 use super::{Step, check_name, seconds, tags};
 use crate::fault::{Fault, Kind};
@@ -56,18 +56,7 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         _ => setting.restore,
     };
     let mut settings = collect(ctx, params, (engine, &version), kept, &source.settings)?;
-    for member in [
-        "Engine",
-        "EngineVersion",
-        "MasterUsername",
-        "StorageEncrypted",
-        "StorageEncryptionType",
-        "KmsKeyId",
-    ] {
-        if let Some(value) = source.settings.get(member) {
-            settings.set(member, value.clone());
-        }
-    }
+    inherit(&mut settings, &source.settings);
     let port = params.int("Port")?.unwrap_or(source.port);
     let tags = tags::read(params)?;
     begin(ctx, &name, settings, port, tags, seconds::RESTORE);
