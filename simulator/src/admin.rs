@@ -135,6 +135,7 @@ impl Simulator {
         let settings: crate::settings::Settings =
             serde_json::from_value(all).map_err(|e| bad(e.to_string()))?;
         settings.check().map_err(bad)?;
+        world.log.resize(settings.log_size);
         world.settings = settings;
         Ok(json!(world.settings))
     }
@@ -154,8 +155,11 @@ impl Simulator {
     }
 
     async fn door(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        // A page in a browser must not reach it: nothing that runs here sends an Origin.
-        if request.headers().contains_key("origin") {
+        // A page in a browser must not reach it: nothing that runs here sends an Origin, and a name that
+        // was rebound to loopback is not one of ours.
+        let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let ours = ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name));
+        if !ours || request.headers().contains_key("origin") {
             return Ok(plain(403, json!({"error": "not for browsers"}).to_string()));
         }
         let (parts, body) = request.into_parts();

@@ -131,6 +131,14 @@ impl Faults {
         {
             return Err(format!("effect.error.status must be 400 to 599, not {status}"));
         }
+        let ms = match rule.effect {
+            Effect::Lag { ms } => ms,
+            Effect::Late { ms } => i64::try_from(ms).unwrap_or(i64::MAX),
+            _ => 0,
+        };
+        if !(0..=86_400_000).contains(&ms) {
+            return Err(format!("effect ms must be between 0 and a day, not {ms}"));
+        }
         self.made += 1;
         self.rules.push(Waiting { id: self.made, rule, seen: 0, met: 0 });
         Ok(self.made)

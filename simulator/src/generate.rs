@@ -391,7 +391,6 @@ fn cluster(
             "VpcSecurityGroups",
             "IAMDatabaseAuthenticationEnabled",
             "CopyTagsToSnapshot",
-            "DeletionProtection",
         ] {
             if let Some(value) = settings.get(member) {
                 own.set(member, value.clone());

@@ -51,6 +51,14 @@ impl Log {
         Log { size, entries: VecDeque::new(), total: 0, counts: BTreeMap::new() }
     }
 
+    /// Keeps so many calls from now on.
+    pub fn resize(&mut self, size: usize) {
+        self.size = size;
+        while self.entries.len() > size {
+            self.entries.pop_front();
+        }
+    }
+
     pub(crate) fn add(
         &mut self,
         at: Time,

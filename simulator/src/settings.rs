@@ -11,8 +11,10 @@ pub struct Settings {
     /// How much faster states change than in AWS: at 60, a restore that takes AWS six minutes takes
     /// six seconds. The clock itself is not scaled, so timestamps agree with the clients'.
     pub time_scale: f64,
-    /// How far reads of RDS, KMS and Organizations lag behind writes.
+    /// How far reads of RDS and Organizations lag behind writes.
     pub read_lag_ms: i64,
+    /// How long CloudTrail's event history takes to show an event; AWS names minutes.
+    pub trail_delay_ms: i64,
     /// How long an attached or detached policy takes to be in force. AWS names no number: "eventually
     /// consistent" (Organizations guide, troubleshooting).
     pub scp_delay_ms: i64,
@@ -49,6 +51,7 @@ impl Default for Settings {
             seed: 1,
             time_scale: 60.0,
             read_lag_ms: 0,
+            trail_delay_ms: 0,
             scp_delay_ms: 1_000,
             organizations_busy_ms: 20,
             empty_page_every: 7,
@@ -76,6 +79,7 @@ impl Settings {
         }
         for (name, ms) in [
             ("read_lag_ms", self.read_lag_ms),
+            ("trail_delay_ms", self.trail_delay_ms),
             ("scp_delay_ms", self.scp_delay_ms),
             ("organizations_busy_ms", self.organizations_busy_ms),
         ] {

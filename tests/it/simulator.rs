@@ -342,7 +342,7 @@ fn connections_drop_and_calls_are_held_as_asked() {
 /// A request at the admin door; its status and document.
 fn admin(program: &Program, method: &str, path: &str, body: &str) -> (u16, Value) {
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream =

@@ -103,6 +103,9 @@ impl World {
             return rds::resources(&cell.rds, op.name, who.account, region, params);
         }
         let (prefix, account) = (service.prefix(), who.account);
+        if let (Service::Sts, Some(role)) = (service, params.text("RoleArn")) {
+            return vec![Resource::new(role.to_owned())];
+        }
         if service == Service::Kms {
             let key = cell.and_then(|c| c.kms.find(params.text_or_empty("KeyId")));
             if let Some(key) = key {
@@ -125,9 +128,8 @@ impl World {
         if op.name == "GetCallerIdentity" {
             return None;
         }
-        let levels = self.levels_that_bite(who, now);
         let own = [who.role_policy.as_ref(), who.session_policy.as_ref()];
-        if levels.is_empty() && own.iter().all(Option::is_none) {
+        if self.levels_that_bite(who, now).is_empty() && own.iter().all(Option::is_none) {
             return None;
         }
         let base = self.base_context(who, region);
@@ -135,25 +137,8 @@ impl World {
             let action = resource
                 .action
                 .map_or_else(|| format!("{}:{}", service.prefix(), op.name), str::to_owned);
-            for level in &levels {
-                let mut allowed = false;
-                for (id, policy) in level {
-                    match judge(&policy.parsed, who, &action, &resource, &base) {
-                        Decision::Deny => {
-                            let arn = self.org.policy_arn(id);
-                            let why =
-                                format!("with an explicit deny in a service control policy: {arn}");
-                            return Some(refuse(who, &action, &resource.arn, &why));
-                        }
-                        Decision::Allow => allowed = true,
-                        Decision::NotApplicable => {}
-                    }
-                }
-                if !allowed {
-                    let why =
-                        format!("because no service control policy allows the {action} action");
-                    return Some(refuse(who, &action, &resource.arn, &why));
-                }
+            if let Some(fault) = self.scp_denial(who, &action, &resource, &base, now) {
+                return Some(fault);
             }
             for (policy, kind) in own.iter().zip(["identity-based", "session"]) {
                 let Some(policy) = policy else { continue };
@@ -167,6 +152,37 @@ impl World {
                     }
                 };
                 return Some(refuse(who, &action, &resource.arn, &why));
+            }
+        }
+        None
+    }
+
+    /// The denial by a service control policy, if there is one.
+    pub(crate) fn scp_denial(
+        &self,
+        who: &Principal,
+        action: &str,
+        resource: &Resource,
+        base: &Context,
+        now: Time,
+    ) -> Option<Fault> {
+        for level in self.levels_that_bite(who, now) {
+            let mut allowed = false;
+            for (id, policy) in level {
+                match judge(&policy.parsed, who, action, resource, base) {
+                    Decision::Deny => {
+                        let arn = self.org.policy_arn(id);
+                        let why =
+                            format!("with an explicit deny in a service control policy: {arn}");
+                        return Some(refuse(who, action, &resource.arn, &why));
+                    }
+                    Decision::Allow => allowed = true,
+                    Decision::NotApplicable => {}
+                }
+            }
+            if !allowed {
+                let why = format!("because no service control policy allows the {action} action");
+                return Some(refuse(who, action, &resource.arn, &why));
             }
         }
         None

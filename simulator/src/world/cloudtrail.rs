@@ -144,6 +144,7 @@ fn lookup(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let oldest = ctx.now.plus(-DAYS * 86_400_000);
     let start = params.time("StartTime")?.unwrap_or(oldest).max(oldest);
     let end = params.time("EndTime")?.unwrap_or(Time(i64::MAX));
+    let shown = ctx.now.plus(-ctx.world.settings.trail_delay_ms);
     if start > end {
         let message = "The start time must be before the end time.";
         return Err(Fault::new(400, "InvalidTimeRangeException", message));
@@ -163,7 +164,7 @@ fn lookup(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         .trail
         .iter()
         .rev()
-        .filter(|e| (start..=end).contains(&e.time))
+        .filter(|e| (start..=end).contains(&e.time) && e.time <= shown)
         .filter(|e| wanted.iter().all(|(k, v)| attribute(e, k) == Some(v)))
         .collect();
     let page = found.iter().skip(from).take(max as usize).map(|event| {

@@ -1,7 +1,7 @@
 //! CloudWatch: connections and writes of each database, and alarms.
 //!
 //! Source: CloudWatch API reference, GetMetricData; RDS user guide, "Amazon CloudWatch metrics for
-//! RDS". Metrics belong to the name: a database that takes over a name takes over its metrics. They
+//! RDS". Metrics are looked up by name, and are those of the database that has the name now. They
 //! lag by a minute, and WriteIOPS of an idle engine is small and not zero (checkpoints, vacuum).
 
 use super::{Ctx, Op, op};

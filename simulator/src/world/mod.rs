@@ -305,6 +305,9 @@ impl World {
             self.remember(request, op, who, region, now, id, Err(&fault));
             return Err(fault);
         }
+        if let Some(Effect::FailRestore) = effect {
+            self.cell_mut(who.account, region).rds.forget_newest();
+        }
         let lag = match effect {
             Some(Effect::Lag { ms }) => *ms,
             _ => self.settings.read_lag_ms,

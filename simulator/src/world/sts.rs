@@ -56,11 +56,20 @@ impl World {
                 let message = "The security token included in the request is expired";
                 Err(Fault::of(Kind::Expired, message))
             }
+            Some(session) if !self.alive(session.principal.account) => {
+                let message = "The account is suspended or closed.";
+                Err(Fault::of(Kind::Denied, message))
+            }
             Some(session) => Ok(session.principal.clone()),
             // Ours, and unknown: forged, or of an earlier life of this world.
             None if request.access_key.starts_with("ASIA") => Err(bad()),
             None => Ok(Arc::new(self.admin(self.org.management))),
         }
+    }
+
+    /// Whether anybody can work there: an account outside the organization is nobody's to close.
+    fn alive(&self, account: AccountId) -> bool {
+        !self.org.has(account) || self.org.usable(account)
     }
 
     /// A principal with all rights in an account.
@@ -177,7 +186,13 @@ fn check_duration(ctx: &Ctx<'_>, seconds: i64) -> Result<(), Fault> {
             "DurationSeconds must be between 900 and 43200, not {seconds}"
         )));
     }
-    if seconds > 3600 && ctx.who.assumed {
+    if seconds > 3600 && !ctx.who.assumed {
+        // Every role here has the default, one hour.
+        return Err(Fault::validation(
+            "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+        ));
+    }
+    if seconds > 3600 {
         return Err(Fault::validation(
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
         ));

@@ -29,22 +29,27 @@ pub(super) fn key_allows(
     let base = world.base_context(who, region);
     let allows =
         |policy: &Arc<IAMPolicy>| judge(policy, who, action, &resource, &base) == Decision::Allow;
-    let iam = [&who.role_policy, &who.session_policy].into_iter().flatten().all(allows);
+    let own = || [&who.role_policy, &who.session_policy].into_iter().flatten();
+    let iam = own().all(allows);
+    let forbidden = own().any(|p| judge(p, who, action, &resource, &base) == Decision::Deny);
+    let at_home = key.arn.split(':').nth(4) == Some(&who.account.to_string());
     let Some((_, policy)) = &key.policy else {
         // The default policy hands the decision to the account's IAM policies.
-        return iam && key.arn.split(':').nth(4) == Some(&who.account.to_string());
+        return iam && at_home;
     };
     let direct = judge(policy, who, action, &resource, &base);
     // A statement for arn:aws:iam::ACCOUNT:root stands for every principal whom IAM allows it.
     let mut root = who.clone();
     root.principal_arn = format!("arn:aws:iam::{}:root", who.account);
     let delegated = judge(policy, &root, action, &resource, &base);
-    if direct == Decision::Deny || delegated == Decision::Deny {
+    if forbidden || direct == Decision::Deny || delegated == Decision::Deny {
         return false;
     }
-    // The key's own word is enough for a role; a session policy still takes away.
+    // At home the key's own word is enough for a role, and a session policy still takes away; across
+    // accounts both sides must allow it (IAM guide, "Cross-account policy evaluation").
     let session = who.session_policy.iter().all(allows);
-    (direct == Decision::Allow && session) || (delegated == Decision::Allow && iam)
+    (direct == Decision::Allow && if at_home { session } else { iam })
+        || (delegated == Decision::Allow && iam)
 }
 
 impl World {
@@ -91,6 +96,13 @@ impl World {
             return Err(bad(format!("Its state is {}.", key.state)));
         }
         for action in ["kms:DescribeKey", "kms:CreateGrant"] {
+            // SCPs hold for the calls that RDS makes in the caller's name, too.
+            let resource = Resource::new(key.arn.clone())
+                .text("kms:ViaService", format!("rds.{region}.amazonaws.com"));
+            let base = self.base_context(who, region);
+            if let Some(fault) = self.scp_denial(who, action, &resource, &base, now) {
+                return Err(bad(fault.message));
+            }
             if !key.aws_managed && !key_allows(self, key, who, region, action, true) {
                 return Err(bad(format!("{} may not {action} through RDS.", who.arn)));
             }

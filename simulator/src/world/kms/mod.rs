@@ -344,7 +344,7 @@ fn turn(ctx: &mut Ctx<'_>, params: &Map, action: &str, state: &'static str) -> R
     })?;
     let lost = ctx.after(super::rds::seconds::KEY_LOST);
     match state {
-        "Enabled" => ctx.rds().key_back(),
+        "Enabled" => ctx.rds().key_back(&arn),
         _ => ctx.rds().key_lost(&arn, lost),
     }
     Ok(Map::new())
@@ -364,6 +364,9 @@ fn schedule_deletion(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         return Err(Fault::validation("PendingWindowInDays must be between 7 and 30"));
     }
     let end = ctx.now.plus(days * 86_400_000);
+    let arn = named(ctx, params, "kms:ScheduleKeyDeletion")?.arn;
+    let lost = ctx.after(super::rds::seconds::KEY_LOST);
+    ctx.rds().key_lost(&arn, lost);
     change(ctx, params, "kms:ScheduleKeyDeletion", |key| {
         if key.state == "PendingDeletion" {
             return Err(wrong_state(key));

@@ -10,6 +10,17 @@ use crate::world::authorize::Resource;
 use crate::world::organizations::read_tags;
 use crate::world::{AccountId, Region};
 
+/// The engine that a call is about: its own, or that of what it copies.
+fn engine(rds: &Rds, params: &Map) -> String {
+    let last = |name: &str| name.rsplit(':').next().unwrap_or(name).to_lowercase();
+    let snapshot = params.text("DBSnapshotIdentifier").and_then(|n| rds.snapshots.get(&last(n)));
+    let source =
+        params.text("SourceDBInstanceIdentifier").and_then(|n| rds.instances.get(&last(n)));
+    let settings = snapshot.map(|s| &s.settings).or(source.map(|s| &s.settings));
+    let copied = settings.and_then(|s| s.text("Engine"));
+    params.text("Engine").or(copied).unwrap_or_default().to_owned()
+}
+
 pub(crate) fn resources(
     rds: &Rds,
     op: &str,
@@ -42,7 +53,7 @@ pub(crate) fn resources(
             let encrypted = params.flag("StorageEncrypted").ok().flatten().unwrap_or(false);
             resource = resource
                 .flag("rds:StorageEncrypted", encrypted)
-                .text("rds:DatabaseEngine", params.text_or_empty("Engine"))
+                .text("rds:DatabaseEngine", engine(rds, params))
                 .text("rds:DatabaseClass", params.text_or_empty("DBInstanceClass"));
         }
         if !request_tags.is_empty() {

@@ -93,6 +93,9 @@ enum Shape {
 
 impl Cluster {
     pub(crate) fn become_(&mut self, status: &'static str) {
+        if self.status == "deleting" {
+            return;
+        }
         let fate = self.fate.filter(|_| status == "available");
         self.status = fate.unwrap_or(status).into();
     }

@@ -55,7 +55,11 @@ impl Instance {
         }
     }
 
+    /// A database that is being deleted stays so, whatever was to become of it.
     pub(crate) fn become_(&mut self, status: &'static str, time: Time) {
+        if self.status == "deleting" {
+            return;
+        }
         let fate = self.fate.filter(|_| status == "available" || status == "backing-up");
         self.status = fate.unwrap_or(status).into();
         self.created = self.created.or((self.status != "creating").then_some(time));
@@ -186,7 +190,7 @@ pub(super) fn describe(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     })
 }
 
-fn free_name(ctx: &mut Ctx<'_>, params: &Map) -> Result<String, Fault> {
+pub(crate) fn free_name(ctx: &mut Ctx<'_>, params: &Map) -> Result<String, Fault> {
     let name = params.required("DBInstanceIdentifier")?.to_lowercase();
     check_name(&name, 63, "DBInstanceIdentifier")?;
     let most = ctx.world.settings.rds_instances;
@@ -238,6 +242,10 @@ fn check_settings(settings: &Map, params: &Map) -> Result<(), Fault> {
     }
     if !(0..=35).contains(&settings.number("BackupRetentionPeriod")) {
         return Err(Fault::new(400, "InvalidParameterValue", "Invalid backup retention period"));
+    }
+    let provisioned = settings.text("StorageType").is_some_and(|t| t == "io1" || t == "io2");
+    if provisioned && !settings.has("Iops") {
+        return Err(combination("Iops must be given for io1 and io2 storage"));
     }
     if params.has("Iops")
         && settings.text("StorageType").is_some_and(|t| t == "gp2" || t == "standard")
@@ -448,6 +456,11 @@ pub(super) fn delete(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     }
     if instance.status == "deleting" {
         let message = format!("Instance {} is already being deleted.", instance.name);
+        return Err(invalid_state(message));
+    }
+    if last.is_some() && !["available", "stopped"].contains(&instance.status.as_ref()) {
+        let message =
+            format!("A final snapshot of {} can be made when it is available.", instance.name);
         return Err(invalid_state(message));
     }
     let standalone = instance.cluster.is_none() && instance.source.is_none();

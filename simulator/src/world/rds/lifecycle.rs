@@ -24,6 +24,7 @@ fn through(
     if let Some(found) = rds.instances.get_mut(&instance.name) {
         found.status = states[0].into();
     }
+    rds.forget_states(&instance.dbi);
     rds.at(at, Step::Instance { dbi: instance.dbi.clone(), status: states[1] });
     Ok(instance)
 }

@@ -35,11 +35,20 @@ const INHERITED: &[&str] = &[
     "BackupRetentionPeriod",
     "PreferredBackupWindow",
     "VpcSecurityGroups",
-    "DeletionProtection",
     "IAMDatabaseAuthenticationEnabled",
     "StorageType",
     "CopyTagsToSnapshot",
 ];
+
+/// What is the cluster's is refused, at a create and at a modification.
+pub(super) fn refuse_the_clusters(params: &Map) -> Result<(), Fault> {
+    let Some((_, what)) = THE_CLUSTERS.iter().find(|(param, _)| params.has(param)) else {
+        return Ok(());
+    };
+    Err(combination(format!(
+        "The requested DB Instance will be a member of a DB Cluster. Set {what} for the DB Cluster."
+    )))
+}
 
 pub(super) fn create(
     ctx: &mut Ctx<'_>,
@@ -53,12 +62,7 @@ pub(super) fn create(
         return Err(combination(message));
     }
     let cluster = clusters::named(ctx.rds(), params)?.clone();
-    if let Some((_, what)) = THE_CLUSTERS.iter().find(|(param, _)| params.has(param)) {
-        let message = format!(
-            "The requested DB Instance will be a member of a DB Cluster. Set {what} for the DB Cluster."
-        );
-        return Err(combination(message));
-    }
+    refuse_the_clusters(params)?;
     if cluster.settings.text("Engine") != Some(engine.name) {
         let message = format!(
             "The engine must be the cluster's: {}",

@@ -244,6 +244,13 @@ impl Rds {
         self.due.push((time, step));
     }
 
+    /// Forgets the states that were to come, where another one begins now.
+    pub(crate) fn forget_states(&mut self, id: &str) {
+        self.due.retain(|(_, step)| {
+            !matches!(step, Step::Instance { dbi: of, .. } | Step::Cluster { id: of, .. } if of == id)
+        });
+    }
+
     /// Lets everything happen that is due.
     pub(crate) fn settle(&mut self, now: Time) {
         while let Some(next) = self
@@ -337,6 +344,9 @@ impl Rds {
             cluster.name = name.to_owned();
             cluster.new_name = None;
             cluster.status = "available".into();
+            for endpoint in &mut cluster.endpoints {
+                endpoint.set("DBClusterIdentifier", name.to_owned());
+            }
             for member in &cluster.members {
                 if let Some(instance) = self.instances.get_mut(member) {
                     instance.cluster = Some(name.to_owned());
@@ -363,9 +373,18 @@ impl Rds {
         }
     }
 
+    /// Before a call whose work is to fail: only what this call makes counts.
+    pub(crate) fn forget_newest(&mut self) {
+        self.newest = None;
+    }
+
     /// Lets the newest resource fail instead of becoming available.
     pub(crate) fn fail_newest(&mut self) {
         let Some(id) = self.newest.clone() else { return };
+        let snapshots = self.snapshots.values_mut().chain(self.cluster_snapshots.values_mut());
+        for snapshot in snapshots.filter(|s| s.arn == id) {
+            snapshot.status = "failed";
+        }
         if let Some(instance) = self.by_dbi(&id) {
             instance.fate = Some("failed");
         }
@@ -387,16 +406,24 @@ impl Rds {
     }
 
     /// A key that came back in time.
-    pub(crate) fn key_back(&mut self) {
+    pub(crate) fn key_back(&mut self, arn: &str) {
         const LOST: &str = "inaccessible-encryption-credentials-recoverable";
-        self.due.retain(|(_, step)| {
-            !matches!(step, Step::Instance { status, .. } | Step::Cluster { status, .. } if *status == LOST)
+        let under = |map: &Map| map.text("KmsKeyId") == Some(arn);
+        let mut ids: Vec<String> = Vec::new();
+        ids.extend(self.instances.values().filter(|i| under(&i.settings)).map(|i| i.dbi.clone()));
+        let clusters = self.clusters.values().filter(|c| under(&c.settings));
+        ids.extend(clusters.map(|c| c.resource_id.clone()));
+        self.due.retain(|(_, step)| match step {
+            Step::Instance { dbi: id, status } | Step::Cluster { id, status } => {
+                *status != LOST || !ids.contains(id)
+            }
+            _ => true,
         });
     }
 }
 
 fn done(table: &mut BTreeMap<String, Snapshot>, arn: &str) {
-    if let Some(snapshot) = table.values_mut().find(|s| s.arn == arn) {
+    if let Some(snapshot) = table.values_mut().find(|s| s.arn == arn && s.status == "creating") {
         snapshot.status = "available";
     }
 }

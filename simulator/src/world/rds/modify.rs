@@ -21,6 +21,9 @@ pub(super) fn instance(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
             instance.name
         )));
     }
+    if instance.cluster.is_some() {
+        super::members::refuse_the_clusters(params)?;
+    }
     let now_or_never = params.flag("ApplyImmediately")?.unwrap_or(false);
     let new_name = new_name(ctx, params, &instance.name)?;
     let (mut at_once, mut later) = changes(ctx, params, &instance)?;
@@ -54,7 +57,7 @@ pub(super) fn instance(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         let pending = super::settings::parameter_membership(group, "pending-reboot");
         at_once.set("DBParameterGroups", pending);
     }
-    begin(ctx, &instance, at_once, later, new_name.filter(|_| now_or_never), now_or_never);
+    begin(ctx, &instance, at_once, later, new_name, now_or_never);
     Ok(instances::shown(ctx, &instance.name))
 }
 
@@ -168,11 +171,15 @@ fn begin(
         };
         found.pending.set(shown.0.to_owned(), shown.1);
     }
-    if let Some(name) = new_name {
-        // The old name goes at once, the new one comes later, with a reboot.
+    if let Some(name) = new_name.as_ref().filter(|_| !immediately) {
+        found.pending.set("DBInstanceIdentifier", name);
+    }
+    if let Some(name) = new_name.filter(|_| immediately) {
+        // Shown under the old name until the new one comes, with a reboot.
         found.status = "renaming".into();
         found.new_name = Some(name.clone());
         found.pending.set("DBInstanceIdentifier", &name);
+        rds.forget_states(&dbi);
         rds.at(renamed, Step::Modified { dbi: dbi.clone(), changes: later });
         rds.at(renamed, Step::Renamed { dbi: dbi.clone(), name });
         rds.at(up, Step::Instance { dbi, status: "available" });
@@ -230,24 +237,17 @@ pub(super) fn cluster(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         if let Some(name) = new_name.filter(|_| immediately) {
             found.status = "renaming".into();
             found.new_name = Some(name.clone());
+            rds.forget_states(&id);
             rds.at(renamed, Step::ClusterRenamed { id: id.clone(), name });
         } else {
             found.status = "modifying".into();
             rds.at(ends, Step::Cluster { id: id.clone(), status: "available" });
         }
     }
-    // Most of a cluster's settings are in force with the answer; members follow their cluster.
-    let protected = changes.get("DeletionProtection").cloned();
+    // Most of a cluster's settings are in force with the answer.
     let now = ctx.now;
     let rds = ctx.rds();
     rds.at(now, Step::ClusterModified { id, changes });
     rds.settle(now);
-    if let Some(flag) = protected {
-        for name in &cluster.members {
-            if let Some(member) = ctx.rds().instances.get_mut(name) {
-                member.settings.set("DeletionProtection", flag.clone());
-            }
-        }
-    }
     Ok(clusters::shown(ctx, &cluster.name))
 }

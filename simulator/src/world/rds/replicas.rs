@@ -2,24 +2,27 @@
 //! Source: RDS user guide, "Working with read replicas": a replica is encrypted as its source is; the
 //! source needs automated backups; cross-region replicas are not modelled and say so.
 
-use super::instances::{begin, collect, combination, inherit, invalid_state, named, shown};
+use super::instances::{
+    begin, collect, combination, free_name, inherit, invalid_state, named, shown,
+};
 use super::settings::Omitted;
-use super::{Step, check_name, seconds, tags};
+use super::{Step, seconds, tags};
 use crate::fault::{Fault, Kind};
 use crate::value::Map;
 use crate::world::Ctx;
 
 pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
-    let name = params.required("DBInstanceIdentifier")?.to_lowercase();
-    check_name(&name, 63, "DBInstanceIdentifier")?;
+    let name = free_name(ctx, params)?;
     let source = params.required("SourceDBInstanceIdentifier")?;
     if source.starts_with("arn:") && source.split(':').nth(3) != Some(ctx.region) {
         let message = "the simulator does not model read replicas across regions";
         return Err(Fault::of(Kind::NotModelled, message));
     }
     let source = named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone();
-    if ctx.rds().instances.contains_key(&name) {
-        return Err(Fault::new(400, "DBInstanceAlreadyExists", "DB instance already exists"));
+    if source.cluster.is_some() {
+        return Err(combination(
+            "A member of a cluster can't be replicated by itself; add a reader.",
+        ));
     }
     if source.status != "available" {
         return Err(invalid_state(format!("Instance {} is not available.", source.name)));

@@ -365,7 +365,10 @@ impl Setting {
             },
             Shape::OptionGroup => match params.text(input) {
                 None => None,
-                Some(name) if name.starts_with("default:") || groups.has_option_group(name) => {
+                Some(name)
+                    if name == facts.engine.option_group(facts.version)
+                        || groups.has_option_group(name) =>
+                {
                     Some(option_membership(name))
                 }
                 Some(name) => {

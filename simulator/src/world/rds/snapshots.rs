@@ -129,6 +129,7 @@ fn add(ctx: &mut Ctx<'_>, kind: Kind, snapshot: Snapshot) -> Map {
     let shown = snapshot.show(kind, account, region);
     let rds = ctx.rds();
     rds.at(at, kind.step(snapshot.arn.clone()));
+    rds.newest = Some(snapshot.arn.clone());
     kind.table(rds).insert(snapshot.name.clone(), snapshot);
     shown
 }
@@ -181,6 +182,14 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     }
     let tags = tags::read(params)?;
     let snapshot = take(ctx, &instance, &name, tags)?;
+    // "The DB instance is currently being backed up" (RDS guide, status): nothing else may begin.
+    let at = ctx.after(seconds::BACKUP);
+    let rds = ctx.rds();
+    if let Some(found) = rds.instances.get_mut(&instance.name) {
+        found.status = "backing-up".into();
+    }
+    rds.forget_states(&instance.dbi);
+    rds.at(at, Step::Instance { dbi: instance.dbi, status: "available" });
     Ok(Map::new().with("DBSnapshot", snapshot))
 }
 
@@ -226,6 +235,12 @@ pub(super) fn create_cluster(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fau
     }
     let tags = tags::read(params)?;
     let snapshot = take_cluster(ctx, &cluster, &name, tags)?;
+    let at = ctx.after(seconds::BACKUP);
+    let rds = ctx.rds();
+    if let Some(found) = rds.clusters.get_mut(&cluster.name) {
+        found.status = "backing-up".into();
+    }
+    rds.at(at, Step::Cluster { id: cluster.resource_id, status: "available" });
     Ok(Map::new().with("DBClusterSnapshot", snapshot))
 }
 
@@ -270,6 +285,10 @@ fn copied(
         return Err(Fault::new(400, "SnapshotQuotaExceeded", message));
     }
     let mut settings = source.settings.clone();
+    // The data is read under its old key, whatever the new one is.
+    if let Some(old) = source.settings.text("KmsKeyId") {
+        ctx.rds_key(Some(old))?;
+    }
     if let Some(key) = params.text("KmsKeyId") {
         if kind == Kind::Cluster && !settings.is("StorageEncrypted") {
             return Err(combination(
@@ -319,6 +338,12 @@ fn deleted(ctx: &mut Ctx<'_>, params: &Map, kind: Kind, field: &str) -> Result<M
         );
     }
     table.remove(&snapshot.name);
+    // A copy that is still being made from it is lost (RDS guide, "Copying a snapshot").
+    for copy in table.values_mut().filter(|s| s.copy_of.as_ref() == Some(&snapshot.arn)) {
+        if copy.status == "creating" {
+            copy.status = "failed";
+        }
+    }
     let mut shown = snapshot.show(kind, account, region);
     shown.set("Status", "deleted");
     Ok(shown)

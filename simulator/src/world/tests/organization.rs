@@ -291,3 +291,32 @@ fn settings_and_faults_that_make_no_sense_are_refused() {
             .contains("time_scale")
     );
 }
+
+#[test]
+fn policies_hold_for_what_rds_asks_of_kms() {
+    let mut play = Play::new();
+    let deny = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"kms:CreateGrant","Resource":"*"}]}"#;
+    fence(&mut play, deny);
+    play.pass(5);
+    let mut params = create(Some(true));
+    params["DBSubnetGroupName"] = "default".into();
+    let refused = play.call("rds", "CreateDBInstance", params).unwrap_err();
+    assert!(
+        refused.starts_with("KMSKeyNotAccessibleFault")
+            && refused.contains("service control policy")
+    );
+}
+
+#[test]
+fn a_suspended_account_ends_its_sessions() {
+    let mut play = Play::new();
+    assert!(play.call("rds", "DescribeDBInstances", j!({})).is_ok());
+    let change = j!({"account-state": {"account": play.account, "state": "SUSPENDED"}});
+    play.world.change(&serde_json::from_value(change).unwrap(), play.now).unwrap();
+    assert_eq!(play.code("DescribeDBInstances", j!({})), "AccessDenied");
+    let account = play.account.clone();
+    assert!(play.assume(&account, j!({})).unwrap_err().starts_with("AccessDenied"));
+    let long = j!({"DurationSeconds": 7200});
+    let other = play.world.account_ids()[2].to_string();
+    assert!(play.assume(&other, long).unwrap_err().contains("MaxSessionDuration"));
+}

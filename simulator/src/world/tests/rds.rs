@@ -372,3 +372,67 @@ fn a_disabled_key_takes_its_databases_two_hours_later() {
     play.pass(200);
     assert_eq!(play.status("a"), "available");
 }
+
+#[test]
+fn a_snapshot_keeps_its_source_busy_and_deleting_is_final() {
+    let mut play = Play::new();
+    play.database("a", j!({}));
+    play.ok("CreateDBSnapshot", j!({"DBInstanceIdentifier": "a", "DBSnapshotIdentifier": "s"}));
+    assert_eq!(play.status("a"), "backing-up");
+    let other = j!({"DBInstanceIdentifier": "a", "DBSnapshotIdentifier": "t"});
+    assert_eq!(play.code("CreateDBSnapshot", other), "InvalidDBInstanceState");
+    play.pass(300);
+    play.ok("ModifyDBInstance", j!({"DBInstanceIdentifier": "a", "DBInstanceClass": "db.r6g.large", "ApplyImmediately": true}));
+    play.ok("DeleteDBInstance", j!({"DBInstanceIdentifier": "a", "SkipFinalSnapshot": true}));
+    play.pass(70);
+    assert_eq!(play.status("a"), "deleting", "what was to come does not come");
+}
+
+#[test]
+fn nothing_takes_a_name_that_a_rename_has_reserved() {
+    let mut play = Play::new();
+    play.database("a", j!({}));
+    play.database("b", j!({}));
+    let rename =
+        j!({"DBInstanceIdentifier": "a", "NewDBInstanceIdentifier": "c", "ApplyImmediately": true});
+    play.ok("ModifyDBInstance", rename);
+    let replica = j!({"DBInstanceIdentifier": "c", "SourceDBInstanceIdentifier": "b"});
+    assert_eq!(play.code("CreateDBInstanceReadReplica", replica), "DBInstanceAlreadyExists");
+}
+
+#[test]
+fn a_copy_needs_its_source_and_its_keys_to_the_end() {
+    let mut play = Play::new();
+    let key = play.key();
+    play.database("a", j!({"StorageEncrypted": true, "KmsKeyId": key}));
+    play.ok("CreateDBSnapshot", j!({"DBInstanceIdentifier": "a", "DBSnapshotIdentifier": "s"}));
+    play.pass(300);
+    play.ok(
+        "CopyDBSnapshot",
+        j!({"SourceDBSnapshotIdentifier": "s", "TargetDBSnapshotIdentifier": "c"}),
+    );
+    play.ok("DeleteDBSnapshot", j!({"DBSnapshotIdentifier": "s"}));
+    play.pass(600);
+    let found = play.ok("DescribeDBSnapshots", j!({"DBSnapshotIdentifier": "c"}));
+    assert_eq!(found.maps("DBSnapshots").next().unwrap().text("Status"), Some("failed"));
+    play.ok("CreateDBSnapshot", j!({"DBInstanceIdentifier": "a", "DBSnapshotIdentifier": "s"}));
+    play.pass(300);
+    play.call("kms", "ScheduleKeyDeletion", j!({"KeyId": key})).unwrap();
+    let copy = j!({"SourceDBSnapshotIdentifier": "s", "TargetDBSnapshotIdentifier": "d", "KmsKeyId": "alias/aws/rds"});
+    assert_eq!(play.code("CopyDBSnapshot", copy), "KMSKeyNotAccessibleFault");
+}
+
+#[test]
+fn one_key_that_comes_back_saves_only_its_own_databases() {
+    let mut play = Play::new();
+    let (first, second) = (play.key(), play.key());
+    play.database("a", j!({"StorageEncrypted": true, "KmsKeyId": first}));
+    for key in [&first, &second] {
+        play.call("kms", "DisableKey", j!({"KeyId": key})).unwrap();
+    }
+    play.call("kms", "EnableKey", j!({"KeyId": second})).unwrap();
+    play.pass(7_201);
+    let account = play.account.clone();
+    play.keys = play.enter(&account);
+    assert_eq!(play.status("a"), "inaccessible-encryption-credentials-recoverable");
+}
