@@ -173,7 +173,8 @@ pub(crate) fn take(
 
 pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let instance = instances::named(ctx.rds(), params, "DBInstanceIdentifier")?.clone();
-    let name = params.required("DBSnapshotIdentifier")?.to_owned();
+    // The name first: whoever asks again with the same one learns that it is there.
+    let name = free(ctx, Kind::Instance, params.required("DBSnapshotIdentifier")?)?;
     if !["available", "storage-optimization"].contains(&instance.status.as_ref()) {
         return Err(invalid_state(format!(
             "Cannot create a snapshot because the database instance {} is not currently in the available state.",
@@ -228,7 +229,7 @@ pub(crate) fn take_cluster(
 
 pub(super) fn create_cluster(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let cluster = clusters::named(ctx.rds(), params)?.clone();
-    let name = params.required("DBClusterSnapshotIdentifier")?.to_owned();
+    let name = free(ctx, Kind::Cluster, params.required("DBClusterSnapshotIdentifier")?)?;
     if cluster.status != "available" {
         let message = format!("Cluster {} is not in the available state.", cluster.name);
         return Err(Fault::new(400, "InvalidDBClusterStateFault", message));
