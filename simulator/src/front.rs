@@ -103,8 +103,8 @@ impl Simulator {
         Arc::new(Simulator { world, clock, holds, held: Notify::new() })
     }
 
-    /// The world, for as long as the guard lives. A poisoned lock is a bug of ours in one call; the
-    /// world is whole, for every operation checks before it changes.
+    /// The world, for as long as the guard lives. A poisoned lock is a bug of ours in one call; the rest
+    /// of the world goes on, for operations check before they change anything.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
