@@ -443,7 +443,7 @@ impl World {
         account: AccountId,
         region: Region,
         who: &Principal,
-        (_, op): (Service, &'static Op),
+        (service, op): (Service, &'static Op),
         params: &Map,
         now: Time,
     ) -> Result<Map, Fault> {
@@ -452,8 +452,25 @@ impl World {
                 format!("the simulator does not model the parameter {name} of {}", op.name);
             return Err(Fault::of(Kind::NotModelled, message));
         }
+        if service == Service::Rds
+            && let Some(arn) = foreign_arn(params, account, region)
+        {
+            let message = format!(
+                "the simulator does not model resources of another account or region: {arn}"
+            );
+            return Err(Fault::of(Kind::NotModelled, message));
+        }
         (op.run)(&mut Ctx { world: self, account, region, who, now }, params)
     }
+}
+
+/// An ARN of RDS that names another place than the call's own; its name must not find what is here.
+fn foreign_arn(params: &Map, account: AccountId, region: Region) -> Option<&str> {
+    let texts = params.iter().filter_map(|(_, value)| value.as_text());
+    texts.filter(|text| text.starts_with("arn:aws:rds:")).find(|text| {
+        let mut parts = text.split(':').skip(3);
+        parts.next() != Some(region) || parts.next() != Some(account.to_string().as_str())
+    })
 }
 
 /// The operations of a service.

@@ -27,6 +27,13 @@ fn a_parameter_that_is_not_modelled_is_refused_aloud() {
     assert!(
         error.starts_with("NotImplemented: the simulator does not model the parameter Nonsense")
     );
+    play.database("a", j!({}));
+    let own = play.instance("a").text("DBInstanceArn").unwrap().to_owned();
+    assert!(play.call("rds", "DescribeDBInstances", j!({"DBInstanceIdentifier": own})).is_ok());
+    let other = own.replace("us-east-1", "eu-west-1");
+    let error =
+        play.call("rds", "DescribeDBInstances", j!({"DBInstanceIdentifier": other})).unwrap_err();
+    assert!(error.contains("another account or region"), "{error}");
     let error = play.call("rds", "CreateBlueGreenDeployment", j!({})).unwrap_err();
     assert!(error.starts_with("NotImplemented"));
 }
