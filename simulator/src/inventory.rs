@@ -37,6 +37,10 @@ pub(crate) struct Database {
     pub(crate) encryption: Encryption,
 }
 
+/// Where an account could not even say its regions (it denied us), the ledger has one cell, with this in
+/// a region's place.
+const UNKNOWN: &str = "unknown";
+
 /// The document; members that a rehearsal does not need are passed over.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Inventory {
@@ -120,10 +124,11 @@ impl Inventory {
     }
 
     pub(crate) fn regions(&self) -> Result<Vec<Region>, String> {
-        let names: BTreeSet<&str> = self.cells.iter().map(|c| c.region.as_str()).collect();
+        let named = self.cells.iter().map(|c| c.region.as_str());
+        let names: BTreeSet<&str> = named.filter(|name| *name != UNKNOWN).collect();
         if names.is_empty() {
             return Err(
-                "the inventory has no cells: scan the organization before you export it".into()
+                "the inventory has no cells with a region: scan the organization before you export it".into()
             );
         }
         let region = |name: &str| {

@@ -217,26 +217,30 @@ pub fn start(args: &Args) -> anyhow::Result<Running> {
     let clock =
         if args.manual_clock { Clock::by_hand(Time(1_767_225_600_000)) } else { Clock::real() };
     let simulator = Simulator::new(world(args)?, clock);
+    // Bound before there is a runtime: whoever starts it may be inside a runtime of their own, where
+    // another one must not be dropped on the way out of an error.
+    let listen = |at: SocketAddr| {
+        let bound = std::net::TcpListener::bind(at)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+        bound.with_context(|| format!("listen on {at}"))
+    };
+    let (aws_door, admin_door) = (listen(args.listen)?, listen(admin_at)?);
+    let (address, admin) = (aws_door.local_addr()?, admin_door.local_addr()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.threads.clamp(1, 64))
         .enable_all()
         .build()
         .context("start the runtime")?;
-    // Not by block_on: whoever starts it may be inside a runtime of their own.
+    // From here on the handle owns the runtime, and ends it without waiting.
+    let running = Running { simulator, address, admin, runtime: Some(runtime) };
+    let runtime = running.runtime.as_ref().context("the runtime")?;
     let inside = runtime.enter();
-    let listen = |at: SocketAddr| {
-        let bound = std::net::TcpListener::bind(at).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        });
-        bound.with_context(|| format!("listen on {at}"))
-    };
-    let (aws_door, admin_door) = (listen(args.listen)?, listen(admin_at)?);
-    let (address, admin_address) = (aws_door.local_addr()?, admin_door.local_addr()?);
-    runtime.spawn(front::serve(simulator.clone(), aws_door));
-    runtime.spawn(admin::serve(simulator.clone(), admin_door));
+    let (aws_door, admin_door) =
+        (TcpListener::from_std(aws_door)?, TcpListener::from_std(admin_door)?);
     drop(inside);
-    Ok(Running { simulator, address, admin: admin_address, runtime: Some(runtime) })
+    runtime.spawn(front::serve(running.simulator.clone(), aws_door));
+    runtime.spawn(admin::serve(running.simulator.clone(), admin_door));
+    Ok(running)
 }
 
 /// Opens the doors, says where they are, and waits for the end.

@@ -140,7 +140,8 @@ fn an_exported_organization_can_be_rehearsed() {
         let inside = folder.path().join(name);
         std::fs::create_dir(&inside).expect("a folder");
         let mut setup = Setup::new(aws, &inside);
-        setup.set("RINGFENCE_AWS__REGIONS", "us-east-1,eu-west-1,eu-central-1,af-south-1");
+        // As by default: a denied account cannot say its regions, and has one cell, `unknown`.
+        setup.set("RINGFENCE_AWS__REGIONS", "");
         setup.set("RINGFENCE_AWS__EXTERNAL_ID", "");
         let _server = setup.start();
         let cli = setup.cli("ann");
@@ -179,6 +180,16 @@ fn an_exported_organization_can_be_rehearsed() {
     }
     let doors: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(doors["accounts"], 30, "{doors}");
+    let listen = doors["endpoint"].as_str().expect("an endpoint").replace("http://", "");
+    let taken = Command::new(binary("ringfence"))
+        .args(["rehearse", "--from", &file.display().to_string(), "--listen", &listen])
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert_eq!(taken.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("listen on {listen}")) && !said.contains("panicked"), "{said}");
+    let unknown = first["cells"].as_array().expect("cells").iter();
+    assert!(unknown.filter(|c| c["region"] == "unknown").count() > 0, "a denied account is there");
     let second = look(doors["endpoint"].as_str().expect("an endpoint"), "second");
     let outline = |export: &Value| {
         let pick = |list: &str, fields: &[&str]| -> Vec<Vec<Value>> {
