@@ -12,7 +12,7 @@
 //! | `GET /calls[?from=N]`, `GET /counts` | the call log |
 //! | `GET /world`, `GET /truth`, `GET /operations` | what is there; what a scan should say; what is modelled |
 
-use crate::front::{Simulator, pause};
+use crate::front::{Simulator, accept};
 use crate::throttle::Limit;
 use crate::truth;
 use crate::world::World;
@@ -196,10 +196,7 @@ fn plain(status: u16, body: String) -> Response<Full<Bytes>> {
 /// Answers on this listener until the future is dropped.
 pub async fn serve(simulator: Arc<Simulator>, listener: TcpListener) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            pause(20).await;
-            continue;
-        };
+        let stream = accept(&listener).await;
         let simulator = simulator.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| simulator.door(request));

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
 /// Bytes of one request. AWS's own requests stay below 1 MiB.
@@ -210,7 +210,7 @@ fn parse(
     clippy::disallowed_methods,
     reason = "late answers are late; accept() has no other remedy"
 )]
-pub(crate) async fn pause(ms: u64) {
+async fn pause(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
@@ -249,14 +249,21 @@ fn response(reply: wire::Reply) -> Response<Full<Bytes>> {
     })
 }
 
+/// The next connection of a listener. It fails when there are no file descriptors left, most likely:
+/// others will be closed.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(_) => pause(20).await,
+        }
+    }
+}
+
 /// Answers on this listener until the future is dropped.
 pub async fn serve(simulator: Arc<Simulator>, listener: TcpListener) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: others will be closed.
-            pause(20).await;
-            continue;
-        };
+        let stream = accept(&listener).await;
         let _ = stream.set_nodelay(true);
         let simulator = simulator.clone();
         tokio::spawn(async move {

@@ -6,9 +6,9 @@ use crate::inventory::{Database, Encryption, Inventory, Kind};
 use crate::regions;
 use crate::settings::Settings;
 use crate::value::{Map, Time, list};
-use crate::wire::Service;
 use crate::world::rds::clusters::Cluster;
 use crate::world::rds::engines::{self, Engine};
+use crate::world::rds::members as cluster_members;
 use crate::world::rds::settings::{self, Facts};
 use crate::world::rds::{Instance, Rds, Tags, default_security_group};
 use crate::world::{AccountId, Cell, Region, World};
@@ -379,25 +379,8 @@ fn cluster(
         let facts =
             Facts { engine, version, account, region, params: &params, groups, security_groups };
         let Ok(mut own) = settings::members(&facts, |s| s.create, &Map::new()) else { return };
-        for member in ["Iops", "StorageThroughput", "OptionGroupMemberships"] {
-            own.remove(member);
-        }
-        for member in [
-            "Engine",
-            "EngineVersion",
-            "MasterUsername",
-            "BackupRetentionPeriod",
-            "PreferredBackupWindow",
-            "VpcSecurityGroups",
-            "IAMDatabaseAuthenticationEnabled",
-            "CopyTagsToSnapshot",
-        ] {
-            if let Some(value) = settings.get(member) {
-                own.set(member, value.clone());
-            }
-        }
-        own.set("AllocatedStorage", 1);
-        protect(&mut own, database.encryption, key);
+        own.set("Engine", engine.name);
+        cluster_members::of_cluster(&mut own, &settings);
         put(rds, (account, region), name, own, engine.port, Some(&database.name));
     }
     let id = hash::letters(hash::of(account.0 ^ hash::of(2, region), &database.name), 26);
@@ -416,9 +399,4 @@ fn cluster(
         fate: None,
     };
     rds.clusters.insert(database.name.clone(), cluster);
-}
-
-/// The services that a generated world answers for, for messages.
-pub fn services() -> String {
-    Service::ALL.map(Service::prefix).join(", ")
 }

@@ -5,7 +5,7 @@
 
 use crate::regions;
 use crate::value::Time;
-use crate::world::organizations::Organization;
+use crate::world::organizations::{Organization, STATES};
 use crate::world::{AccountId, Region};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,8 +143,6 @@ impl Inventory {
         for node in self.nodes.iter().filter(|n| n.kind == "ou") {
             org.put_ou(&node.id, &node.name, &node.parent);
         }
-        const STATES: [&str; 5] =
-            ["ACTIVE", "PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"];
         for node in self.nodes.iter().filter(|n| n.kind == "account" && !n.management) {
             let state = STATES.into_iter().find(|s| *s == node.account_state).unwrap_or("ACTIVE");
             org.add_account(Self::account(&node.id)?, &node.name, state, &node.parent, Time(0));

@@ -39,6 +39,11 @@ fn ask(
         "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n{token}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
+    exchange(stream, &request)
+}
+
+/// Sends a request, and gives back the body of its answer, which must be good.
+fn exchange(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).expect("send");
     let mut buffer = vec![0; 64 << 10];
     let mut have = 0;
@@ -131,17 +136,8 @@ fn accounts(stream: &mut TcpStream) -> Vec<String> {
             "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AWSOrganizationsV20161128.ListAccounts\r\nAuthorization: AWS4-HMAC-SHA256 Credential=m/20260101/us-east-1/organizations/aws4_request, SignedHeaders=host, Signature=0\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(request.as_bytes()).expect("send");
-        let mut buffer = vec![0; 64 << 10];
-        let mut have = 0;
-        let page: serde_json::Value = loop {
-            have += stream.read(&mut buffer[have..]).expect("an answer");
-            let text = String::from_utf8_lossy(&buffer[..have]).into_owned();
-            let Some((_, rest)) = text.split_once("\r\n\r\n") else { continue };
-            if let Ok(page) = serde_json::from_str(rest) {
-                break page;
-            }
-        };
+        let body = exchange(stream, &request);
+        let page: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         let rows = page["Accounts"].as_array().cloned().unwrap_or_default();
         // The first one is the management account, which has no role to assume.
         found.extend(

@@ -168,12 +168,11 @@ pub fn parse(http: &Http<'_>) -> Result<Request, (Protocol, Service, Fault)> {
     };
     let (protocol, operation) = operation(http, service);
     let fail = |fault| (protocol, service, fault);
-    let params = match protocol {
+    let mut params = match protocol {
         Protocol::Query | Protocol::Ec2 => query::parse(http.body).map_err(fail)?,
         Protocol::Json(_) | Protocol::RestJson => json::parse(http.body).map_err(fail)?,
         Protocol::Cbor => cbor::parse(http.body).map_err(fail)?,
     };
-    let mut params = params;
     let operation = match operation {
         Some(operation) => operation,
         None => {

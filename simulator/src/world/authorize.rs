@@ -7,7 +7,7 @@
 //! it (Organizations guide, "SCP evaluation"). The management account is exempt.
 
 use super::organizations::FULL_ACCESS;
-use super::{Access, Op, Principal, Region, World, rds};
+use super::{Op, Principal, Region, World, rds};
 use crate::fault::{Fault, Kind};
 use crate::value::{Map, Time};
 use crate::wire::Service;
@@ -70,6 +70,9 @@ pub(crate) fn judge(
     iam_rs::evaluate_policy(policy, &request).unwrap_or(Decision::Deny)
 }
 
+/// Policies in force from the root down, by level.
+pub(crate) type Levels<'a> = Vec<Vec<(&'a str, &'a super::organizations::Policy)>>;
+
 impl World {
     /// Keys that every request has (IAM guide, "global condition context keys").
     pub(crate) fn base_context(&self, who: &Principal, region: Region) -> Context {
@@ -129,7 +132,8 @@ impl World {
             return None;
         }
         let own = [who.role_policy.as_ref(), who.session_policy.as_ref()];
-        if self.levels_that_bite(who, now).is_empty() && own.iter().all(Option::is_none) {
+        let levels = self.levels_that_bite(who, now);
+        if levels.is_empty() && own.iter().all(Option::is_none) {
             return None;
         }
         let base = self.base_context(who, region);
@@ -137,7 +141,7 @@ impl World {
             let action = resource
                 .action
                 .map_or_else(|| format!("{}:{}", service.prefix(), op.name), str::to_owned);
-            if let Some(fault) = self.scp_denial(who, &action, &resource, &base, now) {
+            if let Some(fault) = self.scp_denial(&levels, who, &action, &resource, &base) {
                 return Some(fault);
             }
             for (policy, kind) in own.iter().zip(["identity-based", "session"]) {
@@ -160,13 +164,13 @@ impl World {
     /// The denial by a service control policy, if there is one.
     pub(crate) fn scp_denial(
         &self,
+        levels: &Levels<'_>,
         who: &Principal,
         action: &str,
         resource: &Resource,
         base: &Context,
-        now: Time,
     ) -> Option<Fault> {
-        for level in self.levels_that_bite(who, now) {
+        for level in levels {
             let mut allowed = false;
             for (id, policy) in level {
                 match judge(&policy.parsed, who, action, resource, base) {
@@ -189,11 +193,7 @@ impl World {
     }
 
     /// The levels above an account that hold more than FullAWSAccess; none for the management account.
-    fn levels_that_bite(
-        &self,
-        who: &Principal,
-        now: Time,
-    ) -> Vec<Vec<(&str, &super::organizations::Policy)>> {
+    pub(crate) fn levels_that_bite(&self, who: &Principal, now: Time) -> Levels<'_> {
         if !self.org.fenced(who.account) {
             return Vec::new();
         }
@@ -226,9 +226,4 @@ pub(crate) fn plain(service: Service, op: &Op, who: &Principal) -> Fault {
     let action = format!("{}:{}", service.prefix(), op.name);
     let why = format!("because no identity-based policy allows the {action} action");
     refuse(who, &action, "*", &why)
-}
-
-/// Whether CloudTrail's event history shows the operation.
-pub(crate) fn recorded(op: &Op) -> bool {
-    op.access == Access::Write
 }

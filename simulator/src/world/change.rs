@@ -1,6 +1,7 @@
 //! What the world can be made to do from outside: by people at the admin door, and by faults.
 
 use super::cloudwatch::Load;
+use super::organizations::STATES;
 use super::{AccountId, Cell, Region, World, find};
 use crate::regions;
 use crate::value::{Map, Time};
@@ -97,9 +98,6 @@ pub enum Change {
         state: String,
     },
 }
-
-const STATES: [&str; 5] =
-    ["ACTIVE", "PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"];
 
 fn place(account: &str, region: &str) -> Result<(AccountId, Region), String> {
     let account: AccountId =

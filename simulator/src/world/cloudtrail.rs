@@ -2,7 +2,7 @@
 //! Source: CloudTrail API reference, LookupEvents (50 on a page, newest first, 90 days), and
 //! "CloudTrail record contents". Reads are left out, as the console does by default.
 
-use super::{Ctx, Op, Principal, Region, World, authorize, op};
+use super::{Access, Ctx, Op, Principal, Region, World, op};
 use crate::fault::Fault;
 use crate::value::{Map, Time, list};
 use crate::wire::{Request, json};
@@ -44,7 +44,7 @@ impl World {
         id: &str,
         result: Result<&Map, &Fault>,
     ) {
-        if !authorize::recorded(op) {
+        if op.access != Access::Write {
             return;
         }
         let source = format!("{}.amazonaws.com", request.service.signing_name());

@@ -95,12 +95,13 @@ impl World {
         if key.state != "Enabled" || key.spec != "SYMMETRIC_DEFAULT" {
             return Err(bad(format!("Its state is {}.", key.state)));
         }
+        let levels = self.levels_that_bite(who, now);
+        let base = self.base_context(who, region);
         for action in ["kms:DescribeKey", "kms:CreateGrant"] {
             // SCPs hold for the calls that RDS makes in the caller's name, too.
             let resource = Resource::new(key.arn.clone())
                 .text("kms:ViaService", format!("rds.{region}.amazonaws.com"));
-            let base = self.base_context(who, region);
-            if let Some(fault) = self.scp_denial(who, action, &resource, &base, now) {
+            if let Some(fault) = self.scp_denial(&levels, who, action, &resource, &base) {
                 return Err(bad(fault.message));
             }
             if !key.aws_managed && !key_allows(self, key, who, region, action, true) {

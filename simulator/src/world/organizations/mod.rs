@@ -48,6 +48,10 @@ pub(crate) const OPS: &[Op] = &[
     op!(Read "ListTagsForResource" ("ResourceId", "NextToken") policies::tags),
 ];
 
+/// The states of an account (Organizations API reference, `State`).
+pub(crate) const STATES: [&str; 5] =
+    ["ACTIVE", "PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"];
+
 /// Items on one page.
 const PAGE: i64 = 20;
 
@@ -86,6 +90,11 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
+    /// One that was always there.
+    fn since_ever(policy: &str) -> Attachment {
+        Attachment { policy: policy.to_owned(), since: Time(i64::MIN / 2), until: None }
+    }
+
     fn in_force(&self, now: Time, delay: i64) -> bool {
         self.since.plus(delay) <= now && self.until.is_none_or(|until| now < until.plus(delay))
     }
@@ -149,8 +158,7 @@ impl Organization {
 
     /// Every new target starts with FullAWSAccess.
     fn fence(&mut self, target: &str) {
-        let full =
-            Attachment { policy: FULL_ACCESS.into(), since: Time(i64::MIN / 2), until: None };
+        let full = Attachment::since_ever(FULL_ACCESS);
         self.attachments.entry(target.to_owned()).or_default().push(full);
     }
 
@@ -244,7 +252,7 @@ impl Organization {
             parsed,
         };
         self.policies.insert(id.clone(), policy);
-        let attachment = Attachment { policy: id, since: Time(i64::MIN / 2), until: None };
+        let attachment = Attachment::since_ever(&id);
         self.attachments.entry(target.to_owned()).or_default().push(attachment);
     }
 

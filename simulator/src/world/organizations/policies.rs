@@ -6,7 +6,7 @@ use super::{
 };
 use crate::fault::{Fault, Kind};
 use crate::hash;
-use crate::value::{Map, Time};
+use crate::value::Map;
 use crate::world::Ctx;
 use std::sync::Arc;
 
@@ -315,7 +315,7 @@ pub(super) fn disable_type(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault
     }
     let org = &mut ctx.world.org;
     org.scps_enabled = false;
-    let full = Attachment { policy: FULL_ACCESS.into(), since: Time(i64::MIN / 2), until: None };
+    let full = Attachment::since_ever(FULL_ACCESS);
     for list in org.attachments.values_mut() {
         *list = vec![full.clone()];
     }

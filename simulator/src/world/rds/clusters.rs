@@ -203,8 +203,7 @@ fn free_name(ctx: &mut Ctx<'_>, params: &Map) -> Result<String, Fault> {
     check_name(&name, 63, "DBClusterIdentifier")?;
     let most = ctx.world.settings.rds_clusters;
     let rds = ctx.rds();
-    let reserved = rds.clusters.values().any(|c| c.new_name.as_ref() == Some(&name));
-    if rds.clusters.contains_key(&name) || reserved {
+    if rds.cluster_name_taken(&name) {
         let message = format!("DB cluster {name} already exists");
         return Err(Fault::new(400, "DBClusterAlreadyExistsFault", message));
     }

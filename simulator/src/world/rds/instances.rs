@@ -195,8 +195,7 @@ pub(crate) fn free_name(ctx: &mut Ctx<'_>, params: &Map) -> Result<String, Fault
     check_name(&name, 63, "DBInstanceIdentifier")?;
     let most = ctx.world.settings.rds_instances;
     let rds = ctx.rds();
-    let reserved = rds.instances.values().any(|i| i.new_name.as_ref() == Some(&name));
-    if rds.instances.contains_key(&name) || reserved {
+    if rds.instance_name_taken(&name) {
         return Err(Fault::new(400, "DBInstanceAlreadyExists", "DB instance already exists"));
     }
     if rds.instances.len() >= most {

@@ -50,6 +50,23 @@ pub(super) fn refuse_the_clusters(params: &Map) -> Result<(), Fault> {
     )))
 }
 
+/// What a member shows that is its cluster's, and what a member does not have.
+pub(crate) fn of_cluster(settings: &mut Map, cluster: &Map) {
+    for member in INHERITED {
+        settings.remove(member);
+        if let Some(value) = cluster.get(member) {
+            settings.set(*member, value.clone());
+        }
+    }
+    for member in ["Iops", "StorageThroughput", "OptionGroupMemberships"] {
+        settings.remove(member);
+    }
+    settings.set("AllocatedStorage", 1);
+    if !settings.has("PromotionTier") {
+        settings.set("PromotionTier", 1);
+    }
+}
+
 pub(super) fn create(
     ctx: &mut Ctx<'_>,
     params: &Map,
@@ -78,19 +95,7 @@ pub(super) fn create(
     let version = cluster.settings.text_or_empty("EngineVersion").to_owned();
     let mut settings = collect(ctx, params, (engine, &version), |s| s.create, &Map::new())?;
     settings.set("Engine", engine.name);
-    for member in INHERITED {
-        settings.remove(member);
-        if let Some(value) = cluster.settings.get(member) {
-            settings.set(*member, value.clone());
-        }
-    }
-    for member in ["Iops", "StorageThroughput", "OptionGroupMemberships"] {
-        settings.remove(member);
-    }
-    settings.set("AllocatedStorage", 1);
-    if !settings.has("PromotionTier") {
-        settings.set("PromotionTier", 1);
-    }
+    of_cluster(&mut settings, &cluster.settings);
     let tags = tags::read(params)?;
     // Its backups are the cluster's: the member itself does not go through backing-up.
     settings.set("BackupRetentionPeriod", 0);

@@ -11,8 +11,9 @@ pub(crate) mod engines;
 pub(crate) mod groups;
 mod instances;
 mod lifecycle;
-mod members;
+pub(crate) mod members;
 mod modify;
+mod paging;
 mod replicas;
 pub(crate) mod settings;
 mod snapshots;
@@ -21,6 +22,7 @@ mod tags;
 pub(crate) use authorize::resources;
 pub(crate) use clusters::Cluster;
 pub(crate) use instances::Instance;
+pub(crate) use paging::{filters, page};
 pub(crate) use snapshots::Snapshot;
 
 use super::{AccountId, Ctx, Op, Region, op};
@@ -216,7 +218,6 @@ pub(crate) enum Step {
     Gone { dbi: String },
     Restart { dbi: String },
     Cluster { id: String, status: &'static str },
-    ClusterModified { id: String, changes: Map },
     ClusterRenamed { id: String, name: String },
     ClusterGone { id: String },
     Snapshot { arn: String },
@@ -291,16 +292,23 @@ impl Rds {
                     cluster.become_(status);
                 }
             }
-            Step::ClusterModified { id, changes } => {
-                if let Some(cluster) = self.by_resource_id(&id) {
-                    cluster.apply(changes);
-                }
-            }
             Step::ClusterRenamed { id, name } => self.rename_cluster(&id, &name),
             Step::ClusterGone { id } => self.clusters.retain(|_, c| c.resource_id != id),
             Step::Snapshot { arn } => done(&mut self.snapshots, &arn),
             Step::ClusterSnapshot { arn } => done(&mut self.cluster_snapshots, &arn),
         }
+    }
+
+    /// Whether an instance has this name, or will have it when its rename is done.
+    pub(crate) fn instance_name_taken(&self, name: &str) -> bool {
+        let reserved = |i: &Instance| i.new_name.as_deref() == Some(name);
+        self.instances.contains_key(name) || self.instances.values().any(reserved)
+    }
+
+    /// The same for clusters.
+    pub(crate) fn cluster_name_taken(&self, name: &str) -> bool {
+        let reserved = |c: &Cluster| c.new_name.as_deref() == Some(name);
+        self.clusters.contains_key(name) || self.clusters.values().any(reserved)
     }
 
     pub(crate) fn by_dbi(&mut self, dbi: &str) -> Option<&mut Instance> {
@@ -447,41 +455,6 @@ pub(crate) fn check_name(name: &str, most: usize, field: &str) -> Result<(), Fau
 /// The security group that a default VPC has.
 pub(crate) fn default_security_group(account: AccountId, region: Region) -> String {
     format!("sg-{}", hash::letters(hash::of(account.0 ^ 5, region), 8))
-}
-
-/// One page of a Describe call: 20 to 100 records, 100 by default, and a marker.
-pub(crate) fn page(
-    params: &Map,
-    plural: &'static str,
-    item: &'static str,
-    all: Vec<Map>,
-    key: impl Fn(&Map) -> String,
-) -> Result<Map, Fault> {
-    let max = params.int("MaxRecords")?.unwrap_or(100);
-    if !(20..=100).contains(&max) {
-        let message = format!("Invalid value {max} for MaxRecords. Must be between 20 and 100");
-        return Err(Fault::new(400, "InvalidParameterValue", message));
-    }
-    let after = params.text("Marker").unwrap_or_default();
-    let rest: Vec<Map> = all.into_iter().filter(|map| key(map).as_str() > after).collect();
-    let more = rest.len() > max as usize;
-    let page: Vec<Map> = rest.into_iter().take(max as usize).collect();
-    let marker = page.last().filter(|_| more).map(&key);
-    Ok(Map::new().with(plural, list(item, page)).maybe("Marker", marker))
-}
-
-/// The values that a filter names.
-pub(crate) fn filters(params: &Map, known: &[&str]) -> Result<Vec<(String, Vec<String>)>, Fault> {
-    let mut found = Vec::new();
-    for filter in params.maps("Filters") {
-        let name = filter.required("Name")?;
-        if !known.contains(&name) {
-            let message = format!("Unrecognized filter name: {name}");
-            return Err(Fault::new(400, "InvalidParameterValue", message));
-        }
-        found.push((name.to_owned(), filter.texts("Values")));
-    }
-    Ok(found)
 }
 
 fn attributes(ctx: &mut Ctx<'_>, _: &Map) -> Result<Map, Fault> {

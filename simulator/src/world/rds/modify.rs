@@ -67,9 +67,7 @@ fn new_name(ctx: &mut Ctx<'_>, params: &Map, old: &str) -> Result<Option<String>
     };
     let name = name.to_lowercase();
     check_name(&name, 63, "NewDBInstanceIdentifier")?;
-    let rds = ctx.rds();
-    let reserved = rds.instances.values().any(|i| i.new_name.as_ref() == Some(&name));
-    if name != old && (rds.instances.contains_key(&name) || reserved) {
+    if name != old && ctx.rds().instance_name_taken(&name) {
         return Err(Fault::new(400, "DBInstanceAlreadyExists", "DB instance already exists"));
     }
     Ok((name != old).then_some(name))
@@ -114,9 +112,9 @@ fn changes(
     for (name, value) in at_once.iter() {
         after.set(name.to_owned(), value.clone());
     }
-    if (after.number("MonitoringInterval") > 0) != after.text("MonitoringRoleArn").is_some()
+    if after.number("MonitoringInterval") > 0
+        && after.text("MonitoringRoleArn").is_none()
         && (params.has("MonitoringInterval") || params.has("MonitoringRoleArn"))
-        && after.number("MonitoringInterval") > 0
     {
         return Err(combination(
             "A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0.",
@@ -202,9 +200,7 @@ pub(super) fn cluster(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         None => None,
         Some(name) => {
             check_name(&name, 63, "NewDBClusterIdentifier")?;
-            let rds = ctx.rds();
-            let reserved = rds.clusters.values().any(|c| c.new_name.as_ref() == Some(&name));
-            if rds.clusters.contains_key(&name) || reserved {
+            if ctx.rds().cluster_name_taken(&name) {
                 let message = format!("DB cluster {name} already exists");
                 return Err(Fault::new(400, "DBClusterAlreadyExistsFault", message));
             }
@@ -234,20 +230,17 @@ pub(super) fn cluster(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let id = cluster.resource_id.clone();
     let rds = ctx.rds();
     if let Some(found) = rds.clusters.get_mut(&cluster.name) {
+        // Most of a cluster's settings are in force with the answer.
+        found.apply(changes);
         if let Some(name) = new_name.filter(|_| immediately) {
             found.status = "renaming".into();
             found.new_name = Some(name.clone());
             rds.forget_states(&id);
-            rds.at(renamed, Step::ClusterRenamed { id: id.clone(), name });
+            rds.at(renamed, Step::ClusterRenamed { id, name });
         } else {
             found.status = "modifying".into();
-            rds.at(ends, Step::Cluster { id: id.clone(), status: "available" });
+            rds.at(ends, Step::Cluster { id, status: "available" });
         }
     }
-    // Most of a cluster's settings are in force with the answer.
-    let now = ctx.now;
-    let rds = ctx.rds();
-    rds.at(now, Step::ClusterModified { id, changes });
-    rds.settle(now);
     Ok(clusters::shown(ctx, &cluster.name))
 }

@@ -1,23 +1,18 @@
 //! Read replicas in the same region.
 //! Source: RDS user guide, "Working with read replicas": a replica is encrypted as its source is; the
-//! source needs automated backups; cross-region replicas are not modelled and say so.
+//! source needs automated backups; a source in another region is refused before it comes here.
 
 use super::instances::{
     begin, collect, combination, free_name, inherit, invalid_state, named, shown,
 };
 use super::settings::Omitted;
 use super::{Step, seconds, tags};
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::value::Map;
 use crate::world::Ctx;
 
 pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = free_name(ctx, params)?;
-    let source = params.required("SourceDBInstanceIdentifier")?;
-    if source.starts_with("arn:") && source.split(':').nth(3) != Some(ctx.region) {
-        let message = "the simulator does not model read replicas across regions";
-        return Err(Fault::of(Kind::NotModelled, message));
-    }
     let source = named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone();
     if source.cluster.is_some() {
         return Err(combination(
