@@ -5,11 +5,12 @@
 
 use ringfence_aws::limits::Rates;
 use ringfence_aws::{Settings, SourceIdentity};
+use ringfence_domain::bounds::REGIONS_MAX_AGE;
 use ringfence_domain::id::Region;
 use ringfence_domain::time::Span;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
@@ -31,6 +32,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("aws.role_name", Type::Text, "RingfenceRemediation"),
     ("aws.external_id", Type::Text, ""),
     ("aws.regions", Type::Texts, ""),
+    ("aws.sts_regions", Type::Texts, ""),
     ("aws.source_identity", Type::Text, "auto"),
     ("kms.alias", Type::Text, "alias/RDSEncryptionAtRestKMSAlias"),
     ("controls.rds-encryption.require_kms_key", Type::Bool, "false"),
@@ -48,8 +50,19 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("agent.server", Type::Text, "http://127.0.0.1:7443"),
     ("agent.name", Type::Text, "agent"),
     ("agent.join_token", Type::Text, ""),
-    ("agent.max_accounts", Type::Count, "8"),
+    ("agent.threads", Type::Count, "0"),
+    ("agent.accounts_per_thread", Type::Count, "96"),
+    ("agent.drain_for", Type::Duration, "30s"),
+    ("agent.ca_file", Type::Text, ""),
     ("server.lease_for", Type::Duration, "45s"),
+    ("server.tls.cert_file", Type::Text, ""),
+    ("server.tls.key_file", Type::Text, ""),
+    ("scan.schedule", Type::Text, ""),
+    ("scan.jitter", Type::Duration, "10m"),
+    ("scan.calls_per_hour", Type::Count, "0"),
+    ("scan.regions_max_age", Type::Duration, "24h"),
+    ("scan.org_max_age", Type::Duration, "15m"),
+    ("scan.config", Type::Bool, "false"),
     ("limits.sts", Type::Count, "100"),
     ("limits.organizations_read", Type::Count, "5"),
     ("limits.organizations_write", Type::Count, "1"),
@@ -57,7 +70,10 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("limits.rds_read", Type::Count, "10"),
     ("limits.rds_write", Type::Count, "2"),
     ("limits.kms_read", Type::Count, "10"),
-    ("limits.call_deadline", Type::Duration, "60s"),
+    ("limits.config_read", Type::Count, "5"),
+    ("limits.call_deadline", Type::Duration, "2m"),
+    ("limits.attempt_timeout", Type::Duration, "20s"),
+    ("limits.in_flight_per_region", Type::Count, "48"),
 ];
 
 /// A configuration that was checked.
@@ -85,8 +101,18 @@ pub struct Config {
     pub agent_server: String,
     pub agent_name: String,
     pub join_token: String,
-    pub agent_max_accounts: usize,
+    pub agent_threads: usize,
+    pub agent_accounts_per_thread: usize,
+    pub agent_drain_for: Span,
+    pub agent_ca_file: String,
     pub lease_for: Span,
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub scan_schedule: String,
+    pub scan_jitter: Span,
+    pub scan_calls_per_hour: u32,
+    pub scan_regions_max_age: Span,
+    pub scan_org_max_age: Span,
+    pub scan_config: bool,
 }
 
 /// Why a configuration is refused. Every message names the key.
@@ -213,7 +239,9 @@ impl Config {
             require_kms_key: self.require_kms_key,
             bounds: ringfence_domain::remediation::Bounds { expect_for: self.expect_for },
             poll: self.poll,
-            max_accounts: self.agent_max_accounts,
+            max_accounts: self.agent_accounts_per_thread,
+            threads: self.agent_threads,
+            drain_for: self.agent_drain_for,
             names,
         }
     }
@@ -230,9 +258,23 @@ impl Config {
                 "server.listen = `{listen}`: it must be an address and port, for example 127.0.0.1:7443"
             ));
         };
-        if !listen.ip().is_loopback() {
+        let tls = match (text("server.tls.cert_file"), text("server.tls.key_file")) {
+            (cert, key) if cert.is_empty() && key.is_empty() => None,
+            (cert, _) if cert.is_empty() => {
+                return fail(
+                    "server.tls.cert_file is empty, and server.tls.key_file is not: TLS takes both",
+                );
+            }
+            (_, key) if key.is_empty() => {
+                return fail(
+                    "server.tls.key_file is empty, and server.tls.cert_file is not: TLS takes both",
+                );
+            }
+            (cert, key) => Some((PathBuf::from(cert), PathBuf::from(key))),
+        };
+        if !listen.ip().is_loopback() && tls.is_none() {
             return fail(format!(
-                "server.listen = {listen}: only a loopback address is served without TLS, and this version has no TLS yet; put a tunnel or a proxy with TLS in front"
+                "server.listen = {listen}: only a loopback address is served without TLS; set server.tls.cert_file and server.tls.key_file"
             ));
         }
         let source_identity = match text("aws.source_identity").as_str() {
@@ -245,6 +287,12 @@ impl Config {
         let mut regions = Vec::new();
         for name in text("aws.regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
             regions.push(name.parse().map_err(|e| ConfigError(format!("aws.regions: {e}")))?);
+        }
+        let mut sts_regions = Vec::new();
+        for name in text("aws.sts_regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
+            let region: Region =
+                name.parse().map_err(|e| ConfigError(format!("aws.sts_regions: {e}")))?;
+            sts_regions.push(region.to_string());
         }
         let kms_alias = text("kms.alias");
         if kms_alias == "alias/aws/rds" {
@@ -273,8 +321,27 @@ impl Config {
             rds_read: count("limits.rds_read"),
             rds_write: count("limits.rds_write"),
             kms_read: count("limits.kms_read"),
+            config_read: count("limits.config_read"),
         };
-        let deadline = u64::try_from(span("limits.call_deadline").0).unwrap_or_default();
+        let duration =
+            |key: &str| Duration::from_millis(u64::try_from(span(key).0).unwrap_or_default());
+        for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
+            if span(key) < Span::seconds(1) {
+                return fail(format!("{key} = {}: it must be 1s or more", text(key)));
+            }
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = match size("agent.threads") {
+            0 => cores,
+            n => n,
+        };
+        let agent_name = text("agent.name");
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        if agent_name.is_empty() || agent_name.len() > 64 || !agent_name.chars().all(plain) {
+            return fail(format!(
+                "agent.name = `{agent_name}`: it must be 1 to 64 letters, digits, `-` and `.`"
+            ));
+        }
         Ok(Config {
             listen,
             embedded_agent: flag("server.embedded_agent"),
@@ -284,7 +351,10 @@ impl Config {
                 external_id: text("aws.external_id"),
                 source_identity,
                 rates,
-                call_deadline: Duration::from_millis(deadline),
+                call_deadline: duration("limits.call_deadline"),
+                attempt_timeout: duration("limits.attempt_timeout"),
+                in_flight_per_region: count("limits.in_flight_per_region"),
+                sts_regions,
             },
             regions,
             kms_alias,
@@ -301,10 +371,20 @@ impl Config {
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
             agent_server: text("agent.server"),
-            agent_name: text("agent.name"),
+            agent_name,
             join_token: text("agent.join_token"),
-            agent_max_accounts: size("agent.max_accounts").max(1),
+            agent_threads: threads,
+            agent_accounts_per_thread: size("agent.accounts_per_thread").max(1),
+            agent_drain_for: span("agent.drain_for"),
+            agent_ca_file: text("agent.ca_file"),
             lease_for: span("server.lease_for"),
+            tls,
+            scan_schedule: text("scan.schedule"),
+            scan_jitter: span("scan.jitter"),
+            scan_calls_per_hour: count("scan.calls_per_hour"),
+            scan_regions_max_age: span("scan.regions_max_age").min(REGIONS_MAX_AGE),
+            scan_org_max_age: span("scan.org_max_age"),
+            scan_config: flag("scan.config"),
         })
     }
 }

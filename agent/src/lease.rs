@@ -1,13 +1,16 @@
 //! The loop: lease accounts, work on each in a task of its own, keep the leases alive, and stop a
 //! task whose lease is lost.
 
-use crate::{Settings, remediate, rest, scan};
+use crate::report::Reporter;
+use crate::{Settings, millis, remediate, rest, scan};
 use ringfence_aws::Cloud;
-use ringfence_domain::work::Work;
+use ringfence_domain::work::{Look, Work};
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tonic::Status;
@@ -18,6 +21,9 @@ use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 /// How long to rest when there is nothing to do, or the server does not answer.
 const IDLE_MS: u64 = 300;
 const AWAY_MS: u64 = 2_000;
+
+/// How often the server hears how the limits are, and says what share of the common ones is ours.
+const BEAT: Duration = Duration::from_millis(1_000);
 
 /// How long the server may take to lease or renew: well under a lease's life.
 const ANSWER_FOR: Duration = Duration::from_secs(5);
@@ -36,7 +42,7 @@ pub trait Pipe: Clone + Send + Sync + 'static {
     fn report(
         &self,
         request: v1::ReportCellsRequest,
-    ) -> impl Future<Output = Result<(), Status>> + Send;
+    ) -> impl Future<Output = Result<v1::ReportCellsResponse, Status>> + Send;
     fn commit(
         &self,
         request: v1::CommitRemediationRequest,
@@ -45,6 +51,7 @@ pub trait Pipe: Clone + Send + Sync + 'static {
         &self,
         request: v1::ReleaseLeaseRequest,
     ) -> impl Future<Output = Result<(), Status>> + Send;
+    fn leave(&self, request: v1::LeaveRequest) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
 impl<T> Pipe for AgentServiceClient<T>
@@ -66,8 +73,11 @@ where
         Ok(self.clone().renew_leases(request).await?.into_inner())
     }
 
-    async fn report(&self, request: v1::ReportCellsRequest) -> Result<(), Status> {
-        self.clone().report_cells(request).await.map(drop)
+    async fn report(
+        &self,
+        request: v1::ReportCellsRequest,
+    ) -> Result<v1::ReportCellsResponse, Status> {
+        Ok(self.clone().report_cells(request).await?.into_inner())
     }
 
     async fn commit(&self, request: v1::CommitRemediationRequest) -> Result<i64, Status> {
@@ -76,6 +86,10 @@ where
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
         self.clone().release_lease(request).await.map(drop)
+    }
+
+    async fn leave(&self, request: v1::LeaveRequest) -> Result<(), Status> {
+        AgentServiceClient::leave(&mut self.clone(), request).await.map(drop)
     }
 }
 
@@ -86,63 +100,211 @@ pub(crate) struct Desk<P> {
     pub(crate) cloud: Cloud,
     pub(crate) settings: Settings,
     pub(crate) lease: v1::Lease,
+    pub(crate) reporter: Reporter,
+    passes: Passes,
 }
+
+impl<P> Desk<P> {
+    /// When this thread began with that pass of a scan.
+    pub(crate) fn pass_began(&self, look: &Look) -> std::time::Instant {
+        let mut passes = self.passes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if passes.len() > PASSES_MAX {
+            passes.clear();
+        }
+        let key = (look.scans.first().cloned().unwrap_or_default(), look.pass);
+        *passes.entry(key).or_insert_with(|| clock().into_std())
+    }
+}
+
+/// When the passes of scans began in this thread.
+#[derive(Clone, Default)]
+struct Passes(Arc<Mutex<HashMap<(String, i64), std::time::Instant>>>);
+
+/// Old passes that are remembered; forgetting one costs a region one more probe.
+const PASSES_MAX: usize = 64;
 
 /// Tasks by account, with their fences.
 type Running = HashMap<String, (i64, AbortHandle)>;
 
-/// Works for a server, for ever.
-pub async fn run<T>(client: AgentServiceClient<T>, cloud: Cloud, settings: Settings)
-where
+/// One thread's loop.
+struct Worker<P> {
+    desk: Desk<P>,
+    tasks: JoinSet<(String, i64)>,
+    running: Running,
+    renewed: Instant,
+    beat: Option<Instant>,
+    ask_at: Instant,
+    ttl: Duration,
+    /// Of the common budgets, in millionths.
+    share: i32,
+    draining: bool,
+    /// Whether it was said already that the server does not answer.
+    quiet: bool,
+}
+
+/// Works for a server until it is told to stop; then finishes what it has begun, within
+/// `agent.drain_for`, and gives back the rest.
+pub async fn run<T>(
+    client: AgentServiceClient<T>,
+    cloud: Cloud,
+    settings: Settings,
+    mut stop: watch::Receiver<bool>,
+) where
     AgentServiceClient<T>: Pipe,
 {
-    let pipe = client;
-    let mut tasks: JoinSet<(String, i64)> = JoinSet::new();
-    let mut running = Running::new();
-    let mut renewed = clock();
-    let mut ttl = Duration::from_secs(45);
-    let mut quiet = false;
-    loop {
-        while let Some(ended) = tasks.try_join_next() {
-            forget(&mut running, ended);
+    let (reporter, sending) = Reporter::start(client.clone(), settings.name.clone());
+    // Nothing of a common budget is ours before the server says so.
+    cloud.set_sts_share(0);
+    let (lease, passes) = (v1::Lease::default(), Passes::default());
+    let mut worker = Worker {
+        desk: Desk { pipe: client, cloud, settings, lease, reporter, passes },
+        tasks: JoinSet::new(),
+        running: Running::new(),
+        renewed: clock(),
+        beat: None,
+        ask_at: clock(),
+        ttl: Duration::from_secs(45),
+        share: 0,
+        draining: false,
+        quiet: false,
+    };
+    while !*stop.borrow() {
+        let pause = worker.turn(true).await;
+        tokio::select! {
+            () = rest(pause) => {}
+            Some(ended) = worker.tasks.join_next(), if !worker.tasks.is_empty() => {
+                forget(&mut worker.running, ended);
+            }
+            _ = stop.changed() => {}
         }
-        if clock() - renewed > ttl / 3 {
-            keep(&pipe, &settings.name, &mut running, &mut renewed, ttl).await;
-            cloud.forget_idle();
+    }
+    worker.leave().await;
+    drop(worker);
+    // What was handed in is sent, if the server takes it at all.
+    let _ = tokio::time::timeout(ANSWER_FOR, sending).await;
+}
+
+impl<P: Pipe> Worker<P> {
+    /// Reaps, renews, asks for work. How many milliseconds to rest at most.
+    async fn turn(&mut self, more: bool) -> u64 {
+        while let Some(ended) = self.tasks.try_join_next() {
+            forget(&mut self.running, ended);
         }
-        let free = settings.max_accounts.saturating_sub(running.len());
-        let max_accounts = i32::try_from(free).unwrap_or(i32::MAX);
-        let mut pause = IDLE_MS;
-        if free > 0 {
-            let request = v1::LeaseWorkRequest { agent: settings.name.clone(), max_accounts };
-            match within(pipe.lease(request)).await {
-                Ok(answer) => {
-                    quiet = false;
-                    ttl = Duration::from_secs(u64::try_from(answer.lease_seconds).unwrap_or(45));
-                    if !answer.work.is_empty() {
-                        pause = 0;
-                    }
-                    for work in answer.work {
-                        begin(&pipe, &cloud, &settings, work, &mut tasks, &mut running);
-                    }
+        if clock() - self.renewed > self.ttl / 3 {
+            let name = self.desk.settings.name.clone();
+            keep(&self.desk.pipe, &name, &mut self.running, &mut self.renewed, self.ttl).await;
+            self.desk.cloud.forget_idle();
+        }
+        let max = self.desk.settings.max_accounts;
+        let free = max.saturating_sub(self.running.len());
+        // In batches: an account at a time would be a transaction an account.
+        let wants = more && !self.draining && self.share > 0 && free >= max.div_ceil(4);
+        let due = self.beat.is_none_or(|beat| clock() - beat >= BEAT);
+        if clock() >= self.ask_at && (wants || due) {
+            self.ask(if wants { free } else { 0 }, due).await;
+        }
+        let now = clock();
+        if self.ask_at > now {
+            return u64::try_from((self.ask_at - now).as_millis())
+                .unwrap_or(IDLE_MS)
+                .clamp(1, AWAY_MS);
+        }
+        IDLE_MS
+    }
+
+    async fn ask(&mut self, accounts: usize, beat: bool) {
+        let usage_json = if beat { usage(&self.desk.cloud) } else { String::new() };
+        let request = v1::LeaseWorkRequest {
+            agent: self.desk.settings.name.clone(),
+            max_accounts: i32::try_from(accounts).unwrap_or(i32::MAX),
+            share: self.share,
+            usage_json,
+        };
+        let answer = within(self.desk.pipe.lease(request)).await;
+        let now = clock();
+        match answer {
+            Ok(answer) => {
+                self.quiet = false;
+                self.ttl = Duration::from_secs(u64::try_from(answer.lease_seconds).unwrap_or(45));
+                if beat {
+                    self.beat = Some(now);
                 }
-                Err(status) => {
-                    // Once, not every two seconds for as long as the server is away.
-                    if !quiet {
-                        tracing::warn!("the server does not answer: {}", status.message());
-                    }
-                    quiet = true;
-                    pause = AWAY_MS;
+                if let Some(share) = answer.share {
+                    self.share = share;
+                    self.desk.cloud.set_sts_share(u32::try_from(share).unwrap_or(0));
+                }
+                self.draining = answer.draining.unwrap_or(self.draining);
+                let idle = accounts > 0 && answer.work.is_empty();
+                self.ask_at = if idle { now + Duration::from_millis(IDLE_MS) } else { now };
+                for work in answer.work {
+                    self.begin(work);
                 }
             }
-        }
-        if pause > 0 {
-            tokio::select! {
-                () = rest(pause) => {}
-                Some(ended) = tasks.join_next() => forget(&mut running, ended),
+            Err(status) => {
+                // Once, not every two seconds for as long as the server is away.
+                if !self.quiet {
+                    tracing::warn!("the server takes no call: {}", status.message());
+                }
+                self.quiet = true;
+                self.ask_at = now + Duration::from_millis(AWAY_MS);
             }
         }
     }
+
+    fn begin(&mut self, work: v1::Work) {
+        let Some(lease) = work.lease else { return };
+        let due: Work = match serde_json::from_str(&work.document_json) {
+            Ok(due) => due,
+            Err(e) => {
+                tracing::error!(
+                    "work on {}: {e}; are server and agent of one version?",
+                    lease.account
+                );
+                return;
+            }
+        };
+        let (account, fence) = (lease.account.clone(), lease.fence);
+        let desk = Desk { lease, ..self.desk.clone() };
+        let name = account.clone();
+        let handle = self.tasks.spawn(async move {
+            if let Err(status) = work_on(&desk, due).await {
+                tracing::warn!("{name}: {}", status.message());
+            }
+            (name, fence)
+        });
+        self.running.insert(account, (fence, handle));
+    }
+
+    /// Ends: what has begun is finished, as far as there is time; leases and share go back.
+    async fn leave(&mut self) {
+        let until = clock() + millis(self.desk.settings.drain_for);
+        while !self.running.is_empty() && clock() < until {
+            self.turn(false).await;
+            tokio::select! {
+                () = rest(IDLE_MS) => {}
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    forget(&mut self.running, ended);
+                }
+            }
+        }
+        // Stopped, not finished: their leases go back with ours, and others begin anew.
+        self.tasks.shutdown().await;
+        let request = v1::LeaveRequest { agent: self.desk.settings.name.clone() };
+        if let Err(status) = within(self.desk.pipe.leave(request)).await {
+            tracing::warn!("the server was not told that we leave: {}", status.message());
+        }
+    }
+}
+
+/// What the limits say, for `ringfence agent limits`.
+fn usage(cloud: &Cloud) -> String {
+    let of = |u: &ringfence_aws::limits::Usage| {
+        serde_json::json!({
+            "limit": u.class.as_str(), "rate": u.rate, "granted": u.granted, "waiting": u.waiting,
+            "throttled": u.throttled, "slowed": u.slowed,
+        })
+    };
+    serde_json::Value::Array(cloud.usage().iter().map(of).collect()).to_string()
 }
 
 #[expect(clippy::disallowed_methods, reason = "leases are kept by the monotonic clock")]
@@ -175,46 +337,19 @@ async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T,
     }
 }
 
-fn begin<P: Pipe>(
-    pipe: &P,
-    cloud: &Cloud,
-    settings: &Settings,
-    work: v1::Work,
-    tasks: &mut JoinSet<(String, i64)>,
-    running: &mut Running,
-) {
-    let Some(lease) = work.lease else { return };
-    let due: Work = match serde_json::from_str(&work.document_json) {
-        Ok(due) => due,
-        Err(e) => {
-            tracing::error!("work on {}: {e}; are server and agent of one version?", lease.account);
-            return;
-        }
-    };
-    let (account, fence) = (lease.account.clone(), lease.fence);
-    let desk = Desk { pipe: pipe.clone(), cloud: cloud.clone(), settings: settings.clone(), lease };
-    let name = account.clone();
-    let handle = tasks.spawn(async move {
-        if let Err(status) = work_on(&desk, due).await {
-            tracing::warn!("{name}: {}", status.message());
-        }
+async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work) -> Result<(), Status> {
+    let busy = !due.remediations.is_empty();
+    let mut failed = None;
+    if let Some(look) = &due.look {
+        // A report that fails must not keep the account's remediations waiting.
+        failed = scan::account(desk, &due, look, !busy).await.err();
+    }
+    if busy || due.look.is_none() {
+        remediate::account(desk, due.remediations).await?;
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
-        if let Err(status) = desk.pipe.release(request).await {
-            tracing::warn!("{name}: give the lease back: {}", status.message());
-        }
-        (name, fence)
-    });
-    running.insert(account, (fence, handle));
-}
-
-async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work) -> Result<(), Status> {
-    let mut failed = None;
-    for wanted in &due.scans {
-        // A report that fails must not keep the account's remediations waiting.
-        failed = scan::account(desk, &due, wanted).await.err().or(failed);
+        desk.pipe.release(request).await?;
     }
-    remediate::account(desk, due.remediations).await?;
     failed.map_or(Ok(()), Err)
 }
 

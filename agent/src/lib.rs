@@ -7,9 +7,12 @@ pub mod config;
 mod lease;
 pub mod process;
 mod remediate;
+mod report;
 mod scan;
+mod threads;
 
 pub use lease::{Pipe, run};
+pub use threads::start;
 
 use ringfence_domain::id::Region;
 use ringfence_domain::remediation::Bounds;
@@ -25,7 +28,7 @@ pub const TOKEN_HEADER: &str = "ringfence-join-token";
 /// What an agent is told once.
 #[derive(Clone)]
 pub struct Settings {
-    /// Its name, which owns its leases: no two agents may share one.
+    /// NAME/THREAD#INSTANCE, which owns its leases: no two agents may share one.
     pub name: String,
     /// `aws.regions`: an override where ListRegions answers, a fallback where it does not.
     pub regions: Vec<Region>,
@@ -37,8 +40,12 @@ pub struct Settings {
     pub bounds: Bounds,
     /// How long a waiting remediation rests before the next look.
     pub poll: Span,
-    /// Accounts worked on at a time.
+    /// Accounts that one thread works on at a time.
     pub max_accounts: usize,
+    /// Threads.
+    pub threads: usize,
+    /// How long what has begun may take when it is told to stop.
+    pub drain_for: Span,
     /// See [`Names`].
     pub names: Names,
 }
@@ -91,6 +98,10 @@ impl Interceptor for Token {
 fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Time(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+}
+
+fn millis(span: Span) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(span.0).unwrap_or_default())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the agent's loop polls")]

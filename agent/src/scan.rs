@@ -3,47 +3,62 @@
 use crate::lease::{Desk, Pipe};
 use crate::now;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
-use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::Control;
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::rds::Sweep;
-use ringfence_domain::work::{AccountReport, CellReport, ScanWork, Work};
-use ringfence_proto::v1;
+use ringfence_domain::work::{AccountEnd, AccountReport, CellReport, Look, RegionList, Work};
 use tonic::Status;
 
-/// Regions of one account read at a time.
-const REGIONS_AT_ONCE: usize = 8;
+/// In a list of unreachable regions: the whole account is to be tried again.
+const EVERYWHERE: &str = "*";
 
 /// Which regions an account has, and in which state the others are.
 struct Regions {
     scan: Vec<Region>,
-    other: Vec<(String, CellState, &'static str)>,
+    other: Vec<(String, CellState, String)>,
     source: RegionsSource,
+    /// The account's own list, with its date; read now or before.
+    list: Option<RegionList>,
+    /// Whether it was read now.
+    read_now: bool,
 }
 
-/// Scans an account and reports it. An account that cannot be entered is reported as such: every
-/// cell that is known of it gets the reason.
+/// A cell with what failed in it, if something did.
+struct Seen {
+    report: CellReport,
+    lost: bool,
+}
+
+/// One account's look while it lasts.
+struct Visit<'a, P> {
+    desk: &'a Desk<P>,
+    work: &'a Work,
+    look: &'a Look,
+    /// Whether nothing else is to be done in the account.
+    release: bool,
+}
+
+/// Scans an account and reports it, cell by cell as they come. An account that cannot be entered is
+/// reported as such: every cell that is known of it gets the reason.
 pub(crate) async fn account<P: Pipe>(
     desk: &Desk<P>,
     work: &Work,
-    wanted: &ScanWork,
+    look: &Look,
+    release: bool,
 ) -> Result<(), Status> {
-    let report = match desk.cloud.enter(&work.account, Phase::Scan, &wanted.scan).await {
-        Err(error) => unreachable_account(desk, work, wanted, &error),
-        Ok(session) => inside(desk, work, wanted, &session).await,
-    };
-    let request = v1::ReportCellsRequest {
-        agent: desk.settings.name.clone(),
-        lease: Some(desk.lease.clone()),
-        scan: wanted.scan.clone(),
-        reports_json: serde_json::to_string(&report)
-            .map_err(|e| Status::internal(e.to_string()))?,
-        last: true,
-    };
-    desk.pipe.report(request).await
+    let visit = Visit { desk, work, look, release };
+    match desk.cloud.enter(&work.account, Phase::Scan, visit.run()).await {
+        Err(error) => {
+            let report = visit.closed(&error);
+            desk.reporter.last(report).await
+        }
+        Ok(session) => visit.inside(&session).await,
+    }
 }
 
 fn state_of(class: ErrorClass) -> CellState {
@@ -60,180 +75,10 @@ fn state_of(class: ErrorClass) -> CellState {
     }
 }
 
-fn chosen(wanted: &ScanWork, region: &str) -> bool {
-    wanted.regions.is_empty() || wanted.regions.iter().any(|r| r == region)
-}
-
-fn unreachable_account<P>(
-    desk: &Desk<P>,
-    work: &Work,
-    wanted: &ScanWork,
-    error: &CloudError,
-) -> AccountReport {
-    let configured: Vec<String> = desk.settings.regions.iter().map(ToString::to_string).collect();
-    // Every region that was asked for gets the reason: a denied account is never silence.
-    let names = match (wanted.regions.is_empty(), configured.is_empty(), &work.known_regions[..]) {
-        (false, _, _) => wanted.regions.clone(),
-        (true, false, _) => configured.clone(),
-        (true, true, []) => vec![REGION_UNKNOWN.to_owned()],
-        (true, true, known) => known.to_vec(),
-    };
-    let cells = names
-        .iter()
-        .map(|region| {
-            let source = if region == REGION_UNKNOWN {
-                RegionsSource::Unknown
-            } else {
-                RegionsSource::Configured
-            };
-            let cell = Cell {
-                state: state_of(error.class),
-                reason: error.to_string(),
-                as_of: Some(now()),
-                ..Cell::pending(work.account.clone(), region, source)
-            };
-            CellReport { cell, detected: Vec::new() }
-        })
-        .collect();
-    let source = RegionsSource::Configured;
-    AccountReport { cells, regions: configured, regions_source: source, note: String::new() }
-}
-
-async fn inside<P: Pipe>(
-    desk: &Desk<P>,
-    work: &Work,
-    wanted: &ScanWork,
-    session: &Session,
-) -> AccountReport {
-    let regions = regions(desk, session).await;
-    let mut cells = Vec::new();
-    for (region, state, reason) in &regions.other {
-        if chosen(wanted, region) || region == REGION_UNKNOWN {
-            let cell = Cell {
-                state: *state,
-                reason: (*reason).to_owned(),
-                as_of: Some(now()),
-                ..Cell::pending(work.account.clone(), region, regions.source)
-            };
-            cells.push(CellReport { cell, detected: Vec::new() });
-        }
-    }
-    let source = regions.source;
-    let mut all: Vec<String> = regions.other.iter().map(|(name, _, _)| name.clone()).collect();
-    all.extend(regions.scan.iter().map(ToString::to_string));
-    for region in
-        wanted.regions.iter().filter(|r| !all.contains(r) && source != RegionsSource::Unknown)
-    {
-        let cell = Cell {
-            state: CellState::Error,
-            reason: "asked for, and not among the account's regions".to_owned(),
-            as_of: Some(now()),
-            ..Cell::pending(work.account.clone(), region, source)
-        };
-        cells.push(CellReport { cell, detected: Vec::new() });
-    }
-    let scan: Vec<Region> =
-        regions.scan.into_iter().filter(|r| chosen(wanted, r.as_str())).collect();
-    let swept = futures::stream::iter(scan)
-        .map(|region| async move { cell(desk, work, wanted, session, &region, source).await })
-        .buffer_unordered(REGIONS_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    cells.extend(swept);
-    cells.sort_by(|a, b| a.cell.region.cmp(&b.cell.region));
-    AccountReport {
-        cells,
-        regions: all,
-        regions_source: source,
-        note: session.note.clone().unwrap_or_default(),
-    }
-}
-
-/// The account's regions from ListRegions inside it; where that does not answer, the configured
-/// list, marked as such.
-async fn regions<P: Pipe>(desk: &Desk<P>, session: &Session) -> Regions {
-    let configured = &desk.settings.regions;
-    match desk.cloud.regions(session).await {
-        Ok(map) => {
-            let mut regions =
-                Regions { scan: vec![], other: vec![], source: RegionsSource::Account };
-            for (name, on) in map {
-                let named = configured.is_empty() || configured.iter().any(|r| r.as_str() == name);
-                match (on, named, name.parse::<Region>()) {
-                    (false, _, _) => regions.other.push((name, CellState::RegionOff, "")),
-                    (true, false, _) => {
-                        regions.other.push((
-                            name,
-                            CellState::SkippedByRule,
-                            "enabled, and not in aws.regions",
-                        ));
-                    }
-                    (true, true, Ok(region)) => regions.scan.push(region),
-                    (true, true, Err(_)) => {
-                        regions.other.push((name, CellState::Error, "not a region code"))
-                    }
-                }
-            }
-            regions
-        }
-        Err(error) if configured.is_empty() => {
-            tracing::warn!("{}: {error}", session.account);
-            let other = vec![(
-                REGION_UNKNOWN.to_owned(),
-                CellState::Error,
-                "ListRegions did not answer, and aws.regions is empty",
-            )];
-            Regions { scan: vec![], other, source: RegionsSource::Unknown }
-        }
-        Err(error) => {
-            tracing::debug!("{}: {error}; aws.regions is used", session.account);
-            Regions { scan: configured.clone(), other: vec![], source: RegionsSource::Configured }
-        }
-    }
-}
-
-/// One cell: swept, judged, and its key read where something is to be encrypted. A call that fails
-/// makes the cell that failure; what was found until then stays listed.
-async fn cell<P: Pipe>(
-    desk: &Desk<P>,
-    work: &Work,
-    wanted: &ScanWork,
-    session: &Session,
-    region: &Region,
-    source: RegionsSource,
-) -> CellReport {
-    let mut sweep = Sweep::default();
-    let read = desk.cloud.sweep_databases(session, region, &mut sweep).await;
-    let found = RdsEncryption.detect(&sweep, desk.settings.require_kms_key);
-    let mut cell = Cell::pending(work.account.clone(), region.as_str(), source);
-    let mut failure = read.err();
-    if wanted.keys || !found.findings.is_empty() {
-        match desk.cloud.key(session, region, &desk.settings.kms_alias).await {
-            Ok(key) => cell.key = Some(key),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    (cell.state, cell.reason) =
-        match (failure, found.unjudged.is_empty(), found.findings.is_empty()) {
-            (Some(error), _, _) => (state_of(error.class), reason(&error)),
-            (None, false, _) => (CellState::Error, found.unjudged.join("; ")),
-            (None, true, false) => (CellState::Findings, String::new()),
-            (None, true, true) => (CellState::Clean, String::new()),
-        };
-    cell.as_of = Some(now());
-    cell.instances = found.instances;
-    cell.clusters = found.clusters;
-    cell.out_of_scope = found.out_of_scope;
-    cell.names = sweep
-        .instances
-        .iter()
-        .map(|i| i.id.clone())
-        .chain(sweep.clusters.iter().map(|c| c.id.clone()))
-        .collect();
-    CellReport { cell, detected: found.findings }
-}
-
 fn reason(error: &CloudError) -> String {
+    if error.unanswered() && error.code != REGION_UNREACHABLE {
+        return format!("{REGION_UNREACHABLE}: {error}");
+    }
     match error.class {
         ErrorClass::RegionRefused => {
             format!("the region refuses the session; it may not be enabled in the account: {error}")
@@ -246,5 +91,272 @@ fn reason(error: &CloudError) -> String {
         | ErrorClass::Conflict
         | ErrorClass::Invalid
         | ErrorClass::Unknown => error.to_string(),
+    }
+}
+
+impl<P: Pipe> Visit<'_, P> {
+    /// Names the session in CloudTrail.
+    fn run(&self) -> &str {
+        self.look.scans.first().map_or("scan", String::as_str)
+    }
+
+    fn chosen(&self, region: &str) -> bool {
+        self.look.regions.is_empty() || self.look.regions.iter().any(|r| r == region)
+    }
+
+    fn report(&self, cells: Vec<CellReport>, end: Option<AccountEnd>) -> AccountReport {
+        AccountReport {
+            account: self.work.account.clone(),
+            fence: self.desk.lease.fence,
+            scans: self.look.scans.clone(),
+            cells,
+            end,
+        }
+    }
+
+    /// A cell that was not read, and why.
+    fn unread(
+        &self,
+        region: &str,
+        source: RegionsSource,
+        state: CellState,
+        why: &str,
+    ) -> CellReport {
+        let cell = Cell {
+            state,
+            reason: why.to_owned(),
+            as_of: Some(now()),
+            ..Cell::pending(self.work.account.clone(), region, source)
+        };
+        CellReport { cell, detected: Vec::new() }
+    }
+
+    /// The report of an account that cannot be entered.
+    fn closed(&self, error: &CloudError) -> AccountReport {
+        let configured: Vec<String> =
+            self.desk.settings.regions.iter().map(ToString::to_string).collect();
+        let wanted = &self.look.regions;
+        // Every region that was asked for gets the reason: a denied account is never silence.
+        let known = &self.work.known_regions;
+        let names = match (wanted.is_empty(), configured.is_empty(), known.is_empty()) {
+            (false, _, _) => wanted.clone(),
+            (true, false, _) => configured.clone(),
+            (true, true, true) => vec![REGION_UNKNOWN.to_owned()],
+            (true, true, false) => known.clone(),
+        };
+        let cells: Vec<CellReport> = names
+            .iter()
+            .map(|region| {
+                let source = match region == REGION_UNKNOWN {
+                    true => RegionsSource::Unknown,
+                    false => RegionsSource::Configured,
+                };
+                self.unread(region, source, state_of(error.class), &reason(error))
+            })
+            .collect();
+        let count = u32::try_from(cells.len()).unwrap_or(u32::MAX);
+        let lost = error.class == ErrorClass::Unknown;
+        let end = AccountEnd {
+            regions: configured,
+            regions_source: RegionsSource::Configured,
+            list: None,
+            unreachable: if lost { vec![EVERYWHERE.to_owned()] } else { Vec::new() },
+            cells: count,
+            failed: count,
+            found: 0,
+            note: String::new(),
+            release: self.release,
+        };
+        self.report(cells, Some(end))
+    }
+
+    async fn inside(&self, session: &Session) -> Result<(), Status> {
+        let regions = self.regions(session).await;
+        let others = self.others(&regions);
+        let mut end = AccountEnd {
+            regions: self.expected(&regions),
+            regions_source: regions.source,
+            list: regions.list.clone().filter(|_| regions.read_now),
+            unreachable: Vec::new(),
+            cells: u32::try_from(others.len() + self.look.seen.len()).unwrap_or(u32::MAX),
+            failed: 0,
+            found: 0,
+            note: session.note.clone().unwrap_or_default(),
+            release: self.release,
+        };
+        end.failed = u32::try_from(others.iter().filter(|c| c.cell.state.failed()).count())
+            .unwrap_or(u32::MAX);
+        let mut cells: FuturesUnordered<_> = regions
+            .scan
+            .iter()
+            .filter(|r| self.chosen(r.as_str()) && !self.look.seen.iter().any(|s| s == r.as_str()))
+            .map(|region| self.cell(region, &regions))
+            .collect();
+        let mut last = others;
+        while let Some(Seen { report, lost }) = cells.next().await {
+            end.cells += 1;
+            end.failed += u32::from(report.cell.state.failed());
+            end.found += u32::try_from(report.detected.len()).unwrap_or(u32::MAX);
+            if lost {
+                end.unreachable.push(report.cell.region.clone());
+            }
+            // Cells go as they come, so that a slow region holds up no other; the last one of them
+            // takes along what closes the account.
+            match cells.is_empty() {
+                true => last.push(report),
+                false => self.desk.reporter.cells(self.report(vec![report], None)).await,
+            }
+        }
+        // A later pass of the same run enters again with the session that is there.
+        if end.unreachable.is_empty() {
+            self.desk.cloud.leave(&self.work.account, Phase::Scan, self.run());
+        }
+        self.desk.reporter.last(self.report(last, Some(end))).await
+    }
+
+    /// Every region that has a cell. A later pass is about a few regions, and says nothing of others.
+    fn expected(&self, regions: &Regions) -> Vec<String> {
+        if self.look.pass > 0 {
+            return Vec::new();
+        }
+        let others = regions.other.iter().map(|(name, _, _)| name.clone());
+        others.chain(regions.scan.iter().map(ToString::to_string)).collect()
+    }
+
+    /// The cells that need no call, and those that cannot have one.
+    fn others(&self, regions: &Regions) -> Vec<CellReport> {
+        let source = regions.source;
+        let mut cells = Vec::new();
+        for (region, state, reason) in &regions.other {
+            if self.chosen(region) || region == REGION_UNKNOWN {
+                let mut report = self.unread(region, source, *state, reason);
+                report.cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
+                cells.push(report);
+            }
+        }
+        let named = |region: &String| {
+            regions.scan.iter().any(|r| r.as_str() == region)
+                || regions.other.iter().any(|(name, _, _)| name == region)
+        };
+        if source != RegionsSource::Unknown {
+            let why = "asked for, and not among the account's regions";
+            let strange = self.look.regions.iter().filter(|r| !named(r));
+            cells.extend(strange.map(|r| self.unread(r, source, CellState::Error, why)));
+        }
+        cells
+    }
+
+    /// The account's regions: as it named them a while ago, if that may be used again, else from
+    /// ListRegions inside it; where that does not answer, the configured list, marked as such.
+    async fn regions(&self, session: &Session) -> Regions {
+        if let Some(list) = &self.look.list {
+            return self.sorted(list.clone(), false);
+        }
+        let configured = &self.desk.settings.regions;
+        match self.desk.cloud.regions(session).await {
+            Ok(enabled) => self.sorted(RegionList { read_at: now(), enabled }, true),
+            Err(error) if configured.is_empty() => {
+                let why = format!("ListRegions did not answer, and aws.regions is empty: {error}");
+                let other = vec![(REGION_UNKNOWN.to_owned(), CellState::Error, why)];
+                let source = RegionsSource::Unknown;
+                Regions { scan: Vec::new(), other, source, list: None, read_now: false }
+            }
+            Err(error) => {
+                tracing::debug!("{}: {error}; aws.regions is used", session.account);
+                Regions {
+                    scan: configured.clone(),
+                    other: Vec::new(),
+                    source: RegionsSource::Configured,
+                    list: None,
+                    read_now: false,
+                }
+            }
+        }
+    }
+
+    fn sorted(&self, list: RegionList, read_now: bool) -> Regions {
+        let configured = &self.desk.settings.regions;
+        let (mut scan, mut other) = (Vec::new(), Vec::new());
+        for (name, on) in &list.enabled {
+            let named = configured.is_empty() || configured.iter().any(|r| r.as_str() == name);
+            let mut out = |state, why: &str| other.push((name.clone(), state, why.to_owned()));
+            match (on, named, name.parse::<Region>()) {
+                (false, _, _) => out(CellState::RegionOff, ""),
+                (true, false, _) => {
+                    out(CellState::SkippedByRule, "enabled, and not in aws.regions");
+                }
+                (true, true, Ok(region)) => scan.push(region),
+                (true, true, Err(_)) => out(CellState::Error, "not a region code"),
+            }
+        }
+        Regions { scan, other, source: RegionsSource::Account, list: Some(list), read_now }
+    }
+
+    /// One cell: swept, judged, and its key read where something is to be encrypted. A call that fails
+    /// makes the cell that failure; what was found until then stays listed.
+    async fn cell(&self, region: &Region, regions: &Regions) -> Seen {
+        // In a later pass the region gets one real try, and all wait for what comes of it.
+        let probe = match self.look.pass > 0 {
+            true => self.desk.cloud.settle(region, self.desk.pass_began(self.look)).await,
+            false => None,
+        };
+        let (mut sweep, mut key, mut read) = self.read(region, false).await;
+        if read.as_ref().is_err_and(CloudError::expired) {
+            // Its time was up before the time it was given for: a new session, once.
+            (sweep, key, read) = self.read(region, true).await;
+        }
+        let unreachable = |e: &CloudError| e.code == REGION_UNREACHABLE;
+        if probe.is_some() && read.as_ref().is_err_and(unreachable) {
+            // Of two calls at once, one was the probe; if that was answered, the other may go now.
+            (sweep, key, read) = self.read(region, false).await;
+        }
+        drop(probe);
+        let found = RdsEncryption.detect(&sweep, self.desk.settings.require_kms_key);
+        let source = regions.source;
+        let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
+        let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
+        (cell.state, cell.reason) =
+            match (read, found.unjudged.is_empty(), found.findings.is_empty()) {
+                (Err(error), _, _) => (state_of(error.class), reason(&error)),
+                (Ok(()), false, _) => (CellState::Error, found.unjudged.join("; ")),
+                (Ok(()), true, false) => (CellState::Findings, String::new()),
+                (Ok(()), true, true) => (CellState::Clean, String::new()),
+            };
+        cell.key = key;
+        cell.as_of = Some(now());
+        cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
+        cell.instances = found.instances;
+        cell.clusters = found.clusters;
+        cell.out_of_scope = found.out_of_scope;
+        let names = sweep.instances.iter().map(|i| i.id.clone());
+        cell.names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
+        Seen { report: CellReport { cell, detected: found.findings }, lost }
+    }
+
+    /// What AWS says of a cell; on an error, what it said until then.
+    async fn read(
+        &self,
+        region: &Region,
+        anew: bool,
+    ) -> (Sweep, Option<ringfence_domain::rds::KeyFacts>, Result<(), CloudError>) {
+        let (cloud, settings) = (&self.desk.cloud, &self.desk.settings);
+        let (mut sweep, mut key) = (Sweep::default(), None);
+        if anew {
+            cloud.leave(&self.work.account, Phase::Scan, self.run());
+        }
+        // From the cache: a session that is near its end is renewed here.
+        let session = match cloud.enter(&self.work.account, Phase::Scan, self.run()).await {
+            Ok(session) => session,
+            Err(error) => return (sweep, key, Err(error)),
+        };
+        let mut read = cloud.sweep_databases(&session, region, &mut sweep).await;
+        let found = RdsEncryption.detect(&sweep, settings.require_kms_key);
+        if self.look.options.keys || !found.findings.is_empty() {
+            match cloud.key(&session, region, &settings.kms_alias).await {
+                Ok(facts) => key = Some(facts),
+                Err(error) => read = read.and(Err(error)),
+            }
+        }
+        (sweep, key, read)
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::client::{Cloud, as_session};
 use crate::error::cloud_error;
-use crate::limits::{Class, Key};
+use crate::limits::Class;
+use crate::retry::To;
 use crate::session::Session;
 use aws_sdk_account::types::RegionOptStatus;
 use ringfence_domain::cloud::CloudError;
@@ -15,12 +16,12 @@ impl Cloud {
         const OP: &str = "account:ListRegions";
         let mut regions = BTreeMap::new();
         let mut token: Option<String> = None;
-        let key = Key::cell(session.account.as_str(), "global");
+        let to = To::cell(Class::Account, session.account.as_str(), "global");
         loop {
             let page = self
                 .0
-                .limits
-                .read(Class::Account, key, || async {
+                .gate
+                .read(to, OP, || async {
                     let call = self.0.account.list_regions().max_results(50);
                     let call = call.set_next_token(token.clone()).customize();
                     let call = call.config_override(as_session!(aws_sdk_account, session));

@@ -1,6 +1,7 @@
 //! One HTTP client, one SDK client a service and region, credentials per call.
 
-use crate::limits::{Limits, Rates};
+use crate::limits::{Class, Rates, Usage};
+use crate::retry::{Gate, Probe};
 use crate::session::{Caller, Sessions};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::pool::{Client as PoolClient, ConnectionPool};
@@ -10,14 +11,12 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections kept to one host. All accounts of a region share them: HTTP connections are pooled
 /// by authority, credentials travel with each request.
 const CONNECTIONS_PER_HOST: usize = 200;
 
-/// The SDK has no read timeout by default, so one lost answer would hold a worker for ever.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the run's id is set as SourceIdentity of every session.
@@ -40,8 +39,14 @@ pub struct Settings {
     pub source_identity: SourceIdentity,
     /// Calls a second, by class.
     pub rates: Rates,
-    /// How long one call, with its retries, may take.
+    /// How long one call, with its retries, may take, from its first try.
     pub call_deadline: Duration,
+    /// How long one try may take.
+    pub attempt_timeout: Duration,
+    /// Calls in flight to one region.
+    pub in_flight_per_region: u32,
+    /// Regions whose STS endpoints are used; empty means [`Cloud::sts_regions`]'s choice.
+    pub sts_regions: Vec<String>,
 }
 
 /// The way to AWS. Cheap to clone.
@@ -51,14 +56,16 @@ pub struct Cloud(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) base: SdkConfig,
     pub(crate) settings: Settings,
-    pub(crate) limits: Limits,
+    pub(crate) gate: Gate,
     pub(crate) sessions: Sessions,
     pub(crate) caller: tokio::sync::OnceCell<Caller>,
-    pub(crate) sts: aws_sdk_sts::Client,
+    /// One client a regional endpoint.
+    pub(crate) sts: Vec<(String, aws_sdk_sts::Client)>,
     pub(crate) organizations: aws_sdk_organizations::Client,
     pub(crate) account: aws_sdk_account::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
+    config: Shared<aws_sdk_config::Client>,
 }
 
 /// One client a region.
@@ -98,7 +105,8 @@ impl Cloud {
         let http = PoolClient::new(&pool).map_err(|e| format!("build the HTTPS client: {e}"))?;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            // The same in every client: the pool of connections is keyed by the timeouts.
+            .operation_attempt_timeout(settings.attempt_timeout)
             .build();
         let mut base = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
@@ -111,19 +119,62 @@ impl Cloud {
             // account of the standard partition.
             base = base.into_builder().region(Region::from_static("us-east-1")).build();
         }
+        let sts = sts_regions(&settings.sts_regions, base.region().map(Region::as_ref))
+            .into_iter()
+            .map(|region| {
+                let config = aws_sdk_sts::config::Builder::from(&base);
+                let config = config.region(Region::new(region.clone())).build();
+                (region, aws_sdk_sts::Client::from_conf(config))
+            })
+            .collect();
         let inner = Inner {
-            sts: aws_sdk_sts::Client::new(&base),
+            sts,
             organizations: aws_sdk_organizations::Client::new(&base),
             account: aws_sdk_account::Client::new(&base),
-            limits: Limits::new(settings.rates, settings.call_deadline),
+            gate: Gate::new(&settings.rates, settings.in_flight_per_region, settings.call_deadline),
             sessions: Sessions::default(),
             caller: tokio::sync::OnceCell::new(),
             rds: Shared::new(),
             kms: Shared::new(),
+            config: Shared::new(),
             settings,
             base,
         };
         Ok(Cloud(Arc::new(inner)))
+    }
+
+    /// What every kind of call did so far.
+    pub fn usage(&self) -> Vec<Usage> {
+        self.0.gate.limits.usage()
+    }
+
+    /// How much of the STS budget is ours, in millionths: the server deals it out to the agents, so
+    /// that together they stay within it.
+    pub fn set_sts_share(&self, millionths: u32) {
+        self.0.gate.limits.set_share(Class::Sts, millionths);
+    }
+
+    /// Where RDS of a region is taken for dead and nobody has asked it since then: the right to ask, for
+    /// one; the others wait here until that one knows.
+    pub async fn settle(
+        &self,
+        region: &ringfence_domain::id::Region,
+        since: Instant,
+    ) -> Option<Probe> {
+        self.0.gate.settle(Class::RdsRead, region.as_str(), since).await
+    }
+
+    /// Drops what is as good as new: full buckets, empty queues, ended sessions.
+    pub fn forget_idle(&self) {
+        self.0.gate.limits.forget_idle();
+        self.forget_ended();
+    }
+
+    pub(crate) fn config(&self, region: &str) -> aws_sdk_config::Client {
+        self.0.config.get(region, || {
+            let config = aws_sdk_config::config::Builder::from(&self.0.base);
+            aws_sdk_config::Client::from_conf(config.region(Region::new(region.to_owned())).build())
+        })
     }
 
     pub(crate) fn rds(&self, region: &str) -> aws_sdk_rds::Client {
@@ -141,6 +192,26 @@ impl Cloud {
     }
 }
 
+/// The regions whose STS endpoints are used: those named, else the caller's own and others of its
+/// partition that are on by default in every account. Each endpoint has a quota of its own, and
+/// credentials from any of them are good in every region (IAM guide, "Managing AWS STS in an AWS
+/// Region"); endpoints of opt-in regions only answer accounts that have them on.
+fn sts_regions(named: &[String], own: Option<&str>) -> Vec<String> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let own = own.unwrap_or("us-east-1");
+    let others: &[&str] = match own {
+        _ if own.starts_with("cn-") => &["cn-north-1", "cn-northwest-1"],
+        _ if own.starts_with("us-gov-") => &["us-gov-west-1", "us-gov-east-1"],
+        _ if own.contains("-iso") => &[],
+        _ => &["us-east-1", "us-west-2", "eu-west-1", "eu-central-1"],
+    };
+    let mut regions = vec![own.to_owned()];
+    regions.extend(others.iter().filter(|r| **r != own).map(|r| (*r).to_owned()));
+    regions
+}
+
 /// A per-call override with a session's credentials. `no_cache`, because the SDK's identity cache
 /// holds 64 partitions for the whole process and would resolve again and again beyond that.
 macro_rules! as_session {
@@ -151,3 +222,19 @@ macro_rules! as_session {
     };
 }
 pub(crate) use as_session;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sts_is_asked_in_the_own_partition_and_the_own_region_first() {
+        assert_eq!(sts_regions(&["eu-west-2".into()], Some("us-east-1")), ["eu-west-2"]);
+        assert_eq!(sts_regions(&[], Some("eu-west-1"))[0], "eu-west-1");
+        assert_eq!(sts_regions(&[], Some("eu-west-1")).len(), 4);
+        assert_eq!(sts_regions(&[], Some("ap-southeast-2")).len(), 5);
+        assert_eq!(sts_regions(&[], Some("cn-north-1")), ["cn-north-1", "cn-northwest-1"]);
+        assert!(sts_regions(&[], Some("us-gov-east-1")).iter().all(|r| r.starts_with("us-gov-")));
+        assert_eq!(sts_regions(&[], Some("us-iso-east-1")), ["us-iso-east-1"]);
+    }
+}

@@ -22,10 +22,12 @@ where
         None => (String::new(), String::new()),
     };
     let never_sent = matches!(error, SdkError::ConstructionFailure(_));
-    let (class, message) = if code.is_empty() {
-        let text = match status {
-            Some(status) => format!("HTTP {status} without an AWS error code"),
-            None => short(&DisplayErrorContext(&error).to_string()),
+    let (class, code, message) = if code.is_empty() {
+        let (code, text) = match status {
+            Some(status) => {
+                (format!("HTTP {status}"), "no AWS error code in the answer".to_owned())
+            }
+            None => (String::new(), short(&DisplayErrorContext(&error).to_string())),
         };
         let class = match status {
             Some(429) => ErrorClass::Throttled,
@@ -33,7 +35,7 @@ where
             _ if never_sent => ErrorClass::Invalid,
             _ => ErrorClass::Unknown,
         };
-        (class, text)
+        (class, code, text)
     } else {
         // A server error says nothing of whether it happened, whatever its code; a throttle does.
         let class = match (classify(&code, &message), status) {
@@ -41,7 +43,7 @@ where
             (_, Some(500..)) => ErrorClass::Unknown,
             (class, _) => class,
         };
-        (class, message)
+        (class, code, message)
     };
     CloudError { class, operation: operation.to_owned(), code, message }
 }

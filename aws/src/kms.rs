@@ -2,7 +2,8 @@
 
 use crate::client::{Cloud, as_session};
 use crate::error::cloud_error;
-use crate::limits::{Class, Key as Bucket};
+use crate::limits::Class;
+use crate::retry::To;
 use crate::session::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
@@ -19,11 +20,11 @@ impl Cloud {
     ) -> Result<KeyFacts, CloudError> {
         const OP: &str = "kms:DescribeKey";
         let client = self.kms(region.as_str());
-        let bucket = Bucket::cell(session.account.as_str(), region.as_str());
+        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let answer = self
             .0
-            .limits
-            .read(Class::KmsRead, bucket, || async {
+            .gate
+            .read(to, OP, || async {
                 let call = client.describe_key().key_id(key_id).customize();
                 let call = call.config_override(as_session!(aws_sdk_kms, session));
                 call.send().await.map_err(|e| cloud_error(OP, e))

@@ -1,19 +1,23 @@
 //! The only crate that names the AWS SDK: sessions, clients, error classes, rate limits, and one
 //! function for each call, which takes and gives types of `ringfence-domain`.
 //!
-//! Nothing here decides. Every call goes through [`limits`], which holds the one retry loop of the
-//! product: the SDK's own is off, for its token bucket is shared by the whole process (100
+//! Nothing here decides. Every call goes through `retry`, the one retry loop of the
+//! product, with [`limits`] in front of each try: the SDK's own is off, for its token bucket is shared by the whole process (100
 //! outstanding throttle retries for all accounts together) and two loops multiply.
 
 pub mod account;
+mod breaker;
 mod client;
 mod error;
 pub mod kms;
 pub mod limits;
 pub mod members;
 pub mod organizations;
+mod pace;
 pub mod rds;
+mod retry;
 mod session;
 
 pub use client::{Cloud, Settings, SourceIdentity};
+pub use retry::Probe;
 pub use session::{Caller, Phase, Session};

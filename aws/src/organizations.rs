@@ -2,10 +2,11 @@
 
 use crate::client::Cloud;
 use crate::error::cloud_error;
-use crate::limits::{Class, Key};
+use crate::limits::Class;
+use crate::retry::To;
 use aws_sdk_organizations::types::{PolicyType, PolicyTypeStatus, Tag};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
-use ringfence_domain::id::NodeId;
+use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{AccountState, Node, NodeKind};
 use std::collections::BTreeSet;
 
@@ -49,8 +50,8 @@ macro_rules! pages {
         loop {
             let $page = $cloud
                 .0
-                .limits
-                .read(Class::OrganizationsRead, Key::SHARED, || async {
+                .gate
+                .read(To::organization(Class::OrganizationsRead), $op, || async {
                     $request
                         .set_next_token($token.clone())
                         .send()
@@ -65,6 +66,24 @@ macro_rules! pages {
             }
         }
     }};
+}
+
+/// One page of accounts.
+#[derive(Debug, Clone)]
+pub struct AccountsPage {
+    /// The accounts, in any state.
+    pub accounts: Vec<(AccountId, AccountState)>,
+    /// The token of the next page; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// `State` replaced `Status`, which was retired on 2026-09-09.
+fn state_of(account: &aws_sdk_organizations::types::Account) -> AccountState {
+    match (account.state(), account.status()) {
+        (Some(state), _) => AccountState::parse(state.as_str()),
+        (None, Some(status)) => AccountState::parse(status.as_str()),
+        (None, None) => AccountState::Other("NOT_REPORTED".into()),
+    }
 }
 
 /// AWS's largest page in this API.
@@ -85,8 +104,8 @@ impl Cloud {
         const OP: &str = "organizations:DescribeOrganization";
         let answer = self
             .0
-            .limits
-            .read(Class::OrganizationsRead, Key::SHARED, || async {
+            .gate
+            .read(To::organization(Class::OrganizationsRead), OP, || async {
                 let call = self.0.organizations.describe_organization();
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
@@ -122,35 +141,63 @@ impl Cloud {
         }
     }
 
-    /// Every node of the organization: the root, nested OUs, accounts in any state.
+    /// Every node of the organization: the root, nested OUs, accounts in any state; `listed` is what
+    /// `ListAccounts` just said.
     ///
     /// The tree is read OU by OU, so an account that is moved meanwhile, out of an OU not yet read
     /// into one already read, would be in no list. `ListAccounts` has all: a tree that lacks one, or
     /// has one too many, is read again.
-    pub async fn tree(&self) -> Result<Vec<Node>, CloudError> {
+    pub async fn tree(&self, listed: BTreeSet<AccountId>) -> Result<Vec<Node>, CloudError> {
         let management = self.organization().await?.management_account;
+        let mut listed = Some(listed);
         for _ in 0..TREE_READS {
             let nodes = self.walk(&management).await?;
-            let seen: BTreeSet<&str> = nodes
-                .iter()
-                .filter(|n| n.account_state().is_some())
-                .map(|n| n.id.as_str())
-                .collect();
-            let all = self.account_ids().await?;
-            if seen.len() == all.len() && all.iter().all(|id| seen.contains(id.as_str())) {
+            let seen: BTreeSet<AccountId> = nodes.iter().filter_map(|n| n.id.account()).collect();
+            let all = match listed.take() {
+                // One listed before the walk may have left since, and a new one have come: ask again.
+                Some(all) if all == seen => all,
+                _ => self.account_ids().await?,
+            };
+            if seen == all {
                 return Ok(nodes);
             }
         }
         Err(odd("organizations:ListAccounts", "the organization keeps changing while it is read"))
     }
 
-    async fn account_ids(&self) -> Result<BTreeSet<String>, CloudError> {
+    /// The ids of all accounts, in any state.
+    pub async fn account_ids(&self) -> Result<BTreeSet<AccountId>, CloudError> {
+        let (mut ids, mut token) = (BTreeSet::new(), None);
+        loop {
+            let page = self.accounts_page(token).await?;
+            ids.extend(page.accounts.into_iter().map(|(id, _)| id));
+            token = page.next;
+            if token.is_none() {
+                return Ok(ids);
+            }
+        }
+    }
+
+    /// One page of `ListAccounts`. Pages may be empty and have another one after them ("can occasionally
+    /// return an empty set of results even when there are more results available", Organizations API
+    /// reference).
+    pub async fn accounts_page(&self, token: Option<String>) -> Result<AccountsPage, CloudError> {
         const OP: &str = "organizations:ListAccounts";
-        let client = &self.0.organizations;
-        let mut ids = BTreeSet::new();
-        pages!(self, OP, |token| client.list_accounts().max_results(PAGE), |page| ids
-            .extend(page.accounts().iter().filter_map(|a| a.id()).map(str::to_owned)));
-        Ok(ids)
+        let page = self
+            .0
+            .gate
+            .read(To::organization(Class::OrganizationsRead), OP, || async {
+                let call = self.0.organizations.list_accounts().max_results(PAGE);
+                let call = call.set_next_token(token.clone()).send();
+                call.await.map_err(|e| cloud_error(OP, e))
+            })
+            .await?;
+        let mut accounts = Vec::new();
+        for account in page.accounts() {
+            let id = account.id().unwrap_or_default().parse().map_err(|e| odd(OP, e))?;
+            accounts.push((id, state_of(account)));
+        }
+        Ok(AccountsPage { accounts, next: page.next_token().map(str::to_owned) })
     }
 
     async fn walk(&self, management: &str) -> Result<Vec<Node>, CloudError> {
@@ -195,12 +242,7 @@ impl Cloud {
             OP,
             |token| client.list_accounts_for_parent().parent_id(parent.as_str()).max_results(PAGE),
             |page| for account in page.accounts() {
-                // `State` replaced `Status`, which was retired on 2026-09-09.
-                let state = match (account.state(), account.status()) {
-                    (Some(state), _) => AccountState::parse(state.as_str()),
-                    (None, Some(status)) => AccountState::parse(status.as_str()),
-                    (None, None) => AccountState::Other("NOT_REPORTED".into()),
-                };
+                let state = state_of(account);
                 let id = node_id(OP, account.id())?;
                 let management = id.as_str() == management;
                 let name = account.name().unwrap_or_default().to_owned();
@@ -262,8 +304,8 @@ impl Cloud {
         const OP: &str = "organizations:DescribePolicy";
         let answer = self
             .0
-            .limits
-            .read(Class::OrganizationsRead, Key::SHARED, || async {
+            .gate
+            .read(To::organization(Class::OrganizationsRead), OP, || async {
                 let call = self.0.organizations.describe_policy().policy_id(id);
                 call.send().await.map_err(|e| cloud_error(OP, e))
             })
@@ -284,8 +326,8 @@ impl Cloud {
         let tag = tag("ringfence:rollout", rollout).map_err(|e| odd(OP, e))?;
         let answer = self
             .0
-            .limits
-            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+            .gate
+            .write(To::organization(Class::OrganizationsWrite), OP, || async {
                 let call = self.0.organizations.create_policy().name(name).content(content);
                 let call = call
                     .description(format!("Ringfence {rollout}: made by a rollout, do not edit"));
@@ -302,8 +344,8 @@ impl Cloud {
         const OP: &str = "organizations:AttachPolicy";
         let answer = self
             .0
-            .limits
-            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+            .gate
+            .write(To::organization(Class::OrganizationsWrite), OP, || async {
                 let call = self.0.organizations.attach_policy();
                 let call = call.policy_id(policy).target_id(target.as_str());
                 call.send().await.map_err(|e| cloud_error(OP, e))
@@ -321,8 +363,8 @@ impl Cloud {
         const OP: &str = "organizations:DetachPolicy";
         let answer = self
             .0
-            .limits
-            .write(Class::OrganizationsWrite, Key::SHARED, || async {
+            .gate
+            .write(To::organization(Class::OrganizationsWrite), OP, || async {
                 let call = self.0.organizations.detach_policy();
                 let call = call.policy_id(policy).target_id(target.as_str());
                 call.send().await.map_err(|e| cloud_error(OP, e))

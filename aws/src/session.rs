@@ -2,21 +2,21 @@
 
 use crate::client::{Cloud, SourceIdentity};
 use crate::error::cloud_error;
-use crate::limits::{Class, Key};
+use crate::retry::To;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::AccountId;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// A role that is assumed from a role gets one hour at most, and asking for more fails (STS API
 /// reference, AssumeRole, "role chaining").
 const SESSION_SECONDS: i32 = 3600;
 
-/// A session is renewed when this much of its life is left, so that no call meets its end.
-const RENEW_LEFT: Duration = Duration::from_secs(720);
+/// A session is renewed when so much of its life is over, in percent, so that no call meets its end.
+const RENEW_AT: u32 = 80;
 
 /// What a session may do, on top of what the role may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ impl Phase {
                 "Version": "2012-10-17",
                 "Statement": [{
                     "Effect": "Allow",
-                    "Action": ["rds:Describe*", "kms:DescribeKey", "account:ListRegions"],
+                    "Action": ["rds:Describe*", "kms:DescribeKey", "account:ListRegions", "config:Describe*", "config:Get*"],
                     "Resource": "*"
                 }]
             }),
@@ -61,7 +61,12 @@ pub struct Session {
     /// Anything that people should know, for example that SourceIdentity could not be set.
     pub note: Option<String>,
     pub(crate) credentials: Credentials,
-    expires: SystemTime,
+    renew_at: SystemTime,
+}
+
+/// When a session that is new now and ends then is to be renewed.
+fn renew_at(now: SystemTime, end: SystemTime) -> SystemTime {
+    now + end.duration_since(now).unwrap_or_default() * RENEW_AT / 100
 }
 
 /// Who the process is to AWS.
@@ -80,8 +85,11 @@ impl Caller {
     }
 }
 
+/// One session, or the one task that is fetching it while the others wait.
+type Place = Arc<tokio::sync::Mutex<Option<Session>>>;
+
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase, String), Session>>);
+pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase, String), Place>>);
 
 #[expect(clippy::disallowed_methods, reason = "AWS gives the end of a session as wall-clock time")]
 fn now() -> SystemTime {
@@ -103,15 +111,42 @@ impl Cloud {
 
     async fn ask_caller(&self) -> Result<Caller, CloudError> {
         const OP: &str = "sts:GetCallerIdentity";
-        let limits = &self.0.limits;
-        let answer = limits
-            .read(Class::Sts, Key::SHARED, || async {
-                self.0.sts.get_caller_identity().send().await.map_err(|e| cloud_error(OP, e))
+        let answer = self
+            .sts(0, OP, |sts| async move {
+                sts.get_caller_identity().send().await.map_err(|e| cloud_error(OP, e))
             })
             .await?;
         let account = answer.account().unwrap_or_default();
         let account = account.parse().map_err(|e| broken(OP, format!("{e}")))?;
         Ok(Caller { account, arn: answer.arn().unwrap_or_default().to_owned() })
+    }
+
+    /// A call to one of STS's regional endpoints: the `first`, and where that one cannot be reached or
+    /// is switched off, the next.
+    async fn sts<T, F>(
+        &self,
+        first: usize,
+        operation: &'static str,
+        call: impl Fn(aws_sdk_sts::Client) -> F,
+    ) -> Result<T, CloudError>
+    where
+        F: Future<Output = Result<T, CloudError>>,
+    {
+        let endpoints = &self.0.sts;
+        let mut last = None;
+        for n in 0..endpoints.len() {
+            let (region, client) = &endpoints[(first + n) % endpoints.len()];
+            let once = || call(client.clone());
+            match self.0.gate.read(To::sts(region), operation, once).await {
+                // Any of these endpoints can be switched off in an account, and networks may let only
+                // some of them through.
+                Err(error) if error.unanswered() || error.code == "RegionDisabledException" => {
+                    last = Some(error);
+                }
+                answer => return answer,
+            }
+        }
+        Err(last.unwrap_or_else(|| broken(operation, "no STS endpoint is configured".into())))
     }
 
     /// A session in `account`, from the cache while it has life left, else by AssumeRole.
@@ -125,11 +160,12 @@ impl Cloud {
         phase: Phase,
         run: &str,
     ) -> Result<Session, CloudError> {
-        let cache = &self.0.sessions.0;
         let key = (account.clone(), phase, run.to_owned());
-        let hit = cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(session) = hit.filter(|s| s.expires > now() + RENEW_LEFT) {
-            return Ok(session);
+        let place = crate::client::get_or_insert(&self.0.sessions.0, key, Place::default);
+        // Whoever comes second waits for the answer that the first one asked for.
+        let mut place = place.lock().await;
+        if let Some(session) = place.as_ref().filter(|s| s.renew_at > now()) {
+            return Ok(session.clone());
         }
         let caller = self.caller().await?;
         let session = match self.assume(&caller, account, phase, run).await {
@@ -139,11 +175,25 @@ impl Cloud {
             }
             Err(error) => return Err(error),
         };
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only live sessions are kept: memory follows the work, not the organization.
-        cache.retain(|_, s| s.expires > now() + RENEW_LEFT);
-        cache.insert(key, session.clone());
+        *place = Some(session.clone());
         Ok(session)
+    }
+
+    /// Ends our use of a session: the next [`Cloud::enter`] fetches a new one.
+    pub fn leave(&self, account: &AccountId, phase: Phase, run: &str) {
+        let mut cache = self.0.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.remove(&(account.clone(), phase, run.to_owned()));
+    }
+
+    /// Sessions that nobody is fetching and whose time is up are dropped: memory follows the work, not
+    /// the organization.
+    pub(crate) fn forget_ended(&self) {
+        let now = now();
+        let mut cache = self.0.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.retain(|_, place| match place.try_lock() {
+            Ok(session) => session.as_ref().is_some_and(|s| s.renew_at > now),
+            Err(_) => true,
+        });
     }
 
     async fn assume(
@@ -157,19 +207,18 @@ impl Cloud {
         let settings = &self.0.settings;
         let role = format!("arn:{}:iam::{account}:role/{}", caller.partition(), settings.role_name);
         let external = Some(settings.external_id.clone()).filter(|id| !id.is_empty());
+        // Accounts are spread over the endpoints by their ids, the same way in every process.
+        let first =
+            account.as_str().bytes().fold(0_usize, |n, b| (n * 31 + usize::from(b)) % 65_521);
         let ask = |identity: Option<String>| {
-            let (role, external, limits) = (role.clone(), external.clone(), &self.0.limits);
-            async move {
-                limits
-                    .read(Class::Sts, Key::SHARED, || async {
-                        let call = self.0.sts.assume_role().role_arn(&role).role_session_name(run);
-                        let call = call.duration_seconds(SESSION_SECONDS).policy(phase.policy());
-                        let call = call.set_external_id(external.clone());
-                        let call = call.set_source_identity(identity.clone());
-                        call.send().await.map_err(|e| cloud_error(OP, e))
-                    })
-                    .await
-            }
+            let (role, external) = (role.clone(), external.clone());
+            self.sts(first, OP, move |sts| {
+                let call = sts.assume_role().role_arn(&role).role_session_name(run);
+                let call = call.duration_seconds(SESSION_SECONDS).policy(phase.policy());
+                let call = call.set_external_id(external.clone());
+                let call = call.set_source_identity(identity.clone());
+                async move { call.send().await.map_err(|e| cloud_error(OP, e)) }
+            })
         };
         let identity = (settings.source_identity == SourceIdentity::Auto).then(|| run.to_owned());
         let mut note = None;
@@ -188,16 +237,16 @@ impl Cloud {
         let given = answer
             .credentials()
             .ok_or_else(|| broken(OP, "no credentials in the answer".into()))?;
-        let expires = SystemTime::try_from(*given.expiration())
+        let end = SystemTime::try_from(*given.expiration())
             .map_err(|e| broken(OP, format!("the session's end: {e}")))?;
         let credentials = Credentials::new(
             given.access_key_id(),
             given.secret_access_key(),
             Some(given.session_token().to_owned()),
-            Some(expires),
+            Some(end),
             "ringfence",
         );
-        Ok(Session { account: account.clone(), note, credentials, expires })
+        Ok(Session { account: account.clone(), note, credentials, renew_at: renew_at(now(), end) })
     }
 
     async fn own(&self, caller: &Caller) -> Result<Session, CloudError> {
@@ -207,25 +256,29 @@ impl Cloud {
         let credentials =
             provider.provide_credentials().await.map_err(|e| broken(OP, format!("{e}")))?;
         let hour = Duration::from_secs(3600);
-        let expires = credentials.expiry().unwrap_or_else(|| now() + hour);
+        let end = credentials.expiry().unwrap_or_else(|| now() + hour);
         let note = Some(format!("the role is not there; own credentials ({}) serve", caller.arn));
-        Ok(Session { account: caller.account.clone(), note, credentials, expires })
-    }
-
-    /// Calls made and throttles met since the start.
-    pub fn counts(&self) -> (u64, u64) {
-        self.0.limits.counts()
-    }
-
-    /// Drops token buckets that are full again.
-    pub fn forget_idle(&self) {
-        self.0.limits.forget_idle();
+        Ok(Session {
+            account: caller.account.clone(),
+            note,
+            credentials,
+            renew_at: renew_at(now(), end),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_renewed_at_four_fifths_of_their_life() {
+        let begin = SystemTime::UNIX_EPOCH;
+        let at = |s| begin + Duration::from_secs(s);
+        assert_eq!(renew_at(begin, at(3_600)), at(2_880));
+        assert_eq!(renew_at(begin, at(900)), at(720));
+        assert_eq!(renew_at(at(10), at(5)), at(10), "one that has ended is renewed at once");
+    }
 
     #[test]
     fn session_policies_fit_and_scans_only_read() {

@@ -114,6 +114,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         scope: Scope,
     },
+    /// Who works inside accounts, and within which limits.
+    #[command(subcommand)]
+    Agent(Agent),
     /// Who did what, when, on what, why.
     #[command(subcommand)]
     Audit(Audit),
@@ -178,6 +181,9 @@ pub(crate) enum Scan {
     Start {
         #[command(flatten)]
         scope: Scope,
+        /// Ask AWS Config for its opinion of each cell too.
+        #[arg(long)]
+        config: bool,
         /// Wait for its end, and exit with 3 if a cell was not answered.
         #[arg(long)]
         wait: bool,
@@ -187,6 +193,8 @@ pub(crate) enum Scan {
     },
     /// Show one scan.
     Get { id: String },
+    /// List scans, newest first.
+    List,
     /// List the ledger: every account x region with its state.
     Cells {
         #[command(flatten)]
@@ -332,6 +340,25 @@ pub(crate) enum Rollout {
         wait: bool,
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Agent {
+    /// List the agents that are alive, a line a thread.
+    List,
+    /// What each limit granted, what waits for it, and what AWS throttled.
+    Limits,
+    /// Have an agent finish what it has begun, and take nothing new.
+    Drain {
+        /// Its name, for all its threads, or NAME/THREAD.
+        name: String,
+        /// Let it take work again.
+        #[arg(long)]
+        undo: bool,
+        /// Check, change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -34,10 +34,27 @@ pub struct CloudError {
     pub class: ErrorClass,
     /// The operation, for example `rds:DescribeDBInstances`.
     pub operation: String,
-    /// AWS's error code; empty when there was no answer.
+    /// AWS's error code, or `HTTP 503` and the like where an answer had none; empty when there was no
+    /// answer.
     pub code: String,
     /// AWS's message, or what went wrong on the way.
     pub message: String,
+}
+
+/// The code of a call that was not made, because nothing in its region answers.
+pub const REGION_UNREACHABLE: &str = "region-unreachable";
+
+impl CloudError {
+    /// Whether nothing was heard from AWS, so that the region may be unreachable.
+    pub fn unanswered(&self) -> bool {
+        self.class == ErrorClass::Unknown
+            && (self.code.is_empty() || self.code == REGION_UNREACHABLE)
+    }
+
+    /// Whether the session's time was up: a new session may do what this one could not.
+    pub fn expired(&self) -> bool {
+        matches!(self.code.as_str(), "ExpiredToken" | "ExpiredTokenException" | "RequestExpired")
+    }
 }
 
 impl fmt::Display for CloudError {

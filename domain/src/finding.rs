@@ -185,7 +185,7 @@ pub struct Finding {
     pub state: FindingState,
     /// When it was first seen (of this resource id).
     pub first_seen: Time,
-    /// When it was last seen.
+    /// When it was last seen, to a day: the cell's `as_of` is exact.
     pub last_seen: Time,
     /// When it was last resolved.
     pub resolved_at: Option<Time>,
@@ -254,6 +254,12 @@ impl Finding {
             self.resolved_at = Some(now);
         }
         self
+    }
+
+    /// What it counts as: its kind, and `+held` where a verified twin stands beside it.
+    pub fn label(&self) -> String {
+        let held = if self.held_by.is_some() { "+held" } else { "" };
+        format!("{}{held}", self.kind.as_str())
     }
 
     /// Whether a waiver covers it now.

@@ -1,5 +1,6 @@
 //! The coverage ledger: every cell in exactly one named state.
 
+use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::id::{AccountId, Region};
 use crate::rds::KeyFacts;
 use crate::time::{Span, Time};
@@ -121,21 +122,35 @@ pub struct Cell {
     /// Its state.
     pub state: CellState,
     /// Why, when the state alone does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// When AWS was asked; `None` while pending.
     pub as_of: Option<Time>,
     /// Where the region came from.
     pub regions_source: RegionsSource,
+    /// When the account named its regions; `None` where it was not the account that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions_at: Option<Time>,
     /// DB instances seen, members and replicas included, out-of-scope engines not.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub instances: u32,
     /// DB clusters seen, out-of-scope engines not.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub clusters: u32,
     /// Neptune and DocumentDB instances and clusters seen.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub out_of_scope: u32,
     /// Every instance and cluster name in the cell: a twin may not take one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// The key behind the alias, where something was found to encrypt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyFacts>,
+}
+
+/// What is zero is left out of the store: nearly all cells are empty, and there are many.
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Cell {
@@ -148,6 +163,7 @@ impl Cell {
             reason: String::new(),
             as_of: None,
             regions_source: source,
+            regions_at: None,
             instances: 0,
             clusters: 0,
             out_of_scope: 0,
@@ -218,6 +234,13 @@ pub fn gaps(account: &AccountId, cells: &[Cell], rule: Rule, now: Time) -> Vec<S
             Some(t) => gaps.push(format!("{at}: evidence is {} old", now.since(t))),
             None => gaps.push(format!("{at}: no evidence")),
         }
+        if let (RegionsSource::Account, Some(as_of)) = (cell.regions_source, cell.as_of)
+            && cell.regions_at.is_none_or(|read| as_of.since(read) > REGIONS_WITH_EVIDENCE)
+        {
+            gaps.push(format!(
+                "{at}: its list of enabled regions is older than the evidence; run `ringfence scan start`, which reads it anew"
+            ));
+        }
         if cell.regions_source != RegionsSource::Account && !rule.accept_configured {
             gaps.push(format!(
                 "{at}: the region list is configured, not read from the account (rollout.accept_configured_regions is false)"
@@ -233,7 +256,9 @@ mod tests {
 
     fn cell(state: CellState, at: i64, source: RegionsSource) -> Cell {
         let account = "111122223333".parse().unwrap();
-        Cell { state, as_of: Some(Time(at)), ..Cell::pending(account, "eu-west-1", source) }
+        let regions_at = (source == RegionsSource::Account).then_some(Time(at));
+        let cell = Cell::pending(account, "eu-west-1", source);
+        Cell { state, as_of: Some(Time(at)), regions_at, ..cell }
     }
 
     #[test]
@@ -249,6 +274,14 @@ mod tests {
             (vec![cell(RegionOff, fresh, RegionsSource::Account)], strict, true),
             (vec![cell(Findings, fresh, RegionsSource::Account)], strict, true),
             (vec![cell(Clean, 0, RegionsSource::Account)], strict, false),
+            (
+                vec![Cell {
+                    regions_at: Some(Time(fresh - 7_200_000)),
+                    ..cell(Clean, fresh, RegionsSource::Account)
+                }],
+                strict,
+                false,
+            ),
             (vec![cell(Clean, fresh, RegionsSource::Configured)], strict, false),
             (vec![cell(Clean, fresh, RegionsSource::Configured)], lax, true),
             (vec![], lax, false),

@@ -12,6 +12,7 @@
 
 pub mod approval;
 pub mod audit;
+pub mod bounds;
 pub mod cloud;
 pub mod control;
 pub mod controls;

@@ -4,8 +4,45 @@ use crate::finding::Detected;
 use crate::id::AccountId;
 use crate::ledger::{Cell, RegionsSource};
 use crate::remediation::Remediation;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a scan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A person, or a part of Ringfence that waits for it.
+    Demand,
+    /// `scan.schedule`.
+    Schedule,
+    /// `scan.calls_per_hour`: changed accounts, and the oldest evidence.
+    Incremental,
+}
+
+impl Trigger {
+    /// The name on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Demand => "demand",
+            Trigger::Schedule => "schedule",
+            Trigger::Incremental => "incremental",
+        }
+    }
+}
+
+/// Whether a scan still adds accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listing {
+    /// Its accounts are all queued.
+    Done,
+    /// The organization is being listed; each page's accounts are queued as it arrives.
+    Open,
+    /// The organization is listed once more before the scan ends: accounts may have been created,
+    /// suspended or closed since.
+    Again,
+}
 
 /// One scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,23 +55,89 @@ pub struct Scan {
     pub started_at: Time,
     /// When the last account was done.
     pub ended_at: Option<Time>,
-    /// The accounts, in the order of their ids.
-    pub accounts: Vec<AccountId>,
     /// Only these regions; empty means all.
     pub regions: Vec<String>,
-    /// Read the key in every cell, not only where something is to be encrypted.
-    pub keys: bool,
+    /// What is looked at beside the databases.
+    pub options: Options,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// Whether it is about the whole organization.
+    pub whole: bool,
+    /// See [`Listing`].
+    pub listing: Listing,
+    /// When the organization was last listed for it.
+    pub listed_at: Option<Time>,
+    /// Whether it was listed again already; that is done once.
+    pub relisted: bool,
 }
 
-/// What a scan wants of one account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScanWork {
-    /// The scan.
-    pub scan: String,
-    /// See [`Scan::regions`].
-    pub regions: Vec<String>,
-    /// See [`Scan::keys`].
+/// What a scan looks at beside the databases.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Read the key in every cell, not only where something is to be encrypted.
     pub keys: bool,
+    /// Ask AWS Config for its opinion.
+    pub config: bool,
+    /// Read the lists of enabled regions anew: evidence for a gate wants that.
+    pub fresh_regions: bool,
+}
+
+/// The regions of an account, as it named them itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionList {
+    /// When.
+    pub read_at: Time,
+    /// Whether each is enabled.
+    pub enabled: BTreeMap<String, bool>,
+}
+
+impl RegionList {
+    /// Whether it may be used again now.
+    pub fn is_fresh(&self, max_age: Span, now: Time) -> bool {
+        now.since(self.read_at) <= max_age
+    }
+}
+
+/// What scans want of one account, in one look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The scans: one look serves all that wait for the account.
+    pub scans: Vec<String>,
+    /// Only these regions; empty means all.
+    pub regions: Vec<String>,
+    /// Regions that were looked at for this scan already, before a crash.
+    pub seen: Vec<String>,
+    /// What is looked at beside the databases.
+    pub options: Options,
+    /// The regions, unless they are to be read anew.
+    pub list: Option<RegionList>,
+    /// 0 at first; later passes try again what did not answer.
+    pub pass: i64,
+}
+
+impl Look {
+    /// One look that serves both.
+    #[must_use]
+    pub fn merge(self, other: Look) -> Look {
+        let all = self.regions.is_empty() || other.regions.is_empty();
+        let mut regions: Vec<String> =
+            if all { Vec::new() } else { self.regions.into_iter().chain(other.regions).collect() };
+        regions.sort();
+        regions.dedup();
+        Look {
+            scans: self.scans.into_iter().chain(other.scans).collect(),
+            regions,
+            // What one has seen already, the other may not have.
+            seen: Vec::new(),
+            options: Options {
+                keys: self.options.keys || other.options.keys,
+                config: self.options.config || other.options.config,
+                fresh_regions: self.options.fresh_regions || other.options.fresh_regions,
+            },
+            list: self.list.and(other.list),
+            pass: self.pass.min(other.pass),
+        }
+    }
 }
 
 /// A remediation with the version that a commit must name.
@@ -53,8 +156,8 @@ pub struct Work {
     pub account: AccountId,
     /// The regions that it has cells of: where its state is noted when it cannot be entered.
     pub known_regions: Vec<String>,
-    /// Scans that want it.
-    pub scans: Vec<ScanWork>,
+    /// What scans want of it.
+    pub look: Option<Look>,
     /// Remediations that are due.
     pub remediations: Vec<Versioned>,
 }
@@ -68,16 +171,67 @@ pub struct CellReport {
     pub detected: Vec<Detected>,
 }
 
-/// What an agent found in an account.
+/// Some cells of an account; with the last of them, what closes the account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountReport {
+    /// The account.
+    pub account: AccountId,
+    /// The lease's fence.
+    pub fence: i64,
+    /// The scans that it is for.
+    pub scans: Vec<String>,
     /// The cells.
     pub cells: Vec<CellReport>,
+    /// With the last cells only.
+    pub end: Option<AccountEnd>,
+}
+
+/// What closes an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountEnd {
     /// Every region that the account is expected to have a cell of, scanned now or not: those that
     /// have none yet get a pending one, so that a ledger is never full without them.
     pub regions: Vec<String>,
     /// Where that list came from. One from the account is complete: other cells are dropped.
     pub regions_source: RegionsSource,
+    /// The list, if the account was asked now.
+    pub list: Option<RegionList>,
+    /// Regions that did not answer: they are tried once more before the scan ends.
+    pub unreachable: Vec<String>,
+    /// Cells looked at.
+    pub cells: u32,
+    /// Of these, not answered.
+    pub failed: u32,
+    /// What was found in them.
+    pub found: u32,
     /// What people should know of the session, for the audit log; empty if nothing.
     pub note: String,
+    /// Whether nothing else is to be done in the account, so that its lease ends.
+    pub release: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(scan: &str, regions: &[&str], pass: i64) -> Look {
+        Look {
+            scans: vec![scan.into()],
+            regions: regions.iter().map(|r| (*r).to_owned()).collect(),
+            seen: vec!["eu-west-1".into()],
+            options: Options { keys: scan == "a", ..Options::default() },
+            list: Some(RegionList { read_at: Time(1), enabled: BTreeMap::new() }),
+            pass,
+        }
+    }
+
+    #[test]
+    fn one_look_serves_all_that_wait() {
+        let both = look("a", &["x", "y"], 0).merge(look("b", &["y", "z"], 1));
+        assert_eq!((both.scans.join(","), both.regions.join(",")), ("a,b".into(), "x,y,z".into()));
+        assert!(both.options.keys && both.seen.is_empty() && both.pass == 0 && both.list.is_some());
+        assert!(look("a", &[], 0).merge(look("b", &["z"], 0)).regions.is_empty(), "all means all");
+        let fresh = Look { list: None, ..look("b", &[], 0) };
+        assert!(look("a", &[], 0).merge(fresh).list.is_none(), "one wants it anew");
+    }
 }

@@ -7,7 +7,7 @@ use ringfence_domain::cloud::CloudError;
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::time::Time;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Rows of one statement when all are read.
@@ -26,6 +26,10 @@ pub struct App {
     pub owner: Arc<str>,
     /// A hint that a rollout has something to do; polling is the truth.
     pub wake_rollouts: Arc<Notify>,
+    /// The same for scans that list the organization.
+    pub wake_scans: Arc<Notify>,
+    /// The organization as last read from the store, with its version there.
+    pub tree: Arc<Mutex<Option<(i64, Arc<OrgTree>)>>>,
 }
 
 /// Why a request fails.
@@ -79,21 +83,30 @@ pub(crate) async fn rest(milliseconds: u64) {
 }
 
 impl App {
-    /// The organization as stored.
-    pub async fn tree(&self) -> Result<OrgTree, Fault> {
+    /// The organization as stored. Ten thousand nodes are read again only when they changed.
+    pub async fn tree(&self) -> Result<Arc<OrgTree>, Fault> {
+        let version = self.store.org_version().await?;
+        let known = self.tree.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, tree)) = known.filter(|(v, _)| *v == version && version > 0) {
+            return Ok(tree);
+        }
         let Some((as_of, nodes)) = self.store.org().await? else {
             return refused(
                 "ORG_NOT_SYNCED",
                 "the organization was never read: run `ringfence org sync`",
             );
         };
-        OrgTree::new(as_of, nodes).map_err(|errors| {
+        let tree = OrgTree::new(as_of, nodes).map_err(|errors| {
             let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Fault::Invalid(format!(
                 "the stored organization is broken ({}): run `ringfence org sync`",
                 text.join("; ")
             ))
-        })
+        })?;
+        let tree = Arc::new(tree);
+        // Read after the version: it may be newer, and is then read once more.
+        *self.tree.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, tree.clone()));
+        Ok(tree)
     }
 
     /// One document with its row.

@@ -3,14 +3,13 @@
 use crate::app::{App, Fault, now};
 use crate::scans;
 use crate::scope::Scope;
-use crate::store::Kind;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN};
 use ringfence_domain::org::{AccountState, Node};
 use ringfence_domain::time::Span;
-use ringfence_domain::work::Scan;
+use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the database's clock and ours may be apart: leases and evidence are dated by both.
@@ -73,7 +72,8 @@ pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
         false => check("split of rights", Outcome::Ok, "agents run in processes of their own", ""),
     };
     checks.push(split);
-    let nodes = match app.cloud.tree().await {
+    let read = async { app.cloud.tree(app.cloud.account_ids().await?).await };
+    let nodes = match read.await {
         Ok(nodes) => nodes,
         Err(e) => {
             checks.push(check(
@@ -184,15 +184,16 @@ async fn members(app: &App, actor: &Actor, nodes: &[Node], sample: usize, checks
     let names: Vec<String> = some.iter().map(ToString::to_string).collect();
     let scan = format!("sc-{}", hash::short(&format!("doctor {} {}", now().0, app.owner), 12));
     let cells = async {
-        scans::start(app, actor, &scan, some.clone(), &Scope::default(), true).await?;
+        let options = Options { keys: true, ..Options::default() };
+        let start = scans::Start::demand(&scan, some.clone(), &Scope::default(), options);
+        scans::start(app, actor, start).await?;
         if !scans::wait(app, &scan, SAMPLE_FOR).await? {
             return Err(Fault::Late(format!(
                 "no agent was done with {} within {SAMPLE_FOR}",
                 names.join(", ")
             )));
         }
-        let (_, scan): (_, Scan) = app.load(Kind::Scan, &scan).await?;
-        scans::cells(app, &scan).await
+        scans::cells(app, &some).await
     };
     match cells.await {
         Err(e) => checks.push(check(

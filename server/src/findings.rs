@@ -1,7 +1,7 @@
 //! What people do with findings: waive and unwaive.
 
 use crate::app::{App, Fault, now, refused};
-use crate::scans::row_of;
+use crate::reports::row_of;
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{Finding, FindingState, Waiver};

@@ -4,12 +4,15 @@
 //! agent in its own process, which speaks the same gRPC over an in-memory pipe: one code path,
 //! whatever the size.
 
+pub mod agents;
 pub mod app;
 pub mod doctor;
 pub mod findings;
+pub mod leases;
 pub mod org;
 pub mod plans;
 pub mod remediations;
+pub mod reports;
 pub mod rollouts;
 mod rpc;
 pub mod scans;
@@ -34,7 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -46,6 +49,9 @@ const MESSAGE_MAX: usize = 16 << 20;
 
 /// How long open connections are given when the server is asked to stop.
 const STOP_FOR_MS: u64 = 3_000;
+
+/// How long the embedded agent may take to finish what it has begun when the server is asked to stop.
+const LEAVE_FOR_MS: u64 = 5_000;
 
 /// The buffer of the in-memory pipe to the embedded agent.
 const PIPE: usize = 256 << 10;
@@ -72,9 +78,16 @@ pub async fn run(
         config: Arc::new(config),
         owner: owner.into(),
         wake_rollouts: Arc::new(Notify::new()),
+        wake_scans: Arc::new(Notify::new()),
+        tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));
-    let pipe = app.config.embedded_agent.then(|| embedded_agent(&app, names));
+    tokio::spawn(scans::run(app.clone()));
+    let (leave, leaving) = watch::channel(false);
+    let agent = match app.config.embedded_agent {
+        true => Some(tokio::spawn(embedded_agent(&app, names, leaving).await?)),
+        false => None,
+    };
 
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -85,8 +98,37 @@ pub async fn run(
     }
     let stopping = Arc::new(Notify::new());
     let stopped = stopping.clone();
+    let (failed, failure) = oneshot::channel();
     let stop = async move {
-        stop.await;
+        // The embedded agent goes first: it gives its leases back while somebody takes them.
+        match agent {
+            None => stop.await,
+            Some(agent) => {
+                let abort = agent.abort_handle();
+                tokio::pin!(agent);
+                let early = tokio::select! {
+                    () = stop => None,
+                    ended = &mut agent => Some(ended),
+                };
+                match early {
+                    Some(ended) => {
+                        let why = ended.map_err(anyhow::Error::from).and_then(|e| e);
+                        let _ =
+                            failed
+                                .send(why.err().unwrap_or_else(|| {
+                                    anyhow::anyhow!("the embedded agent ended")
+                                }));
+                    }
+                    None => {
+                        leave.send_replace(true);
+                        tokio::select! {
+                            _ = &mut agent => {}
+                            () = app::rest(LEAVE_FOR_MS) => abort.abort(),
+                        }
+                    }
+                }
+            }
+        }
         stopped.notify_one();
     };
     let served = Server::builder()
@@ -98,10 +140,13 @@ pub async fn run(
         app::rest(STOP_FOR_MS).await;
     };
     ready(address);
-    tokio::select! {
+    let served = tokio::select! {
         served = served => served.context("serve"),
         () = late => Ok(()),
-        piped = async { match pipe { Some(pipe) => pipe.await, None => std::future::pending().await } } => piped,
+    };
+    match failure.await {
+        Ok(why) => Err(why.context("the embedded agent")),
+        Err(_) => served,
     }
 }
 
@@ -127,33 +172,44 @@ fn guarded(app: &App) -> InterceptedService<AgentServiceServer<rpc::Agents>, Joi
     InterceptedService::new(service, JoinToken(hash::sha256(app.config.join_token.as_bytes())))
 }
 
-/// Serves the embedded agent over a pipe in memory, and runs it. Ends only with an error.
-fn embedded_agent(app: &App, names: Names) -> impl Future<Output = anyhow::Result<()>> + use<> {
+/// Serves the embedded agent over a pipe in memory, and runs it. Ends with an error, or after `leaving`.
+async fn embedded_agent(
+    app: &App,
+    names: Names,
+    leaving: watch::Receiver<bool>,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
     let (dial, accept) = mpsc::channel::<DuplexStream>(4);
     let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
         .max_decoding_message_size(MESSAGE_MAX);
     let incoming = ReceiverStream::new(accept).map(Ok::<_, std::io::Error>);
     let server = Server::builder().add_service(service).serve_with_incoming(incoming);
-    let connect = tower::service_fn(move |_: tonic::transport::Uri| {
+    let connect = move || {
         let dial = dial.clone();
-        async move {
-            let (ours, theirs) = tokio::io::duplex(PIPE);
-            dial.send(theirs).await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(TokioIo::new(ours))
-        }
-    });
-    let channel: Channel =
-        Endpoint::from_static("http://embedded").connect_with_connector_lazy(connect);
-    let client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
-    // A name of its own for each process: a restarted server must not take its dead
-    // predecessor's leases for its own.
-    let name = format!("embedded-{}", uuid::Uuid::new_v4().simple());
+        let connect = tower::service_fn(move |_: tonic::transport::Uri| {
+            let dial = dial.clone();
+            async move {
+                let (ours, theirs) = tokio::io::duplex(PIPE);
+                dial.send(theirs).await.map_err(std::io::Error::other)?;
+                Ok::<_, std::io::Error>(TokioIo::new(ours))
+            }
+        });
+        let channel: Channel =
+            Endpoint::from_static("http://embedded").connect_with_connector_lazy(connect);
+        AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+    };
+    let name = format!("embedded.{}", app.config.listen.port());
+    if app.config.store_url.starts_with("sqlite://") {
+        // One machine, and we listen on the port: whoever had the name is dead, and need not be waited
+        // for. With PostgreSQL another machine may have the same port, and leases have to run out.
+        app.store.agent_gone(&name).await?;
+    }
+    let name = format!("{name}#{}", uuid::Uuid::new_v4().simple());
     let settings = app.config.agent(name, names);
-    let cloud = app.cloud.clone();
-    async move {
+    let aws = app.config.aws.clone();
+    Ok(async move {
         tokio::select! {
             served = server => served.context("serve the embedded agent"),
-            () = ringfence_agent::run(client, cloud, settings) => Err(anyhow::anyhow!("the embedded agent ended")),
+            ended = ringfence_agent::start(settings, aws, connect, leaving) => ended,
         }
-    }
+    })
 }

@@ -1,11 +1,14 @@
 //! Reading the organization.
 
 use crate::app::{App, Fault, now};
+use crate::scans;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::org::{OrgChange, OrgTree};
 use ringfence_domain::time::Span;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a sync found.
 pub struct Synced {
@@ -19,7 +22,32 @@ pub struct Synced {
 
 /// Reads the whole organization, compares it with the stored one, and stores it.
 pub async fn sync(app: &App, actor: &Actor, store: bool) -> Result<Synced, Fault> {
-    let nodes = app.cloud.tree().await?;
+    sync_for(app, actor, store, None).await
+}
+
+/// [`sync`], which queues the accounts that have cells for a scan as AWS lists them, before it knows
+/// where in the tree they are.
+pub async fn sync_for(
+    app: &App,
+    actor: &Actor,
+    store: bool,
+    scan: Option<&str>,
+) -> Result<Synced, Fault> {
+    let (mut listed, mut token) = (BTreeSet::new(), None);
+    loop {
+        let page = app.cloud.accounts_page(token).await?;
+        if let Some(scan) = scan {
+            let live = page.accounts.iter().filter(|(_, state)| state.has_cells());
+            let live: Vec<AccountId> = live.map(|(id, _)| id.clone()).collect();
+            app.store.add_accounts(scan, &live, scans::LATER).await?;
+        }
+        listed.extend(page.accounts.into_iter().map(|(id, _)| id));
+        token = page.next;
+        if token.is_none() {
+            break;
+        }
+    }
+    let nodes = app.cloud.tree(listed).await?;
     let as_of = now();
     let tree = OrgTree::new(as_of, nodes).map_err(|errors| {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -53,9 +81,7 @@ async fn write(
         .filter(|n| tree.get(&n.id).is_none())
         .map(|n| n.id.clone())
         .collect();
-    let states = app.store.cell_states().await?;
-    let known: std::collections::BTreeSet<&str> =
-        states.iter().map(|(a, _, _)| a.as_str()).collect();
+    let known: BTreeSet<String> = app.store.known_accounts().await?.into_iter().collect();
     let mut new_cells = Vec::new();
     let mut without = Vec::new();
     for node in tree.nodes() {
@@ -92,11 +118,11 @@ fn pending(app: &App, account: &AccountId) -> Vec<Cell> {
 }
 
 /// The tree, read anew when the stored one is older than that.
-pub async fn fresh(app: &App, max_age: Span) -> Result<OrgTree, Fault> {
+pub async fn fresh(app: &App, max_age: Span) -> Result<Arc<OrgTree>, Fault> {
     if let Ok(tree) = app.tree().await
         && now().since(tree.as_of) <= max_age
     {
         return Ok(tree);
     }
-    Ok(sync(app, &Actor::system("rollouts"), true).await?.tree)
+    Ok(Arc::new(sync(app, &Actor::system("rollouts"), true).await?.tree))
 }

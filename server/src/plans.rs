@@ -1,9 +1,9 @@
 //! Plans: made from findings, approved by another person, applied when the world still matches.
 
 use crate::app::{App, Fault, now, refused};
-use crate::scans;
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
+use crate::{reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::controls::ALL;
@@ -15,6 +15,7 @@ use ringfence_domain::org::{AccountState, OrgTree};
 use ringfence_domain::plan::{self, Body, Plan};
 use ringfence_domain::remediation::{Names, Remediation, State};
 use ringfence_domain::time::Time;
+use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The findings that a request names, or all that are open, in its scope and not waived.
@@ -110,7 +111,7 @@ pub async fn create(
         );
         let event = actor.did(at, "plan.create", id, text);
         let row = Row::new(Kind::Plan, id, "draft", at, &plan);
-        if !app.store.create(&[row], &event).await? {
+        if !app.store.update(&[row], &event).await? {
             return Ok(app.load(Kind::Plan, id).await?.1);
         }
     }
@@ -215,7 +216,8 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     let begin = now();
-    scans::start(app, actor, &scan, accounts.clone(), &scope, false).await?;
+    let start = scans::Start::demand(&scan, accounts.clone(), &scope, Options::default());
+    scans::start(app, actor, start).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
         return Err(Fault::Late(format!(
             "the accounts of {id} could not be read again within {} (scan {scan} goes on); nothing was started: apply again",
@@ -283,7 +285,7 @@ pub async fn apply(
     let mut findings = Vec::new();
     for rem in &made {
         let (row, finding): (Row, Finding) = app.load(Kind::Finding, &rem.finding).await?;
-        findings.push(scans::row_of(Some(row), &finding));
+        findings.push(reports::row_of(Some(row), &finding));
     }
     busy(app, &made).await?;
     if dry {
@@ -294,7 +296,7 @@ pub async fn apply(
     rows.extend(findings);
     rows.push(row.with("applied", &plan));
     let event = actor.did(at, "plan.apply", id, format!("{} remediations", made.len()));
-    if !app.store.create(&rows, &event).await? {
+    if !app.store.update(&rows, &event).await? {
         return Err(Fault::Conflict(format!(
             "{id} was changed or applied by somebody else just now; nothing was started"
         )));

@@ -1,24 +1,73 @@
-//! Scans: what is queued for agents, and what their reports do to ledger and findings.
+//! Scans: what is queued for agents, and how they end.
 
 use crate::app::{App, Fault, now, rest};
+use crate::org;
 use crate::scope::Scope;
-use crate::store::{Fenced, Filter, Kind, Lease, Report, Row};
+use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
-use ringfence_domain::controls::ALL;
-use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
+use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::remediation::twin_name;
 use ringfence_domain::time::Span;
-use ringfence_domain::work::{AccountReport, CellReport, Scan};
-use std::collections::BTreeMap;
+use ringfence_domain::work::{Listing, Options, Scan, Trigger};
 
 /// Cells of one account that a page can hold; no account has more regions.
 const CELLS_OF_ACCOUNT: i64 = 1_000;
 
-/// Reports are retried so often when a finding changed between reading and writing (a waiver).
-const REPORT_TRIES: u32 = 5;
+/// Scans that a person waits for are leased before those of the whole organization.
+const FIRST: i64 = 0;
+pub(crate) const LATER: i64 = 1;
+
+/// How often scans that are still listing the organization are looked for, unless woken.
+const LOOK_MS: u64 = 500;
+
+/// The lease on listing: one server does it.
+const LISTING_LEASE: &str = "listing";
+const LISTING_FOR: Span = Span::seconds(30);
+
+/// What a new scan is.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The same id twice is the same scan.
+    pub id: String,
+    /// Its accounts.
+    pub accounts: Vec<AccountId>,
+    /// Only these regions; empty means all.
+    pub regions: Vec<String>,
+    /// What is looked at beside the databases.
+    pub options: Options,
+    /// Why it is made.
+    pub trigger: Trigger,
+}
+
+impl Start {
+    /// A scan that somebody waits for.
+    pub fn demand(id: &str, accounts: Vec<AccountId>, scope: &Scope, options: Options) -> Start {
+        Start {
+            id: id.to_owned(),
+            accounts,
+            regions: scope.regions.iter().map(ToString::to_string).collect(),
+            options,
+            trigger: Trigger::Demand,
+        }
+    }
+
+    fn scan(&self, actor: &Actor, whole: bool, listing: Listing) -> Scan {
+        Scan {
+            id: self.id.clone(),
+            started_by: actor.name.clone(),
+            started_at: now(),
+            ended_at: None,
+            regions: self.regions.clone(),
+            options: self.options,
+            trigger: self.trigger,
+            whole,
+            listing,
+            listed_at: None,
+            relisted: false,
+        }
+    }
+}
 
 /// The accounts of a scope that have cells.
 pub fn scannable(scope: &Scope, tree: &OrgTree) -> Result<Vec<AccountId>, Fault> {
@@ -32,40 +81,60 @@ pub fn scannable(scope: &Scope, tree: &OrgTree) -> Result<Vec<AccountId>, Fault>
         .collect())
 }
 
-/// Queues a scan. The same id twice is the same scan.
-pub async fn start(
+/// Queues a scan of some accounts.
+pub async fn start(app: &App, actor: &Actor, start: Start) -> Result<Scan, Fault> {
+    let mut scan = start.scan(actor, false, Listing::Done);
+    scan.ended_at = start.accounts.is_empty().then_some(scan.started_at);
+    let text = format!("{} accounts", start.accounts.len());
+    put(app, actor, scan, &start.accounts, text).await
+}
+
+/// Queues a scan of the whole organization. Where it was read lately, all of it at once; else its
+/// accounts are queued as AWS lists them, so that the scan begins with the first page.
+pub async fn start_whole(app: &App, actor: &Actor, start: Start) -> Result<Scan, Fault> {
+    let known = match app.tree().await {
+        Ok(tree) if now().since(tree.as_of) <= app.config.scan_org_max_age => Some(tree),
+        Ok(_) | Err(Fault::Refused { .. }) => None,
+        Err(fault) => return Err(fault),
+    };
+    let mut scan = start.scan(actor, true, Listing::Open);
+    let (accounts, text) = match &known {
+        None => (Vec::new(), "the organization, as it is listed".to_owned()),
+        Some(tree) => {
+            (scan.listing, scan.listed_at) = (Listing::Done, Some(tree.as_of));
+            let accounts = scannable(&Scope::default(), tree)?;
+            let text = format!("the organization, {} accounts", accounts.len());
+            (accounts, text)
+        }
+    };
+    let scan = put(app, actor, scan, &accounts, text).await?;
+    app.wake_scans.notify_one();
+    Ok(scan)
+}
+
+async fn put(
     app: &App,
     actor: &Actor,
-    id: &str,
-    accounts: Vec<AccountId>,
-    scope: &Scope,
-    keys: bool,
+    scan: Scan,
+    accounts: &[AccountId],
+    text: String,
 ) -> Result<Scan, Fault> {
-    let at = now();
-    let scan = Scan {
-        id: id.to_owned(),
-        started_by: actor.name.clone(),
-        started_at: at,
-        ended_at: accounts.is_empty().then_some(at),
-        accounts,
-        regions: scope.regions.iter().map(|r| r.as_str().to_owned()).collect(),
-        keys,
-    };
     let state = if scan.ended_at.is_some() { "done" } else { "running" };
-    let row = Row::new(Kind::Scan, id, state, at, &scan);
-    let event = actor.did(at, "scan.start", id, format!("{} accounts", scan.accounts.len()));
-    if app.store.start_scan(&row, &scan.accounts, &event).await? {
+    let row = Row::new(Kind::Scan, &scan.id, state, scan.started_at, &scan);
+    let event = actor.did(scan.started_at, "scan.start", &scan.id, text);
+    let priority = if scan.trigger == Trigger::Demand && !scan.whole { FIRST } else { LATER };
+    if app.store.start_scan(&row, accounts, priority, &event).await? {
         return Ok(scan);
     }
-    Ok(app.load(Kind::Scan, id).await?.1)
+    Ok(app.load(Kind::Scan, &scan.id).await?.1)
 }
 
 /// Waits until a scan ends; false if it does not within the time.
 pub async fn wait(app: &App, id: &str, max: Span) -> Result<bool, Fault> {
     let until = now().plus(max);
     loop {
-        let (total, done) = app.store.scan_progress(id).await?;
-        if done >= total {
+        let (_, scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
+        if scan.ended_at.is_some() {
             return Ok(true);
         }
         if now() > until {
@@ -75,170 +144,137 @@ pub async fn wait(app: &App, id: &str, max: Span) -> Result<bool, Fault> {
     }
 }
 
-/// The cells that a scan was about.
-pub async fn cells(app: &App, scan: &Scan) -> Result<Vec<Cell>, Fault> {
+/// The cells of some accounts that a scan of these regions was about.
+pub async fn cells(app: &App, accounts: &[AccountId]) -> Result<Vec<Cell>, Fault> {
     let mut cells = Vec::new();
-    for account in &scan.accounts {
-        let found = app.store.cells(account.as_str(), ("", ""), CELLS_OF_ACCOUNT).await?;
-        cells.extend(found.into_iter().filter(|c| {
-            scan.regions.is_empty()
-                || c.region == REGION_UNKNOWN
-                || scan.regions.contains(&c.region)
-        }));
+    for account in accounts {
+        cells.extend(app.store.cells(account.as_str(), ("", ""), CELLS_OF_ACCOUNT).await?);
     }
     Ok(cells)
 }
 
-/// Stores an agent's report of one account. False if the agent has lost the account.
-pub async fn report(
-    app: &App,
-    agent: &str,
-    lease: &Lease,
-    scan: &str,
-    report: AccountReport,
-    last: bool,
-) -> Result<bool, Fault> {
-    for _ in 0..REPORT_TRIES {
-        let findings = merge(app, &report).await?;
-        let (gone, missing) = regions(app, lease, &report).await?;
-        let write = Report {
-            cells: report.cells.iter().map(|c| c.cell.clone()).chain(missing).collect(),
-            findings,
-            gone,
-            last,
-        };
-        let actor = Actor::system(&format!("agent/{agent}"));
-        let failed = report.cells.iter().filter(|c| c.cell.state.failed()).count();
-        let note = match (failed, report.note.as_str()) {
-            (0, "") => None,
-            (0, note) => Some(note.to_owned()),
-            (n, note) => Some(format!("{n} cells not answered {note}").trim_end().to_owned()),
-        };
-        let event = note.map(|n| actor.did(now(), "account.scan", &lease.account, n));
-        match app.store.report(agent, lease, scan, &write, event.as_ref()).await? {
-            Fenced::Done => {
-                finish(app, scan).await?;
-                return Ok(true);
-            }
-            Fenced::Lost => return Ok(false),
-            Fenced::Stale => {}
-        }
-    }
-    Err(Fault::Conflict(format!("the findings of {} keep changing", lease.account)))
-}
-
-/// What the account's list of regions changes in its ledger: cells that go, and cells that are missing.
-///
-/// A list from the account itself is complete. A configured one says nothing of regions that the
-/// account once named: those cells stay, and age. A region that was not scanned now and has no cell
-/// gets a pending one, or a scan of one region would make a ledger that looks full.
-async fn regions(
-    app: &App,
-    lease: &Lease,
-    report: &AccountReport,
-) -> Result<(Vec<String>, Vec<Cell>), Fault> {
-    if report.regions.is_empty() || report.regions_source == RegionsSource::Unknown {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let account =
-        lease.account.parse().map_err(|e| Fault::Invalid(format!("a lease on no account: {e}")))?;
-    let complete = report.regions_source == RegionsSource::Account;
-    let known = app.store.cells(&lease.account, ("", ""), CELLS_OF_ACCOUNT).await?;
-    let reported = |region: &String| report.cells.iter().any(|c| c.cell.region == *region);
-    let gone = known
-        .iter()
-        .filter(|c| !report.regions.contains(&c.region) && !reported(&c.region))
-        .filter(|c| complete || c.regions_source != RegionsSource::Account)
-        .map(|c| c.region.clone())
-        .collect();
-    let missing = report
-        .regions
-        .iter()
-        .filter(|r| !reported(r) && known.iter().all(|c| c.region != **r))
-        .map(|r| Cell::pending(AccountId::clone(&account), r, report.regions_source))
-        .collect();
-    Ok((gone, missing))
-}
-
-/// The findings of the report's cells as they are now.
-async fn merge(app: &App, report: &AccountReport) -> Result<Vec<Row>, Fault> {
-    let mut rows = Vec::new();
-    for CellReport { cell, detected } in &report.cells {
-        let filter = Filter {
-            account: cell.account.as_str().to_owned(),
-            region: cell.region.clone(),
-            state: String::new(),
-        };
-        let known: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
-        let mut known: BTreeMap<String, (Row, Finding)> =
-            known.into_iter().map(|(row, finding)| (finding.id.clone(), (row, finding))).collect();
-        let at = cell.as_of.unwrap_or_else(now);
-        let incomplete = !cell.state.answered();
-        let control = ALL[0].id();
-        let Some(region) = cell.region() else {
-            continue;
-        };
-        for found in detected {
-            let id = Finding::id_of(control, found.resource.arn());
-            let (row, before) = match known.remove(&id) {
-                Some((row, finding)) => (Some(row), Some(finding)),
-                None => (None, None),
-            };
-            let mut finding = Finding::seen(
-                before,
-                control,
-                &cell.account,
-                &region,
-                found.clone(),
-                incomplete,
-                at,
-            );
-            // A twin that is gone holds nothing: the original can be planned again.
-            let twin = twin_name(finding.resource.name(), finding.resource.resource_id());
-            if cell.state.answered() && !cell.names.contains(&twin) {
-                finding.held_by = None;
-            }
-            rows.push(row_of(row, &finding));
-        }
-        // Only a cell that was read to its end can say that something is gone.
-        if cell.state.answered() {
-            let left = known.into_values().filter(|(_, f)| f.state == FindingState::Open);
-            rows.extend(left.map(|(row, finding)| row_of(Some(row), &finding.resolved(at))));
-        }
-    }
-    Ok(rows)
-}
-
-/// The row of a finding: the one it came from, or a new one.
-pub fn row_of(row: Option<Row>, finding: &Finding) -> Row {
-    let state = finding.state.as_str();
-    match row {
-        Some(row) => row.with(state, finding),
-        None => Row {
-            account: finding.account.as_str().to_owned(),
-            region: finding.region.as_str().to_owned(),
-            ..Row::new(Kind::Finding, &finding.id, state, finding.first_seen, finding)
-        },
-    }
-}
-
-/// Marks a scan as done when its last account is. Two agents may both see the end; one writes it.
-async fn finish(app: &App, id: &str) -> Result<(), Fault> {
-    let (total, done) = app.store.scan_progress(id).await?;
-    if done < total {
+/// Ends a scan's pass, and the scan with its last one. Two servers may both see the end; one writes it.
+pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
+    if !app.store.end_pass(id).await? {
         return Ok(());
     }
     let (row, mut scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
-    if scan.ended_at.is_some() {
+    if scan.ended_at.is_some() || scan.listing != Listing::Done {
+        return Ok(());
+    }
+    let counts = app.store.tally_of_scan(id, &scan.regions).await?;
+    let count = |keys: &[&str]| -> i64 {
+        counts.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(|(_, n)| n).sum()
+    };
+    let denied = count(&["cell/denied"]) > 0;
+    let actor = Actor::system("server");
+    if list_again(&scan, denied, now(), app.config.scan_org_max_age) {
+        scan.listing = Listing::Again;
+        let event = actor.did(now(), "scan.list-again", id, "accounts may have come or gone");
+        app.store.update(&[row.with("running", &scan)], &event).await?;
+        app.wake_scans.notify_one();
         return Ok(());
     }
     let at = now();
     scan.ended_at = Some(at);
-    let cells = cells(app, &scan).await?;
-    let failed = cells.iter().filter(|c| c.state.failed()).count();
-    let found = cells.iter().filter(|c| c.state == CellState::Findings).count();
-    let text = format!("{} cells, {found} with findings, {failed} not answered", cells.len());
-    let event = Actor::system("server").did(at, "scan.end", id, text);
+    let cells: i64 = counts.iter().filter(|(k, _)| k.starts_with("cell/")).map(|(_, n)| n).sum();
+    let failed = count(&["cell/denied", "cell/scp-denied", "cell/throttled-out", "cell/error"]);
+    let found = count(&["cell/findings"]);
+    let text = format!("{cells} cells, {found} with findings, {failed} not answered");
+    let event = actor.did(at, "scan.end", id, text);
     app.store.update(&[row.with("done", &scan)], &event).await?;
     Ok(())
+}
+
+/// Whether the organization is listed once more before a scan of all of it ends: the list is old, or
+/// accounts are denied and it is not quite new. Suspended and closed accounts deny, and new ones are in
+/// no older list.
+fn list_again(scan: &Scan, denied: bool, now: ringfence_domain::time::Time, max_age: Span) -> bool {
+    let max_age = if denied { Span(max_age.0 / 15) } else { max_age };
+    scan.whole && !scan.relisted && scan.listed_at.is_none_or(|at| now.since(at) > max_age)
+}
+
+/// Lists the organization for the scans that want it, for ever.
+pub async fn run(app: App) {
+    loop {
+        if let Err(fault) = turn(&app).await {
+            tracing::warn!("listing the organization for a scan: {fault}; it is tried again");
+        }
+        tokio::select! {
+            () = app.wake_scans.notified() => {}
+            () = rest(LOOK_MS) => {}
+        }
+    }
+}
+
+async fn turn(app: &App) -> Result<(), Fault> {
+    let filter = crate::store::Filter { state: "running".into(), ..Default::default() };
+    let running: Vec<(Row, Scan)> = app.all(Kind::Scan, &filter).await?;
+    for (_, scan) in running {
+        if scan.listing == Listing::Done {
+            // A server that ended between an account's report and the scan's end left it to us.
+            finish(app, &scan.id).await?;
+        } else if app.store.hold(LISTING_LEASE, &app.owner, LISTING_FOR).await? {
+            list(app, &scan).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists the organization, and queues its accounts for a scan as they come.
+async fn list(app: &App, scan: &Scan) -> Result<(), Fault> {
+    let id = scan.id.as_str();
+    let keep = async {
+        loop {
+            rest(u64::try_from(LISTING_FOR.0 / 3).unwrap_or(10_000)).await;
+            if let Err(error) = app.store.hold(LISTING_LEASE, &app.owner, LISTING_FOR).await {
+                tracing::warn!("the lease on listing: {error}");
+            }
+        }
+    };
+    let actor = Actor::system("server");
+    tokio::select! {
+        synced = org::sync_for(app, &actor, true, Some(id)) => synced.map(drop)?,
+        () = keep => return Ok(()),
+    }
+    loop {
+        let (row, mut scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
+        scan.relisted |= scan.listing == Listing::Again;
+        (scan.listing, scan.listed_at) = (Listing::Done, Some(now()));
+        let event = actor.did(now(), "scan.listed", id, "");
+        if app.store.update(&[row.with("running", &scan)], &event).await? {
+            return finish(app, id).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfence_domain::time::Time;
+
+    #[test]
+    fn the_organization_is_listed_again_where_that_may_matter_and_once() {
+        let start = Start {
+            id: "sc-1".into(),
+            accounts: Vec::new(),
+            regions: Vec::new(),
+            options: Options::default(),
+            trigger: Trigger::Demand,
+        };
+        let age = Span::seconds(900);
+        let scan = |listed: i64| Scan {
+            started_at: Time(1_000_000),
+            listed_at: Some(Time(listed)),
+            ..start.scan(&Actor::system("test"), true, Listing::Done)
+        };
+        let now = Time(1_100_000);
+        assert!(!list_again(&scan(990_000), false, now, age), "the list is young");
+        assert!(list_again(&scan(990_000), true, now, age), "accounts are denied");
+        assert!(list_again(&scan(1), false, now, age), "the list is old");
+        let twice = Scan { relisted: true, ..scan(1) };
+        assert!(!list_again(&twice, true, now, age), "once");
+        let some = Scan { whole: false, ..scan(1) };
+        assert!(!list_again(&some, true, now, age), "of some accounts, never");
+    }
 }

@@ -3,17 +3,16 @@
 use crate::app::{App, Fault, now};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
-use ringfence_domain::finding::{Finding, FindingState, Kind as ResourceKind};
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::org::{NodeKind, OrgTree};
 use ringfence_domain::remediation::{Remediation, State};
 use ringfence_domain::rollout::Rollout;
 use ringfence_domain::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// At most so many unanswered cells are listed; the counts are always whole.
-const UNANSWERED_MAX: usize = 200;
+const UNANSWERED_MAX: i64 = 200;
 
 /// A row of the table: an OU, account or region.
 #[derive(Debug, Clone, Default)]
@@ -63,47 +62,57 @@ pub struct Status {
     pub unanswered: Vec<Cell>,
 }
 
-/// Puts the status of a scope together.
+/// Counts of the cells and open findings that share a name in the table.
+type Tally = Vec<(String, String, i64)>;
+
+/// Puts the status of a scope together. Counts come from the store's tallies: no cell and no finding is
+/// read but those that are shown.
 pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
     let tree = app.tree().await?;
     let accounts = scope.accounts(&tree)?;
-    let meant = |account: &str, region: &str| {
-        account.parse::<AccountId>().is_ok_and(|a| accounts.contains(&a)) && scope.region(region)
-    };
-    let mut states: Vec<(String, String, CellState)> = Vec::new();
-    for (account, region, state) in app.store.cell_states().await? {
-        let state = CellState::parse(&state).unwrap_or(CellState::Error);
-        if meant(&account, &region) {
-            states.push((account, region, state));
-        }
-    }
-    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
-    let findings: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
-    let findings: Vec<Finding> = findings
-        .into_iter()
-        .map(|(_, f)| f)
-        .filter(|f| meant(f.account.as_str(), f.region.as_str()))
-        .collect();
-    let count = |test: &dyn Fn(&Finding) -> bool| {
-        u32::try_from(findings.iter().filter(|f| test(f)).count()).unwrap_or(u32::MAX)
-    };
     let at = now();
+    let (by, tally) = tally(app, scope, &accounts, &tree).await?;
+    let sum = |test: &dyn Fn(&str) -> bool| -> u32 {
+        let n: i64 = tally.iter().filter(|(_, key, _)| test(key)).map(|(_, _, n)| n).sum();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    };
+    let coverage = Coverage::new(
+        CellState::ALL.map(|s| (s, sum(&|key| key.strip_prefix("cell/") == Some(s.as_str())))),
+    );
+    let meant =
+        |account: &AccountId, region: &str| accounts.contains(account) && scope.region(region);
+    let waived = app.store.waived(at).await?;
+    let waived =
+        waived.iter().filter(|r| r.account.parse().is_ok_and(|a| meant(&a, &r.region))).count();
     let mut remediations: BTreeMap<String, u32> =
         State::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
     let all: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &Filter::default()).await?;
-    for (_, rem) in all.iter().filter(|(_, r)| meant(r.account.as_str(), r.region.as_str())) {
+    for (_, rem) in all.iter().filter(|(_, r)| meant(&r.account, r.region.as_str())) {
         *remediations.entry(rem.state.as_str().to_owned()).or_default() += 1;
     }
     let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
-    let mut unanswered = Vec::new();
-    for (account, region, state) in &states {
-        if state.failed() && unanswered.len() < UNANSWERED_MAX {
-            let found = app.store.cells(account, ("", ""), 1_000).await?;
-            unanswered.extend(found.into_iter().filter(|c| c.region == *region));
-        }
-    }
-    let mut by_state = BTreeMap::new();
-    let (mut ous, mut total) = (0, 0);
+    let (ous, total, by_state) = people(&tree);
+    Ok(Status {
+        as_of: at,
+        org_as_of: tree.as_of,
+        accounts: total,
+        accounts_by_state: by_state,
+        ous,
+        instances: sum(&|key| key.starts_with("open/instance")),
+        clusters: sum(&|key| key.starts_with("open/cluster")),
+        waived: u32::try_from(waived).unwrap_or(u32::MAX),
+        held: sum(&|key| key.starts_with("open/") && key.ends_with("+held")),
+        remediations,
+        rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
+        lines: lines(by, &tally),
+        unanswered: unanswered(app, scope, &accounts, &coverage).await?,
+        coverage,
+    })
+}
+
+/// OUs, accounts, and accounts by state.
+fn people(tree: &OrgTree) -> (u32, u32, BTreeMap<String, u32>) {
+    let (mut ous, mut total, mut by_state) = (0, 0, BTreeMap::new());
     for node in tree.nodes() {
         match &node.kind {
             NodeKind::Root => {}
@@ -114,57 +123,68 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
             }
         }
     }
-    Ok(Status {
-        as_of: at,
-        org_as_of: tree.as_of,
-        accounts: total,
-        accounts_by_state: by_state,
-        ous,
-        coverage: Coverage::new(states.iter().map(|(_, _, s)| (*s, 1))),
-        instances: count(&|f| f.kind == ResourceKind::Instance),
-        clusters: count(&|f| f.kind == ResourceKind::Cluster),
-        waived: count(&|f| f.waived(at)),
-        held: count(&|f| f.held_by.is_some()),
-        remediations,
-        rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
-        lines: lines(&tree, scope, &states, &findings),
-        unanswered,
-    })
+    (ous, total, by_state)
 }
 
-/// The table: by region where accounts are named, by account inside an OU, else by OU.
-fn lines(
-    tree: &OrgTree,
+/// The counts by region where accounts or regions are named, by account inside an OU, else by OU.
+async fn tally(
+    app: &App,
     scope: &Scope,
-    states: &[(String, String, CellState)],
-    findings: &[Finding],
-) -> Vec<Line> {
-    let by = match (scope.accounts.is_empty(), scope.ous.is_empty()) {
-        (false, _) => "region",
-        (true, false) => "account",
-        (true, true) => "ou",
-    };
-    let name = |account: &str, region: &str| match by {
-        "region" => region.to_owned(),
-        "account" => account.to_owned(),
-        _ => {
-            let parent =
-                account.parse::<NodeId>().ok().and_then(|id| tree.get(&id)?.parent.clone());
-            parent.map(|p| tree.path(&p)).unwrap_or_default()
-        }
-    };
-    let mut table: BTreeMap<String, Line> = BTreeMap::new();
-    let row = |table: &mut BTreeMap<String, Line>, key: String, add: (u32, u32, u32)| {
-        let line = table.entry(key.clone()).or_insert(Line { name: key, by, ..Line::default() });
-        line.cells += add.0;
-        line.answered += add.1;
-        line.open += add.2;
-    };
-    for (account, region, state) in states {
-        row(&mut table, name(account, region), (1, u32::from(state.answered()), 0));
+    accounts: &BTreeSet<AccountId>,
+    tree: &OrgTree,
+) -> Result<(&'static str, Tally), Fault> {
+    let some = !scope.accounts.is_empty() || !scope.ous.is_empty();
+    let names: Vec<String> =
+        if some { accounts.iter().map(ToString::to_string).collect() } else { Vec::new() };
+    let regions: Vec<String> = scope.regions.iter().map(ToString::to_string).collect();
+    if !scope.accounts.is_empty() || !regions.is_empty() {
+        return Ok(("region", app.store.tally_by_region(&names, &regions).await?));
     }
-    for finding in findings {
-        row(&mut table, name(finding.account.as_str(), finding.region.as_str()), (0, 0, 1));
+    if !scope.ous.is_empty() {
+        return Ok(("account", app.store.tally_by_account(&names).await?));
+    }
+    let paths = |id: &String| id.parse::<NodeId>().map(|p| tree.path(&p)).unwrap_or_default();
+    let rows = app.store.tally_by_parent().await?;
+    Ok(("ou", rows.into_iter().map(|(parent, key, n)| (paths(&parent), key, n)).collect()))
+}
+
+/// The first cells that were asked and not answered.
+async fn unanswered(
+    app: &App,
+    scope: &Scope,
+    accounts: &BTreeSet<AccountId>,
+    coverage: &Coverage,
+) -> Result<Vec<Cell>, Fault> {
+    let failed: Vec<&str> = CellState::ALL
+        .iter()
+        .filter(|s| s.failed() && coverage.0.get(s.as_str()).is_some_and(|n| *n > 0))
+        .map(|s| s.as_str())
+        .collect();
+    if failed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let some = !scope.accounts.is_empty() || !scope.ous.is_empty();
+    let names: Vec<String> =
+        if some { accounts.iter().map(ToString::to_string).collect() } else { Vec::new() };
+    let regions: Vec<String> = scope.regions.iter().map(ToString::to_string).collect();
+    Ok(app.store.cells_in(&failed, "", &names, &regions, UNANSWERED_MAX).await?)
+}
+
+/// The table.
+fn lines(by: &'static str, tally: &Tally) -> Vec<Line> {
+    let mut table: BTreeMap<&str, Line> = BTreeMap::new();
+    for (name, key, n) in tally {
+        let n = u32::try_from(*n).unwrap_or(u32::MAX);
+        let new = || Line { name: name.clone(), by, ..Line::default() };
+        let line = table.entry(name).or_insert_with(new);
+        match key.strip_prefix("cell/") {
+            Some(state) => {
+                line.cells += n;
+                let answered = CellState::parse(state).is_some_and(CellState::answered);
+                line.answered += if answered { n } else { 0 };
+            }
+            None => line.open += n,
+        }
     }
     table.into_values().collect()
 }

@@ -3,11 +3,10 @@
 use anyhow::Context;
 use clap::Parser;
 use mimalloc::MiMalloc;
-use ringfence_aws::Cloud;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -21,7 +20,7 @@ struct Args {
     config: Option<PathBuf>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
     ringfence_agent::process::log_to_stderr();
@@ -34,19 +33,32 @@ async fn run(args: Args) -> anyhow::Result<()> {
         !config.join_token.is_empty(),
         "agent.join_token is empty: the server takes no agent without it"
     );
-    let cloud = Cloud::new(config.aws.clone()).await.map_err(anyhow::Error::msg)?;
-    let endpoint = Endpoint::from_shared(config.agent_server.clone()).with_context(|| {
+    let mut endpoint = Endpoint::from_shared(config.agent_server.clone()).with_context(|| {
         format!("agent.server = `{}`: it must be like http://127.0.0.1:7443", config.agent_server)
     })?;
-    let channel = endpoint.connect_lazy();
+    if !config.agent_ca_file.is_empty() {
+        let pem = std::fs::read(&config.agent_ca_file)
+            .with_context(|| format!("read agent.ca_file {}", config.agent_ca_file))?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        endpoint = endpoint.tls_config(tls).context("agent.ca_file")?;
+    }
     let token = ringfence_agent::Token::new(&config.join_token)
         .context("agent.join_token: it must be printable ASCII")?;
-    let client = AgentServiceClient::with_interceptor(channel, token);
-    let name = config.agent_name.clone();
+    let name = format!("{}#{}", config.agent_name, uuid::Uuid::new_v4().simple());
     let settings = config.agent(name, ringfence_agent::Names::exact());
-    tracing::info!("ringfence-agent {} works for {}", config.agent_name, config.agent_server);
-    tokio::select! {
-        () = ringfence_agent::run(client, cloud, settings) => Ok(()),
-        () = ringfence_agent::process::asked_to_stop() => Ok(()),
-    }
+    tracing::info!(
+        "ringfence-agent {} works for {} with {} threads",
+        config.agent_name,
+        config.agent_server,
+        settings.threads
+    );
+    let connect =
+        move || AgentServiceClient::with_interceptor(endpoint.connect_lazy(), token.clone());
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        ringfence_agent::process::asked_to_stop().await;
+        tracing::info!("asked to stop: what has begun is finished, nothing new is taken");
+        stop.send_replace(true);
+    });
+    ringfence_agent::start(settings, config.aws.clone(), connect, stopping).await
 }

@@ -3,7 +3,8 @@
 use super::convert;
 use crate::client::{Cloud, as_session};
 use crate::error::cloud_error;
-use crate::limits::{Class, Key};
+use crate::limits::Class;
+use crate::retry::To;
 use crate::session::Session;
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::id::Region;
@@ -15,13 +16,13 @@ const PAGE: i32 = 100;
 macro_rules! pages {
     ($cloud:expr, $session:expr, $region:expr, $op:expr, |$client:ident| $request:expr, |$page:ident| $take:expr) => {{
         let $client = $cloud.rds($region.as_str());
-        let key = Key::cell($session.account.as_str(), $region.as_str());
+        let to = To::cell(Class::RdsRead, $session.account.as_str(), $region.as_str());
         let mut marker: Option<String> = None;
         loop {
             let $page = $cloud
                 .0
-                .limits
-                .read(Class::RdsRead, key, || async {
+                .gate
+                .read(to, $op, || async {
                     let call = $request.max_records(PAGE).set_marker(marker.clone()).customize();
                     let call = call.config_override(as_session!(aws_sdk_rds, $session));
                     call.send().await.map_err(|e| cloud_error($op, e))
@@ -45,23 +46,33 @@ impl Cloud {
         region: &Region,
         sweep: &mut Sweep,
     ) -> Result<(), CloudError> {
-        pages!(
-            self,
-            session,
-            region,
-            "rds:DescribeDBInstances",
-            |client| client.describe_db_instances(),
-            |page| sweep.instances.extend(page.db_instances().iter().map(convert::instance))
-        );
-        pages!(
-            self,
-            session,
-            region,
-            "rds:DescribeDBClusters",
-            |client| client.describe_db_clusters(),
-            |page| sweep.clusters.extend(page.db_clusters().iter().map(convert::cluster))
-        );
-        Ok(())
+        // Both at once: a cell then takes one round trip.
+        let Sweep { instances, clusters, .. } = sweep;
+        let read_instances = async {
+            pages!(
+                self,
+                session,
+                region,
+                "rds:DescribeDBInstances",
+                |client| client.describe_db_instances(),
+                |page| instances.extend(page.db_instances().iter().map(convert::instance))
+            );
+            Ok::<_, CloudError>(())
+        };
+        let read_clusters = async {
+            pages!(
+                self,
+                session,
+                region,
+                "rds:DescribeDBClusters",
+                |client| client.describe_db_clusters(),
+                |page| clusters.extend(page.db_clusters().iter().map(convert::cluster))
+            );
+            Ok::<_, CloudError>(())
+        };
+        // To the end, both of them: what one found stays, though the other fails.
+        let (first, second) = futures::join!(read_instances, read_clusters);
+        first.and(second)
     }
 
     /// Reads all manual snapshots of a cell into `sweep`.

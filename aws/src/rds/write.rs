@@ -18,11 +18,11 @@ pub struct Made {
 macro_rules! send {
     ($cloud:expr, $session:expr, $region:expr, $op:literal, |$client:ident| $request:expr) => {{
         let $client = $cloud.rds($region.as_str());
-        let key = Key::cell($session.account.as_str(), $region.as_str());
+        let to = To::cell(Class::RdsWrite, $session.account.as_str(), $region.as_str());
         $cloud
             .0
-            .limits
-            .write(Class::RdsWrite, key, || async {
+            .gate
+            .write(to, $op, || async {
                 let call = $request.customize();
                 let call = call.config_override(as_session!(aws_sdk_rds, $session));
                 call.send().await.map_err(|e| cloud_error($op, e))

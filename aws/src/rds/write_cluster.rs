@@ -3,7 +3,8 @@
 use super::write::{Made, gone, made, send, strings, tag, tags};
 use crate::client::{Cloud, as_session};
 use crate::error::cloud_error;
-use crate::limits::{Class, Key};
+use crate::limits::Class;
+use crate::retry::To;
 use crate::session::Session;
 use aws_sdk_rds::types::{
     CloudwatchLogsExportConfiguration, DatabaseInsightsMode, ServerlessV2ScalingConfiguration,

@@ -1,5 +1,6 @@
 //! The commands, one group a file.
 
+mod agent;
 mod audit;
 mod doctor;
 mod finding;
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Remediation(command) => remediation::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
         Command::Status { scope } => status::run(&context, scope).await,
+        Command::Agent(command) => agent::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Doctor { sample } => doctor::run(&context, sample).await,
         Command::Rehearse(_) => unreachable!("handled before a server is asked for"),

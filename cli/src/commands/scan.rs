@@ -4,6 +4,7 @@ use super::{Context, MESSAGE_MAX, missing, pages, request_id, scope, within};
 use crate::args::Scan;
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
+use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 use ringfence_proto::v1::scan_service_client::ScanServiceClient;
 use serde::Serialize;
@@ -16,11 +17,12 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client =
         ScanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Scan::Start { scope: wanted, wait, timeout } => {
+        Scan::Start { scope: wanted, config, wait, timeout } => {
             let request = v1::StartScanRequest {
                 request_id: request_id(),
                 validate_only: false,
                 scope: scope(&wanted),
+                config,
             };
             let scan = client
                 .start_scan(request)
@@ -44,6 +46,46 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
         Scan::Get { id } => {
             let scan = client.get_scan(v1::GetScanRequest { id }).await?.into_inner().scan;
             Ok(show(context, &scan.ok_or_else(|| missing("a scan"))?))
+        }
+        Scan::List => {
+            let scans = pages!(client, list_scans, v1::ListScansRequest::default(), scans);
+            if context.json() {
+                #[derive(Serialize)]
+                struct Scans {
+                    scans: Vec<v1::Scan>,
+                }
+                printer::json(&Scans { scans });
+                return Ok(Exit::Done);
+            }
+            let row = |s: &v1::Scan| {
+                let progress = s.progress.clone().unwrap_or_default();
+                vec![
+                    s.id.clone(),
+                    if s.ended_at.is_empty() { "running" } else { "done" }.to_owned(),
+                    format!("{}/{}", s.accounts_done, s.accounts),
+                    progress.cells.to_string(),
+                    progress.failed.to_string(),
+                    s.trigger.clone(),
+                    s.started_by.clone(),
+                    s.started_at.clone(),
+                    s.ended_at.clone(),
+                ]
+            };
+            printer::table(
+                &[
+                    "SCAN",
+                    "STATE",
+                    "ACCOUNTS",
+                    "CELLS",
+                    "NOT ANSWERED",
+                    "TRIGGER",
+                    "BY",
+                    "STARTED",
+                    "ENDED",
+                ],
+                scans.iter().map(row).collect(),
+            );
+            Ok(Exit::Done)
         }
         Scan::Cells { scope: wanted } => {
             let request = v1::ListCellsRequest { scope: scope(&wanted), ..Default::default() };
@@ -123,14 +165,38 @@ async fn follow(
     let mut last = scan;
     while let Some(answer) = stream.message().await? {
         last = answer.scan.ok_or_else(|| missing("a scan"))?;
-        let text = format!(
-            "accounts scanned, {} cells not answered, {} findings",
-            last.failed.len(),
-            last.findings_open
-        );
-        progress.show(last.accounts_done, last.accounts, &text);
+        progress.show(last.accounts_done, last.accounts, &how_far(&last));
     }
     Ok(last)
+}
+
+/// What a person who waits wants to know: how much, how fast, how long, and what it waits for.
+fn how_far(scan: &v1::Scan) -> String {
+    let about = scan.progress.clone().unwrap_or_default();
+    let mut text = format!("accounts, {} cells", about.cells);
+    if about.listing {
+        text.push_str(", more accounts are being listed");
+    }
+    if about.cells_per_second >= 1.0 {
+        text.push_str(&format!(", {:.0} cells/s", about.cells_per_second));
+    }
+    if about.eta_seconds > 0 {
+        let left = Span::seconds(i64::from(about.eta_seconds));
+        text.push_str(&format!(", about {left} left"));
+    }
+    text.push_str(&format!(", {} databases found", about.found));
+    if about.failed > 0 {
+        text.push_str(&format!(", {} cells not answered", about.failed));
+    }
+    if about.accounts_to_retry > 0 {
+        text.push_str(&format!(", {} accounts to try again", about.accounts_to_retry));
+    }
+    let waiting: Vec<String> =
+        about.waiting.iter().map(|(limit, n)| format!("{n} wait for limits.{limit}")).collect();
+    if !waiting.is_empty() {
+        text.push_str(&format!("; {}", waiting.join(", ")));
+    }
+    text
 }
 
 fn show(context: &Context, scan: &v1::Scan) -> Exit {

@@ -95,7 +95,7 @@ pub async fn plan(
             format!("{}, hash {}", rollout.body.policy_name, rollout.hash),
         );
         let row = Row::new(Kind::Rollout, id, rollout.state.as_str(), at, &rollout);
-        if !app.store.create(&[row], &event).await? {
+        if !app.store.update(&[row], &event).await? {
             return Ok((app.load(Kind::Rollout, id).await?.1, policy.warnings));
         }
     }

@@ -2,15 +2,17 @@
 
 use super::{Answer, Rpc, ok};
 use crate::app::{Fault, now};
-use crate::remediations;
-use crate::scans;
-use crate::store::{Lease, json};
+use crate::store::{AgentSeen, Lease, json};
+use crate::{leases, remediations, reports};
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::AccountReport;
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_server::AgentService;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Status};
+
+/// Accounts that one call may lease.
+const LEASES_MAX: i32 = 256;
 
 /// The service; behind a token unless it is the embedded agent's pipe.
 #[derive(Clone)]
@@ -20,6 +22,16 @@ fn lease(lease: Option<v1::Lease>) -> Result<Lease, Status> {
     let v1::Lease { account, fence } =
         lease.ok_or_else(|| Status::invalid_argument("lease: missing"))?;
     Ok(Lease { account, fence })
+}
+
+/// The name and the instance of an agent's thread.
+fn named(agent: &str) -> Result<(&str, &str), Status> {
+    match agent.split_once('#') {
+        Some((name, instance)) if !name.is_empty() && !instance.is_empty() => Ok((name, instance)),
+        _ => Err(Status::invalid_argument(
+            "agent: it must be NAME/THREAD#INSTANCE; are server and agent of one version?",
+        )),
+    }
 }
 
 fn document<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Status> {
@@ -40,31 +52,36 @@ impl AgentService for Agents {
     ) -> Answer<v1::LeaseWorkResponse> {
         let app = &self.0.0;
         let a = request.into_inner();
-        if a.agent.is_empty() {
-            return Err(Status::invalid_argument("agent: missing"));
-        }
-        let max = i64::from(a.max_accounts.clamp(0, 100));
-        let leases = app
-            .store
-            .claim(&a.agent, now(), app.config.lease_for, max)
-            .await
-            .map_err(Fault::from)?;
-        let mut work = Vec::new();
-        for lease in leases {
-            let due = match remediations::work_of(app, &lease).await {
-                Ok(due) => due,
-                Err(fault) => {
-                    // One account that cannot be read must not keep the others from being worked on.
-                    // Its lease is left to run out, so that it is tried again, and not at once.
-                    tracing::error!("{}: {fault}", lease.account);
-                    continue;
+        let (name, instance) = named(&a.agent)?;
+        let ttl = app.config.lease_for;
+        let mut answer = v1::LeaseWorkResponse {
+            lease_seconds: i32::try_from(ttl.0 / 1_000).unwrap_or(i32::MAX),
+            ..Default::default()
+        };
+        if !a.usage_json.is_empty() {
+            let using = i64::from(a.share);
+            let seen = app.store.agent_seen(name, instance, using, &a.usage_json, ttl).await;
+            match seen.map_err(Fault::from)? {
+                AgentSeen::Taken(at) => {
+                    return Err(Status::already_exists(format!(
+                        "another agent is named {name}, last heard of at {at}: give this one another agent.name, or wait until that one is taken for dead"
+                    )));
                 }
-            };
-            let lease = v1::Lease { account: lease.account, fence: lease.fence };
-            work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
+                AgentSeen::Welcome { share, draining } => {
+                    answer.share = i32::try_from(share).ok();
+                    answer.draining = Some(draining);
+                }
+            }
         }
-        let lease_seconds = i32::try_from(app.config.lease_for.0 / 1_000).unwrap_or(i32::MAX);
-        ok(v1::LeaseWorkResponse { work, lease_seconds })
+        let max = i64::from(a.max_accounts.clamp(0, LEASES_MAX));
+        if max > 0 {
+            let leases = app.store.claim(&a.agent, now(), ttl, max).await.map_err(Fault::from)?;
+            for (lease, due) in leases::work_of(app, &leases).await? {
+                let lease = v1::Lease { account: lease.account, fence: lease.fence };
+                answer.work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
+            }
+        }
+        ok(answer)
     }
 
     async fn renew_leases(
@@ -91,17 +108,19 @@ impl AgentService for Agents {
         request: Request<v1::ReportCellsRequest>,
     ) -> Answer<v1::ReportCellsResponse> {
         let a = request.into_inner();
-        let lease = lease(a.lease)?;
-        let report: AccountReport = document("reports_json", &a.reports_json)?;
-        if report.cells.iter().any(|c| c.cell.account.as_str() != lease.account) {
-            return Err(Status::invalid_argument(
-                "reports_json: a cell of another account than the lease's",
-            ));
+        named(&a.agent)?;
+        let list: Vec<AccountReport> = document("reports_json", &a.reports_json)?;
+        for report in &list {
+            if report.cells.iter().any(|c| c.cell.account != report.account) {
+                return Err(Status::invalid_argument(
+                    "reports_json: a cell of another account than the lease's",
+                ));
+            }
         }
-        match scans::report(&self.0.0, &a.agent, &lease, &a.scan, report, a.last).await? {
-            true => ok(v1::ReportCellsResponse {}),
-            false => Err(lost(&lease.account)),
-        }
+        let lost = reports::report(&self.0.0, &a.agent, list).await?;
+        let lost =
+            lost.into_iter().map(|l| v1::Lease { account: l.account, fence: l.fence }).collect();
+        ok(v1::ReportCellsResponse { lost })
     }
 
     async fn commit_remediation(
@@ -127,7 +146,14 @@ impl AgentService for Agents {
     ) -> Answer<v1::ReleaseLeaseResponse> {
         let a = request.into_inner();
         let lease = lease(a.lease)?;
-        self.0.0.store.release(&a.agent, &lease).await.map_err(Fault::from)?;
+        self.0.0.store.release(&a.agent, &[lease]).await.map_err(Fault::from)?;
         ok(v1::ReleaseLeaseResponse {})
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Answer<v1::LeaveResponse> {
+        let a = request.into_inner();
+        let (name, instance) = named(&a.agent)?;
+        self.0.0.store.agent_left(name, instance).await.map_err(Fault::from)?;
+        ok(v1::LeaveResponse {})
     }
 }

@@ -6,6 +6,7 @@ use crate::org::Synced;
 use crate::scope::Scope;
 use crate::status::Status;
 use crate::store::Logged;
+use crate::store::Progress;
 use ringfence_domain::approval::Approval;
 use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
@@ -14,19 +15,16 @@ use ringfence_domain::plan::{Item, Plan};
 use ringfence_domain::remediation::{self, Remediation};
 use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::time::Time;
-use ringfence_domain::work::Scan;
+use ringfence_domain::work::{Listing, Scan};
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
-
-/// Failed cells listed with a scan; the count is always whole.
-const FAILED_MAX: usize = 500;
 
 /// A count for the wire; no organization has more than 2^31 of anything.
 pub(crate) fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
+pub(crate) fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
     map.iter().map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX))).collect()
 }
 
@@ -142,26 +140,33 @@ pub(crate) fn cell(cell: &Cell) -> v1::Cell {
     }
 }
 
-/// A scan with what is known of its cells now.
-pub(crate) fn scan(scan: &Scan, progress: (i64, i64), cells: &[Cell], open: usize) -> v1::Scan {
+/// A scan and how far it is.
+pub(crate) fn scan(scan: &Scan, progress: &Progress, now: Time) -> v1::Scan {
     let state = match scan.ended_at {
         Some(_) => v1::ScanState::Done,
         None => v1::ScanState::Running,
     };
-    let states = Coverage::new(cells.iter().map(|c| (c.state, 1)));
+    let number = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
+    let seconds = scan.ended_at.unwrap_or(now).since(scan.started_at).0.max(1) as f64 / 1e3;
     v1::Scan {
         id: scan.id.clone(),
         state: state.into(),
         started_at: scan.started_at.to_string(),
         ended_at: when(scan.ended_at),
         started_by: scan.started_by.clone(),
-        accounts: count(scan.accounts.len()),
-        accounts_done: i32::try_from(progress.1).unwrap_or(i32::MAX),
-        coverage: counts(&states.0),
-        cells: count(cells.len()),
-        failed: cells.iter().filter(|c| c.state.failed()).take(FAILED_MAX).map(cell).collect(),
-        failed_cells: count(cells.iter().filter(|c| c.state.failed()).count()),
-        findings_open: count(open),
+        accounts: number(progress.accounts),
+        accounts_done: number(progress.done),
+        trigger: scan.trigger.as_str().to_owned(),
+        progress: Some(v1::ScanProgress {
+            cells: number(progress.cells),
+            failed: number(progress.failed),
+            found: number(progress.found),
+            accounts_to_retry: number(progress.parked),
+            listing: scan.listing != Listing::Done,
+            cells_per_second: progress.cells as f64 / seconds,
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 

@@ -1,10 +1,9 @@
 //! `FindingService`.
 
-use super::{Answer, Rpc, actor, convert, ok, page, page_size};
-use crate::app::now;
+use super::{Answer, Rpc, actor, convert, named, ok, page_size, place};
+use crate::app::{Fault, now};
 use crate::findings;
-use crate::store::{Filter, Kind, Row};
-use ringfence_domain::finding::{Finding, FindingState};
+use crate::store::Page;
 use ringfence_proto::v1;
 use ringfence_proto::v1::finding_service_server::FindingService;
 use tonic::Request;
@@ -17,22 +16,28 @@ impl FindingService for Rpc {
     ) -> Answer<v1::ListFindingsResponse> {
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
-        let accounts = scope.accounts(&self.0.tree().await?)?;
-        let all: Vec<(Row, Finding)> = self.0.all(Kind::Finding, &Filter::default()).await?;
-        let at = now();
-        let wanted = |f: &Finding| {
-            (asked.include_resolved || f.state == FindingState::Open)
-                && (scope.is_all() || accounts.contains(&f.account))
-                && scope.region(f.region.as_str())
+        let tree = self.0.tree().await?;
+        let accounts = scope.accounts(&tree)?;
+        let size = page_size(asked.page_size)?;
+        let after = place("page_token", &asked.page_token)?;
+        let page = Page {
+            accounts: named(&scope, &accounts),
+            regions: scope.regions.iter().map(ToString::to_string).collect(),
+            state: if asked.include_resolved { String::new() } else { "open".to_owned() },
+            after,
+            limit: size,
         };
-        let found = all
-            .iter()
-            .map(|(_, f)| f)
-            .filter(|f| wanted(f))
-            .map(|f| convert::finding(f, at))
-            .collect();
-        let (findings, next_page_token) =
-            page(found, page_size(asked.page_size)?, &asked.page_token)?;
+        let rows = self.0.store.finding_page(&page).await.map_err(Fault::from)?;
+        let at = now();
+        let mut findings = Vec::new();
+        for row in &rows {
+            findings.push(convert::finding(&row.document().map_err(Fault::from)?, at));
+        }
+        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= size;
+        let next_page_token = match rows.last() {
+            Some(last) if full => format!("{} {} {}", last.account, last.region, last.id),
+            _ => String::new(),
+        };
         ok(v1::ListFindingsResponse { findings, next_page_token })
     }
 

@@ -3,6 +3,7 @@
 mod agent;
 pub(crate) mod convert;
 mod finding;
+mod fleet;
 mod org;
 mod plan;
 mod remediation;
@@ -13,11 +14,14 @@ mod status;
 pub(crate) use agent::Agents;
 
 use crate::app::{App, Fault, rest};
+use crate::scope::Scope;
 use futures::Stream;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
+use ringfence_domain::id::AccountId;
 use ringfence_proto::v1;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use tonic::metadata::MetadataMap;
 use tonic::service::{Routes, RoutesBuilder};
@@ -44,6 +48,7 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(reflection)
         .add_service(v1::org_service_server::OrgServiceServer::new(rpc.clone()))
         .add_service(v1::scan_service_server::ScanServiceServer::new(rpc.clone()))
+        .add_service(v1::fleet_service_server::FleetServiceServer::new(rpc.clone()))
         .add_service(v1::finding_service_server::FindingServiceServer::new(rpc.clone()))
         .add_service(v1::plan_service_server::PlanServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
@@ -128,6 +133,25 @@ pub(crate) fn page<T>(list: Vec<T>, size: i64, token: &str) -> Result<(Vec<T>, S
     let size = usize::try_from(size).unwrap_or(100);
     let next = if list.len() > skip + size { (skip + size).to_string() } else { String::new() };
     Ok((list.into_iter().skip(skip).take(size).collect(), next))
+}
+
+/// The place in a list where a page begins: up to three words.
+pub(crate) fn place(field: &str, token: &str) -> Result<(String, String, String), Status> {
+    let words: Vec<&str> = token.split(' ').collect();
+    match words[..] {
+        [""] => Ok(Default::default()),
+        [a, b] => Ok((a.to_owned(), b.to_owned(), String::new())),
+        [a, b, c] => Ok((a.to_owned(), b.to_owned(), c.to_owned())),
+        _ => Err(Status::invalid_argument(format!("{field}: not one of ours"))),
+    }
+}
+
+/// The accounts that a page is restricted to; none where the whole organization is meant.
+pub(crate) fn named(scope: &Scope, accounts: &BTreeSet<AccountId>) -> Vec<String> {
+    if scope.ous.is_empty() && scope.accounts.is_empty() {
+        return Vec::new();
+    }
+    accounts.iter().map(ToString::to_string).collect()
 }
 
 /// What a watch sends.

@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 
 async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
     let tree = app.tree().await.ok();
-    convert::rollout(rollout, tree.as_ref(), app.config.approvals_rollout)
+    convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout)
 }
 
 async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {

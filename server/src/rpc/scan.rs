@@ -1,30 +1,109 @@
 //! `ScanService`.
 
-use super::{Answer, Rpc, Watch, actor, convert, id_of, ok, page_size, watch};
-use crate::app::{App, Fault};
+use super::{Answer, Rpc, Watch, actor, convert, id_of, named, ok, page, page_size, place, watch};
+use crate::app::{App, Fault, now};
 use crate::scans;
-use crate::store::{Filter, Kind, Row};
-use ringfence_domain::finding::{Finding, FindingState};
-use ringfence_domain::work::Scan;
+use crate::store::{Filter, Kind, Page, Row};
+use ringfence_domain::ledger::{CellState, Coverage};
+use ringfence_domain::time::Time;
+use ringfence_domain::work::{Options, Scan, Trigger};
 use ringfence_proto::v1;
 use ringfence_proto::v1::scan_service_server::ScanService;
-use std::collections::BTreeSet;
-use tonic::{Request, Status};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::Request;
+
+/// Cells that were not answered are listed up to here; the counts are always whole.
+const FAILED_MAX: i64 = 500;
+
+/// The time over which a watch takes the rate.
+const WINDOW_MS: i64 = 5_000;
 
 /// A scan with its cells and findings as they are now.
 async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
     let (_, scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
     let progress = app.store.scan_progress(id).await?;
-    let cells = scans::cells(app, &scan).await?;
-    let seen: BTreeSet<(&str, &str)> =
-        cells.iter().map(|c| (c.account.as_str(), c.region.as_str())).collect();
-    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
-    let findings: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
-    let open = findings
-        .iter()
-        .filter(|(_, f)| seen.contains(&(f.account.as_str(), f.region.as_str())))
-        .count();
-    Ok(convert::scan(&scan, progress, &cells, open))
+    let mut shown = convert::scan(&scan, &progress, now());
+    let tally = app.store.tally_of_scan(id, &scan.regions).await?;
+    let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    let of = |state: CellState| {
+        let found = tally.iter().find(|(k, _)| k.strip_prefix("cell/") == Some(state.as_str()));
+        (state, found.map_or(0, |(_, n)| number(*n)))
+    };
+    let coverage = Coverage::new(CellState::ALL.map(of));
+    let failed: Vec<&str> =
+        CellState::ALL.iter().filter(|s| s.failed()).map(|s| s.as_str()).collect();
+    let failed_cells: u32 =
+        CellState::ALL.into_iter().filter(|s| s.failed()).map(|s| of(s).1).sum();
+    if failed_cells > 0 {
+        let cells = app.store.cells_in(&failed, id, &[], &scan.regions, FAILED_MAX).await?;
+        shown.failed = cells.iter().map(convert::cell).collect();
+    }
+    let open: i64 = tally.iter().filter(|(k, _)| k.starts_with("open/")).map(|(_, n)| n).sum();
+    shown.cells = i32::try_from(coverage.cells()).unwrap_or(i32::MAX);
+    shown.coverage = convert::counts(&coverage.0);
+    shown.failed_cells = i32::try_from(failed_cells).unwrap_or(i32::MAX);
+    shown.findings_open = i32::try_from(open).unwrap_or(i32::MAX);
+    shown.progress = Some(guess(app, shown.progress.unwrap_or_default(), &progress, &scan).await?);
+    Ok(shown)
+}
+
+/// What is left, and what it waits for.
+async fn guess(
+    app: &App,
+    mut shown: v1::ScanProgress,
+    progress: &crate::store::Progress,
+    scan: &Scan,
+) -> Result<v1::ScanProgress, Fault> {
+    if scan.ended_at.is_some() {
+        return Ok(shown);
+    }
+    let rate = shown.cells_per_second;
+    if rate > 0.0 && progress.done > 0 && !shown.listing {
+        let left = progress.accounts - progress.done;
+        let cells_left = left as f64 * progress.cells as f64 / progress.done as f64;
+        shown.eta_seconds = (cells_left / rate).ceil().min(f64::from(i32::MAX)) as i32;
+    }
+    let mut waiting: BTreeMap<String, i32> = BTreeMap::new();
+    for usage in crate::agents::usage(app).await? {
+        *waiting.entry(usage.limit).or_default() +=
+            i32::try_from(usage.waiting).unwrap_or(i32::MAX);
+    }
+    waiting.retain(|_, n| *n > 0);
+    shown.waiting = waiting.into_iter().collect();
+    Ok(shown)
+}
+
+/// The rate of a watch: cells a second over its last few seconds.
+#[derive(Default)]
+struct Window(VecDeque<(Time, i64)>);
+
+impl Window {
+    fn rate(&mut self, now: Time, cells: i64) -> Option<f64> {
+        self.0.push_back((now, cells));
+        while self.0.front().is_some_and(|(at, _)| now.since(*at).0 > WINDOW_MS) && self.0.len() > 2
+        {
+            self.0.pop_front();
+        }
+        let (at, before) = self.0.front()?;
+        let seconds = now.since(*at).0 as f64 / 1e3;
+        (seconds >= 1.0).then(|| (cells - before).max(0) as f64 / seconds)
+    }
+}
+
+/// A frame of a watch: progress alone while the scan runs, everything at its end.
+async fn frame(app: &App, id: &str, window: &Mutex<Window>) -> Result<v1::Scan, Fault> {
+    let (_, scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
+    if scan.ended_at.is_some() {
+        return show(app, id).await;
+    }
+    let progress = app.store.scan_progress(id).await?;
+    let mut shown = convert::scan(&scan, &progress, now());
+    let mut about = shown.progress.unwrap_or_default();
+    let rate = window.lock().unwrap_or_else(PoisonError::into_inner).rate(now(), progress.cells);
+    about.cells_per_second = rate.unwrap_or(about.cells_per_second);
+    shown.progress = Some(guess(app, about, &progress, &scan).await?);
+    Ok(shown)
 }
 
 #[tonic::async_trait]
@@ -36,24 +115,57 @@ impl ScanService for Rpc {
         let who = actor(request.metadata())?;
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
-        let tree = self.0.tree().await?;
-        let accounts = scans::scannable(&scope, &tree)?;
-        if accounts.is_empty() {
-            return Err(Fault::Refused {
-                reason: "NOTHING_TO_SCAN",
-                message:
-                    "no account of this scope can be scanned: none is ACTIVE or PENDING_CLOSURE"
-                        .into(),
+        let id = id_of("sc", &asked.request_id);
+        // Evidence for a gate wants the lists of regions that were read with it.
+        let config = asked.config || self.0.config.scan_config;
+        let options = Options { keys: false, config, fresh_regions: true };
+        let scan = if scope.ous.is_empty() && scope.accounts.is_empty() {
+            if asked.validate_only {
+                return ok(v1::StartScanResponse { scan: None });
             }
-            .into());
-        }
-        if asked.validate_only {
-            return ok(v1::StartScanResponse { scan: None });
-        }
-        let scan =
-            scans::start(&self.0, &who, &id_of("sc", &asked.request_id), accounts, &scope, false)
-                .await?;
+            let start = scans::Start {
+                id,
+                accounts: Vec::new(),
+                regions: scope.regions.iter().map(ToString::to_string).collect(),
+                options,
+                trigger: Trigger::Demand,
+            };
+            scans::start_whole(&self.0, &who, start).await?
+        } else {
+            let tree = self.0.tree().await?;
+            let accounts = scans::scannable(&scope, &tree)?;
+            if accounts.is_empty() {
+                return Err(Fault::Refused {
+                    reason: "NOTHING_TO_SCAN",
+                    message:
+                        "no account of this scope can be scanned: none is ACTIVE or PENDING_CLOSURE"
+                            .into(),
+                }
+                .into());
+            }
+            if asked.validate_only {
+                return ok(v1::StartScanResponse { scan: None });
+            }
+            let start = scans::Start::demand(&id, accounts, &scope, options);
+            scans::start(&self.0, &who, start).await?
+        };
         ok(v1::StartScanResponse { scan: Some(show(&self.0, &scan.id).await?) })
+    }
+
+    async fn list_scans(
+        &self,
+        request: Request<v1::ListScansRequest>,
+    ) -> Answer<v1::ListScansResponse> {
+        let asked = request.into_inner();
+        let mut rows: Vec<(Row, Scan)> = self.0.all(Kind::Scan, &Filter::default()).await?;
+        rows.sort_by_key(|(row, _)| std::cmp::Reverse(row.created_at));
+        let (rows, next_page_token) = page(rows, page_size(asked.page_size)?, &asked.page_token)?;
+        let mut scans = Vec::new();
+        for (_, scan) in &rows {
+            let progress = self.0.store.scan_progress(&scan.id).await.map_err(Fault::from)?;
+            scans.push(convert::scan(scan, &progress, now()));
+        }
+        ok(v1::ListScansResponse { scans, next_page_token })
     }
 
     async fn get_scan(&self, request: Request<v1::GetScanRequest>) -> Answer<v1::GetScanResponse> {
@@ -67,9 +179,10 @@ impl ScanService for Rpc {
         request: Request<v1::WatchScanRequest>,
     ) -> Answer<Self::WatchScanStream> {
         let (app, id) = (self.0.clone(), request.into_inner().id);
+        let window = Arc::new(Mutex::new(Window::default()));
         let read = move || {
-            let (app, id) = (app.clone(), id.clone());
-            async move { Ok(v1::WatchScanResponse { scan: Some(show(&app, &id).await?) }) }
+            let (app, id, window) = (app.clone(), id.clone(), window.clone());
+            async move { Ok(v1::WatchScanResponse { scan: Some(frame(&app, &id, &window).await?) }) }
         };
         let done =
             |r: &v1::WatchScanResponse| r.scan.as_ref().is_some_and(|s| !s.ended_at.is_empty());
@@ -82,31 +195,26 @@ impl ScanService for Rpc {
     ) -> Answer<v1::ListCellsResponse> {
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
-        let accounts = scope.accounts(&self.0.tree().await?)?;
+        let tree = self.0.tree().await?;
+        let accounts = scope.accounts(&tree)?;
         let size = page_size(asked.page_size)?;
-        let (mut account, mut region) = match asked.page_token.split_once(' ') {
-            Some((a, r)) => (a.to_owned(), r.to_owned()),
-            None if asked.page_token.is_empty() => (String::new(), String::new()),
-            None => return Err(Status::invalid_argument("page_token: not one of ours")),
+        let after = place("page_token", &asked.page_token)?;
+        let page = Page {
+            accounts: named(&scope, &accounts),
+            regions: scope.regions.iter().map(ToString::to_string).collect(),
+            after,
+            limit: size,
+            ..Page::default()
         };
-        let mut cells = Vec::new();
-        loop {
-            let found =
-                self.0.store.cells("", (&account, &region), size).await.map_err(Fault::from)?;
-            let Some(last) = found.last() else {
-                return ok(v1::ListCellsResponse { cells, next_page_token: String::new() });
-            };
-            (account, region) = (last.account.as_str().to_owned(), last.region.clone());
-            let wanted =
-                found.iter().filter(|c| accounts.contains(&c.account) && scope.region(&c.region));
-            cells.extend(wanted.map(convert::cell));
-            // Pages may come a little longer than asked for rather than lose what was read.
-            if convert::count(cells.len()) >= i32::try_from(size).unwrap_or(i32::MAX) {
-                return ok(v1::ListCellsResponse {
-                    cells,
-                    next_page_token: format!("{account} {region}"),
-                });
-            }
-        }
+        let cells = self.0.store.cell_page(&page).await.map_err(Fault::from)?;
+        let full = i64::try_from(cells.len()).unwrap_or(i64::MAX) >= size;
+        let next_page_token = match cells.last() {
+            Some(last) if full => format!("{} {}", last.account, last.region),
+            _ => String::new(),
+        };
+        ok(v1::ListCellsResponse {
+            cells: cells.iter().map(convert::cell).collect(),
+            next_page_token,
+        })
     }
 }

@@ -2,24 +2,32 @@
 //!
 //! # What do we store?
 //! - `node`: the organization as last read.
-//! - `cell`: the ledger, one row for each account x region x control.
+//! - `cell`: the ledger, one row for each account x region x control; `tally`: its counts, and those of
+//!   open findings, by account; `region_list`: the regions that an account has enabled.
 //! - `resource`: findings, plans, remediations, rollouts and scans: JSON documents of
 //!   `ringfence-domain` with the columns that are searched, and a version for compare-and-set.
 //! - `scan_account`: which accounts a scan has still to do.
 //! - `lease`: who works on what: owner, fence, expiry by the database's clock.
+//! - `agent`, `join_token`: who may take leases, and what share of a common budget each has.
 //! - `event`: the audit log, written in the transaction of the change that it tells of.
 //!
 //! Each method is one transaction. Two adapters are stamped from one SQL text ([`sql`]); one
 //! contract test (`tests/it/store_contract.rs`) runs on both.
 
+mod agents;
+mod documents;
+mod ledger;
+mod queue;
+mod schema;
 mod sql;
 
-use async_trait::async_trait;
+pub use agents::{Agent, AgentSeen, Agents, Token};
+pub use documents::Store;
+pub use ledger::{Ledger, Page};
+pub use queue::{End, Part, Progress, Queue, Wanted};
+
 use ringfence_domain::audit::Event;
-use ringfence_domain::id::{AccountId, NodeId};
-use ringfence_domain::ledger::Cell;
-use ringfence_domain::org::Node;
-use ringfence_domain::time::{Span, Time};
+use ringfence_domain::time::Time;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -104,12 +112,14 @@ pub struct Row {
     pub region: String,
     /// Its state, as the document says it.
     pub state: String,
-    /// When it wants to be looked at.
+    /// When it wants to be looked at. Of a finding: when its waiver ends, 0 without one.
     pub wake_at: Time,
     /// Raised by one with each write. A write with an older one changes nothing.
     pub version: i64,
     /// When it was made.
     pub created_at: Time,
+    /// What it counts as; of findings only.
+    pub label: String,
     /// The document.
     pub body: String,
 }
@@ -126,6 +136,7 @@ impl Row {
             wake_at: now,
             version: 0,
             created_at: now,
+            label: String::new(),
             body: json(document),
         }
     }
@@ -167,25 +178,12 @@ pub struct Filter {
 }
 
 /// The right to work on one account, with its fence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lease {
     /// The account.
     pub account: String,
     /// Raised at each take-over.
     pub fence: i64,
-}
-
-/// What an account's holder has to write after looking at cells.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// The cells, as they are now.
-    pub cells: Vec<Cell>,
-    /// Findings: new ones have version 0.
-    pub findings: Vec<Row>,
-    /// Regions whose cells are dropped: the account is known not to have them.
-    pub gone: Vec<String>,
-    /// Whether the account is done with, for this scan.
-    pub last: bool,
 }
 
 /// What came of a fenced write.
@@ -206,100 +204,6 @@ pub struct Logged {
     pub sequence: i64,
     /// The event.
     pub event: Event,
-}
-
-/// See the module.
-#[async_trait]
-pub trait Store: Send + Sync {
-    /// Replaces the organization: writes `nodes`, removes `gone`, makes the cells that are not there
-    /// yet, and drops the cells of accounts that have none any more.
-    async fn put_org(
-        &self,
-        as_of: Time,
-        nodes: &[Node],
-        gone: &[NodeId],
-        new_cells: &[Cell],
-        without_cells: &[AccountId],
-        event: &Event,
-    ) -> Result<()>;
-
-    /// The organization and when it was read; `None` before the first sync.
-    async fn org(&self) -> Result<Option<(Time, Vec<Node>)>>;
-
-    /// Cells ordered by account and region, after that pair; empty `account` means any.
-    async fn cells(&self, account: &str, after: (&str, &str), limit: i64) -> Result<Vec<Cell>>;
-
-    /// Account, region and state of every cell: what counts are made of.
-    async fn cell_states(&self) -> Result<Vec<(String, String, String)>>;
-
-    /// One document.
-    async fn get(&self, kind: Kind, id: &str) -> Result<Option<Row>>;
-
-    /// Documents ordered by id, after that id.
-    async fn list(&self, kind: Kind, filter: &Filter, after: &str, limit: i64) -> Result<Vec<Row>>;
-
-    /// Writes new documents, all or none. False if one of the ids is taken.
-    async fn create(&self, rows: &[Row], event: &Event) -> Result<bool>;
-
-    /// Writes documents whose versions are still those given, and new ones of version 0; all or
-    /// none. False if one was changed meanwhile.
-    async fn update(&self, rows: &[Row], event: &Event) -> Result<bool>;
-
-    /// Queues accounts for a scan. False if the scan exists.
-    async fn start_scan(&self, scan: &Row, accounts: &[AccountId], event: &Event) -> Result<bool>;
-
-    /// How many accounts a scan has, and how many are done.
-    async fn scan_progress(&self, scan: &str) -> Result<(i64, i64)>;
-
-    /// Leases up to `max` accounts that have work due and no holder.
-    async fn claim(&self, owner: &str, now: Time, ttl: Span, max: i64) -> Result<Vec<Lease>>;
-
-    /// The scans that still want this account.
-    async fn scans_of(&self, account: &str) -> Result<Vec<String>>;
-
-    /// Prolongs leases; those that are not answered are lost.
-    async fn renew(&self, owner: &str, leases: &[Lease], ttl: Span) -> Result<Vec<Lease>>;
-
-    /// Gives an account back.
-    async fn release(&self, owner: &str, lease: &Lease) -> Result<()>;
-
-    /// Writes what was seen in cells, under the fence.
-    async fn report(
-        &self,
-        owner: &str,
-        lease: &Lease,
-        scan: &str,
-        report: &Report,
-        event: Option<&Event>,
-    ) -> Result<Fenced>;
-
-    /// Writes documents, under the fence and their versions; all or none. A look that found nothing
-    /// new has no event.
-    async fn commit(
-        &self,
-        owner: &str,
-        lease: &Lease,
-        rows: &[Row],
-        event: Option<&Event>,
-    ) -> Result<Fenced>;
-
-    /// Takes or keeps a named lease (the rollouts, the server); true if it is ours now.
-    async fn hold(&self, name: &str, owner: &str, ttl: Span) -> Result<bool>;
-
-    /// Appends an event that goes with no change, for example a refusal.
-    async fn append(&self, event: &Event) -> Result<()>;
-
-    /// Events, newest first, below that number; empty texts mean any.
-    async fn events(
-        &self,
-        subject: &str,
-        actor: &str,
-        below: i64,
-        limit: i64,
-    ) -> Result<Vec<Logged>>;
-
-    /// The database's clock.
-    async fn clock(&self) -> Result<Time>;
 }
 
 /// Opens the store at `sqlite://PATH` or `postgres://...`, and brings its schema up to date.

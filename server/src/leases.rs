@@ -1,0 +1,101 @@
+//! What is due in accounts that were just leased.
+
+use crate::app::{App, Fault, now};
+use crate::store::{Kind, Lease, Wanted};
+use ringfence_domain::remediation::Remediation;
+use ringfence_domain::work::{Look, RegionList, Scan, Versioned, Work};
+use std::collections::BTreeMap;
+
+/// In a list of regions to try again: the whole account.
+const EVERYWHERE: &str = "*";
+
+/// The work of each account. One that cannot be read is left out, and said: it must not keep the others
+/// from being worked on. Its lease runs out, so that it is tried again, and not at once.
+pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, Fault> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accounts: Vec<&str> = leases.iter().map(|l| l.account.as_str()).collect();
+    let wanted = app.store.wanted(&accounts).await?;
+    let mut scans: BTreeMap<String, Scan> = BTreeMap::new();
+    for one in &wanted {
+        if !scans.contains_key(&one.scan) {
+            let (_, scan) = app.load(Kind::Scan, &one.scan).await?;
+            scans.insert(one.scan.clone(), scan);
+        }
+    }
+    let mut places: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
+    let all = app.store.places(&accounts).await?;
+    for (account, region, scan) in &all {
+        places.entry(account).or_default().push((region.clone(), scan.clone()));
+    }
+    let mut lists: BTreeMap<String, RegionList> = BTreeMap::new();
+    for (account, read_at, text) in app.store.region_lists(&accounts).await? {
+        // One that cannot be read is read anew from the account.
+        if let Ok(enabled) = serde_json::from_str(&text) {
+            lists.insert(account, RegionList { read_at, enabled });
+        }
+    }
+    let mut due: BTreeMap<String, Vec<Versioned>> = BTreeMap::new();
+    for row in app.store.due_remediations(&accounts, now()).await? {
+        let (account, version) = (row.account.clone(), row.version);
+        let remediation: Remediation = row.document()?;
+        due.entry(account).or_default().push(Versioned { version, remediation });
+    }
+    let max_age = app.config.scan_regions_max_age;
+    let mut work = Vec::new();
+    for lease in leases {
+        let account = match lease.account.parse() {
+            Ok(account) => account,
+            Err(e) => {
+                tracing::error!("a lease on no account: {e}");
+                continue;
+            }
+        };
+        let here = places.remove(lease.account.as_str()).unwrap_or_default();
+        let list = lists.remove(&lease.account).filter(|l| l.is_fresh(max_age, now()));
+        let look = wanted
+            .iter()
+            .filter(|w| w.account == lease.account)
+            .filter_map(|w| Some(look(w, scans.get(&w.scan)?, list.as_ref(), &here)))
+            .reduce(Look::merge);
+        let known_regions = here.into_iter().map(|(region, _)| region).collect();
+        let remediations = due.remove(&lease.account).unwrap_or_default();
+        work.push((lease.clone(), Work { account, known_regions, look, remediations }));
+    }
+    Ok(work)
+}
+
+/// What one scan wants of an account.
+fn look(
+    wanted: &Wanted,
+    scan: &Scan,
+    list: Option<&RegionList>,
+    places: &[(String, String)],
+) -> Look {
+    let again = wanted.pass > 0;
+    let regions = match again && !wanted.retry.iter().any(|r| r == EVERYWHERE) {
+        true => wanted.retry.clone(),
+        false => scan.regions.clone(),
+    };
+    // A list that was read for this scan is good enough for its later passes, and after a crash.
+    let list =
+        list.filter(|l| !scan.options.fresh_regions || l.read_at >= scan.started_at).cloned();
+    // In a later pass, all that is asked for was seen before, and not answered.
+    let seen = match again {
+        true => Vec::new(),
+        false => places
+            .iter()
+            .filter(|(_, by)| *by == wanted.scan)
+            .map(|(region, _)| region.clone())
+            .collect(),
+    };
+    Look {
+        scans: vec![wanted.scan.clone()],
+        regions,
+        seen,
+        options: scan.options,
+        list,
+        pass: wanted.pass,
+    }
+}

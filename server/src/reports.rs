@@ -1,0 +1,226 @@
+//! What agents report: what it does to the ledger, to findings, and to the scans that asked.
+
+use crate::app::{App, Fault, now};
+use crate::scans;
+use crate::store::{End, Fenced, Kind, Lease, Part, Row, json};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::controls::ALL;
+use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::ledger::{Cell, RegionsSource};
+use ringfence_domain::remediation::twin_name;
+use ringfence_domain::time::{Span, Time};
+use ringfence_domain::work::{AccountReport, CellReport};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Reports are retried so often when a finding changed between reading and writing (a waiver).
+const TRIES: u32 = 5;
+
+/// A finding that was seen again as it was is written only when its date is older than this: a scan of
+/// a million databases would write them all, and the cell has the exact time.
+const SEEN_AGAIN_AFTER: Span = Span::hours(24);
+
+/// Findings by account and region, and there by id.
+type Known = BTreeMap<(String, String), BTreeMap<String, (Row, Finding)>>;
+
+/// Stores a batch of reports. The leases that the agent has lost: nothing of these was stored.
+pub async fn report(
+    app: &App,
+    agent: &str,
+    reports: Vec<AccountReport>,
+) -> Result<Vec<Lease>, Fault> {
+    let ended: BTreeSet<String> =
+        reports.iter().filter(|r| r.end.is_some()).flat_map(|r| r.scans.clone()).collect();
+    let (mut left, mut lost) = (reports, Vec::new());
+    for _ in 0..TRIES {
+        let parts = parts(app, agent, &left).await?;
+        let outcomes = app.store.report(agent, &parts).await?;
+        let mut stale = Vec::new();
+        for (report, outcome) in left.into_iter().zip(outcomes) {
+            match outcome {
+                Fenced::Done => {}
+                Fenced::Lost => {
+                    lost.push(Lease { account: report.account.to_string(), fence: report.fence })
+                }
+                Fenced::Stale => stale.push(report),
+            }
+        }
+        left = stale;
+        if left.is_empty() {
+            for scan in &ended {
+                scans::finish(app, scan).await?;
+            }
+            return Ok(lost);
+        }
+    }
+    let names: Vec<&str> = left.iter().map(|r| r.account.as_str()).collect();
+    Err(Fault::Conflict(format!("the findings of {} keep changing", names.join(", "))))
+}
+
+/// What the reports mean, given what is known.
+async fn parts(app: &App, agent: &str, reports: &[AccountReport]) -> Result<Vec<Part>, Fault> {
+    let accounts: Vec<&str> = reports.iter().map(|r| r.account.as_str()).collect();
+    let mut known = Known::new();
+    for row in app.store.findings_of(&accounts).await? {
+        let finding: Finding = row.document()?;
+        let place = (row.account.clone(), row.region.clone());
+        known.entry(place).or_default().insert(finding.id.clone(), (row, finding));
+    }
+    let ending: Vec<&str> = reports
+        .iter()
+        .filter(|r| r.end.as_ref().is_some_and(|e| !e.regions.is_empty()))
+        .map(|r| r.account.as_str())
+        .collect();
+    let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    if !ending.is_empty() {
+        for (account, region, _) in app.store.places(&ending).await? {
+            places.entry(account).or_default().insert(region);
+        }
+    }
+    let actor = Actor::system(&format!("agent/{}", agent.split('#').next().unwrap_or(agent)));
+    let mut parts = Vec::new();
+    for report in reports {
+        let mut findings = Vec::new();
+        for cell in &report.cells {
+            findings.extend(merge(cell, &mut known));
+        }
+        let mut cells: Vec<Cell> = report.cells.iter().map(|c| c.cell.clone()).collect();
+        let end = match &report.end {
+            None => None,
+            Some(_) => {
+                let here = places.get(report.account.as_str()).cloned().unwrap_or_default();
+                let (end, missing) = end(app, report, &here).await?;
+                cells.extend(missing);
+                Some(end)
+            }
+        };
+        parts.push(Part {
+            lease: Lease { account: report.account.to_string(), fence: report.fence },
+            scans: report.scans.clone(),
+            cells,
+            findings,
+            event: note(report)
+                .map(|n| actor.did(now(), "account.scan", report.account.as_str(), n)),
+            end,
+        });
+    }
+    Ok(parts)
+}
+
+/// What the audit log is told of an account, if anything.
+fn note(report: &AccountReport) -> Option<String> {
+    let end = report.end.as_ref()?;
+    match (end.failed, end.note.as_str()) {
+        (0, "") => None,
+        (0, note) => Some(note.to_owned()),
+        (n, note) => Some(format!("{n} cells not answered {note}").trim_end().to_owned()),
+    }
+}
+
+/// What closes an account, and the cells that are missing.
+///
+/// A list of regions from the account itself is complete. A configured one says nothing of regions that
+/// the account once named: those cells stay, and age. A region that was not scanned now and has no cell
+/// gets a pending one, or a scan of one region would make a ledger that looks full.
+async fn end(
+    app: &App,
+    report: &AccountReport,
+    places: &BTreeSet<String>,
+) -> Result<(End, Vec<Cell>), Fault> {
+    let Some(told) = &report.end else { return Ok((End::default(), Vec::new())) };
+    let reported = |region: &String| report.cells.iter().any(|c| c.cell.region == *region);
+    let silent = told.regions.is_empty() || told.regions_source == RegionsSource::Unknown;
+    let mut gone: Vec<String> = match silent {
+        true => Vec::new(),
+        false => {
+            places.iter().filter(|r| !told.regions.contains(r) && !reported(r)).cloned().collect()
+        }
+    };
+    if told.regions_source != RegionsSource::Account && !gone.is_empty() {
+        let cells = scans::cells(app, std::slice::from_ref(&report.account)).await?;
+        gone.retain(|region| {
+            cells.iter().any(|c| c.region == *region && c.regions_source != RegionsSource::Account)
+        });
+    }
+    let missing = match silent {
+        true => Vec::new(),
+        false => told
+            .regions
+            .iter()
+            .filter(|r| !reported(r) && !places.contains(*r))
+            .map(|r| Cell::pending(report.account.clone(), r, told.regions_source))
+            .collect(),
+    };
+    let count = i64::from;
+    let end = End {
+        gone,
+        regions: told.list.as_ref().map(|list| (list.read_at, json(&list.enabled))),
+        unreachable: told.unreachable.clone(),
+        counts: (count(told.cells), count(told.failed), count(told.found)),
+        release: told.release,
+    };
+    Ok((end, missing))
+}
+
+/// The findings of a cell that changed, as they are now.
+fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<Row> {
+    let place = (cell.account.as_str().to_owned(), cell.region.clone());
+    let mut known = known.remove(&place).unwrap_or_default();
+    let at = cell.as_of.unwrap_or_else(now);
+    let incomplete = !cell.state.answered();
+    let control = ALL[0].id();
+    let mut rows = Vec::new();
+    let Some(region) = cell.region() else {
+        return rows;
+    };
+    for found in detected {
+        let id = Finding::id_of(control, found.resource.arn());
+        let (row, before) = match known.remove(&id) {
+            Some((row, finding)) => (Some(row), Some(finding)),
+            None => (None, None),
+        };
+        let old = before.clone();
+        let mut finding =
+            Finding::seen(before, control, &cell.account, &region, found.clone(), incomplete, at);
+        // A twin that is gone holds nothing: the original can be planned again.
+        let twin = twin_name(finding.resource.name(), finding.resource.resource_id());
+        if cell.state.answered() && !cell.names.contains(&twin) {
+            finding.held_by = None;
+        }
+        if old.is_none_or(|old| changed(old, &finding, at)) {
+            rows.push(row_of(row, &finding));
+        }
+    }
+    // Only a cell that was read to its end can say that something is gone.
+    if cell.state.answered() {
+        let left = known.into_values().filter(|(_, f)| f.state == FindingState::Open);
+        rows.extend(left.map(|(row, finding)| row_of(Some(row), &finding.resolved(at))));
+    }
+    rows
+}
+
+/// Whether a finding says more than that it was seen again.
+fn changed(mut old: Finding, new: &Finding, at: Time) -> bool {
+    if at.since(old.last_seen) > SEEN_AGAIN_AFTER {
+        return true;
+    }
+    old.last_seen = new.last_seen;
+    old != *new
+}
+
+/// The row of a finding: the one it came from, or a new one.
+pub fn row_of(row: Option<Row>, finding: &Finding) -> Row {
+    let state = finding.state.as_str();
+    let row = match row {
+        Some(row) => row.with(state, finding),
+        None => Row {
+            account: finding.account.as_str().to_owned(),
+            region: finding.region.as_str().to_owned(),
+            ..Row::new(Kind::Finding, &finding.id, state, finding.first_seen, finding)
+        },
+    };
+    Row {
+        label: finding.label(),
+        wake_at: finding.waiver.as_ref().map_or(Time(0), |w| w.until),
+        ..row
+    }
+}
