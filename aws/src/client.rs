@@ -10,6 +10,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,13 +60,21 @@ pub(crate) struct Inner {
     pub(crate) gate: Gate,
     pub(crate) sessions: Sessions,
     pub(crate) caller: tokio::sync::OnceCell<Caller>,
-    /// One client a regional endpoint.
-    pub(crate) sts: Vec<(String, aws_sdk_sts::Client)>,
+    pub(crate) sts: Vec<StsEndpoint>,
     pub(crate) organizations: aws_sdk_organizations::Client,
     pub(crate) account: aws_sdk_account::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
     config: Shared<aws_sdk_config::Client>,
+}
+
+/// One of STS's regional endpoints.
+pub(crate) struct StsEndpoint {
+    pub(crate) region: String,
+    pub(crate) client: aws_sdk_sts::Client,
+    /// It does not take the caller's credentials: the region is off in the caller's account. Asked
+    /// again only where all are.
+    pub(crate) refuses: AtomicBool,
 }
 
 /// One client a region.
@@ -124,7 +133,8 @@ impl Cloud {
             .map(|region| {
                 let config = aws_sdk_sts::config::Builder::from(&base);
                 let config = config.region(Region::new(region.clone())).build();
-                (region, aws_sdk_sts::Client::from_conf(config))
+                let client = aws_sdk_sts::Client::from_conf(config);
+                StsEndpoint { region, client, refuses: AtomicBool::new(false) }
             })
             .collect();
         let inner = Inner {

@@ -1,6 +1,6 @@
 //! Sessions in member accounts: one for an account and phase, checked before use.
 
-use crate::client::{Cloud, SourceIdentity};
+use crate::client::{Cloud, SourceIdentity, StsEndpoint};
 use crate::error::cloud_error;
 use crate::retry::To;
 use aws_credential_types::Credentials;
@@ -8,6 +8,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::AccountId;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -132,15 +133,24 @@ impl Cloud {
     where
         F: Future<Output = Result<T, CloudError>>,
     {
-        let endpoints = &self.0.sts;
+        let refuses = |e: &&StsEndpoint| e.refuses.load(Ordering::Relaxed);
+        let mut endpoints: Vec<&StsEndpoint> = self.0.sts.iter().filter(|e| !refuses(e)).collect();
+        if endpoints.is_empty() {
+            endpoints = self.0.sts.iter().collect();
+        }
         let mut last = None;
         for n in 0..endpoints.len() {
-            let (region, client) = &endpoints[(first + n) % endpoints.len()];
-            let once = || call(client.clone());
-            match self.0.gate.read(To::sts(region), operation, once).await {
-                // Any of these endpoints can be switched off in an account, and networks may let only
-                // some of them through.
-                Err(error) if error.unanswered() || error.code == "RegionDisabledException" => {
+            let endpoint = endpoints[(first + n) % endpoints.len()];
+            let once = || call(endpoint.client.clone());
+            match self.0.gate.read(To::sts(&endpoint.region), operation, once).await {
+                // Networks may let only some of the endpoints through.
+                Err(error) if error.unanswered() => last = Some(error),
+                // Each can be switched off in an account (IAM guide, "Managing AWS STS in an AWS Region").
+                Err(error) if error.class == ErrorClass::RegionRefused => {
+                    // Off in the target's account says nothing of others; off in ours, of all.
+                    if error.code != "RegionDisabledException" {
+                        endpoint.refuses.store(true, Ordering::Relaxed);
+                    }
                     last = Some(error);
                 }
                 answer => return answer,

@@ -155,6 +155,7 @@ mod tests {
         let cell = Cell {
             state,
             as_of: Some(as_of),
+            regions_at: Some(as_of),
             ..Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account)
         };
         [(sample::account(), vec![cell])].into()
