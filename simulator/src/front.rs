@@ -178,7 +178,14 @@ impl Simulator {
             Some(Effect::HoldBefore) => self.hold(&request, "before").await,
             _ => {}
         }
-        let outcome = self.world().handle(&request, self.clock.now(), effect.as_ref());
+        let (outcome, distance) = {
+            let mut world = self.world();
+            let outcome = world.handle(&request, self.clock.now(), effect.as_ref());
+            (outcome, world.settings.latency_ms(&request.region))
+        };
+        if distance > 0 {
+            pause(distance).await;
+        }
         match &effect {
             Some(Effect::DropAfter) => return Err(Dropped),
             Some(Effect::HoldAfter) => self.hold(&request, "after").await,

@@ -21,6 +21,10 @@ pub struct Settings {
     /// How long one write keeps an organization busy; another one in that time gets
     /// ConcurrentModificationException.
     pub organizations_busy_ms: i64,
+    /// How far the nearest region is: each answer comes so late.
+    pub latency_low_ms: u64,
+    /// How far the farthest region is; the others are in between, each always as far.
+    pub latency_high_ms: u64,
     /// Every n-th page of Organizations and Config is empty, with a token (API reference: "can
     /// occasionally return an empty set even when more results are available"). 0: none.
     pub empty_page_every: u64,
@@ -54,6 +58,8 @@ impl Default for Settings {
             trail_delay_ms: 0,
             scp_delay_ms: 1_000,
             organizations_busy_ms: 20,
+            latency_low_ms: 0,
+            latency_high_ms: 0,
             empty_page_every: 7,
             role: "RingfenceRemediation".into(),
             external_id: String::new(),
@@ -69,6 +75,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How late answers from a region come.
+    pub fn latency_ms(&self, region: &str) -> u64 {
+        let apart = self.latency_high_ms - self.latency_low_ms;
+        self.latency_low_ms + crate::hash::of(self.seed, region) % (apart + 1)
+    }
+
     /// Refuses values that make no sense.
     ///
     /// # Errors
@@ -86,6 +98,12 @@ impl Settings {
             if !(0..=86_400_000).contains(&ms) {
                 return Err(format!("{name} must be between 0 and a day, not {ms}"));
             }
+        }
+        if self.latency_low_ms > self.latency_high_ms || self.latency_high_ms > 60_000 {
+            return Err(format!(
+                "latency_high_ms must be between latency_low_ms and 60000, not {}",
+                self.latency_high_ms
+            ));
         }
         if !["none", "sse-rds"].contains(&self.aurora_default.as_str()) {
             return Err(format!(

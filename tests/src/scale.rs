@@ -49,10 +49,11 @@ pub fn run(accounts: u32, seed: u32, store: Option<&str>) -> Cost {
 pub(crate) fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    // Signed: the terminal's group is -1 without one, and must not be left out of the counting.
+    let fields: Vec<i64> = after.split_whitespace().filter_map(|f| f.parse().ok()).collect();
     // After the name come state (no number), ppid ...: utime and stime are numbers 10 and 11.
     let ticks = fields.get(10).copied().unwrap_or(0) + fields.get(11).copied().unwrap_or(0);
-    Duration::from_millis(ticks * 10)
+    Duration::from_millis(ticks.unsigned_abs() * 10)
 }
 
 /// Resident memory of a process in MiB, from /proc (proc(5): VmRSS).
