@@ -51,7 +51,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("agent.name", Type::Text, "agent"),
     ("agent.join_token", Type::Text, ""),
     ("agent.threads", Type::Count, "0"),
-    ("agent.accounts_per_thread", Type::Count, "96"),
+    ("agent.accounts_per_thread", Type::Count, "48"),
     ("agent.drain_for", Type::Duration, "30s"),
     ("agent.ca_file", Type::Text, ""),
     ("server.lease_for", Type::Duration, "45s"),
@@ -73,7 +73,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("limits.config_read", Type::Count, "5"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
-    ("limits.in_flight_per_region", Type::Count, "48"),
+    ("limits.in_flight_per_region", Type::Count, "32"),
 ];
 
 /// A configuration that was checked.
@@ -392,6 +392,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringfence_domain::bounds;
 
     fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let vars = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -403,6 +404,12 @@ mod tests {
         let config = read("", &[]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
         assert!(config.embedded_agent && config.regions.is_empty());
+        // The bounds say why; the table of keys says what.
+        assert_eq!(config.agent_accounts_per_thread, bounds::ACCOUNTS_PER_THREAD as usize);
+        assert_eq!(config.aws.in_flight_per_region, bounds::IN_FLIGHT_PER_REGION);
+        assert_eq!(config.aws.attempt_timeout, crate::millis(bounds::ATTEMPT_TIMEOUT));
+        assert_eq!(config.aws.call_deadline, crate::millis(bounds::CALL_DEADLINE));
+        assert_eq!(config.scan_regions_max_age, bounds::REGIONS_MAX_AGE);
         let file =
             "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";
         let config = read(

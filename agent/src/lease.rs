@@ -7,10 +7,10 @@ use ringfence_aws::Cloud;
 use ringfence_domain::work::{Look, Work};
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tonic::Status;
@@ -123,6 +123,9 @@ struct Passes(Arc<Mutex<HashMap<(String, i64), std::time::Instant>>>);
 /// Old passes that are remembered; forgetting one costs a region one more probe.
 const PASSES_MAX: usize = 64;
 
+/// The right to read one account.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
 /// Tasks by account, with their fences.
 type Running = HashMap<String, (i64, AbortHandle)>;
 
@@ -131,6 +134,10 @@ struct Worker<P> {
     desk: Desk<P>,
     tasks: JoinSet<(String, i64)>,
     running: Running,
+    /// Leased, and not begun: so that a slot that becomes free is not idle while the server is asked.
+    ready: VecDeque<v1::Work>,
+    /// What is being read at a time. An account whose last report is on its way holds none.
+    slots: Arc<Semaphore>,
     renewed: Instant,
     beat: Option<Instant>,
     ask_at: Instant,
@@ -156,7 +163,10 @@ pub async fn run<T>(
     // Nothing of a common budget is ours before the server says so.
     cloud.set_sts_share(0);
     let (lease, passes) = (v1::Lease::default(), Passes::default());
+    let slots = Arc::new(Semaphore::new(settings.max_accounts));
     let mut worker = Worker {
+        ready: VecDeque::new(),
+        slots: slots.clone(),
         desk: Desk { pipe: client, cloud, settings, lease, reporter, passes },
         tasks: JoinSet::new(),
         running: Running::new(),
@@ -175,6 +185,10 @@ pub async fn run<T>(
             Some(ended) = worker.tasks.join_next(), if !worker.tasks.is_empty() => {
                 forget(&mut worker.running, ended);
             }
+            // Never an error: nobody closes it.
+            Ok(slot) = slots.clone().acquire_owned(), if !worker.ready.is_empty() => {
+                worker.begin(slot);
+            }
             _ = stop.changed() => {}
         }
     }
@@ -192,13 +206,18 @@ impl<P: Pipe> Worker<P> {
         }
         if clock() - self.renewed > self.ttl / 3 {
             let name = self.desk.settings.name.clone();
-            keep(&self.desk.pipe, &name, &mut self.running, &mut self.renewed, self.ttl).await;
+            let pipe = self.desk.pipe.clone();
+            keep(&pipe, &name, &mut self.running, &mut self.ready, (&mut self.renewed, self.ttl))
+                .await;
             self.desk.cloud.forget_idle();
         }
+        // In batches: an account at a time would be a transaction an account. What is handed in and not
+        // stored yet counts too, so that a slow store slows us down.
         let max = self.desk.settings.max_accounts;
-        let free = max.saturating_sub(self.running.len());
-        // In batches: an account at a time would be a transaction an account.
-        let wants = more && !self.draining && self.share > 0 && free >= max.div_ceil(4);
+        let batch = max.div_ceil(2);
+        let free = batch.saturating_sub(self.ready.len());
+        let room = self.running.len() < 2 * max;
+        let wants = more && !self.draining && self.share > 0 && room && free >= batch.div_ceil(2);
         let due = self.beat.is_none_or(|beat| clock() - beat >= BEAT);
         if clock() >= self.ask_at && (wants || due) {
             self.ask(if wants { free } else { 0 }, due).await;
@@ -236,9 +255,7 @@ impl<P: Pipe> Worker<P> {
                 self.draining = answer.draining.unwrap_or(self.draining);
                 let idle = accounts > 0 && answer.work.is_empty();
                 self.ask_at = if idle { now + Duration::from_millis(IDLE_MS) } else { now };
-                for work in answer.work {
-                    self.begin(work);
-                }
+                self.ready.extend(answer.work);
             }
             Err(status) => {
                 // Once, not every two seconds for as long as the server is away.
@@ -251,7 +268,8 @@ impl<P: Pipe> Worker<P> {
         }
     }
 
-    fn begin(&mut self, work: v1::Work) {
+    fn begin(&mut self, slot: Slot) {
+        let Some(work) = self.ready.pop_front() else { return };
         let Some(lease) = work.lease else { return };
         let due: Work = match serde_json::from_str(&work.document_json) {
             Ok(due) => due,
@@ -267,7 +285,7 @@ impl<P: Pipe> Worker<P> {
         let desk = Desk { lease, ..self.desk.clone() };
         let name = account.clone();
         let handle = self.tasks.spawn(async move {
-            if let Err(status) = work_on(&desk, due).await {
+            if let Err(status) = work_on(&desk, due, slot).await {
                 tracing::warn!("{name}: {}", status.message());
             }
             (name, fence)
@@ -287,6 +305,7 @@ impl<P: Pipe> Worker<P> {
                 }
             }
         }
+        self.ready.clear();
         // Stopped, not finished: their leases go back with ours, and others begin anew.
         self.tasks.shutdown().await;
         let request = v1::LeaveRequest { agent: self.desk.settings.name.clone() };
@@ -337,12 +356,13 @@ async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T,
     }
 }
 
-async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work) -> Result<(), Status> {
+async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), Status> {
     let busy = !due.remediations.is_empty();
-    let mut failed = None;
+    let (mut failed, mut slot) = (None, Some(slot));
     if let Some(look) = &due.look {
+        let ours = if busy { None } else { slot.take() };
         // A report that fails must not keep the account's remediations waiting.
-        failed = scan::account(desk, &due, look, !busy).await.err();
+        failed = scan::account(desk, &due, look, ours).await.err();
     }
     if busy || due.look.is_none() {
         remediate::account(desk, due.remediations).await?;
@@ -359,16 +379,17 @@ async fn keep<P: Pipe>(
     pipe: &P,
     agent: &str,
     running: &mut Running,
-    renewed: &mut Instant,
-    ttl: Duration,
+    ready: &mut VecDeque<v1::Work>,
+    (renewed, ttl): (&mut Instant, Duration),
 ) {
-    if running.is_empty() {
+    if running.is_empty() && ready.is_empty() {
         *renewed = clock();
         return;
     }
     let leases = running
         .iter()
         .map(|(account, (fence, _))| v1::Lease { account: account.clone(), fence: *fence })
+        .chain(ready.iter().filter_map(|w| w.lease.clone()))
         .collect();
     let asked = clock();
     let request = v1::RenewLeasesRequest { agent: agent.to_owned(), leases };
@@ -378,6 +399,9 @@ async fn keep<P: Pipe>(
     match held {
         Some(held) => {
             *renewed = asked;
+            ready.retain(|w| {
+                w.lease.as_ref().is_some_and(|l| held.get(&l.account) == Some(&l.fence))
+            });
             running.retain(|account, (fence, handle)| {
                 let ours = held.get(account) == Some(fence);
                 if !ours {
@@ -389,6 +413,7 @@ async fn keep<P: Pipe>(
         }
         None if clock() - *renewed > ttl * 2 / 3 => {
             tracing::warn!("the server does not answer, all work stops");
+            ready.clear();
             for (_, (_, handle)) in running.drain() {
                 handle.abort();
             }

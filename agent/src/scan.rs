@@ -1,6 +1,6 @@
 //! One account: its regions, and each cell swept and judged.
 
-use crate::lease::{Desk, Pipe};
+use crate::lease::{Desk, Pipe, Slot};
 use crate::now;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -12,6 +12,7 @@ use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::work::{AccountEnd, AccountReport, CellReport, Look, RegionList, Work};
+use std::sync::{Mutex, PoisonError};
 use tonic::Status;
 
 /// In a list of unreachable regions: the whole account is to be tried again.
@@ -39,6 +40,9 @@ struct Visit<'a, P> {
     desk: &'a Desk<P>,
     work: &'a Work,
     look: &'a Look,
+    /// Given back when all is read, and only the report is to be waited for; `None` where more is to be
+    /// done in the account.
+    slot: Mutex<Option<Slot>>,
     /// Whether nothing else is to be done in the account.
     release: bool,
 }
@@ -49,12 +53,14 @@ pub(crate) async fn account<P: Pipe>(
     desk: &Desk<P>,
     work: &Work,
     look: &Look,
-    release: bool,
+    slot: Option<Slot>,
 ) -> Result<(), Status> {
-    let visit = Visit { desk, work, look, release };
+    let release = slot.is_some();
+    let visit = Visit { desk, work, look, slot: Mutex::new(slot), release };
     match desk.cloud.enter(&work.account, Phase::Scan, visit.run()).await {
         Err(error) => {
             let report = visit.closed(&error);
+            visit.read_to_the_end();
             desk.reporter.last(report).await
         }
         Ok(session) => visit.inside(&session).await,
@@ -98,6 +104,11 @@ impl<P: Pipe> Visit<'_, P> {
     /// Names the session in CloudTrail.
     fn run(&self) -> &str {
         self.look.scans.first().map_or("scan", String::as_str)
+    }
+
+    /// Another account may be read from here on.
+    fn read_to_the_end(&self) {
+        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn chosen(&self, region: &str) -> bool {
@@ -211,6 +222,8 @@ impl<P: Pipe> Visit<'_, P> {
         if end.unreachable.is_empty() {
             self.desk.cloud.leave(&self.work.account, Phase::Scan, self.run());
         }
+        drop(cells);
+        self.read_to_the_end();
         self.desk.reporter.last(self.report(last, Some(end))).await
     }
 

@@ -14,9 +14,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Connections kept to one host. All accounts of a region share them: HTTP connections are pooled
-/// by authority, credentials travel with each request.
-const CONNECTIONS_PER_HOST: usize = 200;
+/// Connections to one host at most. All accounts of a region share them: HTTP connections are pooled by
+/// authority, credentials travel with each request. It is the slots of each service and region that
+/// bound what is in flight (`limits.in_flight_per_region`); this is above their sum, for endpoints that
+/// stand for all regions (a proxy, an emulator).
+const CONNECTIONS_PER_HOST: usize = 4_096;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -205,7 +205,8 @@ impl Gate {
             return Err(unreachable_region(operation, to));
         }
         let sent = now();
-        let answer = call().await;
+        // Boxed: an SDK call is some 5 KB of state, and nearly all futures that hold one only wait.
+        let answer = Box::pin(call()).await;
         match &answer {
             Err(error) if error.unanswered() => {
                 if locked(&host.breaker).silent(admitted, now()) {

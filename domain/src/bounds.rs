@@ -3,15 +3,16 @@
 
 use crate::time::Span;
 
-/// `agent.accounts_per_thread`: accounts that one agent thread works on at a time. A near account
-/// takes about 0.25 s (AssumeRole, ListRegions, its regions at once), so 96 of them keep a thread busy
-/// at 380 accounts a second, twice what its CPU can do; more would only wait, in memory.
-pub const ACCOUNTS_PER_THREAD: u32 = 96;
+/// `agent.accounts_per_thread`: accounts that one agent thread reads at a time. A near account takes
+/// about 0.2 s (AssumeRole, ListRegions, its regions at once), so 48 of them keep a thread busy at 240
+/// accounts a second, about what its CPU can do; more would only wait, in memory.
+pub const ACCOUNTS_PER_THREAD: u32 = 48;
 
 /// `limits.in_flight_per_region`: calls in flight to one region, by one agent thread. Each region has
-/// its own, so that a far one holds none of the others' slots. 48 calls of 80 ms are 600 a second, 16 of
-/// 250 ms are 190. A call in flight takes about 50 KB with its connection.
-pub const IN_FLIGHT_PER_REGION: u32 = 48;
+/// its own, so that a far one holds none of the others' slots. 32 calls of 80 ms are 400 a second, of
+/// 250 ms 128. A call in flight takes about 50 KB with its connection, so 17 regions take 27 MB a thread
+/// at most.
+pub const IN_FLIGHT_PER_REGION: u32 = 32;
 
 /// `limits.attempt_timeout`: one try of a call. The SDK has no read timeout by default, so one lost
 /// answer would hold a worker for ever. RDS's largest page takes seconds at worst.

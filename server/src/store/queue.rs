@@ -211,14 +211,14 @@ macro_rules! queue {
 
             async fn end_pass(&self, scan: &str) -> Result<bool> {
                 let left = |row: Option<$row>| row.is_some();
-                let open = sqlx::query("SELECT 1 FROM scan_account WHERE scan = $1 AND done = 0 LIMIT 1")
+                let open = sqlx::query("SELECT 1 FROM scan_account WHERE scan = $1 AND done <> 1 AND done = 0 LIMIT 1")
                     .bind(scan).fetch_optional(&self.reader).await?;
                 if left(open) {
                     return Ok(false);
                 }
                 let mut tx = self.begin().await?;
-                sqlx::query("UPDATE scan_account SET done = 0, pass = pass + 1 WHERE scan = $1 AND done = 2
-                    AND NOT EXISTS (SELECT 1 FROM scan_account o WHERE o.scan = $1 AND o.done = 0)")
+                sqlx::query("UPDATE scan_account SET done = 0, pass = pass + 1 WHERE scan = $1 AND done <> 1 AND done = 2
+                    AND NOT EXISTS (SELECT 1 FROM scan_account o WHERE o.scan = $1 AND o.done <> 1 AND o.done = 0)")
                     .bind(scan).execute(&mut *tx).await?;
                 let open = sqlx::query("SELECT 1 FROM scan_account WHERE scan = $1 AND done <> 1 LIMIT 1")
                     .bind(scan).fetch_optional(&mut *tx).await?;
@@ -256,7 +256,7 @@ macro_rules! queue {
 
             async fn wanted(&self, accounts: &[&str]) -> Result<Vec<Wanted>> {
                 let rows = sqlx::query(concat!("SELECT account, scan, pass, retry FROM scan_account
-                    WHERE done = 0 AND account IN (SELECT value FROM ", $texts, "$1", $close, ") ORDER BY account, scan"))
+                    WHERE done = 0 AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).fetch_all(&self.reader).await?;
                 let wanted = |r: &$row| -> Result<Wanted> {
                     let retry: String = r.try_get(3)?;
@@ -267,15 +267,19 @@ macro_rules! queue {
                         retry: serde_json::from_str(&retry).unwrap_or_default(),
                     })
                 };
-                rows.iter().map(wanted).collect()
+                let mut found = rows.iter().map(wanted).collect::<Result<Vec<_>>>()?;
+                found.sort_by(|a, b| (&a.account, &a.scan).cmp(&(&b.account, &b.scan)));
+                Ok(found)
             }
 
             async fn due_remediations(&self, accounts: &[&str], now: Time) -> Result<Vec<Row>> {
                 let rows = sqlx::query(concat!("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
                     WHERE kind = 'remediation' AND state IN ('pending', 'running') AND wake_at <= $2
-                    AND account IN (SELECT value FROM ", $texts, "$1", $close, ") ORDER BY id"))
+                    AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).bind(now.0).fetch_all(&self.reader).await?;
-                rows.iter().map(|r| Self::row(r, Kind::Remediation)).collect()
+                let mut found = rows.iter().map(|r| Self::row(r, Kind::Remediation)).collect::<Result<Vec<_>>>()?;
+                found.sort_by(|a, b| a.id.cmp(&b.id));
+                Ok(found)
             }
 
             async fn renew(&self, owner: &str, leases: &[Lease], ttl: Span) -> Result<Vec<Lease>> {

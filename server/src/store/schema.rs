@@ -57,6 +57,7 @@ macro_rules! version_2 {
             "ALTER TABLE scan_account ADD COLUMN found BIGINT NOT NULL DEFAULT 0",
             "DROP INDEX IF EXISTS scan_account_open",
             "CREATE INDEX scan_account_due ON scan_account (priority, account) WHERE done = 0",
+            "CREATE INDEX scan_account_wanted ON scan_account (account) WHERE done = 0",
             "CREATE INDEX scan_account_open ON scan_account (scan, done) WHERE done <> 1",
             // Counts by account, kept with each change: nobody counts 170,000 cells to show a status.
             "CREATE TABLE tally (account TEXT NOT NULL, key TEXT NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (account, key))",
