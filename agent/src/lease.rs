@@ -8,6 +8,7 @@ use ringfence_domain::work::{Look, Work};
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -101,6 +102,8 @@ pub(crate) struct Desk<P> {
     pub(crate) settings: Settings,
     pub(crate) lease: v1::Lease,
     pub(crate) reporter: Reporter,
+    /// Whether the last report is on its way: with it the lease ends.
+    pub(crate) handed_in: Arc<AtomicBool>,
     passes: Passes,
 }
 
@@ -126,8 +129,15 @@ const PASSES_MAX: usize = 64;
 /// The right to read one account.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
-/// Tasks by account, with their fences.
-type Running = HashMap<String, (i64, AbortHandle)>;
+/// A task at work on an account.
+struct Task {
+    fence: i64,
+    handle: AbortHandle,
+    handed_in: Arc<AtomicBool>,
+}
+
+/// Tasks by account.
+type Running = HashMap<String, Task>;
 
 /// One thread's loop.
 struct Worker<P> {
@@ -167,7 +177,15 @@ pub async fn run<T>(
     let mut worker = Worker {
         ready: VecDeque::new(),
         slots: slots.clone(),
-        desk: Desk { pipe: client, cloud, settings, lease, reporter, passes },
+        desk: Desk {
+            pipe: client,
+            cloud,
+            settings,
+            lease,
+            reporter,
+            passes,
+            handed_in: Arc::default(),
+        },
         tasks: JoinSet::new(),
         running: Running::new(),
         renewed: clock(),
@@ -282,7 +300,8 @@ impl<P: Pipe> Worker<P> {
             }
         };
         let (account, fence) = (lease.account.clone(), lease.fence);
-        let desk = Desk { lease, ..self.desk.clone() };
+        let handed_in = Arc::new(AtomicBool::new(false));
+        let desk = Desk { lease, handed_in: handed_in.clone(), ..self.desk.clone() };
         let name = account.clone();
         let handle = self.tasks.spawn(async move {
             if let Err(status) = work_on(&desk, due, slot).await {
@@ -290,7 +309,7 @@ impl<P: Pipe> Worker<P> {
             }
             (name, fence)
         });
-        self.running.insert(account, (fence, handle));
+        self.running.insert(account, Task { fence, handle, handed_in });
     }
 
     /// Ends: what has begun is finished, as far as there is time; leases and share go back.
@@ -337,13 +356,13 @@ fn forget(running: &mut Running, ended: Result<(String, i64), JoinError>) {
         // By account and fence: the account may have been leased again already, and that task is
         // another one, whose lease must go on being renewed.
         Ok((account, fence)) => {
-            running.retain(|name, (theirs, _)| *name != account || *theirs != fence);
+            running.retain(|name, task| *name != account || task.fence != fence);
         }
         Err(error) => {
             if error.is_panic() {
                 tracing::error!("a task broke: {error}");
             }
-            running.retain(|_, (_, handle)| handle.id() != error.id());
+            running.retain(|_, task| task.handle.id() != error.id());
         }
     }
 }
@@ -388,7 +407,7 @@ async fn keep<P: Pipe>(
     }
     let leases = running
         .iter()
-        .map(|(account, (fence, _))| v1::Lease { account: account.clone(), fence: *fence })
+        .map(|(account, task)| v1::Lease { account: account.clone(), fence: task.fence })
         .chain(ready.iter().filter_map(|w| w.lease.clone()))
         .collect();
     let asked = clock();
@@ -402,8 +421,10 @@ async fn keep<P: Pipe>(
             ready.retain(|w| {
                 w.lease.as_ref().is_some_and(|l| held.get(&l.account) == Some(&l.fence))
             });
-            running.retain(|account, (fence, handle)| {
-                let ours = held.get(account) == Some(fence);
+            running.retain(|account, Task { fence, handle, handed_in }| {
+                // What was handed in is the reporter's: it may be stored, and the lease ended with it,
+                // before we hear of that.
+                let ours = held.get(account) == Some(fence) || handed_in.load(Ordering::Relaxed);
                 if !ours {
                     tracing::warn!("{account}: the lease is lost, its work stops");
                     handle.abort();
@@ -414,8 +435,8 @@ async fn keep<P: Pipe>(
         None if clock() - *renewed > ttl * 2 / 3 => {
             tracing::warn!("the server does not answer, all work stops");
             ready.clear();
-            for (_, (_, handle)) in running.drain() {
-                handle.abort();
+            for (_, task) in running.drain() {
+                task.handle.abort();
             }
         }
         None => {}

@@ -12,6 +12,7 @@ use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::work::{AccountEnd, AccountReport, CellReport, Look, RegionList, Work};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use tonic::Status;
 
@@ -108,6 +109,9 @@ impl<P: Pipe> Visit<'_, P> {
 
     /// Another account may be read from here on.
     fn read_to_the_end(&self) {
+        if self.release {
+            self.desk.handed_in.store(true, Ordering::Relaxed);
+        }
         drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

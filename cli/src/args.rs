@@ -26,6 +26,15 @@ pub(crate) struct Args {
         help_heading = "Global options"
     )]
     pub(crate) server: String,
+    /// The CA of a server with https://, as a PEM file; the system's roots unless said.
+    #[arg(
+        long,
+        env = "RINGFENCE_CA_FILE",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Who you are, for approvals and the audit log.
     /// The login name unless said.
     #[arg(long, env = "RINGFENCE_USER", global = true, help_heading = "Global options")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 /// Says who sends each request. Until certificates exist the server takes our word, on loopback.
@@ -25,11 +25,6 @@ pub(crate) type Connection = InterceptedService<Channel, Identity>;
 
 /// Connects to the server, within a few seconds.
 pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
-    if args.server.starts_with("https://") {
-        let message =
-            format!("--server {}: this version has no TLS; use http:// on loopback", args.server);
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let url = match args.server.contains("://") {
         true => args.server.clone(),
         false => format!("http://{}", args.server),
@@ -40,6 +35,12 @@ pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
             format!("--server {}: {e}; it must be like 127.0.0.1:7443", args.server),
         )
     })?;
+    let endpoint = match url.starts_with("https://") {
+        true => endpoint.tls_config(tls(args)?).map_err(|e| {
+            Failure::new(Exit::Usage, format!("--server {}: TLS: {e}", args.server))
+        })?,
+        false => endpoint,
+    };
     let channel =
         endpoint.connect_timeout(Duration::from_secs(5)).connect().await.map_err(|_| Failure {
             exit: Exit::Unreachable,
@@ -56,4 +57,14 @@ pub(crate) async fn connect(args: &Args) -> Result<Connection, Failure> {
             hint: Some("set RINGFENCE_USER to who you are, in printable ASCII".into()),
         })?;
     Ok(InterceptedService::new(channel, Identity(identity)))
+}
+
+/// Which certificates a server may have: those of the CA that was named, else the system's.
+fn tls(args: &Args) -> Result<ClientTlsConfig, Failure> {
+    let Some(path) = &args.ca_file else {
+        return Ok(ClientTlsConfig::new().with_native_roots());
+    };
+    let pem = std::fs::read(path)
+        .map_err(|e| Failure::new(Exit::Usage, format!("--ca-file {}: {e}", path.display())))?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }

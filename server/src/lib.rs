@@ -39,10 +39,16 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Status};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::{Channel, Endpoint, Identity, Server, ServerTlsConfig};
+use tower::BoxError;
+use tower::filter::AsyncFilterLayer;
+
+/// The name of the token in `agent.join_token` of the server's own configuration.
+const CONFIGURED_TOKEN: &str = "agent.join_token";
 
 /// The largest message taken. A report of one account is the largest there is.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -71,6 +77,7 @@ pub async fn run(
         .await
         .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
     let address = listener.local_addr().context("read the address listened on")?;
+    let tls = tls(&config)?;
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -94,8 +101,14 @@ pub async fn run(
     let mut routes = rpc::routes(&app).context("build reflection")?;
     routes.add_service(health);
     if !app.config.join_token.is_empty() {
-        routes.add_service(guarded(&app));
+        let hash = hash::sha256(app.config.join_token.as_bytes());
+        let token = store::Token { hash, name: CONFIGURED_TOKEN.into(), created_at: app::now() };
+        app.store.put_token(&token, None).await?;
     }
+    routes.add_service(
+        AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
+            .max_decoding_message_size(MESSAGE_MAX),
+    );
     let stopping = Arc::new(Notify::new());
     let stopped = stopping.clone();
     let (failed, failure) = oneshot::channel();
@@ -131,7 +144,17 @@ pub async fn run(
         }
         stopped.notify_one();
     };
-    let served = Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).context("server.tls.cert_file and server.tls.key_file")?;
+    }
+    let door = Door(app.store.clone());
+    let check = move |request| {
+        let door = door.clone();
+        async move { door.check(request).await.map_err(BoxError::from) }
+    };
+    let served = server
+        .layer(AsyncFilterLayer::new(check))
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
     // Open watches do not end by themselves: they are given a moment, not for ever.
@@ -150,26 +173,62 @@ pub async fn run(
     }
 }
 
-/// Lets agents in on the listener: only with the token, required even on loopback, where any local
-/// user can connect. Hashes are compared, so that the time it takes tells nothing of the token.
+/// Who may call what on the listener.
+///
+/// - Agents: only with a join token, required even on loopback, where any local user can connect. The
+///   store keeps hashes alone, and a lookup by hash tells nothing of a token by the time it takes.
+/// - People: only from loopback. There are no client certificates yet, so anybody else on the network
+///   could say that they are anybody (docs/adr/0011).
 #[derive(Clone)]
-struct JoinToken(String);
+struct Door(Arc<dyn store::Store>);
 
-impl Interceptor for JoinToken {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let given = request.metadata().get(ringfence_agent::TOKEN_HEADER);
-        let given = given.map(|value| hash::sha256(value.as_bytes()));
-        if given.as_ref() == Some(&self.0) {
-            return Ok(request);
+impl Door {
+    async fn check(self, request: http::Request<Body>) -> Result<http::Request<Body>, Status> {
+        let path = request.uri().path();
+        if path.starts_with(AGENT_SERVICE) {
+            let given = request.headers().get(ringfence_agent::TOKEN_HEADER);
+            let known = match given {
+                Some(token) => self.0.token_known(&hash::sha256(token.as_bytes())).await,
+                None => Ok(false),
+            };
+            return match known {
+                Ok(true) => Ok(request),
+                Ok(false) => Err(Status::unauthenticated(
+                    "the join token is missing or not known (agent.join_token); `ringfence-server join-token create` makes one",
+                )),
+                Err(error) => Err(app::Fault::from(error).into()),
+            };
         }
-        Err(Status::unauthenticated("the join token is missing or wrong (agent.join_token)"))
+        let peer = peer(&request).map(|a| a.ip());
+        if path.starts_with("/ringfence.")
+            && !peer.is_some_and(|ip| ip.to_canonical().is_loopback())
+        {
+            return Err(Status::permission_denied(
+                "people are served on loopback only, until there are client certificates: go through a tunnel to the server's machine (ssh -L)",
+            ));
+        }
+        Ok(request)
     }
 }
 
-fn guarded(app: &App) -> InterceptedService<AgentServiceServer<rpc::Agents>, JoinToken> {
-    let service = AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
-        .max_decoding_message_size(MESSAGE_MAX);
-    InterceptedService::new(service, JoinToken(hash::sha256(app.config.join_token.as_bytes())))
+/// Where all calls of agents go.
+const AGENT_SERVICE: &str = "/ringfence.v1.AgentService/";
+
+/// Who is at the other end, with TLS or without.
+fn peer(request: &http::Request<Body>) -> Option<SocketAddr> {
+    let plain = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let tls = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    plain.or_else(|| tls.and_then(|info| info.get_ref().remote_addr()))
+}
+
+/// The server's own certificate, if it has one.
+fn tls(config: &Config) -> anyhow::Result<Option<ServerTlsConfig>> {
+    let Some((cert, key)) = &config.tls else { return Ok(None) };
+    let read = |path: &std::path::Path, what: &str| {
+        std::fs::read(path).with_context(|| format!("read server.tls.{what} {}", path.display()))
+    };
+    let identity = Identity::from_pem(read(cert, "cert_file")?, read(key, "key_file")?);
+    Ok(Some(ServerTlsConfig::new().identity(identity)))
 }
 
 /// Serves the embedded agent over a pipe in memory, and runs it. Ends with an error, or after `leaving`.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod deploy;
+mod fan_out;
 mod first_light;
 mod many_accounts;
 mod regions;

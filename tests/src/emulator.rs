@@ -68,9 +68,27 @@ impl Sim {
     }
 
     /// Adds a fault; see the simulator's `Rule`.
-    pub fn fault(&self, rule: Value) {
+    pub fn fault(&self, rule: Value) -> u64 {
         let rule: Rule = serde_json::from_value(rule).expect("a rule");
-        self.inside().world().faults.add(rule).expect("a sound rule");
+        self.inside().world().faults.add(rule).expect("a sound rule")
+    }
+
+    /// Takes a fault away.
+    pub fn remove_fault(&self, id: u64) {
+        assert!(self.inside().world().faults.remove(id), "there is no fault {id}");
+    }
+
+    /// Replaces the limits; see the simulator's `Limit`.
+    pub fn limits(&self, limits: Value) {
+        let limits = serde_json::from_value(limits).expect("limits");
+        self.inside().world().throttle.set(limits).expect("sound limits");
+    }
+
+    /// Lets all calls go that are held.
+    pub fn release_all(&self) {
+        for hold in self.inside().held() {
+            self.inside().release(hold.id);
+        }
     }
 
     /// Waits until a call is held; its operation.

@@ -77,6 +77,12 @@ impl Guard {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&mut self) {
+        let id = self.0.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+    }
 }
 
 impl Drop for Guard {

@@ -36,6 +36,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut endpoint = Endpoint::from_shared(config.agent_server.clone()).with_context(|| {
         format!("agent.server = `{}`: it must be like http://127.0.0.1:7443", config.agent_server)
     })?;
+    if config.agent_server.starts_with("https://") && config.agent_ca_file.is_empty() {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        endpoint = endpoint.tls_config(tls).context("agent.server")?;
+    }
     if !config.agent_ca_file.is_empty() {
         let pem = std::fs::read(&config.agent_ca_file)
             .with_context(|| format!("read agent.ca_file {}", config.agent_ca_file))?;

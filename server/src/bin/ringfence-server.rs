@@ -1,6 +1,6 @@
 //! `ringfence-server --config FILE`
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +19,31 @@ struct Args {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tokens with which agents join. They are made here, beside the store, and not over the network.
+    #[command(subcommand)]
+    JoinToken(JoinToken),
+}
+
+#[derive(Subcommand)]
+enum JoinToken {
+    /// Make one, and print it once: the store keeps its hash.
+    Create {
+        /// What to call it, for example the site of the agents.
+        name: String,
+    },
+    /// List the tokens by name.
+    List,
+    /// Forget the tokens of a name: agents that use them are let in no more.
+    Revoke {
+        /// The name.
+        name: String,
+    },
 }
 
 #[tokio::main]
@@ -30,8 +55,45 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let config = ringfence_agent::config::load(args.config.as_deref())?;
+    if let Some(Command::JoinToken(command)) = args.command {
+        return join_token(&config.store_url, command).await;
+    }
     let names = ringfence_agent::Names::exact();
     let ready = |address| tracing::info!("ringfence-server ready on {address}");
     let stop = ringfence_agent::process::asked_to_stop();
     ringfence_server::run(config, names, ready, stop).await
+}
+
+/// Makes, lists and forgets join tokens, straight in the store.
+#[expect(clippy::print_stdout, reason = "what is printed is the result")]
+async fn join_token(store: &str, command: JoinToken) -> anyhow::Result<()> {
+    use ringfence_domain::audit::Actor;
+    use ringfence_server::store::{self, Token};
+    let store = store::open(store).await?;
+    // Whoever can write to the store's file or database is its operator.
+    let (actor, now) = (Actor::system("operator"), ringfence_server::app::now());
+    match command {
+        JoinToken::Create { name } => {
+            anyhow::ensure!(!name.trim().is_empty(), "the name of a token must not be empty");
+            // Two random UUIDs: 244 bits.
+            let token =
+                format!("rft-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+            let hash = ringfence_domain::hash::sha256(token.as_bytes());
+            let event = actor.did(now, "join-token.create", &name, "");
+            store.put_token(&Token { hash, name, created_at: now }, Some(&event)).await?;
+            println!("{token}");
+        }
+        JoinToken::List => {
+            for token in store.tokens().await? {
+                println!("{}  made {}", token.name, token.created_at);
+            }
+        }
+        JoinToken::Revoke { name } => {
+            let event = actor.did(now, "join-token.revoke", &name, "");
+            let gone = store.revoke_tokens(&name, &event).await?;
+            anyhow::ensure!(gone > 0, "there is no join token named {name}");
+            println!("{gone} revoked");
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use ringfence_domain::bounds::UNREACHABLE_PASSES;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
 use ringfence_domain::time::{Span, Time};
+use serde::Serialize;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,13 +129,29 @@ pub trait Queue: Send + Sync {
     ) -> Result<Fenced>;
 }
 
+/// A cell as a statement takes it apart: no tree of values is built for each of a scan's cells.
+#[derive(Serialize)]
+struct CellRow<'a> {
+    a: &'a str,
+    r: &'a str,
+    s: &'a str,
+    n: &'a str,
+    b: &'a Cell,
+}
+
 fn cells_json(parts: &[&Part]) -> String {
-    let row = |part: &Part, cell: &Cell| {
+    fn row<'a>(part: &'a Part, cell: &'a Cell) -> CellRow<'a> {
         // Of one scan only: who comes back after a crash may skip the cell for that one, not for
         // another that has begun since.
         let scan = if part.scans.len() == 1 { part.scans[0].as_str() } else { "" };
-        serde_json::json!({"a": cell.account.as_str(), "r": cell.region, "s": cell.state.as_str(), "n": scan, "b": cell})
-    };
+        CellRow {
+            a: cell.account.as_str(),
+            r: &cell.region,
+            s: cell.state.as_str(),
+            n: scan,
+            b: cell,
+        }
+    }
     // The same cell twice in one statement would be an error: the last one counts.
     let mut rows = BTreeMap::new();
     for part in parts {
