@@ -21,8 +21,9 @@ test: venv peers postgres build
 	$(CARGO) test --release --workspace --locked
 
 # What a cell costs; prints a table and writes target/bench/results.json.
-bench: venv postgres build
-	target/release/ringfence-bench
+bench: venv peers postgres build
+	$(BUILD) --examples
+	target/release/ringfence-bench $(BENCH)
 
 # Format, lints, dependency rules, protos, templates.
 check: venv tools

@@ -3,7 +3,7 @@
 //!
 //! `floor sdk|raw ACCOUNTS.json REGIONS IN_FLIGHT`: each account's AssumeRole and ListRegions, and in each
 //! cell both Describe calls at once. `sdk` is the AWS SDK as Ringfence sets it up; `raw` is hyper, aws-sigv4
-//! and quick-xml. Prints one JSON line.
+//! and quick-xml. `queue` is so many tasks before one bucket of Ringfence's own. Prints one JSON line.
 
 use futures::StreamExt;
 use mimalloc::MiMalloc;
@@ -49,6 +49,7 @@ fn main() {
         match args[1].as_str() {
             "sdk" => sdk::run(&accounts, &regions, &slots).await,
             "raw" => raw::run(&accounts, &regions, &slots).await,
+            "queue" => return queue::run(args[4].parse().expect("a number")).await,
             other => panic!("{other}: it must be sdk or raw"),
         }
     });
@@ -327,5 +328,54 @@ mod raw {
                 _ => {}
             }
         }
+    }
+}
+
+mod queue {
+    use super::*;
+    use ringfence_aws::limits::{Class, Key, Limits, Rates};
+
+    /// What the bucket grants a second.
+    const RATE: u32 = 1_000;
+
+    pub(super) async fn run(waiters: u32) -> Done {
+        let rates = Rates {
+            sts: RATE,
+            organizations_read: 1,
+            organizations_write: 1,
+            account: 1,
+            rds_read: 1,
+            rds_write: 1,
+            kms_read: 1,
+            config_read: 1,
+        };
+        let limits = Arc::new(Limits::new(&rates));
+        let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (before, began) = (cpu(), Instant::now());
+        let tasks: Vec<_> = (0..waiters)
+            .map(|n| {
+                let (limits, served) = (limits.clone(), served.clone());
+                tokio::spawn(async move {
+                    limits.permit(Class::Sts, Key::endpoint("us-east-1")).await;
+                    served.lock().expect("the list").push(n);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("a task");
+        }
+        let (took, used) = (began.elapsed().as_secs_f64(), cpu() - before);
+        let served = served.lock().expect("the list");
+        let disorder = served.windows(2).filter(|w| w[0] > w[1]).count();
+        // A tenth of a second's worth goes at once.
+        let share = f64::from(waiters - RATE / 10) / took / f64::from(RATE);
+        #[expect(clippy::print_stdout, reason = "the result")]
+        {
+            println!(
+                "{}",
+                serde_json::json!({"used": share, "disorder": disorder, "cpu_us": used.as_micros() as f64 / f64::from(waiters)})
+            );
+        }
+        std::process::exit(0)
     }
 }

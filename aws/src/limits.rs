@@ -155,26 +155,26 @@ struct Buckets {
 }
 
 /// The buckets of one process or agent thread.
-pub(crate) struct Limits {
+pub struct Limits {
     buckets: [Buckets; CLASSES.len()],
 }
 
 /// Whose budget a call takes: the account and region, or nothing for the calling account's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(u64);
+pub struct Key(u64);
 
 impl Key {
     /// The organization's budget.
-    pub(crate) const SHARED: Key = Key(0);
+    pub const SHARED: Key = Key(0);
 
     /// 40 bits hold any account id, 24 bits tell the regions apart.
-    pub(crate) fn cell(account: &str, region: &str) -> Key {
+    pub fn cell(account: &str, region: &str) -> Key {
         let account: u64 = account.parse().unwrap_or(0);
         Key((account << 24) | u64::from(Key::hash(region) & 0x00FF_FFFF))
     }
 
     /// The calling account's budget at one regional endpoint.
-    pub(crate) fn endpoint(region: &str) -> Key {
+    pub fn endpoint(region: &str) -> Key {
         Key(u64::from(Key::hash(region) & 0x00FF_FFFF))
     }
 
@@ -289,18 +289,19 @@ fn some(units: u32) -> NonZeroU32 {
 }
 
 impl Limits {
-    pub(crate) fn new(rates: &Rates) -> Limits {
+    /// Full buckets.
+    pub fn new(rates: &Rates) -> Limits {
         let clock = TokioClock(now());
         Limits { buckets: CLASSES.map(|class| Buckets::new(class, rates, clock)) }
     }
 
     /// Waits for the right to make one call.
-    pub(crate) async fn permit(&self, class: Class, key: Key) {
+    pub async fn permit(&self, class: Class, key: Key) {
         self.buckets[class as usize].permit(key.0).await;
     }
 
     /// AWS throttled a call that was sent at `sent`.
-    pub(crate) fn throttled(&self, class: Class, key: Key, sent: Instant) {
+    pub fn throttled(&self, class: Class, key: Key, sent: Instant) {
         let buckets = &self.buckets[class as usize];
         buckets.throttled.fetch_add(1, Ordering::Relaxed);
         let lane = buckets.lane(key.0);
@@ -308,13 +309,13 @@ impl Limits {
     }
 
     /// How much of a shared budget is ours, in millionths.
-    pub(crate) fn set_share(&self, class: Class, millionths: u32) {
+    pub fn set_share(&self, class: Class, millionths: u32) {
         self.buckets[class as usize].share.store(millionths.min(WHOLE), Ordering::Relaxed);
     }
 
     /// Buckets that are full again, and queues that nobody stands in, are dropped: they are as good as
     /// new ones.
-    pub(crate) fn forget_idle(&self) {
+    pub fn forget_idle(&self) {
         let now = now();
         for buckets in &self.buckets {
             buckets.bucket.retain_recent();
@@ -324,7 +325,7 @@ impl Limits {
     }
 
     /// What every class did so far.
-    pub(crate) fn usage(&self) -> Vec<Usage> {
+    pub fn usage(&self) -> Vec<Usage> {
         let now = now();
         let of = |b: &Buckets| Usage {
             class: b.class,

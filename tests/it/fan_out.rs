@@ -69,7 +69,7 @@ fn done(cli: &Cli, scan: &str) -> Value {
 fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the_truth() {
     let folder = tempfile::tempdir().expect("a folder");
     let args =
-        ["--accounts", "300", "--regions", "17", "--plain", "--density", "0.1", "--seed", "5"];
+        ["--accounts", "1000", "--regions", "17", "--plain", "--density", "0.1", "--seed", "5"];
     let sim = Sim::start(&[&args[..], &["--limits", "none"]].concat());
     let accounts: Vec<String> = {
         let truth = truth(&sim);
@@ -103,9 +103,9 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
         });
         drop(guard); // kill -9
     };
-    progress(20, killed);
+    progress(50, killed);
     sim.remove_fault(back);
-    progress(80, setup.start_agent("killed-again"));
+    progress(300, setup.start_agent("killed-again"));
     let scan = done(&cli, &scan);
     let mut want = expected(&truth(&sim));
     for ((_, region), state) in &mut want {
@@ -129,7 +129,7 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
         .map(|(_, (_, reason))| reason.split(':').next().unwrap_or_default())
         .collect();
     assert!(dead.iter().all(|r| r.contains("region-unreachable") || r.contains("rds")), "{dead:?}");
-    assert_eq!(scan["accounts"], 300);
+    assert_eq!(scan["accounts"], 1000);
     cli.expect(&format!("scan get {}", scan["id"].as_str().expect("an id")), 3);
     // Every database that the truth has is a finding, and no other.
     let found = cli.json("finding list", 0);

@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["domain", "proto", "simulator"]),
     // Nothing of ours: what it gets wrong about AWS must not be what the product gets wrong.
     ("simulator", &[]),
-    ("tests", &["agent", "domain", "server", "simulator"]),
+    // The protos only for the benchmark, which asks over gRPC without the command line's start.
+    ("tests", &["agent", "domain", "proto", "server", "simulator"]),
 ];
 
 /// What the pure crate must never link.

@@ -6,11 +6,13 @@
 )]
 
 pub mod emulator;
+pub mod fanout;
 pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scale;
+pub mod storeload;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -63,3 +63,11 @@ pub(crate) fn memory(pid: u32) -> f64 {
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
     kib / 1024.0
 }
+
+/// The most resident memory that a process had, in MiB (proc(5): VmHWM).
+pub(crate) fn peak(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+    kib / 1024.0
+}

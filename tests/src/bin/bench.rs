@@ -1,85 +1,338 @@
-//! `make bench`: what a cell costs. Prints a table and writes target/bench/results.json.
+//! `make bench`: what Ringfence costs, beside what the same work costs without it. Prints tables and
+//! writes target/bench/results.json. Names of parts may be given: `floor`, `time`, `limits`, `agents`,
+//! `store`, `moto`, `simulator`; all unless said.
 
-use ringfence_tests::load;
+use mimalloc::MiMalloc;
+use ringfence_tests::fanout::{self, Took, World};
 use ringfence_tests::postgres::Postgres;
 use ringfence_tests::scale::{self, Cost};
+use ringfence_tests::{load, storeload};
 use serde_json::{Value, json};
+use std::time::Duration;
 
-const ACCOUNTS: u32 = 200;
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 const SEED: u32 = 7;
+const FAR: (u64, u64) = (30, 80);
+
+/// All rows so far.
+#[derive(Default)]
+struct Table(Vec<Value>);
+
+impl Table {
+    fn say(&mut self, name: &str, value: f64, unit: &str) {
+        self.put(name, value, unit, None);
+    }
+
+    fn at_most(&mut self, name: &str, value: f64, unit: &str, goal: f64) {
+        self.put(name, value, unit, Some((goal, value <= goal)));
+    }
+
+    fn at_least(&mut self, name: &str, value: f64, unit: &str, goal: f64) {
+        self.put(name, value, unit, Some((goal, value >= goal)));
+    }
+
+    fn put(&mut self, name: &str, value: f64, unit: &str, goal: Option<(f64, bool)>) {
+        let text = match goal {
+            None => String::new(),
+            Some((goal, true)) => format!("goal {goal}: holds"),
+            Some((goal, false)) => format!("goal {goal}: MISSED"),
+        };
+        println!("  {name:<64} {value:>10.2} {unit:<8} {text}");
+        self.0.push(json!({"name": name, "value": value, "unit": unit, "goal": goal.map(|g| g.0),
+            "holds": goal.map(|g| g.1), "seed": SEED}));
+    }
+}
 
 fn main() -> anyhow::Result<()> {
-    let postgres = Postgres::start();
-    let url = postgres.url();
-    let mut rows: Vec<Value> = Vec::new();
-    println!("{ACCOUNTS} accounts x 4 regions of empty cells on moto, seed {SEED}");
-    println!(
-        "moto serves about 250 calls a second on one core, so wall time says nothing of Ringfence"
-    );
-    for (name, store) in [("sqlite", None), ("postgres", Some(url.as_str()))] {
-        let cost = scale::run(ACCOUNTS, SEED, store);
-        rows.extend(report(name, &cost));
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    println!("seed {SEED}, {cores} cores; the simulator runs on the same ones");
+    let mut table = Table::default();
+    for (name, run) in [
+        ("floor", floor as fn(&mut Table)),
+        ("time", time),
+        ("limits", limits),
+        ("agents", agents),
+        ("store", store),
+        ("moto", moto),
+        ("simulator", simulator),
+    ] {
+        if wanted(name) {
+            run(&mut table);
+        }
     }
-    rows.extend(simulator());
     let folder = ringfence_tests::root().join("target/bench");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&rows)?)?;
+    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&table.0)?)?;
     println!("written to target/bench/results.json");
     Ok(())
 }
 
-fn report(store: &str, cost: &Cost) -> Vec<Value> {
-    let cells = cost.cells as f64;
-    let calls: u64 = cost.scan_calls.values().sum();
-    let cpu = cost.cpu.as_micros() as f64 / cells;
-    let assumed = cost.scan_calls.get("sts:AssumeRole").copied().unwrap_or(0);
-    println!("\n{store}: {} cells in {:.1} s", cost.cells, cost.wall.as_secs_f64());
-    println!("  CPU of our process       {cpu:>8.0} us a cell (sync and scan)");
-    println!("  AWS calls of the scan    {:>8.2} a cell", calls as f64 / cells);
-    for (operation, n) in &cost.scan_calls {
-        println!("    {operation:<24} {n:>6}");
-    }
-    println!("  AWS calls of the sync    {:>8}", cost.sync_calls);
-    let accounts = u64::from(ACCOUNTS) + 1;
-    vec![
-        json!({"name": format!("{store}: CPU per cell"), "value": cpu, "unit": "us", "goal": null, "holds": null, "seed": SEED}),
-        json!({"name": format!("{store}: AWS calls per cell"), "value": calls as f64 / cells, "unit": "calls", "goal": null, "holds": null, "seed": SEED}),
-        json!({"name": format!("{store}: AssumeRole per account"), "value": assumed as f64 / accounts as f64, "unit": "calls", "goal": 1.0, "holds": assumed == accounts, "seed": SEED}),
-    ]
+fn world(accounts: u32, latency: (u64, u64), limits: Option<Value>) -> World {
+    World { accounts, latency, limits, seed: SEED }
 }
 
-/// Requests to the simulator with nothing behind them.
-const REQUESTS: u64 = 400_000;
+/// CPU of a cell, against the same calls without Ringfence and against other people's tools.
+fn floor(table: &mut Table) {
+    println!("\nCPU of an empty cell: 1,000 accounts x 17 regions, answers after {FAR:?} ms");
+    let stage = fanout::stage(&world(1_000, FAR, None));
+    let ours = stage.scan(|_| ());
+    let of = |mode: &str| {
+        let done = fanout::floor(&stage, mode, 512);
+        done["cpu_us"].as_f64().expect("CPU") / done["cells"].as_f64().expect("cells")
+    };
+    let (sdk, raw) = (of("sdk"), of("raw"));
+    table.at_most(
+        "CPU of a cell: Ringfence (limits, ledger, store, watch)",
+        ours.per_cell(),
+        "us",
+        350.0,
+    );
+    table.say("CPU of a cell: bare loop over the AWS SDK, one thread", sdk, "us");
+    table.say("CPU of a cell: hyper, aws-sigv4, quick-xml, one thread", raw, "us");
+    table.at_most("CPU of a cell: Ringfence / bare SDK loop", ours.per_cell() / sdk, "x", 1.3);
+    table.say("CPU of a cell: Ringfence / raw loop", ours.per_cell() / raw, "x");
+    drop(stage);
+    for (name, accounts, goal) in [("boto3, 20 threads", 20, 50.0), ("c7n-org", 4, 800.0)] {
+        let stage = fanout::stage(&world(accounts, (0, 0), None));
+        let cell = fanout::peer(&stage, name.split(',').next().unwrap_or(name));
+        table.say(&format!("CPU of a cell: {name} ({accounts} accounts x 17)"), cell, "us");
+        table.at_least(
+            &format!("CPU of a cell: {name} / Ringfence"),
+            cell / ours.per_cell(),
+            "x",
+            goal,
+        );
+    }
+}
 
-fn simulator() -> Vec<Value> {
+/// The shortest possible time of a scan: the largest of what AWS grants, what the CPU must do, and the way
+/// there and back (facts of the run, all printed).
+fn shortest(table: &mut Table, name: &str, took: &Took, accounts: u32, sts: Option<f64>) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+    let floor = 210e-6 * took.cells as f64;
+    let cpu = (floor + took.simulator.as_secs_f64()) / cores;
+    let granted = sts.map_or(0.0, |rate| f64::from(accounts) / rate);
+    let fill = 4.0 * FAR.1 as f64 / 1e3;
+    table.say(
+        &format!("{name}: term of the CPU (SDK floor 210 us a cell, and the simulator)"),
+        cpu,
+        "s",
+    );
+    table.say(&format!("{name}: term of STS"), granted, "s");
+    table.say(&format!("{name}: filling the pipe"), fill, "s");
+    cpu.max(granted) + fill
+}
+
+fn report(table: &mut Table, name: &str, took: &Took, accounts: u32, sts: Option<f64>) {
+    let shortest = shortest(table, name, took, accounts, sts);
+    table.say(&format!("{name}: time"), took.wall.as_secs_f64(), "s");
+    let clean = took.scan["coverage"]["clean"].as_u64().unwrap_or(0);
+    assert_eq!(clean, took.cells, "every cell is answered: {}", took.scan["coverage"]);
+    table.at_most(
+        &format!("{name}: time / shortest possible"),
+        took.wall.as_secs_f64() / shortest,
+        "x",
+        1.15,
+    );
+    table.at_most(
+        &format!("{name}: calls that were throttled"),
+        took.throttled as f64 * 100.0 / took.all_calls() as f64,
+        "%",
+        0.5,
+    );
+    let sessions = took.calls.get("sts:AssumeRole").copied().unwrap_or(0);
+    table.at_most(
+        &format!("{name}: AssumeRole calls over accounts"),
+        sessions as f64 - f64::from(accounts),
+        "calls",
+        0.0,
+    );
+    table.say(&format!("{name}: CPU of a cell"), took.per_cell(), "us");
+    table.say(&format!("{name}: most memory, server and agent"), took.memory, "MiB");
+}
+
+fn aws_limits() -> Value {
+    json!(ringfence_simulator::throttle::aws())
+}
+
+/// How long a scan takes against how long it must.
+fn time(table: &mut Table) {
+    println!("\ntime: AWS's limits, answers after {FAR:?} ms; the CPU binds");
+    let mut memory = Vec::new();
+    for accounts in [1_000, 10_000] {
+        let took = fanout::stage(&world(accounts, FAR, Some(aws_limits()))).scan(|_| ());
+        let name = format!("{accounts} x 17");
+        report(table, &name, &took, accounts, Some(600.0 * 4.0));
+        memory.push(took.memory);
+    }
+    table.at_most("10000 x 17: most memory, server and agent", memory[1], "MiB", 250.0);
+    table.at_most("memory of 10000 x 17 / 1000 x 17", memory[1] / memory[0], "x", 1.5);
+}
+
+/// STS grants so many calls a second, at one endpoint.
+fn narrow(rate: f64) -> Value {
+    json!([{"service": "sts", "rate": rate, "burst": rate}, {"service": "rds", "rate": 20.0, "burst": 40.0}])
+}
+
+/// Where the limits bind: a narrow one, a throttled account, a storm, and ten thousand that wait.
+fn limits(table: &mut Table) {
+    println!(
+        "\nlimits: 1,000 accounts x 17 regions, STS grants 60 a second at one endpoint; the limits bind"
+    );
+    let strict = |rate: f64, ours: &str| {
+        let mut stage = fanout::stage(&world(1_000, FAR, Some(narrow(rate))));
+        stage.setup.set("RINGFENCE_AWS__STS_REGIONS", "us-east-1");
+        stage.setup.set("RINGFENCE_LIMITS__STS", ours);
+        stage
+    };
+    let plain = strict(60.0, "60").scan(|_| ());
+    report(table, "60 a second", &plain, 1_000, Some(60.0));
+    let stage = strict(60.0, "60");
+    let account = fanout::some_account(&stage);
+    stage.sim.fault(
+        json!({"match": {"service": "rds", "account": account}, "times": 60, "effect": "throttle"}),
+    );
+    let beside = stage.scan(|_| ());
+    table.at_most(
+        "an account that is throttled 60 times: time of the 999 others, more",
+        (beside.all_but_one.as_secs_f64() / plain.all_but_one.as_secs_f64() - 1.0) * 100.0,
+        "%",
+        1.0,
+    );
+    // 120 a second, and a tenth of that between one third and two thirds of the shortest time.
+    let shortest = 1_000.0 / (120.0 * (2.0 / 3.0 + 1.0 / 30.0));
+    let stage = strict(120.0, "120");
+    let mut state = 0;
+    let storm = stage.scan(|passed| {
+        let third = shortest / 3.0;
+        let next = match passed.as_secs_f64() {
+            t if t < third => 0,
+            t if t < 2.0 * third => 1,
+            _ => 2,
+        };
+        if next != state {
+            state = next;
+            stage.sim.limits(narrow(if next == 1 { 12.0 } else { 120.0 }));
+        }
+    });
+    let clean = storm.scan["coverage"]["clean"].as_u64().unwrap_or(0);
+    assert_eq!(clean, storm.cells, "no cell is lost to throttles: {}", storm.scan["coverage"]);
+    table.say("storm (limit cut to a tenth for a third): shortest possible", shortest, "s");
+    table.say(
+        "storm: calls that were throttled",
+        storm.throttled as f64 * 100.0 / storm.all_calls() as f64,
+        "%",
+    );
+    table.at_most(
+        "storm: time / shortest possible",
+        storm.wall.as_secs_f64() / shortest,
+        "x",
+        1.25,
+    );
+    let queue = fanout::floor(&stage, "queue", 10_000);
+    table.at_least(
+        "10,000 that wait for 1,000 a second: share of the rate that is used",
+        queue["used"].as_f64().unwrap_or(0.0) * 100.0,
+        "%",
+        98.0,
+    );
+    table.at_most(
+        "10,000 that wait: served out of order",
+        queue["disorder"].as_f64().unwrap_or(1.0),
+        "calls",
+        0.0,
+    );
+    table.say("10,000 that wait: CPU of a permit", queue["cpu_us"].as_f64().unwrap_or(0.0), "us");
+}
+
+/// Agents in processes of their own.
+fn agents(table: &mut Table) {
+    println!(
+        "\nagents: 1,000 accounts x 17 regions, one thread each; each region of an account grants 10 calls a second"
+    );
+    let limits = json!([{"service": "rds", "rate": 10.0, "burst": 10.0}, {"service": "sts", "rate": 600.0, "burst": 600.0}]);
+    let mut least = f64::MAX;
+    let mut most: f64 = 0.0;
+    for n in [1, 2, 4] {
+        let took = fanout::stage(&world(1_000, FAR, Some(limits.clone()))).scan_by(n);
+        let agents: Duration = took.agents.iter().sum();
+        let rate = took.cells as f64 / agents.as_secs_f64();
+        (least, most) = (least.min(rate), most.max(rate));
+        table.say(&format!("{n} agents: cells in a CPU second of an agent"), rate, "cells");
+        table.say(&format!("{n} agents: time"), took.wall.as_secs_f64(), "s");
+        table.at_most(
+            &format!("{n} agents: calls that were throttled"),
+            took.throttled as f64,
+            "calls",
+            0.0,
+        );
+    }
+    table.at_most(
+        "agents: most and least cells in a CPU second, apart",
+        (most / least - 1.0) * 100.0,
+        "%",
+        15.0,
+    );
+}
+
+/// Questions about a large ledger.
+fn store(table: &mut Table) {
+    let size = storeload::Size { accounts: 10_000, findings: 100, times: 200 };
+    println!(
+        "\nstore: 170,000 cells and 1,000,000 findings, {} questions of each kind over gRPC",
+        size.times
+    );
+    let postgres = Postgres::start();
+    let url = postgres.url();
+    for (name, url) in [("sqlite", None), ("postgres", Some(url.as_str()))] {
+        let (filled, latencies) = storeload::run(size, SEED, url);
+        table.say(&format!("{name}: written in"), filled.as_secs_f64(), "s");
+        for l in latencies {
+            let ms = |d: Duration| d.as_secs_f64() * 1e3;
+            table.say(&format!("{name}: {}, p50", l.question), ms(l.p50), "ms");
+            table.at_most(&format!("{name}: {}, p99", l.question), ms(l.p99), "ms", 20.0);
+        }
+    }
+}
+
+/// The same on moto, which serves about 250 calls a second: its wall time says nothing of us.
+fn moto(table: &mut Table) {
+    const ACCOUNTS: u32 = 200;
+    println!("\nmoto: {ACCOUNTS} accounts x 4 regions of empty cells");
+    let postgres = Postgres::start();
+    let url = postgres.url();
+    for (name, store) in [("sqlite", None), ("postgres", Some(url.as_str()))] {
+        let Cost { cells, cpu, scan_calls, .. } = scale::run(ACCOUNTS, SEED, store);
+        let calls: u64 = scan_calls.values().sum();
+        let sessions = scan_calls.get("sts:AssumeRole").copied().unwrap_or(0);
+        table.say(
+            &format!("moto, {name}: CPU of a cell, sync and scan"),
+            cpu.as_micros() as f64 / cells as f64,
+            "us",
+        );
+        table.say(
+            &format!("moto, {name}: AWS calls of a cell"),
+            calls as f64 / cells as f64,
+            "calls",
+        );
+        let more = sessions as f64 - f64::from(ACCOUNTS) - 1.0;
+        table.at_most(&format!("moto, {name}: AssumeRole calls over accounts"), more, "calls", 0.0);
+    }
+}
+
+/// What the simulator itself can do: it must not be the bottleneck.
+fn simulator(table: &mut Table) {
+    const REQUESTS: u64 = 400_000;
+    println!(
+        "\nsimulator: 10,000 accounts x 17 regions, one thread, {REQUESTS} DescribeDBInstances of empty cells"
+    );
     let load = load::run(SEED, REQUESTS);
-    println!(
-        "\nsimulator: 10,000 accounts x 17 regions, one thread, {} DescribeDBInstances of empty cells by 16 connections, each with a session policy",
-        load.requests
-    );
-    println!("  from start to ready      {:>8.0} ms", load.start.as_secs_f64() * 1e3);
-    println!(
-        "  memory when ready        {:>8.1} MiB, after the requests {:.1} MiB",
-        load.memory_at_start, load.memory_after
-    );
-    println!("  requests a CPU second    {:>8.0}", load.per_core_second);
-    let row = |name: &str, value: f64, unit: &str, goal: f64, holds: bool| json!({"name": format!("simulator: {name}"), "value": value, "unit": unit, "goal": goal, "holds": holds, "seed": SEED});
-    let start = load.start.as_secs_f64();
-    vec![
-        row("start of 10,000 x 17", start, "s", 1.0, start < 1.0),
-        row(
-            "memory of 10,000 x 17",
-            load.memory_at_start,
-            "MiB",
-            64.0,
-            load.memory_at_start < 64.0,
-        ),
-        row(
-            "requests a CPU second",
-            load.per_core_second,
-            "1/s",
-            20_000.0,
-            load.per_core_second > 20_000.0,
-        ),
-    ]
+    table.at_most("simulator: start of 10,000 x 17", load.start.as_secs_f64(), "s", 1.0);
+    table.at_most("simulator: memory of 10,000 x 17", load.memory_at_start, "MiB", 64.0);
+    table.say("simulator: memory after the requests", load.memory_after, "MiB");
+    table.at_least("simulator: requests a CPU second", load.per_core_second, "1/s", 20_000.0);
 }

@@ -1,0 +1,267 @@
+//! Scans of a whole organization on the simulator, measured: time, CPU, memory, calls.
+
+use crate::Guard;
+use crate::emulator::Sim;
+use crate::process::{Cli, Setup};
+use crate::scale::{cpu, peak};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What a world is like.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Accounts, the management account included.
+    pub accounts: u32,
+    /// How far the nearest and the farthest region are, in milliseconds.
+    pub latency: (u64, u64),
+    /// AWS's limits; `None` grants everything.
+    pub limits: Option<Value>,
+    /// The seed.
+    pub seed: u32,
+}
+
+/// What a scan took.
+#[derive(Debug, Clone)]
+pub struct Took {
+    /// Cells.
+    pub cells: u64,
+    /// From the request to the end of the scan.
+    pub wall: Duration,
+    /// CPU of server and agents.
+    pub cpu: Duration,
+    /// CPU of each agent process, where they are apart.
+    pub agents: Vec<Duration>,
+    /// CPU of the simulator and what drives it.
+    pub simulator: Duration,
+    /// The most memory that the server had, in MiB; of agents apart, the sum with theirs.
+    pub memory: f64,
+    /// Calls by operation.
+    pub calls: std::collections::BTreeMap<String, u64>,
+    /// Calls that were throttled.
+    pub throttled: u64,
+    /// When all accounts but one were done.
+    pub all_but_one: Duration,
+    /// The scan at its end.
+    pub scan: Value,
+}
+
+impl Took {
+    /// CPU of server and agents for a cell, in microseconds.
+    pub fn per_cell(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.cells as f64
+    }
+
+    /// All calls of the scan.
+    pub fn all_calls(&self) -> u64 {
+        self.calls.values().sum()
+    }
+}
+
+/// A simulator and a server that knows the organization, both quiet.
+pub struct Stage {
+    /// The simulator, in this process.
+    pub sim: Sim,
+    /// How the server is started.
+    pub setup: Setup,
+    folder: tempfile::TempDir,
+    world: World,
+}
+
+/// Builds the world with empty cells.
+pub fn stage(world: &World) -> Stage {
+    let (accounts, seed) = (world.accounts.to_string(), world.seed.to_string());
+    let sim = Sim::start(&[
+        "--accounts",
+        &accounts,
+        "--regions",
+        "17",
+        "--plain",
+        "--density",
+        "0",
+        "--limits",
+        "none",
+        "--threads",
+        "1",
+        "--seed",
+        &seed,
+    ]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut setup = Setup::new(&sim.url(), folder.path());
+    for (key, value) in [
+        ("AWS__REGIONS", ""),
+        ("AWS__EXTERNAL_ID", ""),
+        ("SERVER__LEASE_FOR", "45s"),
+        ("LIMITS__ACCOUNT", "5"),
+        ("LIMITS__RDS_READ", "10"),
+        ("LIMITS__STS", "570"),
+    ] {
+        setup.set(&format!("RINGFENCE_{key}"), value);
+    }
+    Stage { sim, setup, folder, world: world.clone() }
+}
+
+impl Stage {
+    /// A folder for files of the run.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the server, reads the organization, and only then makes the world far and strict.
+    fn start(&self) -> (Guard, Cli) {
+        {
+            let mut world = self.sim.inside().world();
+            (world.settings.latency_low_ms, world.settings.latency_high_ms) = (0, 0);
+        }
+        self.sim.limits(json!([]));
+        let server = self.setup.start();
+        let cli = self.setup.cli("bench");
+        cli.expect("org sync", 0);
+        {
+            let mut world = self.sim.inside().world();
+            (world.settings.latency_low_ms, world.settings.latency_high_ms) = self.world.latency;
+        }
+        if let Some(limits) = &self.world.limits {
+            self.sim.limits(limits.clone());
+        }
+        (server, cli)
+    }
+
+    /// One scan of everything by the embedded agent. `during` is called every 20 ms with the time since
+    /// the start.
+    pub fn scan(&self, during: impl FnMut(Duration)) -> Took {
+        let (server, cli) = self.start();
+        self.measure(&server, &[], &cli, during)
+    }
+
+    /// One scan by so many agent processes of one thread.
+    pub fn scan_by(&mut self, agents: usize) -> Took {
+        for (key, value) in [
+            ("SERVER__EMBEDDED_AGENT", "false"),
+            ("AGENT__JOIN_TOKEN", "a-token-for-benchmarks"),
+            ("AGENT__THREADS", "1"),
+        ] {
+            self.setup.set(&format!("RINGFENCE_{key}"), value);
+        }
+        let (server, cli) = self.start();
+        let agents: Vec<Guard> =
+            (0..agents).map(|n| self.setup.start_agent(&format!("agent-{n}"))).collect();
+        crate::until("all agents have their share", Duration::from_secs(30), || {
+            let list = cli.json("agent list", 0);
+            let list = list["agents"].as_array().expect("agents").clone();
+            let dealt =
+                list.iter().all(|a| a["share"].as_f64().unwrap_or(0.0) > 0.9 / agents.len() as f64);
+            if list.len() == agents.len() && dealt { Ok(()) } else { Err(format!("{list:?}")) }
+        });
+        self.measure(&server, &agents, &cli, |_| ())
+    }
+
+    fn measure(
+        &self,
+        server: &Guard,
+        agents: &[Guard],
+        cli: &Cli,
+        mut during: impl FnMut(Duration),
+    ) -> Took {
+        self.sim.take_calls();
+        let throttled =
+            || self.sim.inside().world().throttle.counts().iter().map(|c| c.throttled).sum::<u64>();
+        let all = || -> Vec<Duration> {
+            std::iter::once(server).chain(agents).map(|p| cpu(p.0.id())).collect()
+        };
+        let (before, own, began, thrown) =
+            (all(), cpu(std::process::id()), Instant::now(), throttled());
+        let scan = cli.json("scan start", 0)["id"].as_str().expect("an id").to_owned();
+        let (mut looked, mut all_but_one) = (Instant::now(), Duration::ZERO);
+        // By the store's own file, so that nobody who looks costs the server anything; the end is what the
+        // scan itself says.
+        let scan = loop {
+            std::thread::sleep(Duration::from_millis(20));
+            during(began.elapsed());
+            if looked.elapsed() > Duration::from_millis(250) {
+                looked = Instant::now();
+                let list = cli.json("scan list", 0);
+                let seen =
+                    list["scans"].as_array().expect("scans").iter().find(|s| s["id"] == *scan);
+                let seen = seen.expect("the scan");
+                let done = seen["accounts_done"].as_i64().unwrap_or(0);
+                if all_but_one.is_zero() && done >= i64::from(self.world.accounts) - 1 {
+                    all_but_one = began.elapsed();
+                }
+                if seen["ended_at"] != "" {
+                    break cli.run(&format!("scan get {scan} -o json")).json();
+                }
+            }
+        };
+        let wall = began.elapsed();
+        let used: Vec<Duration> = all().iter().zip(&before).map(|(a, b)| *a - *b).collect();
+        let mut calls = self.sim.take_calls();
+        calls.retain(|k, _| !k.starts_with("organizations:"));
+        Took {
+            cells: scan["cells"].as_u64().expect("cells"),
+            wall,
+            cpu: used.iter().sum(),
+            agents: used[1..].to_vec(),
+            simulator: cpu(std::process::id()) - own,
+            memory: std::iter::once(server).chain(agents).map(|p| peak(p.0.id())).sum(),
+            calls,
+            throttled: throttled() - thrown,
+            all_but_one,
+            scan,
+        }
+    }
+}
+
+/// The same calls without Ringfence; see `aws/examples/floor.rs`.
+pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
+    let mut text = Vec::new();
+    stage.sim.inside().write_truth(&mut text).expect("the truth");
+    let truth: Value = serde_json::from_slice(&text).expect("JSON");
+    let ids: Vec<&str> = truth["accounts"]
+        .as_array()
+        .expect("accounts")
+        .iter()
+        .filter(|a| a["id"] != truth["management_account"])
+        .map(|a| a["id"].as_str().expect("an id"))
+        .collect();
+    let file = stage.folder().join("accounts.json");
+    std::fs::write(&file, json!(ids).to_string()).expect("write the accounts");
+    let regions: Vec<&str> =
+        truth["regions"].as_array().expect("regions").iter().filter_map(Value::as_str).collect();
+    let program = crate::root().join("target/release/examples/floor");
+    let output = std::process::Command::new(program)
+        .args([mode, &file.display().to_string(), &regions.join(","), &in_flight.to_string()])
+        .env_clear()
+        .envs(&stage.setup.environment)
+        .output()
+        .expect("run the floor");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// An account in the middle of the list.
+pub fn some_account(stage: &Stage) -> String {
+    let ids = stage.sim.inside().world().account_ids();
+    ids[ids.len() / 2].to_string()
+}
+
+/// What one cell costs another tool, in microseconds of CPU; see `tests/python/peers.py`.
+pub fn peer(stage: &Stage, name: &str) -> f64 {
+    let mut text = Vec::new();
+    stage.sim.inside().write_truth(&mut text).expect("the truth");
+    let truth = stage.folder().join("truth.json");
+    std::fs::write(&truth, text).expect("write the truth");
+    let output = std::process::Command::new(crate::root().join(".venv-peers/bin/python"))
+        .arg(crate::root().join("tests/python/peer_cost.py"))
+        .args([
+            &stage.sim.url(),
+            &truth.display().to_string(),
+            &stage.folder().display().to_string(),
+            name,
+        ])
+        .output()
+        .expect("run the peer");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    said["cpu_us"].as_f64().expect("CPU") / said["cells"].as_f64().expect("cells")
+}
