@@ -12,9 +12,12 @@ const CUT: f64 = 0.7;
 /// The slowest: one fiftieth of the ceiling.
 const FLOOR: f64 = 0.02;
 
-/// What is won back in a second, of the ceiling, to begin with; the step grows by the same each second,
-/// so that a short storm is forgotten in four seconds while a steady limit is probed in small steps.
+/// What is won back in a second, of the ceiling, to begin with.
 const STEP: f64 = 0.05;
+
+/// How much the step grows each second: a steady limit is probed in small steps, several times a
+/// second, and two quiet seconds forget a storm.
+const GROWTH: f64 = 0.2;
 
 /// The pace of one bucket: its rate as a share of the ceiling.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +33,7 @@ impl Pace {
     pub(crate) fn share(&self, now: Instant) -> f64 {
         let Some(cut) = self.cut else { return 1.0 };
         let passed = now.saturating_duration_since(cut).as_secs_f64();
-        (self.at_cut + STEP * passed + STEP * passed * passed).min(1.0)
+        (self.at_cut + STEP * passed + GROWTH * passed * passed).min(1.0)
     }
 
     /// AWS throttled a call that was sent at `sent`. One that was sent before the last cut says nothing
@@ -79,7 +82,7 @@ mod tests {
         assert!((pace.share(at(50)) - 0.7).abs() < 1e-9, "one cut: {pace:?}");
         pace.throttled(at(50), at(100));
         assert!(pace.share(at(100)) < 0.7 * 0.71, "{pace:?}");
-        assert!(pace.is_full(at(4_100)), "four seconds forget it");
+        assert!(pace.is_full(at(2_100)), "two seconds forget it");
         assert!(pace.share(at(1_100)) < 0.6, "and not at once");
     }
 

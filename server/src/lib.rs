@@ -16,6 +16,7 @@ pub mod reports;
 pub mod rollouts;
 mod rpc;
 pub mod scans;
+pub mod schedule;
 pub mod scope;
 pub mod status;
 pub mod store;
@@ -77,7 +78,7 @@ pub async fn run(
         .await
         .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
     let address = listener.local_addr().context("read the address listened on")?;
-    let tls = tls(&config)?;
+    let (tls, schedule) = (tls(&config)?, schedule::parse(&config.scan_schedule)?);
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -90,6 +91,7 @@ pub async fn run(
     };
     tokio::spawn(rollouts::run(app.clone()));
     tokio::spawn(scans::run(app.clone()));
+    tokio::spawn(schedule::run(app.clone(), schedule));
     let (leave, leaving) = watch::channel(false);
     let agent = match app.config.embedded_agent {
         true => Some(tokio::spawn(embedded_agent(&app, names, leaving).await?)),

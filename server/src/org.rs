@@ -1,7 +1,7 @@
 //! Reading the organization.
 
 use crate::app::{App, Fault, now};
-use crate::scans;
+use crate::{scans, schedule};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
@@ -103,7 +103,11 @@ async fn write(
     };
     let event = actor.did(tree.as_of, "org.sync", tree.root().as_str(), what);
     app.store.put_org(tree.as_of, &changed, &gone, &new_cells, &without, &event).await?;
-    Ok(())
+    if old.is_none() {
+        return Ok(());
+    }
+    let live = changed.iter().filter(|n| n.account_state().is_some_and(|s| s.has_cells()));
+    schedule::changed(app, tree.as_of, live.filter_map(|n| n.id.account()).collect()).await
 }
 
 /// The cells of an account that was never scanned.

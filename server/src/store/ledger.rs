@@ -85,6 +85,13 @@ pub trait Ledger: Send + Sync {
     /// The same in all, of the accounts of a scan and of these regions (empty: all).
     async fn tally_of_scan(&self, scan: &str, regions: &[String]) -> Result<Vec<(String, i64)>>;
 
+    /// The accounts with the oldest evidence, those without any first; not those that a scan has still to
+    /// do.
+    async fn oldest(&self, limit: i64) -> Result<Vec<String>>;
+
+    /// How many regions an account has, on average.
+    async fn regions_of_an_account(&self) -> Result<i64>;
+
     /// Accounts that have cells or open findings.
     async fn known_accounts(&self) -> Result<Vec<String>>;
 
@@ -200,6 +207,19 @@ macro_rules! ledger {
                         AND ($2 = '[]' OR r.region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY r.label"))
                     .bind(scan).bind(json(&regions)).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
+            }
+
+            async fn oldest(&self, limit: i64) -> Result<Vec<String>> {
+                let rows = sqlx::query("SELECT account, MIN(as_of) FROM cell
+                    WHERE NOT EXISTS (SELECT 1 FROM scan_account s WHERE s.account = cell.account AND s.done = 0)
+                    GROUP BY account ORDER BY 2, 1 LIMIT $1").bind(limit).fetch_all(&self.reader).await?;
+                rows.iter().map(|r| Ok(r.try_get(0)?)).collect()
+            }
+
+            async fn regions_of_an_account(&self) -> Result<i64> {
+                let row = sqlx::query("SELECT CAST(COALESCE(SUM(n) / COUNT(DISTINCT account), 0) AS BIGINT) FROM tally WHERE key LIKE 'cell/%'")
+                    .fetch_one(&self.reader).await?;
+                Ok(row.try_get(0)?)
             }
 
             async fn known_accounts(&self) -> Result<Vec<String>> {

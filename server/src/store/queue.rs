@@ -136,6 +136,7 @@ struct CellRow<'a> {
     r: &'a str,
     s: &'a str,
     n: &'a str,
+    t: i64,
     b: &'a Cell,
 }
 
@@ -149,6 +150,7 @@ fn cells_json(parts: &[&Part]) -> String {
             r: &cell.region,
             s: cell.state.as_str(),
             n: scan,
+            t: cell.as_of.map_or(0, |t| t.0),
             b: cell,
         }
     }
@@ -351,9 +353,9 @@ macro_rules! queue {
                             .bind(&part.lease.account).bind(region).execute(&mut *tx).await?;
                     }
                 }
-                sqlx::query(concat!("INSERT INTO cell (account, region, control, state, scan, body)
-                    SELECT value->>'a', value->>'r', $2, value->>'s', value->>'n', CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
-                    WHERE true ON CONFLICT (account, region, control) DO UPDATE SET state = excluded.state, scan = excluded.scan, body = excluded.body"))
+                sqlx::query(concat!("INSERT INTO cell (account, region, control, state, scan, as_of, body)
+                    SELECT value->>'a', value->>'r', $2, value->>'s', value->>'n', CAST(value->>'t' AS BIGINT), CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
+                    WHERE true ON CONFLICT (account, region, control) DO UPDATE SET state = excluded.state, scan = excluded.scan, as_of = excluded.as_of, body = excluded.body"))
                     .bind(cells_json(&written)).bind(control()).execute(&mut *tx).await?;
                 if written.iter().any(|p| p.end.is_some()) {
                     sqlx::query(concat!("INSERT INTO region_list (account, read_at, regions)

@@ -36,6 +36,8 @@ macro_rules! version_2 {
             concat!("UPDATE node SET parent = COALESCE(", $body, "->>'parent', '')"),
             // The scan that looked last, so that a scan that goes on after a crash skips the cell.
             "ALTER TABLE cell ADD COLUMN scan TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE cell ADD COLUMN as_of BIGINT NOT NULL DEFAULT 0",
+            concat!("UPDATE cell SET as_of = COALESCE(CAST(", $body, "->>'as_of' AS BIGINT), 0)"),
             "CREATE INDEX cell_by_state ON cell (state, account, region)",
             // Of a finding: its kind, and `+held` where a twin stands beside it. What is counted.
             "ALTER TABLE resource ADD COLUMN label TEXT NOT NULL DEFAULT ''",

@@ -77,8 +77,8 @@ fn world(accounts: u32, latency: (u64, u64), limits: Option<Value>) -> World {
 
 /// CPU of a cell, against the same calls without Ringfence and against other people's tools.
 fn floor(table: &mut Table) {
-    println!("\nCPU of an empty cell: 1,000 accounts x 17 regions, answers after {FAR:?} ms");
-    let stage = fanout::stage(&world(1_000, FAR, None));
+    println!("\nCPU of an empty cell: 3,000 accounts x 17 regions, answers after {FAR:?} ms");
+    let stage = fanout::stage(&world(3_000, FAR, None));
     let ours = stage.scan(|_| ());
     let of = |mode: &str| {
         let done = fanout::floor(&stage, mode, 512);
@@ -222,11 +222,6 @@ fn limits(table: &mut Table) {
     let clean = storm.scan["coverage"]["clean"].as_u64().unwrap_or(0);
     assert_eq!(clean, storm.cells, "no cell is lost to throttles: {}", storm.scan["coverage"]);
     table.say("storm (limit cut to a tenth for a third): shortest possible", shortest, "s");
-    table.say(
-        "storm: calls that were throttled",
-        storm.throttled as f64 * 100.0 / storm.all_calls() as f64,
-        "%",
-    );
     table.at_most(
         "storm: time / shortest possible",
         storm.wall.as_secs_f64() / shortest,
