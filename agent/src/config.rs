@@ -62,7 +62,6 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("scan.calls_per_hour", Type::Count, "0"),
     ("scan.regions_max_age", Type::Duration, "24h"),
     ("scan.org_max_age", Type::Duration, "15m"),
-    ("scan.config", Type::Bool, "false"),
     ("limits.sts", Type::Count, "100"),
     ("limits.organizations_read", Type::Count, "5"),
     ("limits.organizations_write", Type::Count, "1"),
@@ -70,7 +69,6 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("limits.rds_read", Type::Count, "10"),
     ("limits.rds_write", Type::Count, "2"),
     ("limits.kms_read", Type::Count, "10"),
-    ("limits.config_read", Type::Count, "5"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
     ("limits.in_flight_per_region", Type::Count, "32"),
@@ -112,7 +110,6 @@ pub struct Config {
     pub scan_calls_per_hour: u32,
     pub scan_regions_max_age: Span,
     pub scan_org_max_age: Span,
-    pub scan_config: bool,
 }
 
 /// Why a configuration is refused. Every message names the key.
@@ -321,7 +318,6 @@ impl Config {
             rds_read: count("limits.rds_read"),
             rds_write: count("limits.rds_write"),
             kms_read: count("limits.kms_read"),
-            config_read: count("limits.config_read"),
         };
         let duration =
             |key: &str| Duration::from_millis(u64::try_from(span(key).0).unwrap_or_default());
@@ -384,7 +380,6 @@ impl Config {
             scan_calls_per_hour: count("scan.calls_per_hour"),
             scan_regions_max_age: span("scan.regions_max_age").min(REGIONS_MAX_AGE),
             scan_org_max_age: span("scan.org_max_age"),
-            scan_config: flag("scan.config"),
         })
     }
 }

@@ -18,7 +18,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const ACCOUNTS: usize = 96;
 
 /// As long as the scan's session policy.
-const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["rds:Describe*","kms:DescribeKey","account:ListRegions","config:Describe*","config:Get*"],"Resource":"*"}]}"#;
+const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["rds:Describe*","kms:DescribeKey","account:ListRegions"],"Resource":"*"}]}"#;
 
 /// What was done.
 #[derive(Default)]
@@ -347,7 +347,6 @@ mod queue {
             rds_read: 1,
             rds_write: 1,
             kms_read: 1,
-            config_read: 1,
         };
         let limits = Arc::new(Limits::new(&rates));
         let served = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -3,7 +3,7 @@
 //!
 //! Pure: `now` is an argument.
 
-use ringfence_domain::bounds::{BREAKER_LOST, BREAKER_REST, BREAKER_REST_MAX};
+use ringfence_domain::bounds::{BREAKER_LOST, BREAKER_REST, BREAKER_REST_MAX, PROBES_A_PASS};
 use std::time::{Duration, Instant};
 
 /// The breaker of one region.
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Breaker {
     lost: u32,
     open: Option<Open>,
-    /// When a probe ended without an answer.
-    probed: Option<Instant>,
+    /// When the last probes ended without an answer.
+    probed: [Option<Instant>; PROBES_A_PASS],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,8 @@ impl Breaker {
             // Those that were on their way when it opened say nothing new.
             Some(open) => {
                 if admitted == Admit::Probe {
-                    self.probed = Some(now);
+                    self.probed.rotate_right(1);
+                    self.probed[0] = Some(now);
                     open.rest = (open.rest * 2).min(milliseconds(BREAKER_REST_MAX));
                     open.until = now + open.rest;
                 }
@@ -81,9 +82,9 @@ impl Breaker {
         }
     }
 
-    /// Whether the region is taken for dead, and nobody has asked it since then.
+    /// Whether the region is taken for dead, and was not asked often enough since then to be sure.
     pub(crate) fn needs_probe(&self, since: Instant) -> bool {
-        self.open.is_some() && self.probed.is_none_or(|probed| probed < since)
+        self.open.is_some() && self.probed.iter().any(|p| p.is_none_or(|probed| probed < since))
     }
 
     /// Lets the next call through, whatever the rest.
@@ -150,8 +151,11 @@ mod tests {
         breaker.probe_now(t);
         assert_eq!((breaker.admits(t), breaker.admits(t)), (Admit::Probe, Admit::No));
         let later = t + Duration::from_secs(20);
-        breaker.silent(Admit::Probe, later);
-        assert!(!breaker.needs_probe(t), "one try a pass is enough");
+        for n in 0..PROBES_A_PASS {
+            assert!(breaker.needs_probe(t), "after {n} lost probes");
+            breaker.silent(Admit::Probe, later);
+        }
+        assert!(!breaker.needs_probe(t), "that is enough for one pass");
         assert!(breaker.needs_probe(later + Duration::from_secs(1)), "a later pass has its own");
         breaker.answered();
         assert!(!breaker.needs_probe(later + Duration::from_secs(1)));

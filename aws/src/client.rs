@@ -67,7 +67,6 @@ pub(crate) struct Inner {
     pub(crate) account: aws_sdk_account::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
-    config: Shared<aws_sdk_config::Client>,
 }
 
 /// One of STS's regional endpoints.
@@ -148,7 +147,6 @@ impl Cloud {
             caller: tokio::sync::OnceCell::new(),
             rds: Shared::new(),
             kms: Shared::new(),
-            config: Shared::new(),
             settings,
             base,
         };
@@ -180,13 +178,6 @@ impl Cloud {
     pub fn forget_idle(&self) {
         self.0.gate.limits.forget_idle();
         self.forget_ended();
-    }
-
-    pub(crate) fn config(&self, region: &str) -> aws_sdk_config::Client {
-        self.0.config.get(region, || {
-            let config = aws_sdk_config::config::Builder::from(&self.0.base);
-            aws_sdk_config::Client::from_conf(config.region(Region::new(region.to_owned())).build())
-        })
     }
 
     pub(crate) fn rds(&self, region: &str) -> aws_sdk_rds::Client {

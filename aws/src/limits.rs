@@ -33,12 +33,10 @@ pub enum Class {
     RdsWrite,
     /// KMS DescribeKey, by account and region.
     KmsRead,
-    /// AWS Config reads, by account and region.
-    ConfigRead,
 }
 
 /// All classes, in the order of their numbers.
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 7] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -46,7 +44,6 @@ const CLASSES: [Class; 8] = [
     Class::RdsRead,
     Class::RdsWrite,
     Class::KmsRead,
-    Class::ConfigRead,
 ];
 
 impl Class {
@@ -60,12 +57,11 @@ impl Class {
             Class::RdsRead => "rds_read",
             Class::RdsWrite => "rds_write",
             Class::KmsRead => "kms_read",
-            Class::ConfigRead => "config_read",
         }
     }
 }
 
-/// Calls a second. AWS publishes none of RDS's, Config's and Organizations' figures; these are what
+/// Calls a second. AWS publishes none of RDS's and Organizations' figures; these are what
 /// other tools found safe (README, "Limits"), and all of them are settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "one for each Class")]
@@ -77,7 +73,6 @@ pub struct Rates {
     pub rds_read: u32,
     pub rds_write: u32,
     pub kms_read: u32,
-    pub config_read: u32,
 }
 
 impl Rates {
@@ -90,7 +85,6 @@ impl Rates {
             Class::RdsRead => self.rds_read,
             Class::RdsWrite => self.rds_write,
             Class::KmsRead => self.kms_read,
-            Class::ConfigRead => self.config_read,
         }
     }
 }
@@ -364,7 +358,6 @@ pub(crate) mod tests {
             rds_read: all,
             rds_write: all,
             kms_read: all,
-            config_read: all,
         }
     }
 

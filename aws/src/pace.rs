@@ -83,7 +83,7 @@ mod tests {
         pace.throttled(at(50), at(100));
         assert!(pace.share(at(100)) < 0.7 * 0.71, "{pace:?}");
         assert!(pace.is_full(at(2_100)), "two seconds forget it");
-        assert!(pace.share(at(1_100)) < 0.6, "and not at once");
+        assert!(pace.share(at(600)) < 0.6, "and not at once");
     }
 
     #[test]

@@ -58,7 +58,6 @@ impl<'a> To<'a> {
             Class::Account => "Account Management",
             Class::RdsRead | Class::RdsWrite => "RDS",
             Class::KmsRead => "KMS",
-            Class::ConfigRead => "Config",
         };
         // Organizations and Account Management have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management");

@@ -36,7 +36,7 @@ impl Phase {
                 "Version": "2012-10-17",
                 "Statement": [{
                     "Effect": "Allow",
-                    "Action": ["rds:Describe*", "kms:DescribeKey", "account:ListRegions", "config:Describe*", "config:Get*"],
+                    "Action": ["rds:Describe*", "kms:DescribeKey", "account:ListRegions"],
                     "Resource": "*"
                 }]
             }),

@@ -190,9 +190,6 @@ pub(crate) enum Scan {
     Start {
         #[command(flatten)]
         scope: Scope,
-        /// Ask AWS Config for its opinion of each cell too.
-        #[arg(long)]
-        config: bool,
         /// Wait for its end, and exit with 3 if a cell was not answered.
         #[arg(long)]
         wait: bool,

@@ -32,6 +32,9 @@ pub const BREAKER_REST: Span = Span::seconds(5);
 /// See [`BREAKER_REST`].
 pub const BREAKER_REST_MAX: Span = Span::seconds(60);
 
+/// Probes of a dead region that a later pass of a scan waits for: one alone can be lost on the way.
+pub const PROBES_A_PASS: usize = 3;
+
 /// How often the unreachable cells of a scan are tried again before it ends.
 pub const UNREACHABLE_PASSES: i64 = 1;
 

@@ -76,8 +76,6 @@ pub struct Scan {
 pub struct Options {
     /// Read the key in every cell, not only where something is to be encrypted.
     pub keys: bool,
-    /// Ask AWS Config for its opinion.
-    pub config: bool,
     /// Read the lists of enabled regions anew: evidence for a gate wants that.
     pub fresh_regions: bool,
 }
@@ -131,7 +129,6 @@ impl Look {
             seen: Vec::new(),
             options: Options {
                 keys: self.options.keys || other.options.keys,
-                config: self.options.config || other.options.config,
                 fresh_regions: self.options.fresh_regions || other.options.fresh_regions,
             },
             list: self.list.and(other.list),

@@ -118,7 +118,7 @@ async fn full(app: &App, cron: &Cron, began: Time) -> Result<(), Fault> {
         id,
         accounts: Vec::new(),
         regions: Vec::new(),
-        options: Options { config: app.config.scan_config, ..Options::default() },
+        options: Options::default(),
         trigger: Trigger::Schedule,
     };
     scans::start_whole(app, &Actor::system("schedule"), start).await.map(drop)
@@ -143,7 +143,7 @@ async fn small(app: &App) -> Result<(), Fault> {
         id,
         accounts,
         regions: Vec::new(),
-        options: Options { config: app.config.scan_config, ..Options::default() },
+        options: Options::default(),
         trigger: Trigger::Incremental,
     };
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)
@@ -159,7 +159,7 @@ pub async fn changed(app: &App, as_of: Time, accounts: Vec<AccountId>) -> Result
         id: format!("sc-{}", hash::short(&format!("changed {}", as_of.0), 12)),
         accounts,
         regions: Vec::new(),
-        options: Options { config: app.config.scan_config, ..Options::default() },
+        options: Options::default(),
         trigger: Trigger::Incremental,
     };
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)

@@ -109,7 +109,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     );
     assert_eq!(newest(&cli), before, "nothing was written");
 
-    let nobody = Cli { server: "127.0.0.1:1".into(), user: "ann".into() };
+    let nobody = Cli { server: "127.0.0.1:1".into(), user: "ann".into(), ca_file: None };
     refused(
         &nobody.run("status"),
         8,

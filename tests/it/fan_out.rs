@@ -88,7 +88,8 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
     let error = json!({"error": {"status": 500, "code": "InternalFailure"}});
     sim.fault(json!({"match": rds, "times": 0, "chance": 0.005, "effect": error}));
     sim.fault(json!({"match": rds, "times": 0, "chance": 0.01, "effect": "drop-after"}));
-    let setup = apart(&sim, folder.path());
+    let mut setup = apart(&sim, folder.path());
+    setup.set("RINGFENCE_LIMITS__ATTEMPT_TIMEOUT", "3s");
     let _server = setup.start();
     let cli = setup.cli("ann");
     let _stays = setup.start_agent("stays");
@@ -375,4 +376,120 @@ fn agents_join_with_a_token_share_the_limits_and_give_back_what_they_hold() {
     cli.expect("agent drain one --undo", 0);
     done(&cli, &scan);
     drop(server);
+}
+
+/// A certificate for this machine, and the CA that it is its own.
+fn certificate(folder: &Path) -> (String, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("write the certificate");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("write the key");
+    (cert.display().to_string(), key.display().to_string())
+}
+
+#[test]
+fn with_tls_agents_join_over_the_network_and_people_do_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = Sim::start(&[
+        "--accounts",
+        "12",
+        "--regions",
+        "3",
+        "--plain",
+        "--density",
+        "0",
+        "--limits",
+        "none",
+    ]);
+    let (cert, key) = certificate(folder.path());
+    let mut setup = apart(&sim, folder.path());
+    setup.environment.remove("RINGFENCE_AGENT__JOIN_TOKEN");
+    setup.set("RINGFENCE_SERVER__LISTEN", &format!("0.0.0.0:{}", setup.port));
+    assert!(setup.fails().contains("server.tls.cert_file"), "not without TLS");
+    setup.set("RINGFENCE_SERVER__TLS__CERT_FILE", &cert);
+    assert!(setup.fails().contains("server.tls.key_file is empty"), "both or none");
+    setup.set("RINGFENCE_SERVER__TLS__KEY_FILE", &key);
+    let token = setup.join_token(&["create", "site"]);
+    assert!(token.starts_with("rft-") && token.len() > 40, "{token}");
+    let _server = setup.start();
+    let mut cli = setup.cli("ann");
+    cli.server = format!("https://127.0.0.1:{}", setup.port);
+    assert_eq!(cli.run("status").code, 8, "the certificate is not one of the system's");
+    cli.ca_file = Some(cert.clone());
+    cli.expect("org sync", 0);
+    let mut agent = setup.clone();
+    agent.set("RINGFENCE_AGENT__JOIN_TOKEN", &token);
+    agent.set("RINGFENCE_AGENT__CA_FILE", &cert);
+    let _agent = agent.start_agent_of("far", &format!("https://localhost:{}", setup.port));
+    let scan = cli.json("scan start --wait --timeout 60s", 0);
+    assert_eq!(scan["coverage"]["clean"], 36);
+    // From another address than loopback, people are told where to go.
+    if let Some(own) = own_address() {
+        cli.server = format!("https://{own}:{}", setup.port);
+        let far = cli.run("status");
+        assert!(far.code != 0, "{far:?}");
+    }
+    assert!(setup.join_token(&["list"]).contains("site"));
+    setup.join_token(&["revoke", "site"]);
+    until("a revoked token lets nobody in", MINUTE, || {
+        let log = setup.log();
+        if log.contains("join token is missing or not known") { Ok(()) } else { Err(log) }
+    });
+    let text = std::fs::read(folder.path().join("ringfence.db")).expect("the store");
+    let secret = token.as_bytes();
+    assert!(!text.windows(secret.len()).any(|w| w == secret), "the store has no token");
+    assert!(!setup.log().contains(&token), "nor has the log");
+}
+
+/// An address of this machine that is not loopback; no packet is sent.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn scans_are_made_on_schedule_and_of_the_oldest_evidence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = Sim::start(&[
+        "--accounts",
+        "8",
+        "--regions",
+        "3",
+        "--plain",
+        "--density",
+        "0",
+        "--limits",
+        "none",
+    ]);
+    let mut setup = setup(&sim, folder.path());
+    setup.set("RINGFENCE_SCAN__SCHEDULE", "at two");
+    assert!(setup.fails().contains("scan.schedule"), "not a schedule");
+    // Each minute, so that one is due whenever this runs; and plenty of calls for small ones.
+    setup.set("RINGFENCE_SCAN__SCHEDULE", "* * * * *");
+    setup.set("RINGFENCE_SCAN__JITTER", "0s");
+    setup.set("RINGFENCE_SCAN__CALLS_PER_HOUR", "1000");
+    let _server = setup.start();
+    let cli = setup.cli("ann");
+    cli.expect("org sync", 0);
+    sim.take_calls();
+    // A server without any scan does not make up for what was due before; with one, it does.
+    let first = cli.json("scan start --wait", 0);
+    let list = || cli.json("scan list", 0)["scans"].as_array().expect("scans").clone();
+    let done = |trigger: &str| {
+        until("such a scan", MINUTE, || {
+            let found = list().into_iter().find(|s| s["trigger"] == trigger && s["ended_at"] != "");
+            found.ok_or_else(|| format!("{:?}", list()))
+        })
+    };
+    let full = done("schedule");
+    assert_eq!((&full["accounts"], &full["progress"]["cells"]), (&json!(8), &json!(24)));
+    // 1,000 calls an hour are 16 a minute: two accounts of three regions.
+    let small = done("incremental");
+    assert!(small["accounts"] == 2 || small["accounts"] == 1, "{small}");
+    assert_eq!(first["trigger"], "demand");
+    // Whoever asked had the lists of regions read; the others used them again.
+    let lists = sim.take_calls().get("account:ListRegions").copied().unwrap_or(0);
+    assert!(lists <= 8 + 2, "{lists} lists of regions for {:?}", list());
 }

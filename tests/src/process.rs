@@ -95,9 +95,14 @@ impl Setup {
 
     /// Starts an agent of its own process for this server.
     pub fn start_agent(&self, name: &str) -> Guard {
+        self.start_agent_of(name, &format!("http://127.0.0.1:{}", self.port))
+    }
+
+    /// The same, which reaches the server by another URL.
+    pub fn start_agent_of(&self, name: &str, server: &str) -> Guard {
         let mut setup = self.clone();
         setup.set("RINGFENCE_AGENT__NAME", name);
-        setup.set("RINGFENCE_AGENT__SERVER", &format!("http://127.0.0.1:{}", self.port));
+        setup.set("RINGFENCE_AGENT__SERVER", server);
         setup.spawn(&binary("ringfence-agent"))
     }
 
@@ -112,6 +117,19 @@ impl Setup {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// Runs `ringfence-server join-token`; what it printed.
+    pub fn join_token(&self, args: &[&str]) -> String {
+        let output = Command::new(&self.program)
+            .arg("join-token")
+            .args(args)
+            .env_clear()
+            .envs(&self.environment)
+            .output()
+            .expect("run the server's command");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// The log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -119,7 +137,8 @@ impl Setup {
 
     /// The command line of a person, for this server.
     pub fn cli(&self, user: &str) -> Cli {
-        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned() }
+        let server = format!("127.0.0.1:{}", self.port);
+        Cli { server, user: user.to_owned(), ca_file: None }
     }
 }
 
@@ -130,6 +149,8 @@ pub struct Cli {
     pub server: String,
     /// `RINGFENCE_USER`
     pub user: String,
+    /// `RINGFENCE_CA_FILE`
+    pub ca_file: Option<String>,
 }
 
 /// What a command did.
@@ -162,6 +183,7 @@ impl Cli {
             .args(args)
             .env("RINGFENCE_SERVER", &self.server)
             .env("RINGFENCE_USER", &self.user)
+            .envs(self.ca_file.iter().map(|file| ("RINGFENCE_CA_FILE", file)))
             .output()
             .expect("run the command line");
         Ran {

@@ -17,12 +17,11 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client =
         ScanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Scan::Start { scope: wanted, config, wait, timeout } => {
+        Scan::Start { scope: wanted, wait, timeout } => {
             let request = v1::StartScanRequest {
                 request_id: request_id(),
                 validate_only: false,
                 scope: scope(&wanted),
-                config,
             };
             let scan = client
                 .start_scan(request)

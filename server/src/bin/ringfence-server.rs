@@ -65,11 +65,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Makes, lists and forgets join tokens, straight in the store.
-#[expect(clippy::print_stdout, reason = "what is printed is the result")]
 async fn join_token(store: &str, command: JoinToken) -> anyhow::Result<()> {
     use ringfence_domain::audit::Actor;
     use ringfence_server::store::{self, Token};
+    use std::io::Write;
     let store = store::open(store).await?;
+    let mut out = std::io::stdout();
     // Whoever can write to the store's file or database is its operator.
     let (actor, now) = (Actor::system("operator"), ringfence_server::app::now());
     match command {
@@ -81,18 +82,18 @@ async fn join_token(store: &str, command: JoinToken) -> anyhow::Result<()> {
             let hash = ringfence_domain::hash::sha256(token.as_bytes());
             let event = actor.did(now, "join-token.create", &name, "");
             store.put_token(&Token { hash, name, created_at: now }, Some(&event)).await?;
-            println!("{token}");
+            writeln!(out, "{token}")?;
         }
         JoinToken::List => {
             for token in store.tokens().await? {
-                println!("{}  made {}", token.name, token.created_at);
+                writeln!(out, "{}  made {}", token.name, token.created_at)?;
             }
         }
         JoinToken::Revoke { name } => {
             let event = actor.did(now, "join-token.revoke", &name, "");
             let gone = store.revoke_tokens(&name, &event).await?;
             anyhow::ensure!(gone > 0, "there is no join token named {name}");
-            println!("{gone} revoked");
+            writeln!(out, "{gone} revoked")?;
         }
     }
     Ok(())

@@ -117,8 +117,7 @@ impl ScanService for Rpc {
         let scope = convert::scope(asked.scope)?;
         let id = id_of("sc", &asked.request_id);
         // Evidence for a gate wants the lists of regions that were read with it.
-        let config = asked.config || self.0.config.scan_config;
-        let options = Options { keys: false, config, fresh_regions: true };
+        let options = Options { keys: false, fresh_regions: true };
         let scan = if scope.ous.is_empty() && scope.accounts.is_empty() {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });

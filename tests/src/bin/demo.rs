@@ -331,7 +331,7 @@ impl Demo {
     }
 
     fn cli(&self, user: &str) -> Cli {
-        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned() }
+        Cli { server: format!("127.0.0.1:{}", self.port), user: user.to_owned(), ca_file: None }
     }
 
     fn log(&self) -> String {
