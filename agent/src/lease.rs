@@ -146,8 +146,6 @@ struct Worker<P> {
     running: Running,
     /// Leased, and not begun: so that a slot that becomes free is not idle while the server is asked.
     ready: VecDeque<v1::Work>,
-    /// What is being read at a time. An account whose last report is on its way holds none.
-    slots: Arc<Semaphore>,
     renewed: Instant,
     beat: Option<Instant>,
     ask_at: Instant,
@@ -173,10 +171,10 @@ pub async fn run<T>(
     // Nothing of a common budget is ours before the server says so.
     cloud.set_sts_share(0);
     let (lease, passes) = (v1::Lease::default(), Passes::default());
+    // What is being read at a time. An account whose last report is on its way holds none.
     let slots = Arc::new(Semaphore::new(settings.max_accounts));
     let mut worker = Worker {
         ready: VecDeque::new(),
-        slots: slots.clone(),
         desk: Desk {
             pipe: client,
             cloud,
