@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 /// Rows of one statement when all are read.
 const BATCH: i64 = 1_000;
 
+/// The version of the organization in the store, and the organization.
+type KnownTree = (i64, Arc<OrgTree>);
+
 /// Shared by all parts; cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -29,7 +32,7 @@ pub struct App {
     /// The same for scans that list the organization.
     pub wake_scans: Arc<Notify>,
     /// The organization as last read from the store, with its version there.
-    pub tree: Arc<Mutex<Option<(i64, Arc<OrgTree>)>>>,
+    pub tree: Arc<Mutex<Option<KnownTree>>>,
 }
 
 /// Why a request fails.

@@ -371,7 +371,7 @@ fn agents_join_with_a_token_share_the_limits_and_give_back_what_they_hold() {
         names => Err(format!("{names:?}")),
     });
     let scan = cli.json("scan start", 0)["id"].as_str().expect("an id").to_owned();
-    let waits = cli.run(&format!("scan start --wait --timeout 2s"));
+    let waits = cli.run("scan start --wait --timeout 2s");
     assert_eq!(waits.code, 7, "nobody takes work: {waits:?}");
     cli.expect("agent drain one --undo", 0);
     done(&cli, &scan);
