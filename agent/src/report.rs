@@ -19,6 +19,9 @@ const QUEUE: usize = 1_024;
 /// the accounts over has scanned them by then.
 const TRIES: u32 = 40;
 
+/// How long the server may take to store one batch.
+const ANSWER_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Between two tries.
 const AWAY_MS: u64 = 1_500;
 
@@ -138,7 +141,12 @@ async fn deliver<P: Pipe>(
     loop {
         let agent = agent.to_owned();
         let request = v1::ReportCellsRequest { agent, reports_json: reports_json.clone() };
-        match pipe.report(request).await {
+        // A server that hangs is one that is away: the thread must not wait for it for ever.
+        let answer = match tokio::time::timeout(ANSWER_FOR, pipe.report(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::unavailable("no answer in time")),
+        };
+        match answer {
             Ok(answer) => {
                 return Ok(answer.lost.into_iter().map(|l| (l.account, l.fence)).collect());
             }

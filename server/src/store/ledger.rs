@@ -92,7 +92,7 @@ pub trait Ledger: Send + Sync {
     /// How many regions an account has, on average.
     async fn regions_of_an_account(&self) -> Result<i64>;
 
-    /// Accounts that have cells or open findings.
+    /// Accounts that have cells.
     async fn known_accounts(&self) -> Result<Vec<String>>;
 
     /// A page of findings, ordered by account, region and id.
@@ -223,7 +223,7 @@ macro_rules! ledger {
             }
 
             async fn known_accounts(&self) -> Result<Vec<String>> {
-                let rows = sqlx::query("SELECT DISTINCT account FROM tally").fetch_all(&self.reader).await?;
+                let rows = sqlx::query("SELECT DISTINCT account FROM tally WHERE key LIKE 'cell/%'").fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Ok(r.try_get(0)?)).collect()
             }
 

@@ -143,8 +143,12 @@ struct CellRow<'a> {
 fn cells_json(parts: &[&Part]) -> String {
     fn row<'a>(part: &'a Part, cell: &'a Cell) -> CellRow<'a> {
         // Of one scan only: who comes back after a crash may skip the cell for that one, not for
-        // another that has begun since.
-        let scan = if part.scans.len() == 1 { part.scans[0].as_str() } else { "" };
+        // another that has begun since; and only a cell that was answered.
+        let scan = if part.scans.len() == 1 && cell.state.answered() {
+            part.scans[0].as_str()
+        } else {
+            ""
+        };
         CellRow {
             a: cell.account.as_str(),
             r: &cell.region,
