@@ -11,7 +11,6 @@ use ringfence_domain::time::Span;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use toml::{Table, Value};
 
 /// What a key's value is.
@@ -281,16 +280,13 @@ impl Config {
                 return fail(format!("aws.source_identity = `{other}`: it must be auto or off"));
             }
         };
-        let mut regions = Vec::new();
-        for name in text("aws.regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
-            regions.push(name.parse().map_err(|e| ConfigError(format!("aws.regions: {e}")))?);
-        }
-        let mut sts_regions = Vec::new();
-        for name in text("aws.sts_regions").split(',').map(str::trim).filter(|r| !r.is_empty()) {
-            let region: Region =
-                name.parse().map_err(|e| ConfigError(format!("aws.sts_regions: {e}")))?;
-            sts_regions.push(region.to_string());
-        }
+        let region_list = |key: &str| -> Result<Vec<Region>, ConfigError> {
+            let list = text(key);
+            let names = list.split(',').map(str::trim).filter(|r| !r.is_empty());
+            names.map(|n| n.parse().map_err(|e| ConfigError(format!("{key}: {e}")))).collect()
+        };
+        let regions = region_list("aws.regions")?;
+        let sts_regions = region_list("aws.sts_regions")?.iter().map(ToString::to_string).collect();
         let kms_alias = text("kms.alias");
         if kms_alias == "alias/aws/rds" {
             return fail(
@@ -319,8 +315,6 @@ impl Config {
             rds_write: count("limits.rds_write"),
             kms_read: count("limits.kms_read"),
         };
-        let duration =
-            |key: &str| Duration::from_millis(u64::try_from(span(key).0).unwrap_or_default());
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {
                 return fail(format!("{key} = {}: it must be 1s or more", text(key)));
@@ -347,8 +341,8 @@ impl Config {
                 external_id: text("aws.external_id"),
                 source_identity,
                 rates,
-                call_deadline: duration("limits.call_deadline"),
-                attempt_timeout: duration("limits.attempt_timeout"),
+                call_deadline: span("limits.call_deadline").to_duration(),
+                attempt_timeout: span("limits.attempt_timeout").to_duration(),
                 in_flight_per_region: count("limits.in_flight_per_region"),
                 sts_regions,
             },
@@ -402,8 +396,8 @@ mod tests {
         // The bounds say why; the table of keys says what.
         assert_eq!(config.agent_accounts_per_thread, bounds::ACCOUNTS_PER_THREAD as usize);
         assert_eq!(config.aws.in_flight_per_region, bounds::IN_FLIGHT_PER_REGION);
-        assert_eq!(config.aws.attempt_timeout, crate::millis(bounds::ATTEMPT_TIMEOUT));
-        assert_eq!(config.aws.call_deadline, crate::millis(bounds::CALL_DEADLINE));
+        assert_eq!(config.aws.attempt_timeout, bounds::ATTEMPT_TIMEOUT.to_duration());
+        assert_eq!(config.aws.call_deadline, bounds::CALL_DEADLINE.to_duration());
         assert_eq!(config.scan_regions_max_age, bounds::REGIONS_MAX_AGE);
         let file =
             "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";

@@ -2,9 +2,9 @@
 //! task whose lease is lost.
 
 use crate::report::Reporter;
-use crate::{Settings, millis, remediate, rest, scan};
+use crate::{Settings, remediate, rest, scan};
 use ringfence_aws::Cloud;
-use ringfence_domain::work::{Look, Work};
+use ringfence_domain::work::{LimitUsage, Look, Work};
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_client::AgentServiceClient;
 use std::collections::{HashMap, VecDeque};
@@ -221,10 +221,7 @@ impl<P: Pipe> Worker<P> {
             forget(&mut self.running, ended);
         }
         if clock() - self.renewed > self.ttl / 3 {
-            let name = self.desk.settings.name.clone();
-            let pipe = self.desk.pipe.clone();
-            keep(&pipe, &name, &mut self.running, &mut self.ready, (&mut self.renewed, self.ttl))
-                .await;
+            self.keep().await;
             self.desk.cloud.forget_idle();
         }
         // In batches: an account at a time would be a transaction an account. What is handed in and not
@@ -255,7 +252,7 @@ impl<P: Pipe> Worker<P> {
             share: self.share,
             usage_json,
         };
-        let answer = within(self.desk.pipe.lease(request)).await;
+        let answer = within(ANSWER_FOR, self.desk.pipe.lease(request)).await;
         let now = clock();
         match answer {
             Ok(answer) => {
@@ -310,9 +307,54 @@ impl<P: Pipe> Worker<P> {
         self.running.insert(account, Task { fence, handle, handed_in });
     }
 
+    /// Renews all leases. A task whose lease did not come back is stopped; so are all when the server
+    /// did not answer for most of a lease's life, for by then somebody else may be about to begin.
+    async fn keep(&mut self) {
+        if self.running.is_empty() && self.ready.is_empty() {
+            self.renewed = clock();
+            return;
+        }
+        let begun = self.running.iter();
+        let leases = begun
+            .map(|(account, task)| v1::Lease { account: account.clone(), fence: task.fence })
+            .chain(self.ready.iter().filter_map(|w| w.lease.clone()))
+            .collect();
+        let asked = clock();
+        let request = v1::RenewLeasesRequest { agent: self.desk.settings.name.clone(), leases };
+        match within(ANSWER_FOR, self.desk.pipe.renew(request)).await {
+            Ok(answer) => {
+                self.renewed = asked;
+                let held: HashMap<String, i64> =
+                    answer.leases.into_iter().map(|l| (l.account, l.fence)).collect();
+                self.ready.retain(|w| {
+                    w.lease.as_ref().is_some_and(|l| held.get(&l.account) == Some(&l.fence))
+                });
+                self.running.retain(|account, Task { fence, handle, handed_in }| {
+                    // What was handed in is the reporter's: it may be stored, and the lease ended with
+                    // it, before we hear of that.
+                    let ours =
+                        held.get(account) == Some(fence) || handed_in.load(Ordering::Relaxed);
+                    if !ours {
+                        tracing::warn!("{account}: the lease is lost, its work stops");
+                        handle.abort();
+                    }
+                    ours
+                });
+            }
+            Err(_) if clock() - self.renewed > self.ttl * 2 / 3 => {
+                tracing::warn!("the server does not answer, all work stops");
+                self.ready.clear();
+                for (_, task) in self.running.drain() {
+                    task.handle.abort();
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Ends: what has begun is finished, as far as there is time; leases and share go back.
     async fn leave(&mut self) {
-        let until = clock() + millis(self.desk.settings.drain_for);
+        let until = clock() + self.desk.settings.drain_for.to_duration();
         while !self.running.is_empty() && clock() < until {
             self.turn(false).await;
             tokio::select! {
@@ -326,7 +368,7 @@ impl<P: Pipe> Worker<P> {
         // Stopped, not finished: their leases go back with ours, and others begin anew.
         self.tasks.shutdown().await;
         let request = v1::LeaveRequest { agent: self.desk.settings.name.clone() };
-        if let Err(status) = within(self.desk.pipe.leave(request)).await {
+        if let Err(status) = within(ANSWER_FOR, self.desk.pipe.leave(request)).await {
             tracing::warn!("the server was not told that we leave: {}", status.message());
         }
     }
@@ -334,13 +376,18 @@ impl<P: Pipe> Worker<P> {
 
 /// What the limits say, for `ringfence agent limits`.
 fn usage(cloud: &Cloud) -> String {
-    let of = |u: &ringfence_aws::limits::Usage| {
-        serde_json::json!({
-            "limit": u.class.as_str(), "rate": u.rate, "granted": u.granted, "waiting": u.waiting,
-            "throttled": u.throttled, "slowed": u.slowed,
-        })
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let of = |u: &ringfence_aws::limits::Usage| LimitUsage {
+        limit: u.class.as_str().to_owned(),
+        rate: u.rate,
+        granted: count(u.granted),
+        waiting: count(u.waiting),
+        throttled: count(u.throttled),
+        slowed: count(u.slowed),
     };
-    serde_json::Value::Array(cloud.usage().iter().map(of).collect()).to_string()
+    let all: Vec<LimitUsage> = cloud.usage().iter().map(of).collect();
+    // Plain data with text keys, for which this cannot fail.
+    serde_json::to_string(&all).unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "leases are kept by the monotonic clock")]
@@ -365,9 +412,13 @@ fn forget(running: &mut Running, ended: Result<(String, i64), JoinError>) {
     }
 }
 
-/// An answer, or UNAVAILABLE: a server that hangs must not keep us from noticing that leases end.
-async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    match tokio::time::timeout(ANSWER_FOR, answer).await {
+/// An answer, or UNAVAILABLE: a server that hangs is one that is away, and must not keep us from
+/// noticing that leases end.
+pub(crate) async fn within<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Status::unavailable("no answer in time")),
     }
@@ -388,55 +439,4 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), S
         desk.pipe.release(request).await?;
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// Renews all leases. A task whose lease did not come back is stopped; so are all when the server
-/// did not answer for most of a lease's life, for by then somebody else may be about to begin.
-async fn keep<P: Pipe>(
-    pipe: &P,
-    agent: &str,
-    running: &mut Running,
-    ready: &mut VecDeque<v1::Work>,
-    (renewed, ttl): (&mut Instant, Duration),
-) {
-    if running.is_empty() && ready.is_empty() {
-        *renewed = clock();
-        return;
-    }
-    let leases = running
-        .iter()
-        .map(|(account, task)| v1::Lease { account: account.clone(), fence: task.fence })
-        .chain(ready.iter().filter_map(|w| w.lease.clone()))
-        .collect();
-    let asked = clock();
-    let request = v1::RenewLeasesRequest { agent: agent.to_owned(), leases };
-    let answer = within(pipe.renew(request)).await;
-    let held: Option<HashMap<String, i64>> =
-        answer.ok().map(|a| a.leases.into_iter().map(|l| (l.account, l.fence)).collect());
-    match held {
-        Some(held) => {
-            *renewed = asked;
-            ready.retain(|w| {
-                w.lease.as_ref().is_some_and(|l| held.get(&l.account) == Some(&l.fence))
-            });
-            running.retain(|account, Task { fence, handle, handed_in }| {
-                // What was handed in is the reporter's: it may be stored, and the lease ended with it,
-                // before we hear of that.
-                let ours = held.get(account) == Some(fence) || handed_in.load(Ordering::Relaxed);
-                if !ours {
-                    tracing::warn!("{account}: the lease is lost, its work stops");
-                    handle.abort();
-                }
-                ours
-            });
-        }
-        None if clock() - *renewed > ttl * 2 / 3 => {
-            tracing::warn!("the server does not answer, all work stops");
-            ready.clear();
-            for (_, task) in running.drain() {
-                task.handle.abort();
-            }
-        }
-        None => {}
-    }
 }

@@ -100,10 +100,6 @@ fn now() -> Time {
     Time(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
 }
 
-fn millis(span: Span) -> std::time::Duration {
-    std::time::Duration::from_millis(u64::try_from(span.0).unwrap_or_default())
-}
-
 #[expect(clippy::disallowed_methods, reason = "the agent's loop polls")]
 async fn rest(milliseconds: u64) {
     tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;

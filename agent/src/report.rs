@@ -1,7 +1,7 @@
 //! What was found goes to the server in batches: one transaction for the cells of many accounts.
 
-use crate::lease::Pipe;
-use crate::{millis, rest};
+use crate::lease::{Pipe, within};
+use crate::rest;
 use ringfence_domain::bounds::{REPORT_CELLS, REPORT_EVERY, REPORT_FINDINGS};
 use ringfence_domain::id::AccountId;
 use ringfence_domain::work::AccountReport;
@@ -126,7 +126,7 @@ async fn send<P: Pipe>(
 
 #[expect(clippy::disallowed_methods, reason = "a batch gathers by the monotonic clock")]
 fn deadline() -> Instant {
-    Instant::now() + millis(REPORT_EVERY)
+    Instant::now() + REPORT_EVERY.to_duration()
 }
 
 /// Sends a batch until it is answered. Which leases were lost.
@@ -142,11 +142,7 @@ async fn deliver<P: Pipe>(
         let agent = agent.to_owned();
         let request = v1::ReportCellsRequest { agent, reports_json: reports_json.clone() };
         // A server that hangs is one that is away: the thread must not wait for it for ever.
-        let answer = match tokio::time::timeout(ANSWER_FOR, pipe.report(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Status::unavailable("no answer in time")),
-        };
-        match answer {
+        match within(ANSWER_FOR, pipe.report(request)).await {
             Ok(answer) => {
                 return Ok(answer.lost.into_iter().map(|l| (l.account, l.fence)).collect());
             }

@@ -6,18 +6,16 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
-use ringfence_domain::control::Control;
+use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
-use ringfence_domain::rds::Sweep;
-use ringfence_domain::work::{AccountEnd, AccountReport, CellReport, Look, RegionList, Work};
+use ringfence_domain::rds::{KeyFacts, Sweep};
+use ringfence_domain::work::{
+    AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
+};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 use tonic::Status;
-
-/// In a list of unreachable regions: the whole account is to be tried again.
-const EVERYWHERE: &str = "*";
 
 /// Which regions an account has, and in which state the others are.
 struct Regions {
@@ -28,6 +26,16 @@ struct Regions {
     list: Option<RegionList>,
     /// Whether it was read now.
     read_now: bool,
+}
+
+/// What AWS said of a cell.
+struct Read {
+    /// Of every instance and cluster.
+    names: Vec<String>,
+    found: Detection,
+    key: Option<KeyFacts>,
+    /// Whether it was read to its end.
+    read: Result<(), CloudError>,
 }
 
 /// A cell with what failed in it, if something did.
@@ -41,31 +49,28 @@ struct Visit<'a, P> {
     desk: &'a Desk<P>,
     work: &'a Work,
     look: &'a Look,
-    /// Given back when all is read, and only the report is to be waited for; `None` where more is to be
-    /// done in the account.
-    slot: Mutex<Option<Slot>>,
     /// Whether nothing else is to be done in the account.
     release: bool,
 }
 
 /// Scans an account and reports it, cell by cell as they come. An account that cannot be entered is
-/// reported as such: every cell that is known of it gets the reason.
+/// reported as such: every cell that is known of it gets the reason. The slot is given back when all is
+/// read, and only the report is to be waited for; it is not given where more is to be done in the account.
 pub(crate) async fn account<P: Pipe>(
     desk: &Desk<P>,
     work: &Work,
     look: &Look,
     slot: Option<Slot>,
 ) -> Result<(), Status> {
-    let release = slot.is_some();
-    let visit = Visit { desk, work, look, slot: Mutex::new(slot), release };
-    match desk.cloud.enter(&work.account, Phase::Scan, visit.run()).await {
-        Err(error) => {
-            let report = visit.closed(&error);
-            visit.read_to_the_end();
-            desk.reporter.last(report).await
-        }
+    let visit = Visit { desk, work, look, release: slot.is_some() };
+    let last = match desk.cloud.enter(&work.account, Phase::Scan, visit.run()).await {
+        Err(error) => visit.closed(&error),
         Ok(session) => visit.inside(&session).await,
-    }
+    };
+    // Another account may be read from here on.
+    drop(slot);
+    desk.handed_in.store(visit.release, Ordering::Relaxed);
+    desk.reporter.last(last).await
 }
 
 fn state_of(class: ErrorClass) -> CellState {
@@ -105,14 +110,6 @@ impl<P: Pipe> Visit<'_, P> {
     /// Names the session in CloudTrail.
     fn run(&self) -> &str {
         self.look.scans.first().map_or("scan", String::as_str)
-    }
-
-    /// Another account may be read from here on.
-    fn read_to_the_end(&self) {
-        if self.release {
-            self.desk.handed_in.store(true, Ordering::Relaxed);
-        }
-        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn chosen(&self, region: &str) -> bool {
@@ -185,7 +182,8 @@ impl<P: Pipe> Visit<'_, P> {
         self.report(cells, Some(end))
     }
 
-    async fn inside(&self, session: &Session) -> Result<(), Status> {
+    /// Reads the account, and reports its cells as they come; what is left is the last report.
+    async fn inside(&self, session: &Session) -> AccountReport {
         let regions = self.regions(session).await;
         let others = self.others(&regions);
         let mut end = AccountEnd {
@@ -226,9 +224,7 @@ impl<P: Pipe> Visit<'_, P> {
         if end.unreachable.is_empty() {
             self.desk.cloud.leave(&self.work.account, Phase::Scan, self.run());
         }
-        drop(cells);
-        self.read_to_the_end();
-        self.desk.reporter.last(self.report(last, Some(end))).await
+        self.report(last, Some(end))
     }
 
     /// Every region that has a cell. A later pass is about a few regions, and says nothing of others.
@@ -317,18 +313,18 @@ impl<P: Pipe> Visit<'_, P> {
             true => self.desk.cloud.settle(region, self.desk.pass_began(self.look)).await,
             false => None,
         };
-        let (mut sweep, mut key, mut read) = self.read(region, false).await;
-        if read.as_ref().is_err_and(CloudError::expired) {
+        let mut seen = self.read(region, false).await;
+        if seen.read.as_ref().is_err_and(CloudError::expired) {
             // Its time was up before the time it was given for: a new session, once.
-            (sweep, key, read) = self.read(region, true).await;
+            seen = self.read(region, true).await;
         }
         let unreachable = |e: &CloudError| e.code == REGION_UNREACHABLE;
-        if probe.is_some() && read.as_ref().is_err_and(unreachable) {
+        if probe.is_some() && seen.read.as_ref().is_err_and(unreachable) {
             // Of two calls at once, one was the probe; if that was answered, the other may go now.
-            (sweep, key, read) = self.read(region, false).await;
+            seen = self.read(region, false).await;
         }
         drop(probe);
-        let found = RdsEncryption.detect(&sweep, self.desk.settings.require_kms_key);
+        let Read { names, found, key, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -345,35 +341,35 @@ impl<P: Pipe> Visit<'_, P> {
         cell.instances = found.instances;
         cell.clusters = found.clusters;
         cell.out_of_scope = found.out_of_scope;
-        let names = sweep.instances.iter().map(|i| i.id.clone());
-        cell.names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
+        cell.names = names;
         Seen { report: CellReport { cell, detected: found.findings }, lost }
     }
 
     /// What AWS says of a cell; on an error, what it said until then.
-    async fn read(
-        &self,
-        region: &Region,
-        anew: bool,
-    ) -> (Sweep, Option<ringfence_domain::rds::KeyFacts>, Result<(), CloudError>) {
+    async fn read(&self, region: &Region, anew: bool) -> Read {
         let (cloud, settings) = (&self.desk.cloud, &self.desk.settings);
-        let (mut sweep, mut key) = (Sweep::default(), None);
         if anew {
             cloud.leave(&self.work.account, Phase::Scan, self.run());
         }
+        let mut sweep = Sweep::default();
         // From the cache: a session that is near its end is renewed here.
-        let session = match cloud.enter(&self.work.account, Phase::Scan, self.run()).await {
-            Ok(session) => session,
-            Err(error) => return (sweep, key, Err(error)),
+        let entered = cloud.enter(&self.work.account, Phase::Scan, self.run()).await;
+        let mut read = match &entered {
+            Ok(session) => cloud.sweep_databases(session, region, &mut sweep).await,
+            Err(error) => Err(error.clone()),
         };
-        let mut read = cloud.sweep_databases(&session, region, &mut sweep).await;
         let found = RdsEncryption.detect(&sweep, settings.require_kms_key);
-        if self.look.options.keys || !found.findings.is_empty() {
-            match cloud.key(&session, region, &settings.kms_alias).await {
+        let mut key = None;
+        if let Ok(session) = &entered
+            && (self.look.options.keys || !found.findings.is_empty())
+        {
+            match cloud.key(session, region, &settings.kms_alias).await {
                 Ok(facts) => key = Some(facts),
                 Err(error) => read = read.and(Err(error)),
             }
         }
-        (sweep, key, read)
+        let names = sweep.instances.iter().map(|i| i.id.clone());
+        let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
+        Read { names, found, key, read }
     }
 }

@@ -22,10 +22,6 @@ struct Open {
     until: Instant,
 }
 
-fn milliseconds(span: ringfence_domain::time::Span) -> Duration {
-    Duration::from_millis(u64::try_from(span.0).unwrap_or_default())
-}
-
 /// What a breaker says to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admit {
@@ -65,7 +61,7 @@ impl Breaker {
                 if admitted == Admit::Probe {
                     self.probed.rotate_right(1);
                     self.probed[0] = Some(now);
-                    open.rest = (open.rest * 2).min(milliseconds(BREAKER_REST_MAX));
+                    open.rest = (open.rest * 2).min(BREAKER_REST_MAX.to_duration());
                     open.until = now + open.rest;
                 }
                 false
@@ -75,7 +71,7 @@ impl Breaker {
                 if self.lost < BREAKER_LOST {
                     return false;
                 }
-                let rest = milliseconds(BREAKER_REST);
+                let rest = BREAKER_REST.to_duration();
                 self.open = Some(Open { rest, until: now + rest });
                 true
             }

@@ -1,6 +1,6 @@
 //! One HTTP client, one SDK client a service and region, credentials per call.
 
-use crate::limits::{Class, Rates, Usage};
+use crate::limits::{Class, Rates, Usage, whole};
 use crate::retry::{Gate, Probe};
 use crate::session::{Caller, Sessions};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -11,7 +11,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Connections to one host at most. All accounts of a region share them: HTTP connections are pooled by
@@ -91,14 +91,13 @@ impl<C: Clone> Shared<C> {
     }
 }
 
-/// The value under a key, made if absent. A poisoned lock is no harm: the map is always whole.
+/// The value under a key, made if absent.
 pub(crate) fn get_or_insert<K: Eq + Hash, V: Clone>(
     map: &Mutex<HashMap<K, V>>,
     key: K,
     make: impl FnOnce() -> V,
 ) -> V {
-    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    map.entry(key).or_insert_with(make).clone()
+    whole(map).entry(key).or_insert_with(make).clone()
 }
 
 impl Cloud {

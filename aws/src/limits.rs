@@ -180,8 +180,8 @@ impl Key {
     }
 }
 
-/// A lock whose data is always whole.
-fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A lock whose data is always whole: a task that broke while it held it is no harm.
+pub(crate) fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -2,11 +2,11 @@
 //! that every try is charged to its bucket.
 
 use crate::breaker::{Admit, Breaker};
-use crate::limits::{Class, Key, Limits, Rates, now, rest};
+use crate::limits::{Class, Key, Limits, Rates, now, rest, whole};
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -73,10 +73,6 @@ pub(crate) struct Gate {
     deadline: Duration,
 }
 
-fn locked(breaker: &Mutex<Breaker>) -> std::sync::MutexGuard<'_, Breaker> {
-    breaker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Gate {
     /// `in_flight`: calls to one host at a time. `deadline`: one call with its retries, from its first
     /// try.
@@ -91,7 +87,7 @@ impl Gate {
 
     fn host(&self, to: &To<'_>) -> Arc<Host> {
         let (service, region) = to.host();
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = whole(&self.hosts);
         let hosts = hosts.entry(service).or_default();
         if let Some(host) = hosts.get(region) {
             return host.clone();
@@ -106,11 +102,11 @@ impl Gate {
     /// the others wait here until that one knows.
     pub(crate) async fn settle(&self, class: Class, region: &str, since: Instant) -> Option<Probe> {
         let host = self.host(&To { class, key: Key::SHARED, region });
-        if !locked(&host.breaker).needs_probe(since) {
+        if !whole(&host.breaker).needs_probe(since) {
             return None;
         }
         let turn = host.probe.clone().lock_owned().await;
-        let mut breaker = locked(&host.breaker);
+        let mut breaker = whole(&host.breaker);
         if !breaker.needs_probe(since) {
             return None;
         }
@@ -199,7 +195,7 @@ impl Gate {
     {
         // Never an error: nobody closes it.
         let _slot = host.slots.acquire().await;
-        let admitted = locked(&host.breaker).admits(now());
+        let admitted = whole(&host.breaker).admits(now());
         if admitted == Admit::No {
             return Err(unreachable_region(operation, to));
         }
@@ -208,7 +204,7 @@ impl Gate {
         let answer = Box::pin(call()).await;
         match &answer {
             Err(error) if error.unanswered() => {
-                if locked(&host.breaker).silent(admitted, now()) {
+                if whole(&host.breaker).silent(admitted, now()) {
                     let (service, region) = to.host();
                     tracing::warn!(
                         "{service} {region} does not answer: {error}; it is probed from now on"
@@ -216,12 +212,12 @@ impl Gate {
                 }
             }
             Err(error) => {
-                locked(&host.breaker).answered();
+                whole(&host.breaker).answered();
                 if error.class == ErrorClass::Throttled {
                     self.limits.throttled(to.class, to.key, sent);
                 }
             }
-            Ok(_) => locked(&host.breaker).answered(),
+            Ok(_) => whole(&host.breaker).answered(),
         }
         answer
     }

@@ -2,6 +2,7 @@
 
 use crate::client::{Cloud, SourceIdentity, StsEndpoint};
 use crate::error::cloud_error;
+use crate::limits::whole;
 use crate::retry::To;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
@@ -9,7 +10,7 @@ use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::AccountId;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// A role that is assumed from a role gets one hour at most, and asking for more fails (STS API
@@ -191,7 +192,7 @@ impl Cloud {
 
     /// Ends our use of a session: the next [`Cloud::enter`] fetches a new one.
     pub fn leave(&self, account: &AccountId, phase: Phase, run: &str) {
-        let mut cache = self.0.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = whole(&self.0.sessions.0);
         cache.remove(&(account.clone(), phase, run.to_owned()));
     }
 
@@ -199,7 +200,7 @@ impl Cloud {
     /// the organization.
     pub(crate) fn forget_ended(&self) {
         let now = now();
-        let mut cache = self.0.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = whole(&self.0.sessions.0);
         cache.retain(|_, place| match place.try_lock() {
             Ok(session) => session.as_ref().is_some_and(|s| s.renew_at > now),
             Err(_) => true,

@@ -71,6 +71,11 @@ impl CellState {
         matches!(self, CellState::Clean | CellState::Findings | CellState::RegionOff)
     }
 
+    /// The names of the states for which [`failed`](Self::failed) holds.
+    pub fn failures() -> Vec<&'static str> {
+        CellState::ALL.into_iter().filter(|s| s.failed()).map(CellState::as_str).collect()
+    }
+
     /// Whether a scan that ends with this state is partial (exit code 3).
     pub fn failed(self) -> bool {
         matches!(
@@ -196,6 +201,11 @@ impl Coverage {
     /// How many cells there are.
     pub fn cells(&self) -> u32 {
         self.0.values().sum()
+    }
+
+    /// Cells whose state a test lets through.
+    pub fn count(&self, test: impl Fn(CellState) -> bool) -> u32 {
+        CellState::ALL.iter().filter(|s| test(**s)).filter_map(|s| self.0.get(s.as_str())).sum()
     }
 }
 

@@ -23,6 +23,11 @@ impl Span {
         Span(n * 1_000)
     }
 
+    /// As the standard library has it; 0 where negative.
+    pub fn to_duration(self) -> std::time::Duration {
+        std::time::Duration::from_millis(u64::try_from(self.0).unwrap_or_default())
+    }
+
     /// `n` hours.
     pub const fn hours(n: i64) -> Span {
         Span(n * 3_600_000)

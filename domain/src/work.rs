@@ -137,6 +137,26 @@ impl Look {
     }
 }
 
+/// In [`AccountEnd::unreachable`]: the whole account is to be tried again.
+pub const EVERYWHERE: &str = "*";
+
+/// What one limit of one agent thread says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitUsage {
+    /// Its key under `limits.`: `sts`, `rds_read` ...
+    pub limit: String,
+    /// The ceiling of one bucket, in calls a second; of a shared budget, this thread's part.
+    pub rate: f64,
+    /// Calls let through.
+    pub granted: i64,
+    /// Calls that wait.
+    pub waiting: i64,
+    /// Calls that AWS throttled.
+    pub throttled: i64,
+    /// Buckets that are slowed down.
+    pub slowed: i64,
+}
+
 /// A remediation with the version that a commit must name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versioned {

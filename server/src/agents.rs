@@ -1,35 +1,21 @@
 //! Agents: who is there, and what their limits say.
 
 use crate::app::{App, Fault};
-use serde::Deserialize;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::work::LimitUsage;
 
-/// What one limit of one agent thread says.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Usage {
-    /// The agent thread.
-    #[serde(default)]
-    pub agent: String,
-    /// `sts`, `rds_read` ...
-    pub limit: String,
-    /// The ceiling of one bucket, in calls a second; of a shared budget, this thread's part.
-    pub rate: f64,
-    /// Calls let through.
-    pub granted: i64,
-    /// Calls that wait.
-    pub waiting: i64,
-    /// Calls that AWS throttled.
-    pub throttled: i64,
-    /// Buckets that are slowed down.
-    pub slowed: i64,
-}
-
-/// What the limits of all agents say, a second ago at most.
-pub async fn usage(app: &App) -> Result<Vec<Usage>, Fault> {
+/// What the limits of all agents say, a second ago at most, by agent thread.
+pub async fn usage(app: &App) -> Result<Vec<(String, LimitUsage)>, Fault> {
     let mut all = Vec::new();
     for agent in app.store.agents().await? {
         // An agent of another version may say something else; that is no reason to show nothing.
-        let rows: Vec<Usage> = serde_json::from_str(&agent.usage).unwrap_or_default();
-        all.extend(rows.into_iter().map(|u| Usage { agent: agent.name.clone(), ..u }));
+        let rows: Vec<LimitUsage> = serde_json::from_str(&agent.usage).unwrap_or_default();
+        all.extend(rows.into_iter().map(|u| (agent.name.clone(), u)));
     }
     Ok(all)
+}
+
+/// An agent's thread in the audit log: without its instance.
+pub fn actor(agent: &str) -> Actor {
+    Actor::system(&format!("agent/{}", agent.split('#').next().unwrap_or(agent)))
 }

@@ -5,7 +5,7 @@ use crate::store::{Filter, Kind, Row, Store, StoreError};
 use ringfence_aws::Cloud;
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::time::Time;
+use ringfence_domain::time::{Span, Time};
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -110,6 +110,20 @@ impl App {
         // Read after the version: it may be newer, and is then read once more.
         *self.tree.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, tree.clone()));
         Ok(tree)
+    }
+
+    /// Keeps a named lease that is ours. Ends when it is lost: the work in hand is to be dropped, and
+    /// another server looks again.
+    pub async fn keep(&self, name: &str, ttl: Span) {
+        let third = u64::try_from(ttl.0 / 3).unwrap_or(1_000);
+        loop {
+            rest(third).await;
+            match self.store.hold(name, &self.owner, ttl).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => tracing::warn!("the lease {name}: {error}"),
+            }
+        }
     }
 
     /// One document with its row.

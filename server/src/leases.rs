@@ -3,11 +3,8 @@
 use crate::app::{App, Fault, now};
 use crate::store::{Kind, Lease, Wanted};
 use ringfence_domain::remediation::Remediation;
-use ringfence_domain::work::{Look, RegionList, Scan, Versioned, Work};
+use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, Work};
 use std::collections::BTreeMap;
-
-/// In a list of regions to try again: the whole account.
-const EVERYWHERE: &str = "*";
 
 /// The work of each account. One that cannot be read is left out, and said: it must not keep the others
 /// from being worked on. Its lease runs out, so that it is tried again, and not at once.

@@ -20,6 +20,7 @@ pub mod schedule;
 pub mod scope;
 pub mod status;
 pub mod store;
+pub mod tally;
 
 pub use ringfence_agent::config;
 pub use rpc::{REASON_HEADER, USER_HEADER};

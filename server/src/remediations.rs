@@ -1,9 +1,9 @@
 //! Remediations on the server's side: what agents hand back.
 
+use crate::agents;
 use crate::app::{App, Fault, now};
 use crate::reports::row_of;
 use crate::store::{Fenced, Kind, Lease, Row};
-use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::Finding;
 use ringfence_domain::remediation::Remediation;
 
@@ -21,7 +21,7 @@ pub async fn commit(
     action: &str,
     reason: &str,
 ) -> Result<Option<i64>, Fault> {
-    let actor = Actor::system(&format!("agent/{}", agent.split('#').next().unwrap_or(agent)));
+    let actor = agents::actor(agent);
     for _ in 0..COMMIT_TRIES {
         let (row, old): (Row, Remediation) = app.load(Kind::Remediation, &rem.id).await?;
         if row.version != version || old.account.as_str() != lease.account {

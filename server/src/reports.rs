@@ -1,9 +1,8 @@
 //! What agents report: what it does to the ledger, to findings, and to the scans that asked.
 
 use crate::app::{App, Fault, now};
-use crate::scans;
 use crate::store::{End, Fenced, Kind, Lease, Part, Row, json};
-use ringfence_domain::audit::Actor;
+use crate::{agents, scans};
 use ringfence_domain::controls::ALL;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::ledger::{Cell, RegionsSource};
@@ -76,7 +75,7 @@ async fn parts(app: &App, agent: &str, reports: &[AccountReport]) -> Result<Vec<
             places.entry(account).or_default().insert(region);
         }
     }
-    let actor = Actor::system(&format!("agent/{}", agent.split('#').next().unwrap_or(agent)));
+    let actor = agents::actor(agent);
     let mut parts = Vec::new();
     for report in reports {
         let mut findings = Vec::new();

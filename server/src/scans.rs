@@ -3,10 +3,12 @@
 use crate::app::{App, Fault, now, rest};
 use crate::org;
 use crate::scope::Scope;
-use crate::store::{Kind, Row};
+use crate::store::{Filter, Kind, Row};
+use crate::tally::Tally;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::Cell;
+use ringfence_domain::ledger::{Cell, CellState};
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::time::Span;
 use ringfence_domain::work::{Listing, Options, Scan, Trigger};
@@ -46,9 +48,20 @@ impl Start {
         Start {
             id: id.to_owned(),
             accounts,
-            regions: scope.regions.iter().map(ToString::to_string).collect(),
+            regions: scope.region_names(),
             options,
             trigger: Trigger::Demand,
+        }
+    }
+
+    /// A scan that nobody asked for.
+    pub fn unasked(id_of: &str, accounts: Vec<AccountId>, trigger: Trigger) -> Start {
+        Start {
+            id: format!("sc-{}", hash::short(id_of, 12)),
+            accounts,
+            regions: Vec::new(),
+            options: Options::default(),
+            trigger,
         }
     }
 
@@ -163,10 +176,8 @@ pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let counts = app.store.tally_of_scan(id, &scan.regions).await?;
-    let count = |keys: &[&str]| -> i64 {
-        counts.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(|(_, n)| n).sum()
-    };
-    let denied = count(&["cell/denied"]) > 0;
+    let cells = Tally::new(counts.iter().map(|(key, n)| (key.as_str(), *n))).coverage;
+    let denied = cells.count(|s| s == CellState::Denied) > 0;
     let actor = Actor::system("server");
     if list_again(&scan, denied, now(), app.config.scan_org_max_age) {
         scan.listing = Listing::Again;
@@ -177,10 +188,9 @@ pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
     }
     let at = now();
     scan.ended_at = Some(at);
-    let cells: i64 = counts.iter().filter(|(k, _)| k.starts_with("cell/")).map(|(_, n)| n).sum();
-    let failed = count(&["cell/denied", "cell/scp-denied", "cell/throttled-out", "cell/error"]);
-    let found = count(&["cell/findings"]);
-    let text = format!("{cells} cells, {found} with findings, {failed} not answered");
+    let found = cells.count(|s| s == CellState::Findings);
+    let failed = cells.count(CellState::failed);
+    let text = format!("{} cells, {found} with findings, {failed} not answered", cells.cells());
     let event = actor.did(at, "scan.end", id, text);
     app.store.update(&[row.with("done", &scan)], &event).await?;
     Ok(())
@@ -207,10 +217,15 @@ pub async fn run(app: App) {
     }
 }
 
+/// The scans that have not ended.
+pub async fn running(app: &App) -> Result<Vec<Scan>, Fault> {
+    let filter = Filter { state: "running".into(), ..Filter::default() };
+    let rows: Vec<(Row, Scan)> = app.all(Kind::Scan, &filter).await?;
+    Ok(rows.into_iter().map(|(_, scan)| scan).collect())
+}
+
 async fn turn(app: &App) -> Result<(), Fault> {
-    let filter = crate::store::Filter { state: "running".into(), ..Default::default() };
-    let running: Vec<(Row, Scan)> = app.all(Kind::Scan, &filter).await?;
-    for (_, scan) in running {
+    for scan in running(app).await? {
         if scan.listing == Listing::Done {
             // A server that ended between an account's report and the scan's end left it to us.
             finish(app, &scan.id).await?;
@@ -224,18 +239,10 @@ async fn turn(app: &App) -> Result<(), Fault> {
 /// Lists the organization, and queues its accounts for a scan as they come.
 async fn list(app: &App, scan: &Scan) -> Result<(), Fault> {
     let id = scan.id.as_str();
-    let keep = async {
-        loop {
-            rest(u64::try_from(LISTING_FOR.0 / 3).unwrap_or(10_000)).await;
-            if let Err(error) = app.store.hold(LISTING_LEASE, &app.owner, LISTING_FOR).await {
-                tracing::warn!("the lease on listing: {error}");
-            }
-        }
-    };
     let actor = Actor::system("server");
     tokio::select! {
         synced = org::sync_for(app, &actor, true, Some(id)) => synced.map(drop)?,
-        () = keep => return Ok(()),
+        () = app.keep(LISTING_LEASE, LISTING_FOR) => return Ok(()),
     }
     loop {
         let (row, mut scan): (Row, Scan) = app.load(Kind::Scan, id).await?;

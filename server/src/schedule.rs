@@ -5,14 +5,14 @@
 
 use crate::app::{App, Fault, now, rest};
 use crate::scans::{self, Start};
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Filter, Kind};
 use anyhow::Context;
 use croner::Cron;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::time::{Span, Time};
-use ringfence_domain::work::{Options, Scan, Trigger};
+use ringfence_domain::work::Trigger;
 
 const LOOK_MS: u64 = 1_000;
 
@@ -99,28 +99,19 @@ async fn exists(app: &App, id: &str) -> Result<bool, Fault> {
 
 /// Whether a scan of the whole organization runs.
 async fn busy(app: &App) -> Result<bool, Fault> {
-    let filter = Filter { state: "running".into(), ..Filter::default() };
-    let running: Vec<(Row, Scan)> = app.all(Kind::Scan, &filter).await?;
-    Ok(running.iter().any(|(_, scan)| scan.whole))
+    Ok(scans::running(app).await?.iter().any(|scan| scan.whole))
 }
 
 async fn full(app: &App, cron: &Cron, began: Time) -> Result<(), Fault> {
     let salt = app.config.store_url.as_str();
     let Some(time) = due(cron, app.config.scan_jitter, salt, now()) else { return Ok(()) };
-    let id = format!("sc-{}", hash::short(&format!("schedule {}", time.0), 12));
+    let start = Start::unasked(&format!("schedule {}", time.0), Vec::new(), Trigger::Schedule);
     // A server that is new does not make up for what was due before anybody scheduled anything.
     let first =
         time < began && app.store.list(Kind::Scan, &Filter::default(), "", 1).await?.is_empty();
-    if first || exists(app, &id).await? || busy(app).await? {
+    if first || exists(app, &start.id).await? || busy(app).await? {
         return Ok(());
     }
-    let start = Start {
-        id,
-        accounts: Vec::new(),
-        regions: Vec::new(),
-        options: Options::default(),
-        trigger: Trigger::Schedule,
-    };
     scans::start_whole(app, &Actor::system("schedule"), start).await.map(drop)
 }
 
@@ -130,22 +121,16 @@ async fn small(app: &App) -> Result<(), Fault> {
     let calls = 2 + 2 * u32::try_from(app.store.regions_of_an_account().await?).unwrap_or(17);
     let (every, accounts) = increment(app.config.scan_calls_per_hour, calls);
     let slot = now().0 / every.0;
-    let id = format!("sc-{}", hash::short(&format!("incremental {} {slot}", every.0), 12));
-    if exists(app, &id).await? || busy(app).await? {
+    let id_of = format!("incremental {} {slot}", every.0);
+    let mut start = Start::unasked(&id_of, Vec::new(), Trigger::Incremental);
+    if exists(app, &start.id).await? || busy(app).await? {
         return Ok(());
     }
     let oldest = app.store.oldest(i64::try_from(accounts).unwrap_or(1)).await?;
-    let accounts: Vec<AccountId> = oldest.iter().filter_map(|a| a.parse().ok()).collect();
-    if accounts.is_empty() {
+    start.accounts = oldest.iter().filter_map(|a| a.parse().ok()).collect();
+    if start.accounts.is_empty() {
         return Ok(());
     }
-    let start = Start {
-        id,
-        accounts,
-        regions: Vec::new(),
-        options: Options::default(),
-        trigger: Trigger::Incremental,
-    };
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)
 }
 
@@ -155,13 +140,7 @@ pub async fn changed(app: &App, as_of: Time, accounts: Vec<AccountId>) -> Result
     if accounts.is_empty() || app.config.scan_calls_per_hour == 0 {
         return Ok(());
     }
-    let start = Start {
-        id: format!("sc-{}", hash::short(&format!("changed {}", as_of.0), 12)),
-        accounts,
-        regions: Vec::new(),
-        options: Options::default(),
-        trigger: Trigger::Incremental,
-    };
+    let start = Start::unasked(&format!("changed {}", as_of.0), accounts, Trigger::Incremental);
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)
 }
 

@@ -25,7 +25,7 @@ impl Scope {
                 tree.as_of
             ))
         };
-        if self.ous.is_empty() && self.accounts.is_empty() {
+        if self.is_whole() {
             return Ok(tree.accounts_under(tree.root()).into_iter().collect());
         }
         let mut found = BTreeSet::new();
@@ -45,8 +45,21 @@ impl Scope {
         self.regions.is_empty() || self.regions.iter().any(|r| r.as_str() == region)
     }
 
-    /// Whether nothing is left out.
-    pub fn is_all(&self) -> bool {
-        self.ous.is_empty() && self.accounts.is_empty() && self.regions.is_empty()
+    /// Whether the accounts of the whole organization are meant.
+    pub fn is_whole(&self) -> bool {
+        self.ous.is_empty() && self.accounts.is_empty()
+    }
+
+    /// The regions as the store is asked for them; none where all are meant.
+    pub fn region_names(&self) -> Vec<String> {
+        self.regions.iter().map(ToString::to_string).collect()
+    }
+
+    /// The accounts as the store is asked for them; none where the whole organization is meant.
+    pub fn account_names(&self, accounts: &BTreeSet<AccountId>) -> Vec<String> {
+        if self.is_whole() {
+            return Vec::new();
+        }
+        accounts.iter().map(ToString::to_string).collect()
     }
 }

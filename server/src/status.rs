@@ -3,6 +3,7 @@
 use crate::app::{App, Fault, now};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
+use crate::tally::Tally;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::org::{NodeKind, OrgTree};
@@ -62,8 +63,8 @@ pub struct Status {
     pub unanswered: Vec<Cell>,
 }
 
-/// Counts of the cells and open findings that share a name in the table.
-type Tally = Vec<(String, String, i64)>;
+/// Names in the table, with the keys and counts of what has that name.
+type Named = Vec<(String, String, i64)>;
 
 /// Puts the status of a scope together. Counts come from the store's tallies: no cell and no finding is
 /// read but those that are shown.
@@ -71,14 +72,8 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
     let tree = app.tree().await?;
     let accounts = scope.accounts(&tree)?;
     let at = now();
-    let (by, tally) = tally(app, scope, &accounts, &tree).await?;
-    let sum = |test: &dyn Fn(&str) -> bool| -> u32 {
-        let n: i64 = tally.iter().filter(|(_, key, _)| test(key)).map(|(_, _, n)| n).sum();
-        u32::try_from(n).unwrap_or(u32::MAX)
-    };
-    let coverage = Coverage::new(
-        CellState::ALL.map(|s| (s, sum(&|key| key.strip_prefix("cell/") == Some(s.as_str())))),
-    );
+    let (by, named) = named(app, scope, &accounts, &tree).await?;
+    let tally = Tally::new(named.iter().map(|(_, key, n)| (key.as_str(), *n)));
     let meant =
         |account: &AccountId, region: &str| accounts.contains(account) && scope.region(region);
     let waived = app.store.waived(at).await?;
@@ -98,15 +93,15 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         accounts: total,
         accounts_by_state: by_state,
         ous,
-        instances: sum(&|key| key.starts_with("open/instance")),
-        clusters: sum(&|key| key.starts_with("open/cluster")),
+        instances: tally.open(|label| label.starts_with("instance")),
+        clusters: tally.open(|label| label.starts_with("cluster")),
         waived: u32::try_from(waived).unwrap_or(u32::MAX),
-        held: sum(&|key| key.starts_with("open/") && key.ends_with("+held")),
+        held: tally.open(|label| label.ends_with("+held")),
         remediations,
         rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
-        lines: lines(by, &tally),
-        unanswered: unanswered(app, scope, &accounts, &coverage).await?,
-        coverage,
+        lines: lines(by, &named),
+        unanswered: unanswered(app, scope, &accounts, &tally.coverage).await?,
+        coverage: tally.coverage,
     })
 }
 
@@ -127,16 +122,13 @@ fn people(tree: &OrgTree) -> (u32, u32, BTreeMap<String, u32>) {
 }
 
 /// The counts by region where accounts or regions are named, by account inside an OU, else by OU.
-async fn tally(
+async fn named(
     app: &App,
     scope: &Scope,
     accounts: &BTreeSet<AccountId>,
     tree: &OrgTree,
-) -> Result<(&'static str, Tally), Fault> {
-    let some = !scope.accounts.is_empty() || !scope.ous.is_empty();
-    let names: Vec<String> =
-        if some { accounts.iter().map(ToString::to_string).collect() } else { Vec::new() };
-    let regions: Vec<String> = scope.regions.iter().map(ToString::to_string).collect();
+) -> Result<(&'static str, Named), Fault> {
+    let (names, regions) = (scope.account_names(accounts), scope.region_names());
     if !scope.accounts.is_empty() || !regions.is_empty() {
         return Ok(("region", app.store.tally_by_region(&names, &regions).await?));
     }
@@ -155,36 +147,28 @@ async fn unanswered(
     accounts: &BTreeSet<AccountId>,
     coverage: &Coverage,
 ) -> Result<Vec<Cell>, Fault> {
-    let failed: Vec<&str> = CellState::ALL
-        .iter()
-        .filter(|s| s.failed() && coverage.0.get(s.as_str()).is_some_and(|n| *n > 0))
-        .map(|s| s.as_str())
-        .collect();
-    if failed.is_empty() {
+    if coverage.count(CellState::failed) == 0 {
         return Ok(Vec::new());
     }
-    let some = !scope.accounts.is_empty() || !scope.ous.is_empty();
-    let names: Vec<String> =
-        if some { accounts.iter().map(ToString::to_string).collect() } else { Vec::new() };
-    let regions: Vec<String> = scope.regions.iter().map(ToString::to_string).collect();
-    Ok(app.store.cells_in(&failed, "", &names, &regions, UNANSWERED_MAX).await?)
+    let (names, regions) = (scope.account_names(accounts), scope.region_names());
+    Ok(app.store.cells_in(&CellState::failures(), "", &names, &regions, UNANSWERED_MAX).await?)
 }
 
 /// The table.
-fn lines(by: &'static str, tally: &Tally) -> Vec<Line> {
-    let mut table: BTreeMap<&str, Line> = BTreeMap::new();
-    for (name, key, n) in tally {
-        let n = u32::try_from(*n).unwrap_or(u32::MAX);
-        let new = || Line { name: name.clone(), by, ..Line::default() };
-        let line = table.entry(name).or_insert_with(new);
-        match key.strip_prefix("cell/") {
-            Some(state) => {
-                line.cells += n;
-                let answered = CellState::parse(state).is_some_and(CellState::answered);
-                line.answered += if answered { n } else { 0 };
-            }
-            None => line.open += n,
-        }
+fn lines(by: &'static str, named: &Named) -> Vec<Line> {
+    let mut table: BTreeMap<&str, Vec<(&str, i64)>> = BTreeMap::new();
+    for (name, key, n) in named {
+        table.entry(name).or_default().push((key, *n));
     }
-    table.into_values().collect()
+    let line = |(name, counts): (&str, Vec<(&str, i64)>)| {
+        let tally = Tally::new(counts);
+        Line {
+            name: name.to_owned(),
+            by,
+            cells: tally.coverage.cells(),
+            answered: tally.coverage.count(CellState::answered),
+            open: tally.open(|_| true),
+        }
+    };
+    table.into_iter().map(line).collect()
 }

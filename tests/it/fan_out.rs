@@ -29,12 +29,6 @@ fn apart(sim: &Sim, folder: &Path) -> Setup {
     setup
 }
 
-fn truth(sim: &Sim) -> Value {
-    let mut text = Vec::new();
-    sim.inside().write_truth(&mut text).expect("the truth");
-    serde_json::from_slice(&text).expect("JSON")
-}
-
 /// What the truth expects of each cell; a denied account is one thing, whatever its regions.
 fn expected(truth: &Value) -> BTreeMap<(String, String), String> {
     let mut cells = BTreeMap::new();
@@ -68,11 +62,9 @@ fn done(cli: &Cli, scan: &str) -> Value {
 #[test]
 fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the_truth() {
     let folder = tempfile::tempdir().expect("a folder");
-    let args =
-        ["--accounts", "1000", "--regions", "17", "--plain", "--density", "0.1", "--seed", "5"];
-    let sim = Sim::start(&[&args[..], &["--limits", "none"]].concat());
+    let sim = Sim::plain(1_000, 17, 0.1, &["--seed", "5"]);
     let accounts: Vec<String> = {
-        let truth = truth(&sim);
+        let truth = sim.truth();
         let list = truth["accounts"].as_array().expect("accounts");
         list.iter().map(|a| a["id"].as_str().expect("an id").to_owned()).collect()
     };
@@ -108,7 +100,7 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
     sim.remove_fault(back);
     progress(300, setup.start_agent("killed-again"));
     let scan = done(&cli, &scan);
-    let mut want = expected(&truth(&sim));
+    let mut want = expected(&sim.truth());
     for ((_, region), state) in &mut want {
         if region == "sa-east-1" {
             *state = "error".to_owned();
@@ -141,7 +133,7 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
         .map(|f| format!("{} {} {}", f["account"], f["region"], f["name"]))
         .collect();
     let mut there = BTreeSet::new();
-    for cell in truth(&sim)["cells"].as_array().expect("cells") {
+    for cell in sim.truth()["cells"].as_array().expect("cells") {
         let place = format!("{} {}", cell["account"], cell["region"]);
         let closed = cell["expect"] == "denied" || cell["region"] == "sa-east-1";
         for (list, kind) in [("instances", false), ("clusters", true)] {
@@ -156,17 +148,7 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
 #[test]
 fn a_cold_scan_begins_before_the_organization_is_listed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "400",
-        "--regions",
-        "3",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(400, 3, 0.0, &[]);
     sim.inside().world().settings.latency_low_ms = 40;
     sim.inside().world().settings.latency_high_ms = 60;
     let mut setup = setup(&sim, folder.path());
@@ -190,17 +172,7 @@ fn a_cold_scan_begins_before_the_organization_is_listed() {
 #[test]
 fn accounts_that_come_and_go_during_a_scan_are_seen() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "60",
-        "--regions",
-        "3",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(60, 3, 0.0, &[]);
     let mut setup = setup(&sim, folder.path());
     // Whatever was listed before is old.
     setup.set("RINGFENCE_SCAN__ORG_MAX_AGE", "0s");
@@ -216,10 +188,10 @@ fn accounts_that_come_and_go_during_a_scan_are_seen() {
         let scan = cli.run(&format!("scan get {scan} -o json")).json();
         if scan["progress"]["listing"] == false { Ok(()) } else { Err(scan.to_string()) }
     });
-    let accounts = truth(&sim)["accounts"].clone();
+    let accounts = sim.truth()["accounts"].clone();
     let gone = accounts[9]["id"].as_str().expect("an id").to_owned();
     sim.change(json!({"account-state": {"account": gone, "state": "SUSPENDED"}}));
-    let management = truth(&sim)["management_account"].clone();
+    let management = sim.truth()["management_account"].clone();
     sim.change(json!({"call": {"account": management, "region": "us-east-1", "service": "organizations",
         "operation": "CreateAccount", "params": {"AccountName": "late", "Email": "late@example.com"}}}));
     sim.release_all();
@@ -231,7 +203,7 @@ fn accounts_that_come_and_go_during_a_scan_are_seen() {
     };
     assert_eq!(of(&gone), 0, "a suspended account has no cells");
     assert_eq!(scan["accounts_done"], scan["accounts"]);
-    let tree = truth(&sim);
+    let tree = sim.truth();
     let late = tree["accounts"].as_array().expect("accounts").iter().find(|a| a["name"] == "late");
     let late = late.expect("the new account")["id"].as_str().expect("an id");
     assert!(of(late) > 0, "a new account is scanned, or said to be denied: {scan}");
@@ -240,17 +212,7 @@ fn accounts_that_come_and_go_during_a_scan_are_seen() {
 #[test]
 fn a_scan_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "200",
-        "--regions",
-        "5",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(200, 5, 0.0, &[]);
     let mut setup = setup(&sim, folder.path());
     setup.set("RINGFENCE_AGENT__THREADS", "1");
     setup.set("RINGFENCE_AGENT__ACCOUNTS_PER_THREAD", "4");
@@ -287,17 +249,7 @@ fn a_scan_goes_on_where_it_stopped() {
 #[test]
 fn agents_join_with_a_token_share_the_limits_and_give_back_what_they_hold() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "120",
-        "--regions",
-        "5",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(120, 5, 0.0, &[]);
     // Each account's region grants two calls, and one more each half second.
     let limits = json!([{"service": "rds", "rate": 4.0, "burst": 4.0}, {"service": "sts", "rate": 80.0, "burst": 80.0}]);
     sim.limits(limits);
@@ -391,17 +343,7 @@ fn certificate(folder: &Path) -> (String, String) {
 #[test]
 fn with_tls_agents_join_over_the_network_and_people_do_not() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "12",
-        "--regions",
-        "3",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(12, 3, 0.0, &[]);
     let (cert, key) = certificate(folder.path());
     let mut setup = apart(&sim, folder.path());
     setup.environment.remove("RINGFENCE_AGENT__JOIN_TOKEN");
@@ -452,17 +394,7 @@ fn own_address() -> Option<std::net::IpAddr> {
 #[test]
 fn scans_are_made_on_schedule_and_of_the_oldest_evidence() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sim = Sim::start(&[
-        "--accounts",
-        "8",
-        "--regions",
-        "3",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-    ]);
+    let sim = Sim::plain(8, 3, 0.0, &[]);
     let mut setup = setup(&sim, folder.path());
     setup.set("RINGFENCE_SCAN__SCHEDULE", "at two");
     assert!(setup.fails().contains("scan.schedule"), "not a schedule");

@@ -38,6 +38,22 @@ impl Sim {
         Sim { running, counted: std::cell::RefCell::default() }
     }
 
+    /// So many accounts and regions that nothing stands against, of which that share of cells has
+    /// databases; nothing is throttled.
+    pub fn plain(accounts: u32, regions: u32, density: f64, more: &[&str]) -> Sim {
+        let (accounts, regions) = (accounts.to_string(), regions.to_string());
+        let density = density.to_string();
+        let args = ["--accounts", &accounts, "--regions", &regions, "--density", &density];
+        Sim::start(&[&args[..], &["--plain", "--limits", "none"], more].concat())
+    }
+
+    /// The ground truth of all cells.
+    pub fn truth(&self) -> Value {
+        let mut text = Vec::new();
+        self.inside().write_truth(&mut text).expect("the truth");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
     /// An empty one in which states take milliseconds and nothing is throttled, with clusters as they
     /// were made before 2026-02-18.
     pub fn empty() -> Sim {

@@ -6,7 +6,6 @@ use crate::process::{Cli, Setup};
 use crate::scale::{cpu, peak};
 use ringfence_server::store::{self, Kind};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a world is like.
@@ -71,22 +70,8 @@ pub struct Stage {
 
 /// Builds the world with empty cells.
 pub fn stage(world: &World) -> Stage {
-    let (accounts, seed) = (world.accounts.to_string(), world.seed.to_string());
-    let sim = Sim::start(&[
-        "--accounts",
-        &accounts,
-        "--regions",
-        "17",
-        "--plain",
-        "--density",
-        "0",
-        "--limits",
-        "none",
-        "--threads",
-        "1",
-        "--seed",
-        &seed,
-    ]);
+    let seed = world.seed.to_string();
+    let sim = Sim::plain(world.accounts, 17, 0.0, &["--threads", "1", "--seed", &seed]);
     let folder = tempfile::tempdir().expect("a folder");
     let mut setup = Setup::new(&sim.url(), folder.path());
     for (key, value) in [
@@ -103,11 +88,6 @@ pub fn stage(world: &World) -> Stage {
 }
 
 impl Stage {
-    /// A folder for files of the run.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Starts the server, reads the organization, and only then makes the world far and strict.
     fn start(&self) -> (Guard, Cli) {
         {
@@ -216,9 +196,7 @@ impl Stage {
 
 /// The same calls without Ringfence; see `aws/examples/floor.rs`.
 pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
-    let mut text = Vec::new();
-    stage.sim.inside().write_truth(&mut text).expect("the truth");
-    let truth: Value = serde_json::from_slice(&text).expect("JSON");
+    let truth = stage.sim.truth();
     let ids: Vec<&str> = truth["accounts"]
         .as_array()
         .expect("accounts")
@@ -226,7 +204,7 @@ pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
         .filter(|a| a["id"] != truth["management_account"])
         .map(|a| a["id"].as_str().expect("an id"))
         .collect();
-    let file = stage.folder().join("accounts.json");
+    let file = stage.folder.path().join("accounts.json");
     std::fs::write(&file, json!(ids).to_string()).expect("write the accounts");
     let regions: Vec<&str> =
         truth["regions"].as_array().expect("regions").iter().filter_map(Value::as_str).collect();
@@ -249,16 +227,14 @@ pub fn some_account(stage: &Stage) -> String {
 
 /// What one cell costs another tool, in microseconds of CPU; see `tests/python/peers.py`.
 pub fn peer(stage: &Stage, name: &str) -> f64 {
-    let mut text = Vec::new();
-    stage.sim.inside().write_truth(&mut text).expect("the truth");
-    let truth = stage.folder().join("truth.json");
-    std::fs::write(&truth, text).expect("write the truth");
+    let truth = stage.folder.path().join("truth.json");
+    std::fs::write(&truth, stage.sim.truth().to_string()).expect("write the truth");
     let output = std::process::Command::new(crate::root().join(".venv-peers/bin/python"))
         .arg(crate::root().join("tests/python/peer_cost.py"))
         .args([
             &stage.sim.url(),
             &truth.display().to_string(),
-            &stage.folder().display().to_string(),
+            &stage.folder.path().display().to_string(),
             name,
         ])
         .output()

@@ -39,20 +39,7 @@ pub struct Latency {
 /// Builds the ledger in that store, and asks a server about it.
 pub fn run(size: Size, seed: u32, url: Option<&str>) -> (Duration, Vec<Latency>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (accounts, seeded) = (size.accounts.to_string(), seed.to_string());
-    let sim = Sim::start(&[
-        "--accounts",
-        &accounts,
-        "--regions",
-        "17",
-        "--plain",
-        "--density",
-        "0.02",
-        "--limits",
-        "none",
-        "--seed",
-        &seeded,
-    ]);
+    let sim = Sim::plain(size.accounts, 17, 0.02, &["--seed", &seed.to_string()]);
     let mut setup = Setup::new(&sim.url(), folder.path());
     setup.set("RINGFENCE_AWS__REGIONS", "");
     setup.set("RINGFENCE_AWS__EXTERNAL_ID", "");

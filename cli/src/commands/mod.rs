@@ -17,7 +17,6 @@ use crate::client::{Connection, connect};
 use crate::exit::{End, Exit, Failure};
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
-use std::time::Duration;
 
 /// The largest answer taken: a plan of some ten thousand databases.
 const MESSAGE_MAX: usize = 128 << 20;
@@ -129,8 +128,7 @@ async fn within<T>(
     let Some(span) = timeout else {
         return work.await;
     };
-    let time = Duration::from_millis(u64::try_from(span.0).unwrap_or(0));
-    match tokio::time::timeout(time, work).await {
+    match tokio::time::timeout(span.to_duration(), work).await {
         Ok(done) => done,
         Err(_) => Err(Failure::new(
             Exit::Timeout,

@@ -54,24 +54,11 @@ async fn look(app: &App) -> Result<(), Fault> {
             // A step can take longer than the lease (a large organization is read anew).
             tokio::select! {
                 () = advance(app, &rollout.body.id) => {}
-                () = keep_lease(app) => return Ok(()),
+                () = app.keep(LEASE, app.config.lease_for) => return Ok(()),
             }
         }
     }
     Ok(())
-}
-
-/// Ends when the lease is lost: the step in hand is dropped, and another server looks again.
-async fn keep_lease(app: &App) {
-    let third = u64::try_from(app.config.lease_for.0 / 3).unwrap_or(1_000);
-    loop {
-        rest(third).await;
-        match app.store.hold(LEASE, &app.owner, app.config.lease_for).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => tracing::warn!("rollouts: {error}"),
-        }
-    }
 }
 
 /// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.

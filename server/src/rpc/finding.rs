@@ -1,9 +1,9 @@
 //! `FindingService`.
 
-use super::{Answer, Rpc, actor, convert, named, ok, page_size, place};
+use super::{Answer, Rpc, actor, convert, next_page, ok, page_of};
 use crate::app::{Fault, now};
 use crate::findings;
-use crate::store::Page;
+use crate::store::{Page, Row};
 use ringfence_proto::v1;
 use ringfence_proto::v1::finding_service_server::FindingService;
 use tonic::Request;
@@ -17,27 +17,16 @@ impl FindingService for Rpc {
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
         let tree = self.0.tree().await?;
-        let accounts = scope.accounts(&tree)?;
-        let size = page_size(asked.page_size)?;
-        let after = place("page_token", &asked.page_token)?;
-        let page = Page {
-            accounts: named(&scope, &accounts),
-            regions: scope.regions.iter().map(ToString::to_string).collect(),
-            state: if asked.include_resolved { String::new() } else { "open".to_owned() },
-            after,
-            limit: size,
-        };
+        let state = if asked.include_resolved { String::new() } else { "open".to_owned() };
+        let page = Page { state, ..page_of(&scope, &tree, asked.page_size, &asked.page_token)? };
         let rows = self.0.store.finding_page(&page).await.map_err(Fault::from)?;
         let at = now();
         let mut findings = Vec::new();
         for row in &rows {
             findings.push(convert::finding(&row.document().map_err(Fault::from)?, at));
         }
-        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= size;
-        let next_page_token = match rows.last() {
-            Some(last) if full => format!("{} {} {}", last.account, last.region, last.id),
-            _ => String::new(),
-        };
+        let place = |r: &Row| format!("{} {} {}", r.account, r.region, r.id);
+        let next_page_token = next_page(&page, &rows, place);
         ok(v1::ListFindingsResponse { findings, next_page_token })
     }
 

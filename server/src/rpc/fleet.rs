@@ -3,6 +3,7 @@
 use super::{Answer, Rpc, actor, ok, page, page_size};
 use crate::agents;
 use crate::app::{Fault, now};
+use ringfence_domain::work::LimitUsage;
 use ringfence_proto::v1;
 use ringfence_proto::v1::fleet_service_server::FleetService;
 use std::collections::BTreeMap;
@@ -43,8 +44,8 @@ impl FleetService for Rpc {
         request: Request<v1::ListLimitsRequest>,
     ) -> Answer<v1::ListLimitsResponse> {
         let asked = request.into_inner();
-        let limit = |u: agents::Usage| v1::Limit {
-            agent: u.agent,
+        let limit = |(agent, u): (String, LimitUsage)| v1::Limit {
+            agent,
             limit: u.limit,
             rate: u.rate,
             granted: u.granted,

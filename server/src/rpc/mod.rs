@@ -15,13 +15,13 @@ pub(crate) use agent::Agents;
 
 use crate::app::{App, Fault, rest};
 use crate::scope::Scope;
+use crate::store::Page;
 use futures::Stream;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
-use ringfence_domain::id::AccountId;
+use ringfence_domain::org::OrgTree;
 use ringfence_proto::v1;
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use tonic::metadata::MetadataMap;
 use tonic::service::{Routes, RoutesBuilder};
@@ -135,23 +135,35 @@ pub(crate) fn page<T>(list: Vec<T>, size: i64, token: &str) -> Result<(Vec<T>, S
     Ok((list.into_iter().skip(skip).take(size).collect(), next))
 }
 
-/// The place in a list where a page begins: up to three words.
-pub(crate) fn place(field: &str, token: &str) -> Result<(String, String, String), Status> {
+/// The page of a list by place that a request asks for. Its token is the place of the last row before:
+/// account, region and, of findings, id.
+pub(crate) fn page_of(
+    scope: &Scope,
+    tree: &OrgTree,
+    size: i32,
+    token: &str,
+) -> Result<Page, Status> {
+    let accounts = scope.accounts(tree)?;
     let words: Vec<&str> = token.split(' ').collect();
-    match words[..] {
-        [""] => Ok(Default::default()),
-        [a, b] => Ok((a.to_owned(), b.to_owned(), String::new())),
-        [a, b, c] => Ok((a.to_owned(), b.to_owned(), c.to_owned())),
-        _ => Err(Status::invalid_argument(format!("{field}: not one of ours"))),
-    }
+    let after = match words[..] {
+        [""] => Default::default(),
+        [a, b] => (a.to_owned(), b.to_owned(), String::new()),
+        [a, b, c] => (a.to_owned(), b.to_owned(), c.to_owned()),
+        _ => return Err(Status::invalid_argument("page_token: not one of ours")),
+    };
+    Ok(Page {
+        accounts: scope.account_names(&accounts),
+        regions: scope.region_names(),
+        state: String::new(),
+        after,
+        limit: page_size(size)?,
+    })
 }
 
-/// The accounts that a page is restricted to; none where the whole organization is meant.
-pub(crate) fn named(scope: &Scope, accounts: &BTreeSet<AccountId>) -> Vec<String> {
-    if scope.ous.is_empty() && scope.accounts.is_empty() {
-        return Vec::new();
-    }
-    accounts.iter().map(ToString::to_string).collect()
+/// The token of the next page: the place of the last row, unless the page was not filled.
+pub(crate) fn next_page<T>(page: &Page, rows: &[T], place: impl Fn(&T) -> String) -> String {
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= page.limit;
+    rows.last().filter(|_| full).map(place).unwrap_or_default()
 }
 
 /// What a watch sends.

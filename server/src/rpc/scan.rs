@@ -1,12 +1,15 @@
 //! `ScanService`.
 
-use super::{Answer, Rpc, Watch, actor, convert, id_of, named, ok, page, page_size, place, watch};
+use super::{
+    Answer, Rpc, Watch, actor, convert, id_of, next_page, ok, page, page_of, page_size, watch,
+};
 use crate::app::{App, Fault, now};
 use crate::scans;
-use crate::store::{Filter, Kind, Page, Row};
-use ringfence_domain::ledger::{CellState, Coverage};
+use crate::store::{Filter, Kind, Row};
+use crate::tally::Tally;
+use ringfence_domain::ledger::CellState;
 use ringfence_domain::time::Time;
-use ringfence_domain::work::{Options, Scan, Trigger};
+use ringfence_domain::work::{Options, Scan};
 use ringfence_proto::v1;
 use ringfence_proto::v1::scan_service_server::ScanService;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,25 +28,18 @@ async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
     let progress = app.store.scan_progress(id).await?;
     let mut shown = convert::scan(&scan, &progress, now());
     let tally = app.store.tally_of_scan(id, &scan.regions).await?;
-    let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    let of = |state: CellState| {
-        let found = tally.iter().find(|(k, _)| k.strip_prefix("cell/") == Some(state.as_str()));
-        (state, found.map_or(0, |(_, n)| number(*n)))
-    };
-    let coverage = Coverage::new(CellState::ALL.map(of));
-    let failed: Vec<&str> =
-        CellState::ALL.iter().filter(|s| s.failed()).map(|s| s.as_str()).collect();
-    let failed_cells: u32 =
-        CellState::ALL.into_iter().filter(|s| s.failed()).map(|s| of(s).1).sum();
-    if failed_cells > 0 {
-        let cells = app.store.cells_in(&failed, id, &[], &scan.regions, FAILED_MAX).await?;
+    let tally = Tally::new(tally.iter().map(|(key, n)| (key.as_str(), *n)));
+    let failed = tally.coverage.count(CellState::failed);
+    if failed > 0 {
+        let states = CellState::failures();
+        let cells = app.store.cells_in(&states, id, &[], &scan.regions, FAILED_MAX).await?;
         shown.failed = cells.iter().map(convert::cell).collect();
     }
-    let open: i64 = tally.iter().filter(|(k, _)| k.starts_with("open/")).map(|(_, n)| n).sum();
-    shown.cells = i32::try_from(coverage.cells()).unwrap_or(i32::MAX);
-    shown.coverage = convert::counts(&coverage.0);
-    shown.failed_cells = i32::try_from(failed_cells).unwrap_or(i32::MAX);
-    shown.findings_open = i32::try_from(open).unwrap_or(i32::MAX);
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    shown.cells = number(tally.coverage.cells());
+    shown.coverage = convert::counts(&tally.coverage.0);
+    shown.failed_cells = number(failed);
+    shown.findings_open = number(tally.open(|_| true));
     shown.progress = Some(guess(app, shown.progress.unwrap_or_default(), &progress, &scan).await?);
     Ok(shown)
 }
@@ -65,7 +61,7 @@ async fn guess(
         shown.eta_seconds = (cells_left / rate).ceil().min(f64::from(i32::MAX)) as i32;
     }
     let mut waiting: BTreeMap<String, i32> = BTreeMap::new();
-    for usage in crate::agents::usage(app).await? {
+    for (_, usage) in crate::agents::usage(app).await? {
         *waiting.entry(usage.limit).or_default() +=
             i32::try_from(usage.waiting).unwrap_or(i32::MAX);
     }
@@ -118,17 +114,11 @@ impl ScanService for Rpc {
         let id = id_of("sc", &asked.request_id);
         // Evidence for a gate wants the lists of regions that were read with it.
         let options = Options { keys: false, fresh_regions: true };
-        let scan = if scope.ous.is_empty() && scope.accounts.is_empty() {
+        let scan = if scope.is_whole() {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });
             }
-            let start = scans::Start {
-                id,
-                accounts: Vec::new(),
-                regions: scope.regions.iter().map(ToString::to_string).collect(),
-                options,
-                trigger: Trigger::Demand,
-            };
+            let start = scans::Start::demand(&id, Vec::new(), &scope, options);
             scans::start_whole(&self.0, &who, start).await?
         } else {
             let tree = self.0.tree().await?;
@@ -195,22 +185,9 @@ impl ScanService for Rpc {
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
         let tree = self.0.tree().await?;
-        let accounts = scope.accounts(&tree)?;
-        let size = page_size(asked.page_size)?;
-        let after = place("page_token", &asked.page_token)?;
-        let page = Page {
-            accounts: named(&scope, &accounts),
-            regions: scope.regions.iter().map(ToString::to_string).collect(),
-            after,
-            limit: size,
-            ..Page::default()
-        };
+        let page = page_of(&scope, &tree, asked.page_size, &asked.page_token)?;
         let cells = self.0.store.cell_page(&page).await.map_err(Fault::from)?;
-        let full = i64::try_from(cells.len()).unwrap_or(i64::MAX) >= size;
-        let next_page_token = match cells.last() {
-            Some(last) if full => format!("{} {}", last.account, last.region),
-            _ => String::new(),
-        };
+        let next_page_token = next_page(&page, &cells, |c| format!("{} {}", c.account, c.region));
         ok(v1::ListCellsResponse {
             cells: cells.iter().map(convert::cell).collect(),
             next_page_token,

@@ -108,7 +108,7 @@ fn deal(others: &[i64]) -> i64 {
 }
 
 macro_rules! agents {
-    ($name:ident, $row:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
+    ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         #[async_trait]
         impl Agents for $name {
             async fn agent_seen(&self, name: &str, instance: &str, using: i64, usage: &str, ttl: Span) -> Result<AgentSeen> {

@@ -3,7 +3,7 @@
 use super::agents::Agents;
 use super::ledger::Ledger;
 use super::queue::Queue;
-use super::sql::{Postgres, Sqlite, for_both};
+use super::sql::{Postgres, Sqlite, columns, for_both};
 use super::{Filter, Kind, Logged, Result, Row, StoreError, json};
 use async_trait::async_trait;
 use ringfence_domain::audit::Event;
@@ -70,7 +70,7 @@ pub(super) fn control() -> &'static str {
 }
 
 macro_rules! documents {
-    ($name:ident, $row:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
+    ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         #[async_trait]
         impl Store for $name {
             async fn put_org(
@@ -135,15 +135,15 @@ macro_rules! documents {
             }
 
             async fn get(&self, kind: Kind, id: &str) -> Result<Option<Row>> {
-                let row = sqlx::query("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource WHERE kind = $1 AND id = $2")
+                let row = sqlx::query(concat!("SELECT ", columns!(), " FROM resource WHERE kind = $1 AND id = $2"))
                     .bind(kind.as_str()).bind(id).fetch_optional(&self.reader).await?;
                 row.map(|r| Self::row(&r, kind)).transpose()
             }
 
             async fn list(&self, kind: Kind, filter: &Filter, after: &str, limit: i64) -> Result<Vec<Row>> {
-                let rows = sqlx::query("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
+                let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                     WHERE kind = $1 AND id > $2 AND ($3 = '' OR account = $3) AND ($4 = '' OR region = $4)
-                    AND ($5 = '' OR state = $5) ORDER BY id LIMIT $6")
+                    AND ($5 = '' OR state = $5) ORDER BY id LIMIT $6"))
                     .bind(kind.as_str()).bind(after).bind(&filter.account).bind(&filter.region)
                     .bind(&filter.state).bind(limit).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Self::row(r, kind)).collect()

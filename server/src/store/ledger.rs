@@ -1,6 +1,6 @@
 //! Cells, their counts, and findings by place.
 
-use super::sql::{Postgres, Sqlite, for_both};
+use super::sql::{Postgres, Sqlite, columns, for_both};
 use super::{Kind, Result, Row, StoreError, json};
 use async_trait::async_trait;
 use ringfence_domain::ledger::Cell;
@@ -109,7 +109,7 @@ pub trait Ledger: Send + Sync {
 }
 
 macro_rules! ledger {
-    ($name:ident, $row:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
+    ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         impl $name {
             fn cell(row: &$row) -> Result<Cell> {
                 let body: String = row.try_get(0)?;
@@ -142,10 +142,10 @@ macro_rules! ledger {
                             AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR state = $4)
                             ORDER BY account, region LIMIT $5"))
                     } else {
-                        sqlx::query(concat!("SELECT c.body FROM (SELECT value AS account FROM ", $texts, "$6", $close, ") a
-                            CROSS JOIN cell c WHERE c.account = a.account AND (c.account, c.region) > ($1, $2)
-                            AND ($3 = '[]' OR c.region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR c.state = $4)
-                            ORDER BY c.account, c.region LIMIT $5"))
+                        sqlx::query(concat!("SELECT body FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a
+                            CROSS JOIN cell WHERE account = wanted AND (account, region) > ($1, $2)
+                            AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR state = $4)
+                            ORDER BY account, region LIMIT $5"))
                     };
                     let query = query.bind(&page.after.0).bind(&page.after.1).bind(&regions).bind(&page.state).bind(left);
                     let query = if accounts.is_empty() { query } else { query.bind(json(&accounts)) };
@@ -238,24 +238,24 @@ macro_rules! ledger {
                     }
                     // Four texts, so that each has the index that it needs.
                     let query = match (accounts.is_empty(), state.is_empty()) {
-                        (true, true) => sqlx::query(concat!("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
+                        (true, true) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                             WHERE kind = 'finding' AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
                             ORDER BY account, region, id LIMIT $5")),
-                        (true, false) => sqlx::query(concat!("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
+                        (true, false) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                             WHERE kind = 'finding' AND state = $6 AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
                             ORDER BY account, region, id LIMIT $5")),
-                        (false, true) => sqlx::query(concat!("SELECT r.id, r.account, r.region, r.state, r.wake_at, r.version, r.created_at, r.label, r.body
-                            FROM (SELECT value AS account FROM ", $texts, "$6", $close, ") a CROSS JOIN resource r
-                            WHERE r.account = a.account AND r.kind = 'finding' AND (r.account, r.region, r.id) > ($1, $2, $3)
-                            AND ($4 = '[]' OR r.region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY r.account, r.region, r.id LIMIT $5")),
-                        (false, false) => sqlx::query(concat!("SELECT r.id, r.account, r.region, r.state, r.wake_at, r.version, r.created_at, r.label, r.body
-                            FROM (SELECT value AS account FROM ", $texts, "$7", $close, ") a CROSS JOIN resource r
-                            WHERE r.account = a.account AND r.kind = 'finding' AND r.state = $6 AND (r.account, r.region, r.id) > ($1, $2, $3)
-                            AND ($4 = '[]' OR r.region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY r.account, r.region, r.id LIMIT $5")),
+                        (false, true) => sqlx::query(concat!("SELECT ", columns!(), "
+                            FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a CROSS JOIN resource
+                            WHERE account = wanted AND kind = 'finding' AND (account, region, id) > ($1, $2, $3)
+                            AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
+                            ORDER BY account, region, id LIMIT $5")),
+                        (false, false) => sqlx::query(concat!("SELECT ", columns!(), "
+                            FROM (SELECT value AS wanted FROM ", $texts, "$7", $close, ") a CROSS JOIN resource
+                            WHERE account = wanted AND kind = 'finding' AND state = $6 AND (account, region, id) > ($1, $2, $3)
+                            AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
+                            ORDER BY account, region, id LIMIT $5")),
                     };
                     let query = query.bind(&after.0).bind(&after.1).bind(&after.2).bind(&regions).bind(left);
                     let query = if state.is_empty() { query } else { query.bind(state) };
@@ -268,15 +268,15 @@ macro_rules! ledger {
             }
 
             async fn findings_of(&self, accounts: &[&str]) -> Result<Vec<Row>> {
-                let rows = sqlx::query(concat!("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
+                let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                     WHERE kind = 'finding' AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Self::row(r, Kind::Finding)).collect()
             }
 
             async fn waived(&self, after: Time) -> Result<Vec<Row>> {
-                let rows = sqlx::query("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
-                    WHERE kind = 'finding' AND wake_at > 0 AND wake_at > $1 AND state = 'open'")
+                let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
+                    WHERE kind = 'finding' AND wake_at > 0 AND wake_at > $1 AND state = 'open'"))
                     .bind(after.0).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Self::row(r, Kind::Finding)).collect()
             }

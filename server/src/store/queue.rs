@@ -1,7 +1,7 @@
 //! Leases, what is to be scanned, and what agents report.
 
 use super::documents::control;
-use super::sql::{Postgres, Sqlite, account_lease, for_both, leased_account, leases_json};
+use super::sql::{Postgres, Sqlite, account_lease, columns, for_both, leases_json};
 use super::{Fenced, Kind, Lease, Result, Row, json};
 use async_trait::async_trait;
 use ringfence_domain::audit::Event;
@@ -193,7 +193,7 @@ fn region_lists_json(parts: &[&Part]) -> String {
 }
 
 macro_rules! queue {
-    ($name:ident, $row:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
+    ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         #[async_trait]
         impl Queue for $name {
             async fn start_scan(&self, scan: &Row, accounts: &[AccountId], priority: i64, event: &Event) -> Result<bool> {
@@ -274,7 +274,7 @@ macro_rules! queue {
                         expires_at = excluded.expires_at WHERE lease.expires_at <= ", $now, " RETURNING name, fence"))
                     .bind(json(&names)).bind(owner).bind(ttl.0).fetch_all(&mut *tx).await?;
                 tx.commit().await?;
-                rows.iter().map(|r| Ok(Lease { account: leased_account(r.try_get(0)?), fence: r.try_get(1)? })).collect()
+                rows.iter().map(Self::lease).collect()
             }
 
             async fn wanted(&self, accounts: &[&str]) -> Result<Vec<Wanted>> {
@@ -296,7 +296,7 @@ macro_rules! queue {
             }
 
             async fn due_remediations(&self, accounts: &[&str], now: Time) -> Result<Vec<Row>> {
-                let rows = sqlx::query(concat!("SELECT id, account, region, state, wake_at, version, created_at, label, body FROM resource
+                let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                     WHERE kind = 'remediation' AND state IN ('pending', 'running') AND wake_at <= $2
                     AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).bind(now.0).fetch_all(&self.reader).await?;
@@ -315,7 +315,7 @@ macro_rules! queue {
                     RETURNING name, fence"))
                     .bind(leases_json(leases.iter())).bind(owner).bind(ttl.0).fetch_all(&mut *tx).await?;
                 tx.commit().await?;
-                rows.iter().map(|r| Ok(Lease { account: leased_account(r.try_get(0)?), fence: r.try_get(1)? })).collect()
+                rows.iter().map(Self::lease).collect()
             }
 
             async fn release(&self, owner: &str, leases: &[Lease]) -> Result<()> {

@@ -7,13 +7,14 @@ use ringfence_domain::audit::Event;
 use ringfence_domain::time::Time;
 use sqlx::Row as _;
 
-/// Stamps a macro for both databases: the adapter, its row, its clock, and what stands before a
+/// Stamps a macro for both databases: the adapter, its row, its transaction, its clock, and what stands before a
 /// parameter whose JSON array becomes rows of one column `value` (of objects, of texts), and after it.
 macro_rules! for_both {
     ($stamp:ident) => {
         $stamp!(
             Sqlite,
             sqlx::sqlite::SqliteRow,
+            SqliteTx,
             "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
             "json_each(",
             "json_each(",
@@ -22,6 +23,7 @@ macro_rules! for_both {
         $stamp!(
             Postgres,
             sqlx::postgres::PgRow,
+            PostgresTx,
             "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
             "json_array_elements(CAST(",
             "json_array_elements_text(CAST(",
@@ -30,7 +32,14 @@ macro_rules! for_both {
     };
 }
 
-pub(super) use for_both;
+/// The columns of a document, in the order in which `row` reads them.
+macro_rules! columns {
+    () => {
+        "id, account, region, state, wake_at, version, created_at, label, body"
+    };
+}
+
+pub(super) use {columns, for_both};
 
 /// SQLite in WAL mode: one machine, one server, one connection that writes (more only wait for each
 /// other) and some that read beside it.
@@ -52,11 +61,6 @@ pub(super) fn account_lease(account: &str) -> String {
     format!("account/{account}")
 }
 
-/// The account of a lease's name.
-pub(super) fn leased_account(name: &str) -> String {
-    name.strip_prefix("account/").unwrap_or(name).to_owned()
-}
-
 /// Leases as rows for a statement: their names and fences.
 pub(super) fn leases_json<'a>(leases: impl Iterator<Item = &'a Lease>) -> String {
     let rows: Vec<_> =
@@ -66,7 +70,7 @@ pub(super) fn leases_json<'a>(leases: impl Iterator<Item = &'a Lease>) -> String
 
 /// What every part of the store uses, on either database.
 macro_rules! common {
-    ($name:ident, $row:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
+    ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         impl $name {
             pub(super) async fn migrate(&self, first: &[&'static str], second: &[&'static str]) -> Result<()> {
                 let mut tx = self.begin().await?;
@@ -104,16 +108,14 @@ macro_rules! common {
                     body: row.try_get(8)?,
                 })
             }
-        }
-    };
-}
 
-for_both!(common);
+            /// A lease from its name and fence.
+            pub(super) fn lease(row: &$row) -> Result<Lease> {
+                let name: String = row.try_get(0)?;
+                let account = name.strip_prefix("account/").unwrap_or(&name).to_owned();
+                Ok(Lease { account, fence: row.try_get(1)? })
+            }
 
-/// What is written inside a transaction, on either database.
-macro_rules! inside {
-    ($name:ident, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
-        impl $name {
             pub(super) async fn log(tx: &mut $tx, event: &Event) -> Result<()> {
                 sqlx::query("INSERT INTO event (at, actor, authenticated, action, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)")
                     .bind(event.at.0).bind(&event.actor).bind(i64::from(event.authenticated))
@@ -180,7 +182,7 @@ macro_rules! inside {
                     RETURNING name, fence"))
                     .bind(leases_json(leases)).bind(owner)
                     .fetch_all(&mut **tx).await?;
-                rows.iter().map(|r| Ok(Lease { account: leased_account(r.try_get(0)?), fence: r.try_get(1)? })).collect()
+                rows.iter().map(Self::lease).collect()
             }
 
             /// Ends leases that are still ours.
@@ -194,22 +196,7 @@ macro_rules! inside {
     };
 }
 
-inside!(
-    Sqlite,
-    SqliteTx,
-    "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-    "json_each(",
-    "json_each(",
-    ")"
-);
-inside!(
-    Postgres,
-    PostgresTx,
-    "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-    "json_array_elements(CAST(",
-    "json_array_elements_text(CAST(",
-    " AS JSON)) AS t(value)"
-);
+for_both!(common);
 
 /// Connections that read beside the one that writes.
 const SQLITE_READERS: u32 = 4;
