@@ -61,6 +61,9 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("scan.calls_per_hour", Type::Count, "0"),
     ("scan.regions_max_age", Type::Duration, "24h"),
     ("scan.org_max_age", Type::Duration, "15m"),
+    ("scan.aws_config", Type::Bool, "false"),
+    ("scan.aggregator", Type::Text, ""),
+    ("scan.aggregator_region", Type::Text, ""),
     ("limits.sts", Type::Count, "100"),
     ("limits.organizations_read", Type::Count, "5"),
     ("limits.organizations_write", Type::Count, "1"),
@@ -68,6 +71,8 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("limits.rds_read", Type::Count, "10"),
     ("limits.rds_write", Type::Count, "2"),
     ("limits.kms_read", Type::Count, "10"),
+    ("limits.config_read", Type::Count, "5"),
+    ("limits.config_write", Type::Count, "1"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
     ("limits.in_flight_per_region", Type::Count, "32"),
@@ -109,6 +114,9 @@ pub struct Config {
     pub scan_calls_per_hour: u32,
     pub scan_regions_max_age: Span,
     pub scan_org_max_age: Span,
+    pub scan_aws_config: bool,
+    pub scan_aggregator: String,
+    pub scan_aggregator_region: Option<Region>,
 }
 
 /// Why a configuration is refused. Every message names the key.
@@ -283,10 +291,18 @@ impl Config {
         let region_list = |key: &str| -> Result<Vec<Region>, ConfigError> {
             let list = text(key);
             let names = list.split(',').map(str::trim).filter(|r| !r.is_empty());
-            names.map(|n| n.parse().map_err(|e| ConfigError(format!("{key}: {e}")))).collect()
+            let named: Result<Vec<Region>, _> =
+                names.map(|n| n.parse().map_err(|e| ConfigError(format!("{key}: {e}")))).collect();
+            let mut seen = std::collections::BTreeSet::new();
+            named.map(|all| all.into_iter().filter(|r| seen.insert(r.clone())).collect())
         };
         let regions = region_list("aws.regions")?;
         let sts_regions = region_list("aws.sts_regions")?.iter().map(ToString::to_string).collect();
+        let aggregator_region = region_list("scan.aggregator_region")?;
+        if aggregator_region.len() > 1 {
+            return fail("scan.aggregator_region: an aggregator is in one region");
+        }
+        let aggregator_region = aggregator_region.into_iter().next();
         let kms_alias = text("kms.alias");
         if kms_alias == "alias/aws/rds" {
             return fail(
@@ -314,6 +330,8 @@ impl Config {
             rds_read: count("limits.rds_read"),
             rds_write: count("limits.rds_write"),
             kms_read: count("limits.kms_read"),
+            config_read: count("limits.config_read"),
+            config_write: count("limits.config_write"),
         };
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {
@@ -374,6 +392,9 @@ impl Config {
             scan_calls_per_hour: count("scan.calls_per_hour"),
             scan_regions_max_age: span("scan.regions_max_age").min(REGIONS_MAX_AGE),
             scan_org_max_age: span("scan.org_max_age"),
+            scan_aws_config: flag("scan.aws_config"),
+            scan_aggregator: text("scan.aggregator"),
+            scan_aggregator_region: aggregator_region,
         })
     }
 }

@@ -114,7 +114,7 @@ impl<P> Desk<P> {
         if passes.len() > PASSES_MAX {
             passes.clear();
         }
-        let key = (look.scans.first().cloned().unwrap_or_default(), look.pass);
+        let key = (look.scans.keys().next().cloned().unwrap_or_default(), look.pass());
         *passes.entry(key).or_insert_with(|| clock().into_std())
     }
 }

@@ -183,7 +183,7 @@ mod tests {
             release: true,
         };
         let cells = vec![CellReport { cell, detected: Vec::new() }];
-        let scans = vec!["sc-1".into()];
+        let scans = BTreeMap::from([("sc-1".into(), 0)]);
         AccountReport { account, fence: 1, scans, cells, end: last.then_some(end) }
     }
 

@@ -10,6 +10,7 @@ use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
+use ringfence_domain::opinion::{Opinion, Verdict};
 use ringfence_domain::rds::{KeyFacts, Sweep};
 use ringfence_domain::work::{
     AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
@@ -34,6 +35,8 @@ struct Read {
     names: Vec<String>,
     found: Detection,
     key: Option<KeyFacts>,
+    /// AWS Config's word, where it was asked and the cell was read.
+    config: Option<Opinion>,
     /// Whether it was read to its end.
     read: Result<(), CloudError>,
 }
@@ -73,6 +76,19 @@ pub(crate) async fn account<P: Pipe>(
     desk.reporter.last(last).await
 }
 
+/// The regions whose cells are marked where the account itself cannot be asked: all that are configured
+/// and all that it has cells of, so that none of them keeps an answer that is no longer had.
+fn regions_of(configured: &[String], known: &[String]) -> Vec<String> {
+    let known = known.iter().filter(|r| *r != REGION_UNKNOWN);
+    let mut all: Vec<String> = configured.iter().chain(known).cloned().collect();
+    all.sort();
+    all.dedup();
+    match all.is_empty() {
+        true => vec![REGION_UNKNOWN.to_owned()],
+        false => all,
+    }
+}
+
 fn state_of(class: ErrorClass) -> CellState {
     match class {
         ErrorClass::Denied => CellState::Denied,
@@ -109,7 +125,7 @@ fn reason(error: &CloudError) -> String {
 impl<P: Pipe> Visit<'_, P> {
     /// Names the session in CloudTrail.
     fn run(&self) -> &str {
-        self.look.scans.first().map_or("scan", String::as_str)
+        self.look.scans.keys().next().map_or("scan", String::as_str)
     }
 
     fn chosen(&self, region: &str) -> bool {
@@ -150,11 +166,9 @@ impl<P: Pipe> Visit<'_, P> {
         let wanted = &self.look.regions;
         // Every region that was asked for gets the reason: a denied account is never silence.
         let known = &self.work.known_regions;
-        let names = match (wanted.is_empty(), configured.is_empty(), known.is_empty()) {
-            (false, _, _) => wanted.clone(),
-            (true, false, _) => configured.clone(),
-            (true, true, true) => vec![REGION_UNKNOWN.to_owned()],
-            (true, true, false) => known.clone(),
+        let names = match wanted.is_empty() {
+            false => wanted.clone(),
+            true => regions_of(&configured, known),
         };
         let cells: Vec<CellReport> = names
             .iter()
@@ -229,7 +243,7 @@ impl<P: Pipe> Visit<'_, P> {
 
     /// Every region that has a cell. A later pass is about a few regions, and says nothing of others.
     fn expected(&self, regions: &Regions) -> Vec<String> {
-        if self.look.pass > 0 {
+        if self.look.pass() > 0 {
             return Vec::new();
         }
         let others = regions.other.iter().map(|(name, _, _)| name.clone());
@@ -270,7 +284,9 @@ impl<P: Pipe> Visit<'_, P> {
             Ok(enabled) => self.sorted(RegionList { read_at: now(), enabled }, true),
             Err(error) if configured.is_empty() => {
                 let why = format!("ListRegions did not answer, and aws.regions is empty: {error}");
-                let other = vec![(REGION_UNKNOWN.to_owned(), CellState::Error, why)];
+                let known = regions_of(&[], &self.work.known_regions);
+                let failed = |region| (region, CellState::Error, why.clone());
+                let other = known.into_iter().map(failed).collect();
                 let source = RegionsSource::Unknown;
                 Regions { scan: Vec::new(), other, source, list: None, read_now: false }
             }
@@ -309,7 +325,7 @@ impl<P: Pipe> Visit<'_, P> {
     /// makes the cell that failure; what was found until then stays listed.
     async fn cell(&self, region: &Region, regions: &Regions) -> Seen {
         // In a later pass the region gets one real try, and all wait for what comes of it.
-        let probe = match self.look.pass > 0 {
+        let probe = match self.look.pass() > 0 {
             true => self.desk.cloud.settle(region, self.desk.pass_began(self.look)).await,
             false => None,
         };
@@ -324,7 +340,7 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, found, key, read } = seen;
+        let Read { names, found, key, config, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -336,6 +352,7 @@ impl<P: Pipe> Visit<'_, P> {
                 (Ok(()), true, true) => (CellState::Clean, String::new()),
             };
         cell.key = key;
+        cell.config = config;
         cell.as_of = Some(now());
         cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
         cell.instances = found.instances;
@@ -358,7 +375,7 @@ impl<P: Pipe> Visit<'_, P> {
             Ok(session) => cloud.sweep_databases(session, region, &mut sweep).await,
             Err(error) => Err(error.clone()),
         };
-        let found = RdsEncryption.detect(&sweep, settings.require_kms_key);
+        let mut found = RdsEncryption.detect(&sweep, settings.require_kms_key);
         let mut key = None;
         if let Ok(session) = &entered
             && (self.look.options.keys || !found.findings.is_empty())
@@ -368,8 +385,44 @@ impl<P: Pipe> Visit<'_, P> {
                 Err(error) => read = read.and(Err(error)),
             }
         }
+        let mut config = None;
+        if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.config) {
+            match self.opinion(session, region, &sweep, &mut found).await {
+                Ok(opinion) => config = Some(opinion),
+                Err(expired) => read = Err(expired),
+            }
+        }
         let names = sweep.instances.iter().map(|i| i.id.clone());
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
-        Read { names, found, key, read }
+        Read { names, found, key, config, read }
+    }
+
+    /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.
+    ///
+    /// # Errors
+    /// The session's time was up: the cell is read again with a new one.
+    async fn opinion(
+        &self,
+        session: &Session,
+        region: &Region,
+        sweep: &Sweep,
+        found: &mut Detection,
+    ) -> Result<Opinion, CloudError> {
+        match self.desk.cloud.config_facts(session, region).await {
+            Ok(facts) => {
+                let opinion = Opinion::new(&facts, sweep, found);
+                for detected in &mut found.findings {
+                    detected.config = Some(opinion.of(&facts, detected));
+                }
+                Ok(opinion)
+            }
+            Err(error) if error.expired() => Err(error),
+            Err(error) => {
+                for detected in &mut found.findings {
+                    detected.config = Some(Verdict::Unread);
+                }
+                Ok(Opinion::unread(error.to_string()))
+            }
+        }
     }
 }

@@ -350,6 +350,8 @@ mod queue {
             rds_read: 1,
             rds_write: 1,
             kms_read: 1,
+            config_read: 1,
+            config_write: 1,
         };
         let limits = Arc::new(Limits::new(&rates));
         let served = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -67,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) account: aws_sdk_account::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
+    config: Shared<aws_sdk_config::Client>,
 }
 
 /// One of STS's regional endpoints.
@@ -146,10 +147,16 @@ impl Cloud {
             caller: tokio::sync::OnceCell::new(),
             rds: Shared::new(),
             kms: Shared::new(),
+            config: Shared::new(),
             settings,
             base,
         };
         Ok(Cloud(Arc::new(inner)))
+    }
+
+    /// The region of the caller's own configuration.
+    pub fn own_region(&self) -> &str {
+        self.0.base.region().map_or("us-east-1", Region::as_ref)
     }
 
     /// What every kind of call did so far.
@@ -183,6 +190,13 @@ impl Cloud {
         self.0.rds.get(region, || {
             let config = aws_sdk_rds::config::Builder::from(&self.0.base);
             aws_sdk_rds::Client::from_conf(config.region(Region::new(region.to_owned())).build())
+        })
+    }
+
+    pub(crate) fn config(&self, region: &str) -> aws_sdk_config::Client {
+        self.0.config.get(region, || {
+            let config = aws_sdk_config::config::Builder::from(&self.0.base);
+            aws_sdk_config::Client::from_conf(config.region(Region::new(region.to_owned())).build())
         })
     }
 

@@ -8,6 +8,7 @@
 pub mod account;
 mod breaker;
 mod client;
+mod config;
 mod error;
 pub mod kms;
 pub mod limits;
@@ -19,5 +20,6 @@ mod retry;
 mod session;
 
 pub use client::{Cloud, Settings, SourceIdentity};
+pub use config::{Candidate, MemberStatus, RuleStatus};
 pub use retry::Probe;
 pub use session::{Caller, Phase, Session};

@@ -33,10 +33,14 @@ pub enum Class {
     RdsWrite,
     /// KMS DescribeKey, by account and region.
     KmsRead,
+    /// AWS Config reads, by account and region.
+    ConfigRead,
+    /// AWS Config writes, by account and region.
+    ConfigWrite,
 }
 
 /// All classes, in the order of their numbers.
-const CLASSES: [Class; 7] = [
+const CLASSES: [Class; 9] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -44,6 +48,8 @@ const CLASSES: [Class; 7] = [
     Class::RdsRead,
     Class::RdsWrite,
     Class::KmsRead,
+    Class::ConfigRead,
+    Class::ConfigWrite,
 ];
 
 impl Class {
@@ -57,11 +63,13 @@ impl Class {
             Class::RdsRead => "rds_read",
             Class::RdsWrite => "rds_write",
             Class::KmsRead => "kms_read",
+            Class::ConfigRead => "config_read",
+            Class::ConfigWrite => "config_write",
         }
     }
 }
 
-/// Calls a second. AWS publishes none of RDS's and Organizations' figures; these are what
+/// Calls a second. AWS publishes none of RDS's, Organizations' and Config's figures; these are what
 /// other tools found safe (README, "Limits"), and all of them are settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "one for each Class")]
@@ -73,6 +81,8 @@ pub struct Rates {
     pub rds_read: u32,
     pub rds_write: u32,
     pub kms_read: u32,
+    pub config_read: u32,
+    pub config_write: u32,
 }
 
 impl Rates {
@@ -85,6 +95,8 @@ impl Rates {
             Class::RdsRead => self.rds_read,
             Class::RdsWrite => self.rds_write,
             Class::KmsRead => self.kms_read,
+            Class::ConfigRead => self.config_read,
+            Class::ConfigWrite => self.config_write,
         }
     }
 }
@@ -358,6 +370,8 @@ pub(crate) mod tests {
             rds_read: all,
             rds_write: all,
             kms_read: all,
+            config_read: all,
+            config_write: all,
         }
     }
 

@@ -58,6 +58,7 @@ impl<'a> To<'a> {
             Class::Account => "Account Management",
             Class::RdsRead | Class::RdsWrite => "RDS",
             Class::KmsRead => "KMS",
+            Class::ConfigRead | Class::ConfigWrite => "Config",
         };
         // Organizations and Account Management have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management");

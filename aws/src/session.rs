@@ -37,7 +37,10 @@ impl Phase {
                 "Version": "2012-10-17",
                 "Statement": [{
                     "Effect": "Allow",
-                    "Action": ["rds:Describe*", "kms:DescribeKey", "account:ListRegions"],
+                    "Action": [
+                        "rds:Describe*", "kms:DescribeKey", "account:ListRegions",
+                        "config:Describe*", "config:GetComplianceDetailsByConfigRule"
+                    ],
                     "Resource": "*"
                 }]
             }),

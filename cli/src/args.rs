@@ -102,7 +102,7 @@ pub(crate) enum Command {
     /// What would be done: immutable, hashed, approved by another person.
     #[command(subcommand)]
     Plan(Plan),
-    /// Approve a plan (pl-...) or a rollout (ro-...); never your own.
+    /// Approve a plan (pl-...), a rollout (ro-...) or a deployment (de-...); never your own.
     Approve {
         id: String,
         /// Why, for example a change number.
@@ -126,6 +126,9 @@ pub(crate) enum Command {
     /// Who works inside accounts, and within which limits.
     #[command(subcommand)]
     Agent(Agent),
+    /// The rules of AWS Config that watch a control in the whole organization.
+    #[command(subcommand)]
+    Control(Control),
     /// Who did what, when, on what, why.
     #[command(subcommand)]
     Audit(Audit),
@@ -190,6 +193,14 @@ pub(crate) enum Scan {
     Start {
         #[command(flatten)]
         scope: Scope,
+        /// Ask AWS Config for a second opinion of every cell (always, where the server has
+        /// scan.aws_config).
+        #[arg(long)]
+        aws_config: bool,
+        /// Look only where AWS Config's aggregator (the server's scan.aggregator) names an unencrypted
+        /// database: quick, and blind where no recorder is.
+        #[arg(long)]
+        candidates: bool,
         /// Wait for its end, and exit with 3 if a cell was not answered.
         #[arg(long)]
         wait: bool,
@@ -365,6 +376,49 @@ pub(crate) enum Agent {
         /// Check, change nothing.
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Control {
+    /// Plan the organization rules of a control; nothing is changed in AWS until they are approved and
+    /// applied.
+    Deploy {
+        /// The control: rds-encryption.
+        control: String,
+        /// AWS Config's managed rules, as organization rules; the only kind so far.
+        #[arg(long, required = true)]
+        config_rule: bool,
+        /// Only in this region; every one that an account has enabled unless said.
+        #[arg(long = "region", value_name = "REGION", value_delimiter = ',')]
+        regions: Vec<Region>,
+        /// Leave this account out.
+        #[arg(long = "exclude-account", value_name = "ACCOUNT", value_delimiter = ',')]
+        excluded: Vec<AccountId>,
+        /// Show it, store nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put an approved deployment in place, or what is left of it.
+    Apply {
+        /// The deployment: de-...
+        id: String,
+        /// Check that it may be applied, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show a deployment as people approve it.
+    Show { id: String },
+    /// List deployments, newest first.
+    List,
+    /// Read from AWS how a control's rules stand in every region and account; exit with 3 if one is
+    /// missing somewhere.
+    Check {
+        /// The control: rds-encryption.
+        control: String,
+        /// Only in this region.
+        #[arg(long = "region", value_name = "REGION", value_delimiter = ',')]
+        regions: Vec<Region>,
     },
 }
 

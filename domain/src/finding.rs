@@ -2,6 +2,7 @@
 
 use crate::hash;
 use crate::id::{AccountId, Region};
+use crate::opinion::Verdict;
 use crate::rds::{Cluster, Instance};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,9 @@ pub struct Detected {
     pub kind: Kind,
     /// The resource.
     pub resource: Resource,
+    /// What AWS Config says of it; `None` where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Verdict>,
 }
 
 /// Where a finding stands.
@@ -198,6 +202,9 @@ pub struct Finding {
     /// The remediation whose verified twin stands beside this original: it stays open
     /// (`held-original`) until it is decommissioned or waived.
     pub held_by: Option<String>,
+    /// What AWS Config says of it; `None` where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Verdict>,
 }
 
 impl Finding {
@@ -231,6 +238,7 @@ impl Finding {
             incomplete,
             waiver: None,
             held_by: None,
+            config: detected.config,
         };
         // Another database under the same name is another finding: neither age nor waiver carry over.
         let same = |old: &Finding| old.resource.resource_id() == fresh.resource.resource_id();
@@ -281,7 +289,8 @@ mod tests {
     fn seen(before: Option<Finding>, resource_id: &str, now: i64) -> Finding {
         let mut instance = sample::instance("orders");
         instance.resource_id = resource_id.into();
-        let detected = Detected { kind: Kind::Instance, resource: Resource::Instance { instance } };
+        let resource = Resource::Instance { instance };
+        let detected = Detected { kind: Kind::Instance, resource, config: None };
         let (account, region) = (sample::account(), sample::region());
         Finding::seen(before, "rds-encryption", &account, &region, detected, false, Time(now))
     }

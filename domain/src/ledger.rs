@@ -2,6 +2,7 @@
 
 use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::id::{AccountId, Region};
+use crate::opinion::Opinion;
 use crate::rds::KeyFacts;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,9 @@ pub struct Cell {
     /// The key behind the alias, where something was found to encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyFacts>,
+    /// What AWS Config said beside it; `None` where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Opinion>,
 }
 
 /// What is zero is left out of the store: nearly all cells are empty, and there are many.
@@ -174,6 +178,7 @@ impl Cell {
             out_of_scope: 0,
             names: Vec::new(),
             key: None,
+            config: None,
         }
     }
 

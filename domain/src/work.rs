@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Why a scan was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// A person, or a part of Ringfence that waits for it.
+    #[default]
     Demand,
     /// `scan.schedule`.
     Schedule,
@@ -32,10 +33,11 @@ impl Trigger {
 }
 
 /// Whether a scan still adds accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listing {
     /// Its accounts are all queued.
+    #[default]
     Done,
     /// The organization is being listed; each page's accounts are queued as it arrives.
     Open,
@@ -58,26 +60,42 @@ pub struct Scan {
     /// Only these regions; empty means all.
     pub regions: Vec<String>,
     /// What is looked at beside the databases.
+    #[serde(default)]
     pub options: Options,
     /// Why it was made.
+    #[serde(default)]
     pub trigger: Trigger,
     /// Whether it is about the whole organization.
+    #[serde(default)]
     pub whole: bool,
     /// See [`Listing`].
+    #[serde(default)]
     pub listing: Listing,
     /// When the organization was last listed for it.
+    #[serde(default)]
     pub listed_at: Option<Time>,
     /// Whether it was listed again already; that is done once.
+    #[serde(default)]
     pub relisted: bool,
+    /// Why the organization could not be listed for it, so that it ends without some accounts; empty if
+    /// it could, or was not asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub listing_failed: String,
+    /// How many databases AWS Config's aggregator named, where the scan looks at those cells alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<i64>,
 }
 
 /// What a scan looks at beside the databases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Read the key in every cell, not only where something is to be encrypted.
     pub keys: bool,
     /// Read the lists of enabled regions anew: evidence for a gate wants that.
     pub fresh_regions: bool,
+    /// Ask AWS Config for its opinion of every cell.
+    pub config: bool,
 }
 
 /// The regions of an account, as it named them itself.
@@ -99,8 +117,9 @@ impl RegionList {
 /// What scans want of one account, in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
-    /// The scans: one look serves all that wait for the account.
-    pub scans: Vec<String>,
+    /// The scans, with the pass that each is in: one look serves all that wait for the account.
+    /// Pass 0 comes first; later ones try again what did not answer.
+    pub scans: BTreeMap<String, i64>,
     /// Only these regions; empty means all.
     pub regions: Vec<String>,
     /// Regions that were looked at for this scan already, before a crash.
@@ -109,11 +128,14 @@ pub struct Look {
     pub options: Options,
     /// The regions, unless they are to be read anew.
     pub list: Option<RegionList>,
-    /// 0 at first; later passes try again what did not answer.
-    pub pass: i64,
 }
 
 impl Look {
+    /// The pass that it is in: the first of its scans'.
+    pub fn pass(&self) -> i64 {
+        self.scans.values().copied().min().unwrap_or(0)
+    }
+
     /// One look that serves both.
     #[must_use]
     pub fn merge(self, other: Look) -> Look {
@@ -130,9 +152,9 @@ impl Look {
             options: Options {
                 keys: self.options.keys || other.options.keys,
                 fresh_regions: self.options.fresh_regions || other.options.fresh_regions,
+                config: self.options.config || other.options.config,
             },
             list: self.list.and(other.list),
-            pass: self.pass.min(other.pass),
         }
     }
 }
@@ -195,8 +217,8 @@ pub struct AccountReport {
     pub account: AccountId,
     /// The lease's fence.
     pub fence: i64,
-    /// The scans that it is for.
-    pub scans: Vec<String>,
+    /// The scans that it is for, with the pass of each that was looked for.
+    pub scans: BTreeMap<String, i64>,
     /// The cells.
     pub cells: Vec<CellReport>,
     /// With the last cells only.
@@ -233,22 +255,31 @@ mod tests {
 
     fn look(scan: &str, regions: &[&str], pass: i64) -> Look {
         Look {
-            scans: vec![scan.into()],
+            scans: BTreeMap::from([(scan.into(), pass)]),
             regions: regions.iter().map(|r| (*r).to_owned()).collect(),
             seen: vec!["eu-west-1".into()],
             options: Options { keys: scan == "a", ..Options::default() },
             list: Some(RegionList { read_at: Time(1), enabled: BTreeMap::new() }),
-            pass,
         }
     }
 
     #[test]
     fn one_look_serves_all_that_wait() {
         let both = look("a", &["x", "y"], 0).merge(look("b", &["y", "z"], 1));
-        assert_eq!((both.scans.join(","), both.regions.join(",")), ("a,b".into(), "x,y,z".into()));
-        assert!(both.options.keys && both.seen.is_empty() && both.pass == 0 && both.list.is_some());
+        let scans = BTreeMap::from([("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        assert_eq!((&both.scans, both.regions.join(",")), (&scans, "x,y,z".into()));
+        assert!(both.options.keys && both.seen.is_empty() && both.list.is_some());
+        assert_eq!(both.pass(), 0);
         assert!(look("a", &[], 0).merge(look("b", &["z"], 0)).regions.is_empty(), "all means all");
         let fresh = Look { list: None, ..look("b", &[], 0) };
         assert!(look("a", &[], 0).merge(fresh).list.is_none(), "one wants it anew");
+    }
+
+    #[test]
+    fn a_scan_of_the_first_version_is_read() {
+        let old = r#"{"id":"sc-1","started_by":"ann","started_at":5,"ended_at":null,"regions":[]}"#;
+        let scan: Scan = serde_json::from_str(old).unwrap();
+        assert_eq!((scan.trigger, scan.listing), (Trigger::Demand, Listing::Done));
+        assert!(!scan.whole && scan.options == Options::default());
     }
 }

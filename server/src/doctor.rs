@@ -185,7 +185,7 @@ async fn members(app: &App, actor: &Actor, nodes: &[Node], sample: usize, checks
     let scan = format!("sc-{}", hash::short(&format!("doctor {} {}", now().0, app.owner), 12));
     let cells = async {
         let options = Options { keys: true, ..Options::default() };
-        let start = scans::Start::demand(&scan, some.clone(), &Scope::default(), options);
+        let start = scans::Start::demand(&scan, &some, &Scope::default(), options);
         scans::start(app, actor, start).await?;
         if !scans::wait(app, &scan, SAMPLE_FOR).await? {
             return Err(Fault::Late(format!(

@@ -1,13 +1,13 @@
 //! What is due in accounts that were just leased.
 
 use crate::app::{App, Fault, now};
-use crate::store::{Kind, Lease, Wanted};
+use crate::store::{Kind, Lease, StoreError, Wanted};
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, Work};
 use std::collections::BTreeMap;
 
-/// The work of each account. One that cannot be read is left out, and said: it must not keep the others
-/// from being worked on. Its lease runs out, so that it is tried again, and not at once.
+/// The work of each account. A scan or remediation that cannot be read is left out, and said: it must not
+/// keep the others from being worked on.
 pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, Fault> {
     if leases.is_empty() {
         return Ok(Vec::new());
@@ -16,8 +16,9 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     let wanted = app.store.wanted(&accounts).await?;
     let mut scans: BTreeMap<String, Scan> = BTreeMap::new();
     for one in &wanted {
-        if !scans.contains_key(&one.scan) {
-            let (_, scan) = app.load(Kind::Scan, &one.scan).await?;
+        if !scans.contains_key(&one.scan)
+            && let Some((_, scan)) = readable(app.load(Kind::Scan, &one.scan).await)?
+        {
             scans.insert(one.scan.clone(), scan);
         }
     }
@@ -36,7 +37,10 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     let mut due: BTreeMap<String, Vec<Versioned>> = BTreeMap::new();
     for row in app.store.due_remediations(&accounts, now()).await? {
         let (account, version) = (row.account.clone(), row.version);
-        let remediation: Remediation = row.document()?;
+        let Some(remediation) = readable::<Remediation>(row.document().map_err(Fault::from))?
+        else {
+            continue;
+        };
         due.entry(account).or_default().push(Versioned { version, remediation });
     }
     let max_age = app.config.scan_regions_max_age;
@@ -63,6 +67,18 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     Ok(work)
 }
 
+/// A document, unless it cannot be read or is gone: that is said, and the others are worked on.
+fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(fault @ (Fault::NotFound(_) | Fault::Store(StoreError::Document { .. }))) => {
+            tracing::error!("it is left out: {fault}");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
 /// What one scan wants of an account.
 fn look(
     wanted: &Wanted,
@@ -73,6 +89,7 @@ fn look(
     let again = wanted.pass > 0;
     let regions = match again && !wanted.retry.iter().any(|r| r == EVERYWHERE) {
         true => wanted.retry.clone(),
+        false if !wanted.regions.is_empty() => wanted.regions.clone(),
         false => scan.regions.clone(),
     };
     // A list that was read for this scan is good enough for its later passes, and after a crash.
@@ -88,11 +105,10 @@ fn look(
             .collect(),
     };
     Look {
-        scans: vec![wanted.scan.clone()],
+        scans: BTreeMap::from([(wanted.scan.clone(), wanted.pass)]),
         regions,
         seen,
         options: scan.options,
         list,
-        pass: wanted.pass,
     }
 }

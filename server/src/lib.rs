@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod deployments;
 pub mod doctor;
 pub mod findings;
 pub mod leases;
@@ -103,11 +104,13 @@ pub async fn run(
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut routes = rpc::routes(&app).context("build reflection")?;
     routes.add_service(health);
-    if !app.config.join_token.is_empty() {
-        let hash = hash::sha256(app.config.join_token.as_bytes());
-        let token = store::Token { hash, name: CONFIGURED_TOKEN.into(), created_at: app::now() };
-        app.store.put_token(&token, None).await?;
-    }
+    // One that was changed or taken out of the configuration lets nobody in any more.
+    let token = (!app.config.join_token.is_empty()).then(|| store::Token {
+        hash: hash::sha256(app.config.join_token.as_bytes()),
+        name: CONFIGURED_TOKEN.into(),
+        created_at: app::now(),
+    });
+    app.store.set_token(CONFIGURED_TOKEN, token.as_ref()).await?;
     routes.add_service(
         AgentServiceServer::new(rpc::Agents(rpc::Rpc(app.clone())))
             .max_decoding_message_size(MESSAGE_MAX),

@@ -216,7 +216,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     let begin = now();
-    let start = scans::Start::demand(&scan, accounts.clone(), &scope, Options::default());
+    let start = scans::Start::demand(&scan, &accounts, &scope, Options::default());
     scans::start(app, actor, start).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
         return Err(Fault::Late(format!(

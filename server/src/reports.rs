@@ -5,7 +5,7 @@ use crate::store::{End, Fenced, Kind, Lease, Part, Row, json};
 use crate::{agents, scans};
 use ringfence_domain::controls::ALL;
 use ringfence_domain::finding::{Finding, FindingState};
-use ringfence_domain::ledger::{Cell, RegionsSource};
+use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::remediation::twin_name;
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::{AccountReport, CellReport};
@@ -28,7 +28,7 @@ pub async fn report(
     reports: Vec<AccountReport>,
 ) -> Result<Vec<Lease>, Fault> {
     let ended: BTreeSet<String> =
-        reports.iter().filter(|r| r.end.is_some()).flat_map(|r| r.scans.clone()).collect();
+        reports.iter().filter(|r| r.end.is_some()).flat_map(|r| r.scans.keys().cloned()).collect();
     let (mut left, mut lost) = (reports, Vec::new());
     for _ in 0..TRIES {
         let parts = parts(app, agent, &left).await?;
@@ -79,10 +79,13 @@ async fn parts(app: &App, agent: &str, reports: &[AccountReport]) -> Result<Vec<
     let mut parts = Vec::new();
     for report in reports {
         let mut findings = Vec::new();
-        for cell in &report.cells {
+        // Of a cell that was looked at twice, the later look counts.
+        let last: BTreeMap<&str, &CellReport> =
+            report.cells.iter().map(|c| (c.cell.region.as_str(), c)).collect();
+        for cell in last.values() {
             findings.extend(merge(cell, &mut known));
         }
-        let mut cells: Vec<Cell> = report.cells.iter().map(|c| c.cell.clone()).collect();
+        let mut cells: Vec<Cell> = last.into_values().map(|c| c.cell.clone()).collect();
         let end = match &report.end {
             None => None,
             Some(_) => {
@@ -134,11 +137,16 @@ async fn end(
             places.iter().filter(|r| !told.regions.contains(r) && !reported(r)).cloned().collect()
         }
     };
+    let unknown = REGION_UNKNOWN.to_owned();
     if told.regions_source != RegionsSource::Account && !gone.is_empty() {
         let cells = scans::cells(app, std::slice::from_ref(&report.account)).await?;
         gone.retain(|region| {
             cells.iter().any(|c| c.region == *region && c.regions_source != RegionsSource::Account)
         });
+    }
+    // The place holder of an account whose regions were not known; it may have been made just now.
+    if !silent && !reported(&unknown) && !gone.contains(&unknown) {
+        gone.push(unknown);
     }
     let missing = match silent {
         true => Vec::new(),
@@ -167,12 +175,16 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
     let at = cell.as_of.unwrap_or_else(now);
     let incomplete = !cell.state.answered();
     let control = ALL[0].id();
-    let mut rows = Vec::new();
+    let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
     let Some(region) = cell.region() else {
         return rows;
     };
     for found in detected {
         let id = Finding::id_of(control, found.resource.arn());
+        // Pages that move while they are read show a database twice.
+        if !seen.insert(id.clone()) {
+            continue;
+        }
         let (row, before) = match known.remove(&id) {
             Some((row, finding)) => (Some(row), Some(finding)),
             None => (None, None),

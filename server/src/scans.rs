@@ -1,17 +1,19 @@
 //! Scans: what is queued for agents, and how they end.
 
-use crate::app::{App, Fault, now, rest};
+use crate::app::{App, Fault, now, refused, rest};
 use crate::org;
 use crate::scope::Scope;
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Filter, Kind, Row, Target};
 use crate::tally::Tally;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState};
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::time::Span;
+use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::{Listing, Options, Scan, Trigger};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Cells of one account that a page can hold; no account has more regions.
 const CELLS_OF_ACCOUNT: i64 = 1_000;
@@ -33,21 +35,24 @@ pub struct Start {
     /// The same id twice is the same scan.
     pub id: String,
     /// Its accounts.
-    pub accounts: Vec<AccountId>,
+    pub accounts: Vec<Target>,
     /// Only these regions; empty means all.
     pub regions: Vec<String>,
     /// What is looked at beside the databases.
     pub options: Options,
     /// Why it is made.
     pub trigger: Trigger,
+    /// How many databases the aggregator named, where its cells are those of candidates.
+    pub candidates: Option<i64>,
 }
 
 impl Start {
     /// A scan that somebody waits for.
-    pub fn demand(id: &str, accounts: Vec<AccountId>, scope: &Scope, options: Options) -> Start {
+    pub fn demand(id: &str, accounts: &[AccountId], scope: &Scope, options: Options) -> Start {
         Start {
             id: id.to_owned(),
-            accounts,
+            accounts: Target::whole(accounts),
+            candidates: None,
             regions: scope.region_names(),
             options,
             trigger: Trigger::Demand,
@@ -55,12 +60,13 @@ impl Start {
     }
 
     /// A scan that nobody asked for.
-    pub fn unasked(id_of: &str, accounts: Vec<AccountId>, trigger: Trigger) -> Start {
+    pub fn unasked(app: &App, id_of: &str, accounts: &[AccountId], trigger: Trigger) -> Start {
         Start {
             id: format!("sc-{}", hash::short(id_of, 12)),
-            accounts,
+            accounts: Target::whole(accounts),
+            candidates: None,
             regions: Vec::new(),
-            options: Options::default(),
+            options: Options { config: app.config.scan_aws_config, ..Options::default() },
             trigger,
         }
     }
@@ -78,6 +84,8 @@ impl Start {
             listing,
             listed_at: None,
             relisted: false,
+            listing_failed: String::new(),
+            candidates: self.candidates,
         }
     }
 }
@@ -117,7 +125,7 @@ pub async fn start_whole(app: &App, actor: &Actor, start: Start) -> Result<Scan,
             (scan.listing, scan.listed_at) = (Listing::Done, Some(tree.as_of));
             let accounts = scannable(&Scope::default(), tree)?;
             let text = format!("the organization, {} accounts", accounts.len());
-            (accounts, text)
+            (Target::whole(&accounts), text)
         }
     };
     let scan = put(app, actor, scan, &accounts, text).await?;
@@ -129,7 +137,7 @@ async fn put(
     app: &App,
     actor: &Actor,
     scan: Scan,
-    accounts: &[AccountId],
+    accounts: &[Target],
     text: String,
 ) -> Result<Scan, Fault> {
     let state = if scan.ended_at.is_some() { "done" } else { "running" };
@@ -140,6 +148,47 @@ async fn put(
         return Ok(scan);
     }
     Ok(app.load(Kind::Scan, &scan.id).await?.1)
+}
+
+/// Queues a scan of the cells where AWS Config's aggregator names an unencrypted database. It proves nothing
+/// of any other cell: those stay as they are in the ledger.
+pub async fn start_candidates(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    scope: &Scope,
+    options: Options,
+) -> Result<Scan, Fault> {
+    let name = &app.config.scan_aggregator;
+    if name.is_empty() {
+        return refused(
+            "NO_AGGREGATOR",
+            "scan.aggregator is empty: name the configuration aggregator of the organization (and scan.aggregator_region)",
+        );
+    }
+    let tree = app.tree().await?;
+    let meant: BTreeSet<AccountId> = scannable(scope, &tree)?.into_iter().collect();
+    let region = app.config.scan_aggregator_region.as_ref();
+    let region = region.map_or(app.cloud.own_region(), |r| r.as_str());
+    let all = app.cloud.candidates(region, name).await?;
+    let here: Vec<_> = all
+        .iter()
+        .filter(|c| meant.contains(&c.account) && scope.region(c.region.as_str()))
+        .collect();
+    let mut cells: BTreeMap<&AccountId, BTreeSet<String>> = BTreeMap::new();
+    for candidate in &here {
+        cells.entry(&candidate.account).or_default().insert(candidate.region.to_string());
+    }
+    let target = |(account, regions): (&&AccountId, &BTreeSet<String>)| Target {
+        account: (*account).clone(),
+        regions: regions.iter().cloned().collect(),
+    };
+    let start = Start {
+        accounts: cells.iter().map(target).collect(),
+        candidates: Some(i64::try_from(here.len()).unwrap_or(i64::MAX)),
+        ..Start::demand(id, &[], scope, options)
+    };
+    self::start(app, actor, start).await
 }
 
 /// Waits until a scan ends; false if it does not within the time.
@@ -167,12 +216,15 @@ pub async fn cells(app: &App, accounts: &[AccountId]) -> Result<Vec<Cell>, Fault
 }
 
 /// Ends a scan's pass, and the scan with its last one. Two servers may both see the end; one writes it.
+///
+/// The scan is read first: where the listing closes or begins anew after that, its version is another one,
+/// and this end is not written.
 pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
-    if !app.store.end_pass(id).await? {
-        return Ok(());
-    }
     let (row, mut scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
     if scan.ended_at.is_some() || scan.listing != Listing::Done {
+        return Ok(());
+    }
+    if !app.store.end_pass(id).await? {
         return Ok(());
     }
     let counts = app.store.tally_of_scan(id, &scan.regions).await?;
@@ -190,7 +242,10 @@ pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
     scan.ended_at = Some(at);
     let found = cells.count(|s| s == CellState::Findings);
     let failed = cells.count(CellState::failed);
-    let text = format!("{} cells, {found} with findings, {failed} not answered", cells.cells());
+    let mut text = format!("{} cells, {found} with findings, {failed} not answered", cells.cells());
+    if !scan.listing_failed.is_empty() {
+        text = format!("{text}; the organization was not listed: {}", scan.listing_failed);
+    }
     let event = actor.did(at, "scan.end", id, text);
     app.store.update(&[row.with("done", &scan)], &event).await?;
     Ok(())
@@ -199,16 +254,17 @@ pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
 /// Whether the organization is listed once more before a scan of all of it ends: the list is old, or
 /// accounts are denied and it is not quite new. Suspended and closed accounts deny, and new ones are in
 /// no older list.
-fn list_again(scan: &Scan, denied: bool, now: ringfence_domain::time::Time, max_age: Span) -> bool {
+fn list_again(scan: &Scan, denied: bool, now: Time, max_age: Span) -> bool {
     let max_age = if denied { Span(max_age.0 / 15) } else { max_age };
     scan.whole && !scan.relisted && scan.listed_at.is_none_or(|at| now.since(at) > max_age)
 }
 
 /// Lists the organization for the scans that want it, for ever.
 pub async fn run(app: App) {
+    let mut tries = Tries::new();
     loop {
-        if let Err(fault) = turn(&app).await {
-            tracing::warn!("listing the organization for a scan: {fault}; it is tried again");
+        if let Err(fault) = turn(&app, &mut tries).await {
+            tracing::warn!("looking after scans: {fault}; it is tried again");
         }
         tokio::select! {
             () = app.wake_scans.notified() => {}
@@ -224,31 +280,85 @@ pub async fn running(app: &App) -> Result<Vec<Scan>, Fault> {
     Ok(rows.into_iter().map(|(_, scan)| scan).collect())
 }
 
-async fn turn(app: &App) -> Result<(), Fault> {
-    for scan in running(app).await? {
+/// Listings that failed: how often, and when the next try may be. Of this process: a new one tries anew.
+type Tries = BTreeMap<String, (u32, Time)>;
+
+/// How often a listing that gets no answer is tried: with the rests between, for seven minutes.
+const LIST_TRIES: u32 = 12;
+
+/// The rest after the first failure; doubled with each, up to [`LIST_REST_MAX`].
+const LIST_REST: Span = Span::seconds(1);
+
+/// See [`LIST_REST`].
+const LIST_REST_MAX: Span = Span::seconds(60);
+
+async fn turn(app: &App, tries: &mut Tries) -> Result<(), Fault> {
+    let scans = running(app).await?;
+    tries.retain(|id, _| scans.iter().any(|s| s.id == *id));
+    for scan in scans {
         if scan.listing == Listing::Done {
             // A server that ended between an account's report and the scan's end left it to us.
             finish(app, &scan.id).await?;
-        } else if app.store.hold(LISTING_LEASE, &app.owner, LISTING_FOR).await? {
-            list(app, &scan).await?;
+            continue;
+        }
+        let (failed, next) = tries.get(&scan.id).copied().unwrap_or_default();
+        if now() < next || !app.store.hold(LISTING_LEASE, &app.owner, LISTING_FOR).await? {
+            continue;
+        }
+        let Err(fault) = list(app, &scan.id).await else {
+            tries.remove(&scan.id);
+            continue;
+        };
+        // A denial does not go away by asking: the scan ends, and says that accounts may be missing.
+        if refused_for_good(&fault) || failed + 1 >= LIST_TRIES {
+            tracing::warn!("{}: the organization cannot be listed: {fault}", scan.id);
+            listed(app, &scan.id, &fault.to_string()).await?;
+        } else {
+            tracing::warn!("{}: listing the organization: {fault}; it is tried again", scan.id);
+            let rest = Span((LIST_REST.0 << failed.min(16)).min(LIST_REST_MAX.0));
+            tries.insert(scan.id, (failed + 1, now().plus(rest)));
         }
     }
     Ok(())
 }
 
+fn refused_for_good(fault: &Fault) -> bool {
+    match fault {
+        Fault::Cloud(error) => !matches!(
+            error.class,
+            ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown
+        ),
+        Fault::Invalid(_)
+        | Fault::NotFound(_)
+        | Fault::Refused { .. }
+        | Fault::Forbidden(_)
+        | Fault::Late(_)
+        | Fault::Conflict(_)
+        | Fault::Store(_) => false,
+    }
+}
+
 /// Lists the organization, and queues its accounts for a scan as they come.
-async fn list(app: &App, scan: &Scan) -> Result<(), Fault> {
-    let id = scan.id.as_str();
+async fn list(app: &App, id: &str) -> Result<(), Fault> {
     let actor = Actor::system("server");
     tokio::select! {
         synced = org::sync_for(app, &actor, true, Some(id)) => synced.map(drop)?,
         () = app.keep(LISTING_LEASE, LISTING_FOR) => return Ok(()),
     }
+    listed(app, id, "").await
+}
+
+/// Closes a scan's listing; `failed` says why it ends without some accounts.
+async fn listed(app: &App, id: &str, failed: &str) -> Result<(), Fault> {
     loop {
         let (row, mut scan): (Row, Scan) = app.load(Kind::Scan, id).await?;
-        scan.relisted |= scan.listing == Listing::Again;
-        (scan.listing, scan.listed_at) = (Listing::Done, Some(now()));
-        let event = actor.did(now(), "scan.listed", id, "");
+        scan.relisted |= scan.listing == Listing::Again || !failed.is_empty();
+        scan.listing = Listing::Done;
+        scan.listing_failed = failed.to_owned();
+        if failed.is_empty() {
+            scan.listed_at = Some(now());
+        }
+        let event = Actor::system("server").did(now(), "scan.listed", id, failed);
         if app.store.update(&[row.with("running", &scan)], &event).await? {
             return finish(app, id).await;
         }
@@ -258,7 +368,6 @@ async fn list(app: &App, scan: &Scan) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfence_domain::time::Time;
 
     #[test]
     fn the_organization_is_listed_again_where_that_may_matter_and_once() {
@@ -268,6 +377,7 @@ mod tests {
             regions: Vec::new(),
             options: Options::default(),
             trigger: Trigger::Demand,
+            candidates: None,
         };
         let age = Span::seconds(900);
         let scan = |listed: i64| Scan {

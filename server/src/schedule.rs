@@ -5,7 +5,7 @@
 
 use crate::app::{App, Fault, now, rest};
 use crate::scans::{self, Start};
-use crate::store::{Filter, Kind};
+use crate::store::{Filter, Kind, Target};
 use anyhow::Context;
 use croner::Cron;
 use ringfence_domain::audit::Actor;
@@ -105,7 +105,7 @@ async fn busy(app: &App) -> Result<bool, Fault> {
 async fn full(app: &App, cron: &Cron, began: Time) -> Result<(), Fault> {
     let salt = app.config.store_url.as_str();
     let Some(time) = due(cron, app.config.scan_jitter, salt, now()) else { return Ok(()) };
-    let start = Start::unasked(&format!("schedule {}", time.0), Vec::new(), Trigger::Schedule);
+    let start = Start::unasked(app, &format!("schedule {}", time.0), &[], Trigger::Schedule);
     // A server that is new does not make up for what was due before anybody scheduled anything.
     let first =
         time < began && app.store.list(Kind::Scan, &Filter::default(), "", 1).await?.is_empty();
@@ -117,17 +117,19 @@ async fn full(app: &App, cron: &Cron, began: Time) -> Result<(), Fault> {
 
 /// A scan of the accounts whose evidence is oldest; what was never scanned comes first.
 async fn small(app: &App) -> Result<(), Fault> {
-    // A cell is two calls, an account two more.
-    let calls = 2 + 2 * u32::try_from(app.store.regions_of_an_account().await?).unwrap_or(17);
+    // A cell is two calls, and six more to AWS Config; an account two.
+    let a_cell = if app.config.scan_aws_config { 8 } else { 2 };
+    let calls = 2 + a_cell * u32::try_from(app.store.regions_of_an_account().await?).unwrap_or(17);
     let (every, accounts) = increment(app.config.scan_calls_per_hour, calls);
     let slot = now().0 / every.0;
     let id_of = format!("incremental {} {slot}", every.0);
-    let mut start = Start::unasked(&id_of, Vec::new(), Trigger::Incremental);
+    let mut start = Start::unasked(app, &id_of, &[], Trigger::Incremental);
     if exists(app, &start.id).await? || busy(app).await? {
         return Ok(());
     }
     let oldest = app.store.oldest(i64::try_from(accounts).unwrap_or(1)).await?;
-    start.accounts = oldest.iter().filter_map(|a| a.parse().ok()).collect();
+    let oldest: Vec<AccountId> = oldest.iter().filter_map(|a| a.parse().ok()).collect();
+    start.accounts = Target::whole(&oldest);
     if start.accounts.is_empty() {
         return Ok(());
     }
@@ -140,7 +142,8 @@ pub async fn changed(app: &App, as_of: Time, accounts: Vec<AccountId>) -> Result
     if accounts.is_empty() || app.config.scan_calls_per_hour == 0 {
         return Ok(());
     }
-    let start = Start::unasked(&format!("changed {}", as_of.0), accounts, Trigger::Incremental);
+    let id_of = format!("changed {}", as_of.0);
+    let start = Start::unasked(app, &id_of, &accounts, Trigger::Incremental);
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)
 }
 

@@ -2,18 +2,19 @@
 
 use crate::app::{App, Fault, now};
 use crate::scope::Scope;
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Filter, In, Kind, Row};
 use crate::tally::Tally;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
+use ringfence_domain::opinion::DISAGREES;
 use ringfence_domain::org::{NodeKind, OrgTree};
 use ringfence_domain::remediation::{Remediation, State};
 use ringfence_domain::rollout::Rollout;
 use ringfence_domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// At most so many unanswered cells are listed; the counts are always whole.
-const UNANSWERED_MAX: i64 = 200;
+/// At most so many cells are listed by name; the counts are always whole.
+const LISTED_MAX: i64 = 200;
 
 /// A row of the table: an OU, account or region.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,10 @@ pub struct Status {
     pub lines: Vec<Line>,
     /// Cells that were asked and not answered, with their reasons.
     pub unanswered: Vec<Cell>,
+    /// Cells by AWS Config's word on them.
+    pub config: BTreeMap<String, u32>,
+    /// Cells where AWS Config and Describe differ.
+    pub disagreeing: Vec<Cell>,
 }
 
 /// Names in the table, with the keys and counts of what has that name.
@@ -100,7 +105,15 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         remediations,
         rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
         lines: lines(by, &named),
-        unanswered: unanswered(app, scope, &accounts, &tally.coverage).await?,
+        unanswered: match tally.coverage.count(CellState::failed) {
+            0 => Vec::new(),
+            _ => some(app, scope, &accounts, In::State(&CellState::failures())).await?,
+        },
+        disagreeing: match tally.config.contains_key(DISAGREES) {
+            false => Vec::new(),
+            true => some(app, scope, &accounts, In::Config(&[DISAGREES])).await?,
+        },
+        config: tally.config,
         coverage: tally.coverage,
     })
 }
@@ -140,18 +153,15 @@ async fn named(
     Ok(("ou", rows.into_iter().map(|(parent, key, n)| (paths(&parent), key, n)).collect()))
 }
 
-/// The first cells that were asked and not answered.
-async fn unanswered(
+/// The first cells of the scope that are in something.
+async fn some(
     app: &App,
     scope: &Scope,
     accounts: &BTreeSet<AccountId>,
-    coverage: &Coverage,
+    which: In<'_>,
 ) -> Result<Vec<Cell>, Fault> {
-    if coverage.count(CellState::failed) == 0 {
-        return Ok(Vec::new());
-    }
     let (names, regions) = (scope.account_names(accounts), scope.region_names());
-    Ok(app.store.cells_in(&CellState::failures(), "", &names, &regions, UNANSWERED_MAX).await?)
+    Ok(app.store.cells_in(which, "", &names, &regions, LISTED_MAX).await?)
 }
 
 /// The table.

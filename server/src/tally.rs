@@ -1,6 +1,8 @@
-//! What the store's tallies mean: counts of cells by state, and of open findings by label.
+//! What the store's tallies mean: counts of cells by state and by AWS Config's word, and of open findings
+//! by label.
 
 use ringfence_domain::ledger::{CellState, Coverage};
+use std::collections::BTreeMap;
 
 /// Counts of some cells and of the open findings in them.
 #[derive(Debug, Clone, Default)]
@@ -9,24 +11,27 @@ pub struct Tally {
     pub coverage: Coverage,
     /// Open findings of each label.
     open: Vec<(String, u32)>,
+    /// Cells by AWS Config's word on them; those of which it was not asked are left out.
+    pub config: BTreeMap<String, u32>,
 }
 
 impl Tally {
-    /// From the keys and counts of the store: `cell/STATE` and `open/LABEL`.
+    /// From the keys and counts of the store: `cell/STATE`, `open/LABEL` and `config/WORD`.
     pub fn new<'a>(counts: impl IntoIterator<Item = (&'a str, i64)>) -> Tally {
-        let (mut cells, mut open) = (Vec::new(), Vec::new());
+        let (mut cells, mut open, mut config) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (key, n) in counts {
             let n = u32::try_from(n).unwrap_or(u32::MAX);
-            match (key.strip_prefix("cell/"), key.strip_prefix("open/")) {
+            match key.split_once('/') {
                 // A state of another version is not an answer.
-                (Some(state), _) => {
+                Some(("cell", state)) => {
                     cells.push((CellState::parse(state).unwrap_or(CellState::Error), n));
                 }
-                (None, Some(label)) => open.push((label.to_owned(), n)),
-                (None, None) => {}
+                Some(("open", label)) => open.push((label.to_owned(), n)),
+                Some(("config", word)) => *config.entry(word.to_owned()).or_default() += n,
+                _ => {}
             }
         }
-        Tally { coverage: Coverage::new(cells), open }
+        Tally { coverage: Coverage::new(cells), open, config }
     }
 
     /// Open findings whose label a test lets through.
@@ -48,7 +53,10 @@ mod tests {
             ("open/instance", 4),
             ("open/instance+held", 1),
             ("open/cluster", 2),
+            ("config/blind", 2),
+            ("config/blind", 1),
         ]);
+        assert_eq!(tally.config, BTreeMap::from([("blind".to_owned(), 3)]));
         assert_eq!(tally.coverage.cells(), 6);
         assert_eq!(tally.coverage.count(CellState::answered), 3);
         assert_eq!(tally.coverage.count(CellState::failed), 3);

@@ -6,7 +6,8 @@ use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::org::{AccountState, Node, NodeKind};
 use ringfence_domain::time::{Span, Time};
 use ringfence_server::store::{
-    self, AgentSeen, End, Fenced, Filter, Kind, Lease, Page, Part, Progress, Row, Store, Token,
+    self, AgentSeen, End, Fenced, Filter, Kind, Lease, Page, Part, Progress, Row, Store, Target,
+    Token,
 };
 use ringfence_tests::postgres::Postgres;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ async fn organization(store: &dyn Store) {
 /// Starts a scan of one account, leases it, and reports one cell.
 async fn store_one(store: &dyn Store, scan: &str, n: u32, cell: &Cell) -> Lease {
     let queued = row(Kind::Scan, scan, "");
-    store.start_scan(&queued, &[account(n)], 1, &event("scan")).await.unwrap();
+    store.start_scan(&queued, &Target::whole(&[account(n)]), 1, &event("scan")).await.unwrap();
     let leases = store.claim("agent", Time(10), TTL, 10).await.unwrap();
     assert_eq!(leases.len(), 1, "{scan}");
     let part = part(&leases[0], scan, vec![cell.clone()], Some(End::default()));
@@ -110,7 +111,7 @@ async fn store_one(store: &dyn Store, scan: &str, n: u32, cell: &Cell) -> Lease 
 }
 
 fn part(lease: &Lease, scan: &str, cells: Vec<Cell>, end: Option<End>) -> Part {
-    Part { lease: lease.clone(), scans: vec![scan.into()], cells, end, ..Part::default() }
+    Part { lease: lease.clone(), scans: [(scan.into(), 0)].into(), cells, end, ..Part::default() }
 }
 
 async fn progress(store: &dyn Store, scan: &str) -> (i64, i64) {
@@ -121,8 +122,11 @@ async fn progress(store: &dyn Store, scan: &str) -> (i64, i64) {
 async fn leases(store: &dyn Store) {
     let scan = row(Kind::Scan, "scan-1", "");
     let accounts: Vec<AccountId> = (1..=3).map(account).collect();
-    assert!(store.start_scan(&scan, &accounts, 1, &event("scan")).await.unwrap());
-    assert!(!store.start_scan(&scan, &accounts, 1, &event("scan")).await.unwrap(), "twice is once");
+    assert!(store.start_scan(&scan, &Target::whole(&accounts), 1, &event("scan")).await.unwrap());
+    assert!(
+        !store.start_scan(&scan, &Target::whole(&accounts), 1, &event("scan")).await.unwrap(),
+        "twice is once"
+    );
     let first = store.claim("one", Time(10), TTL, 2).await.unwrap();
     let second = store.claim("two", Time(10), TTL, 10).await.unwrap();
     assert_eq!((first.len(), second.len()), (2, 1), "nobody gets what another holds");
@@ -172,7 +176,10 @@ async fn leases(store: &dyn Store) {
 /// Regions that did not answer are tried once more, after all else.
 async fn passes(store: &dyn Store) {
     let accounts = [account(21), account(22)];
-    store.start_scan(&row(Kind::Scan, "scan-p", ""), &accounts, 1, &event("scan")).await.unwrap();
+    store
+        .start_scan(&row(Kind::Scan, "scan-p", ""), &Target::whole(&accounts), 1, &event("scan"))
+        .await
+        .unwrap();
     let leases = store.claim("p", Time(10), TTL, 10).await.unwrap();
     let lost = End {
         unreachable: vec!["eu-west-1".into()],
@@ -203,8 +210,14 @@ async fn passes(store: &dyn Store) {
 /// Urgent work is leased first, and pages are whole whatever they are restricted to.
 async fn order(store: &dyn Store) {
     let accounts: Vec<AccountId> = (30..40).map(account).collect();
-    store.start_scan(&row(Kind::Scan, "all", ""), &accounts, 1, &event("scan")).await.unwrap();
-    store.start_scan(&row(Kind::Scan, "one", ""), &[account(37)], 0, &event("scan")).await.unwrap();
+    store
+        .start_scan(&row(Kind::Scan, "all", ""), &Target::whole(&accounts), 1, &event("scan"))
+        .await
+        .unwrap();
+    store
+        .start_scan(&row(Kind::Scan, "one", ""), &Target::whole(&[account(37)]), 0, &event("scan"))
+        .await
+        .unwrap();
     let rem = Row { wake_at: Time(5), ..row(Kind::Remediation, "rem-o", "000000000039") };
     store.update(&[rem], &event("apply")).await.unwrap();
     let order: Vec<AccountId> = {
@@ -219,7 +232,7 @@ async fn order(store: &dyn Store) {
             });
             let mut last =
                 part(lease, "all", cells.into(), Some(End { release: true, ..End::default() }));
-            last.scans.push("one".into());
+            last.scans.insert("one".into(), 0);
             last.findings = (0..3)
                 .map(|n| Row {
                     region: "a-x-1".into(),
@@ -289,7 +302,10 @@ async fn agents(store: &dyn Store) {
         seen("b/0", "1", 500_000).await,
         AgentSeen::Welcome { share: 500_000, draining: true }
     );
-    store.start_scan(&row(Kind::Scan, "scan-a", ""), &[account(50)], 1, &event("s")).await.unwrap();
+    store
+        .start_scan(&row(Kind::Scan, "scan-a", ""), &Target::whole(&[account(50)]), 1, &event("s"))
+        .await
+        .unwrap();
     assert_eq!(store.claim("b/0#1", Time(10), TTL, 5).await.unwrap().len(), 1);
     store.agent_left("b/0", "1").await.unwrap();
     let freed = store.claim("a/0#1", Time(10), TTL, 5).await.unwrap();
@@ -354,7 +370,10 @@ async fn named_leases(store: &dyn Store) {
 /// Many workers claim at once: each account goes to exactly one.
 async fn contention(store: Arc<dyn Store>) {
     let accounts: Vec<AccountId> = (100..140).map(account).collect();
-    store.start_scan(&row(Kind::Scan, "scan-2", ""), &accounts, 1, &event("scan")).await.unwrap();
+    store
+        .start_scan(&row(Kind::Scan, "scan-2", ""), &Target::whole(&accounts), 1, &event("scan"))
+        .await
+        .unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..8 {
         let store = store.clone();

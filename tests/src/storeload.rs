@@ -107,7 +107,9 @@ async fn fill(url: &str, ids: &[String], findings: usize) {
     let accounts: Vec<AccountId> = ids.iter().map(|id| id.parse().expect("an account")).collect();
     let event = Actor::system("bench").did(Time(1), "fill", "x", "");
     let scan = Row::new(Kind::Scan, "fill", "done", Time(1), &"fill");
-    assert!(store.start_scan(&scan, &accounts, 0, &event).await.expect("a scan"));
+    assert!(
+        store.start_scan(&scan, &store::Target::whole(&accounts), 0, &event).await.expect("a scan")
+    );
     let owner = "fill/0#1";
     loop {
         let leases = store.claim(owner, Time(1), Span::hours(1), 20).await.expect("leases");
@@ -116,7 +118,7 @@ async fn fill(url: &str, ids: &[String], findings: usize) {
         }
         let part = |lease: &store::Lease| Part {
             lease: lease.clone(),
-            scans: vec!["fill".into()],
+            scans: [("fill".into(), 0)].into(),
             cells: REGIONS
                 .iter()
                 .map(|region| {

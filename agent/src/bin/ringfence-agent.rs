@@ -27,6 +27,12 @@ async fn main() -> ExitCode {
     ringfence_agent::process::end(run(args).await)
 }
 
+/// How often the server's end of the connection is asked whether it is there.
+const KEEP_ALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// How long it may take to answer; after that a new connection is made.
+const KEEP_ALIVE_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+
 async fn run(args: Args) -> anyhow::Result<()> {
     let config = ringfence_agent::config::load(args.config.as_deref())?;
     anyhow::ensure!(
@@ -36,6 +42,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut endpoint = Endpoint::from_shared(config.agent_server.clone()).with_context(|| {
         format!("agent.server = `{}`: it must be like http://127.0.0.1:7443", config.agent_server)
     })?;
+    // A connection whose other end vanished without a word would hold every call for its whole time.
+    endpoint = endpoint
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_FOR)
+        .keep_alive_while_idle(true);
     if config.agent_server.starts_with("https://") && config.agent_ca_file.is_empty() {
         let tls = ClientTlsConfig::new().with_native_roots();
         endpoint = endpoint.tls_config(tls).context("agent.server")?;

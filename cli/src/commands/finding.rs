@@ -35,6 +35,7 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
                     "NAME",
                     "ENGINE",
                     "STATE",
+                    "CONFIG",
                     "FIRST SEEN",
                     "GROUP",
                 ];
@@ -97,6 +98,7 @@ fn row(f: &v1::Finding) -> Vec<String> {
         f.name.clone(),
         f.engine.clone(),
         state.to_owned(),
+        if f.config.is_empty() { "-".to_owned() } else { f.config.clone() },
         f.first_seen.clone(),
         f.group.clone(),
     ]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod control;
 mod doctor;
 mod finding;
 mod org;
@@ -63,15 +64,19 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Approve { id, reason, hash } => match id.split('-').next() {
             Some("pl") => plan::approve(&context, id, reason, hash).await,
             Some("ro") => rollout::approve(&context, id, reason, hash).await,
+            Some("de") => control::approve(&context, id, reason, hash).await,
             _ => Err(Failure::new(
                 Exit::Usage,
-                format!("`{id}` is neither a plan (pl-...) nor a rollout (ro-...)"),
+                format!(
+                    "`{id}` is neither a plan (pl-...) nor a rollout (ro-...) nor a deployment (de-...)"
+                ),
             )),
         },
         Command::Remediation(command) => remediation::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
         Command::Status { scope } => status::run(&context, scope).await,
         Command::Agent(command) => agent::run(&context, command).await,
+        Command::Control(command) => control::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Doctor { sample } => doctor::run(&context, sample).await,
         Command::Rehearse(_) => unreachable!("handled before a server is asked for"),

@@ -17,11 +17,13 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client =
         ScanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Scan::Start { scope: wanted, wait, timeout } => {
+        Scan::Start { scope: wanted, aws_config, candidates, wait, timeout } => {
             let request = v1::StartScanRequest {
                 request_id: request_id(),
                 validate_only: false,
                 scope: scope(&wanted),
+                aws_config,
+                candidates,
             };
             let scan = client
                 .start_scan(request)
@@ -106,6 +108,7 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
                     "INSTANCES",
                     "CLUSTERS",
                     "REGIONS FROM",
+                    "CONFIG",
                     "AS OF",
                     "REASON",
                 ],
@@ -132,9 +135,42 @@ fn row(c: &v1::Cell) -> Vec<String> {
         c.instances.to_string(),
         c.clusters.to_string(),
         c.regions_source.clone(),
+        config(c),
         c.as_of.clone(),
         c.reason.clone(),
     ]
+}
+
+/// AWS Config's word on a cell: `-` where it was not asked.
+fn config(cell: &v1::Cell) -> String {
+    match &cell.config {
+        None => "-".to_owned(),
+        Some(opinion) if !opinion.disagreements.is_empty() => "disagrees".to_owned(),
+        Some(opinion) => opinion.verdict.clone(),
+    }
+}
+
+/// Where AWS Config and Describe differ, a line for each database.
+pub(crate) fn show_disagreeing(cells: &[v1::Cell]) {
+    let lines: Vec<String> = cells
+        .iter()
+        .flat_map(|c| c.config.iter().flat_map(|o| &o.disagreements).map(move |d| (c, d)))
+        .map(|(c, d)| {
+            format!(
+                "~ {} {} {}: AWS Config says {} ({}), Describe says {}",
+                c.account, c.region, d.resource, d.config, d.rule, d.describe
+            )
+        })
+        .collect();
+    for line in lines.iter().take(FAILED_MAX) {
+        printer::data(line);
+    }
+    if lines.len() > FAILED_MAX {
+        printer::data(&format!(
+            "... and {} more; `ringfence scan cells -o json` has all",
+            lines.len() - FAILED_MAX
+        ));
+    }
 }
 
 /// Cells that were not answered, those of one account and reason on one line.
@@ -219,6 +255,23 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
             states.join(", ")
         ));
         show_failed(&scan.failed);
+        if !scan.listing_failed.is_empty() {
+            printer::data(&format!(
+                "! the organization could not be listed, accounts may be missing: {}",
+                scan.listing_failed
+            ));
+        }
+        if !scan.config.is_empty() {
+            let words: Vec<String> = scan.config.iter().map(|(w, n)| format!("{n} {w}")).collect();
+            printer::data(&format!("AWS Config: {}", words.join(", ")));
+        }
+        show_disagreeing(&scan.disagreeing);
+        if scan.by_candidates {
+            printer::data(&format!(
+                "the aggregator named {} databases; only their cells were looked at, and only a full scan proves that there are no others",
+                scan.candidates
+            ));
+        }
         let answered: i32 =
             ["clean", "findings", "region-off"].iter().filter_map(|s| scan.coverage.get(*s)).sum();
         let partial = match scan.cells - answered {
@@ -227,7 +280,7 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
         };
         printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
     }
-    match (scan.failed_cells == 0, scan.findings_open) {
+    match (scan.failed_cells == 0 && scan.listing_failed.is_empty(), scan.findings_open) {
         (false, _) => Exit::Partial,
         (true, n) => context.present(n > 0),
     }

@@ -45,6 +45,9 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
         findings.waived,
         findings.held_original
     ));
+    if !status.config.is_empty() {
+        printer::data(&format!("AWS Config    {}", counts(&status.config)));
+    }
     printer::data(&format!("remediations  {}", counts(&status.remediations)));
     for rollout in &status.rollouts {
         printer::data(&format!(
@@ -67,5 +70,9 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
         printer::data("\nnot answered, so nothing is known of them:");
     }
     scan::show_failed(&status.unanswered);
+    if !status.disagreeing.is_empty() {
+        printer::data("\nAWS Config and Describe differ:");
+    }
+    scan::show_disagreeing(&status.disagreeing);
     Ok(context.present(findings.open > 0))
 }

@@ -46,7 +46,7 @@ impl Control for RdsEncryption {
                         .cloned()
                         .collect();
                     let resource = Resource::Cluster { cluster: cluster.clone(), members };
-                    found.findings.push(Detected { kind: Kind::Cluster, resource });
+                    found.findings.push(Detected { kind: Kind::Cluster, resource, config: None });
                 }
                 Some(false) => {}
                 None => found.unjudged.push(unknown("cluster", &cluster.id, &cluster.encryption)),
@@ -69,7 +69,7 @@ impl Control for RdsEncryption {
             match breaks(&instance.encryption) {
                 Some(true) => {
                     let resource = Resource::Instance { instance: instance.clone() };
-                    found.findings.push(Detected { kind: Kind::Instance, resource });
+                    found.findings.push(Detected { kind: Kind::Instance, resource, config: None });
                 }
                 Some(false) => {}
                 None => {

@@ -309,7 +309,7 @@ mod tests {
             Resource::Instance { .. } => Kind::Instance,
             Resource::Cluster { .. } => Kind::Cluster,
         };
-        let detected = Detected { kind, resource };
+        let detected = Detected { kind, resource, config: None };
         Finding::seen(
             None,
             "rds-encryption",

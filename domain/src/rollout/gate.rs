@@ -163,7 +163,7 @@ mod tests {
 
     fn finding() -> Finding {
         let resource = Resource::Instance { instance: sample::instance("orders") };
-        let found = Detected { kind: Kind::Instance, resource };
+        let found = Detected { kind: Kind::Instance, resource, config: None };
         let (account, region) = (sample::account(), sample::region());
         Finding::seen(None, "rds-encryption", &account, &region, found, false, Time(0))
     }

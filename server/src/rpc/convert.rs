@@ -10,6 +10,7 @@ use crate::store::Progress;
 use ringfence_domain::approval::Approval;
 use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
+use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
 use ringfence_domain::plan::{Item, Plan};
 use ringfence_domain::remediation::{self, Remediation};
@@ -39,7 +40,7 @@ pub(crate) fn coverage(coverage: &Coverage) -> BTreeMap<String, i32> {
     map
 }
 
-fn ids<T>(field: &str, texts: &[String]) -> Result<Vec<T>, Fault>
+pub(crate) fn ids<T>(field: &str, texts: &[String]) -> Result<Vec<T>, Fault>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
@@ -49,7 +50,9 @@ where
 }
 
 pub(crate) fn scope(scope: Option<v1::Scope>) -> Result<Scope, Fault> {
-    let v1::Scope { ous, accounts, regions } = scope.unwrap_or_default();
+    let v1::Scope { ous, accounts, mut regions } = scope.unwrap_or_default();
+    regions.sort();
+    regions.dedup();
     Ok(Scope {
         ous: ids("ou", &ous)?,
         accounts: ids("account", &accounts)?,
@@ -137,6 +140,23 @@ pub(crate) fn cell(cell: &Cell) -> v1::Cell {
         instances: number(cell.instances),
         clusters: number(cell.clusters),
         out_of_scope: number(cell.out_of_scope),
+        config: cell.config.as_ref().map(opinion),
+    }
+}
+
+fn opinion(o: &Opinion) -> v1::ConfigOpinion {
+    let differ = |d: &Disagreement| v1::Disagreement {
+        resource: d.resource.clone(),
+        rule: d.rule.as_str().to_owned(),
+        config: d.config.as_str().to_owned(),
+        describe: d.describe.clone(),
+    };
+    let rules = o.rules.iter();
+    v1::ConfigOpinion {
+        verdict: o.verdict.as_str().to_owned(),
+        reason: o.why.clone(),
+        rules: rules.map(|(r, v)| (r.as_str().to_owned(), v.as_str().to_owned())).collect(),
+        disagreements: o.disagreements.iter().map(differ).collect(),
     }
 }
 
@@ -157,6 +177,9 @@ pub(crate) fn scan(scan: &Scan, progress: &Progress, now: Time) -> v1::Scan {
         accounts: number(progress.accounts),
         accounts_done: number(progress.done),
         trigger: scan.trigger.as_str().to_owned(),
+        listing_failed: scan.listing_failed.clone(),
+        candidates: scan.candidates.map_or(0, number),
+        by_candidates: scan.candidates.is_some(),
         progress: Some(v1::ScanProgress {
             cells: number(progress.cells),
             failed: number(progress.failed),
@@ -212,10 +235,11 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
         }),
         held_by: f.held_by.clone().unwrap_or_default(),
         encryption: encryption.to_string(),
+        config: f.config.map(|v| v.as_str().to_owned()).unwrap_or_default(),
     }
 }
 
-fn approval(a: &Approval) -> v1::Approval {
+pub(crate) fn approval(a: &Approval) -> v1::Approval {
     v1::Approval {
         by: a.by.clone(),
         at: a.at.to_string(),
@@ -399,6 +423,8 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
         rollouts: s.rollouts.iter().map(rollout).collect(),
         rows: s.lines.iter().map(line).collect(),
         unanswered: s.unanswered.iter().map(cell).collect(),
+        config: counts(&s.config),
+        disagreeing: s.disagreeing.iter().map(cell).collect(),
     }
 }
 

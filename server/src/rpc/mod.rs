@@ -1,6 +1,7 @@
 //! The gRPC services: parse, call the part that knows, answer. One service a file.
 
 mod agent;
+mod control;
 pub(crate) mod convert;
 mod finding;
 mod fleet;
@@ -50,6 +51,7 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(v1::scan_service_server::ScanServiceServer::new(rpc.clone()))
         .add_service(v1::fleet_service_server::FleetServiceServer::new(rpc.clone()))
         .add_service(v1::finding_service_server::FindingServiceServer::new(rpc.clone()))
+        .add_service(v1::control_service_server::ControlServiceServer::new(rpc.clone()))
         .add_service(v1::plan_service_server::PlanServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
         .add_service(v1::rollout_service_server::RolloutServiceServer::new(rpc.clone()))

@@ -5,9 +5,10 @@ use super::{
 };
 use crate::app::{App, Fault, now};
 use crate::scans;
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Filter, In, Kind, Row};
 use crate::tally::Tally;
 use ringfence_domain::ledger::CellState;
+use ringfence_domain::opinion::DISAGREES;
 use ringfence_domain::time::Time;
 use ringfence_domain::work::{Options, Scan};
 use ringfence_proto::v1;
@@ -32,9 +33,16 @@ async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
     let failed = tally.coverage.count(CellState::failed);
     if failed > 0 {
         let states = CellState::failures();
-        let cells = app.store.cells_in(&states, id, &[], &scan.regions, FAILED_MAX).await?;
+        let cells =
+            app.store.cells_in(In::State(&states), id, &[], &scan.regions, FAILED_MAX).await?;
         shown.failed = cells.iter().map(convert::cell).collect();
     }
+    if tally.config.contains_key(DISAGREES) {
+        let which = In::Config(&[DISAGREES]);
+        let cells = app.store.cells_in(which, id, &[], &scan.regions, FAILED_MAX).await?;
+        shown.disagreeing = cells.iter().map(convert::cell).collect();
+    }
+    shown.config = convert::counts(&tally.config);
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     shown.cells = number(tally.coverage.cells());
     shown.coverage = convert::counts(&tally.coverage.0);
@@ -113,12 +121,18 @@ impl ScanService for Rpc {
         let scope = convert::scope(asked.scope)?;
         let id = id_of("sc", &asked.request_id);
         // Evidence for a gate wants the lists of regions that were read with it.
-        let options = Options { keys: false, fresh_regions: true };
-        let scan = if scope.is_whole() {
+        let config = asked.aws_config || self.0.config.scan_aws_config;
+        let options = Options { keys: false, fresh_regions: !asked.candidates, config };
+        let scan = if asked.candidates {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });
             }
-            let start = scans::Start::demand(&id, Vec::new(), &scope, options);
+            scans::start_candidates(&self.0, &who, &id, &scope, options).await?
+        } else if scope.is_whole() {
+            if asked.validate_only {
+                return ok(v1::StartScanResponse { scan: None });
+            }
+            let start = scans::Start::demand(&id, &[], &scope, options);
             scans::start_whole(&self.0, &who, start).await?
         } else {
             let tree = self.0.tree().await?;
@@ -135,7 +149,7 @@ impl ScanService for Rpc {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });
             }
-            let start = scans::Start::demand(&id, accounts, &scope, options);
+            let start = scans::Start::demand(&id, &accounts, &scope, options);
             scans::start(&self.0, &who, start).await?
         };
         ok(v1::StartScanResponse { scan: Some(show(&self.0, &scan.id).await?) })

@@ -87,6 +87,9 @@ pub trait Agents: Send + Sync {
     /// Keeps a token's hash. The same one twice is one.
     async fn put_token(&self, token: &Token, event: Option<&Event>) -> Result<()>;
 
+    /// Makes this the one token of that name, or leaves it none.
+    async fn set_token(&self, name: &str, token: Option<&Token>) -> Result<()>;
+
     /// All tokens.
     async fn tokens(&self) -> Result<Vec<Token>>;
 
@@ -167,9 +170,8 @@ macro_rules! agents {
 
             async fn drain_agent(&self, name: &str, draining: bool, event: &Event) -> Result<u64> {
                 let mut tx = self.begin().await?;
-                let threads = format!("{name}/%");
-                let done = sqlx::query(concat!("UPDATE agent SET draining = $3 WHERE (name = $1 OR name LIKE $2) AND expires_at > ", $now))
-                    .bind(name).bind(threads).bind(i64::from(draining)).execute(&mut *tx).await?;
+                let done = sqlx::query(concat!("UPDATE agent SET draining = $3 WHERE (name = $1 OR substr(name, 1, length($2)) = $2) AND expires_at > ", $now))
+                    .bind(name).bind(format!("{name}/")).bind(i64::from(draining)).execute(&mut *tx).await?;
                 if done.rows_affected() > 0 {
                     Self::log(&mut tx, event).await?;
                 }
@@ -189,9 +191,10 @@ macro_rules! agents {
 
             async fn agent_gone(&self, name: &str) -> Result<()> {
                 let mut tx = self.begin().await?;
-                sqlx::query("DELETE FROM agent WHERE name LIKE $1").bind(format!("{name}/%")).execute(&mut *tx).await?;
-                sqlx::query("UPDATE lease SET expires_at = 0 WHERE owner LIKE $1 AND name LIKE 'account/%'")
-                    .bind(format!("{name}/%#%")).execute(&mut *tx).await?;
+                let threads = format!("{name}/");
+                sqlx::query("DELETE FROM agent WHERE substr(name, 1, length($1)) = $1").bind(&threads).execute(&mut *tx).await?;
+                sqlx::query("UPDATE lease SET expires_at = 0 WHERE substr(owner, 1, length($1)) = $1 AND name LIKE 'account/%'")
+                    .bind(&threads).execute(&mut *tx).await?;
                 tx.commit().await?;
                 Ok(())
             }
@@ -202,6 +205,18 @@ macro_rules! agents {
                     .bind(&token.hash).bind(&token.name).bind(token.created_at.0).execute(&mut *tx).await?;
                 if let Some(event) = event {
                     Self::log(&mut tx, event).await?;
+                }
+                tx.commit().await?;
+                Ok(())
+            }
+
+            async fn set_token(&self, name: &str, token: Option<&Token>) -> Result<()> {
+                let mut tx = self.begin().await?;
+                let hash = token.map_or("", |t| t.hash.as_str());
+                sqlx::query("DELETE FROM join_token WHERE name = $1 AND hash <> $2").bind(name).bind(hash).execute(&mut *tx).await?;
+                if let Some(token) = token {
+                    sqlx::query("INSERT INTO join_token (hash, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
+                        .bind(hash).bind(name).bind(token.created_at.0).execute(&mut *tx).await?;
                 }
                 tx.commit().await?;
                 Ok(())

@@ -83,6 +83,7 @@ macro_rules! documents {
                 event: &Event,
             ) -> Result<()> {
                 let mut tx = self.begin().await?;
+                Self::counting_alone(&mut tx).await?;
                 let rows: Vec<_> = nodes.iter()
                     .map(|n| serde_json::json!({"i": n.id.as_str(), "p": n.parent.as_ref().map_or("", |p| p.as_str()), "b": n}))
                     .collect();
@@ -100,9 +101,10 @@ macro_rules! documents {
                 let rows: Vec<_> = new_cells.iter()
                     .map(|c| serde_json::json!({"a": c.account.as_str(), "r": c.region, "s": c.state.as_str(), "b": c}))
                     .collect();
+                // An account that was scanned meanwhile has its own.
                 sqlx::query(concat!("INSERT INTO cell (account, region, control, state, body)
                     SELECT value->>'a', value->>'r', $2, value->>'s', CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
-                    WHERE true ON CONFLICT (account, region, control) DO NOTHING"))
+                    WHERE NOT EXISTS (SELECT 1 FROM cell c WHERE c.account = value->>'a') ON CONFLICT (account, region, control) DO NOTHING"))
                     .bind(json(&rows)).bind(control()).execute(&mut *tx).await?;
                 let touched = new_cells.iter().map(|c| c.account.as_str()).chain(without_cells.iter().map(|a| a.as_str()));
                 Self::recount(&mut tx, touched.collect()).await?;
@@ -151,6 +153,9 @@ macro_rules! documents {
 
             async fn update(&self, rows: &[Row], event: &Event) -> Result<bool> {
                 let mut tx = self.begin().await?;
+                if rows.iter().any(|r| r.kind == Kind::Finding) {
+                    Self::counting_alone(&mut tx).await?;
+                }
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(false); // dropping the transaction rolls it back
                 }

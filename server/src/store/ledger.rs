@@ -44,6 +44,56 @@ impl Page {
     }
 }
 
+/// What cells are chosen by.
+#[derive(Debug, Clone, Copy)]
+pub enum In<'a> {
+    /// Their states.
+    State(&'a [&'a str]),
+    /// AWS Config's word on them.
+    Config(&'a [&'a str]),
+}
+
+/// The regions of a scan that are those of a cell: the account's own in that scan, else the scan's.
+macro_rules! in_scan {
+    ($texts:literal, $close:literal, $region:literal, $scan:literal, $of_scan:literal) => {
+        concat!(
+            "(",
+            $of_scan,
+            " = '[]' OR ",
+            $region,
+            " = 'unknown' OR ",
+            $region,
+            " IN (SELECT value FROM ",
+            $texts,
+            $of_scan,
+            $close,
+            "))
+            AND (",
+            $scan,
+            ".regions = '[]' OR ",
+            $region,
+            " IN (SELECT value FROM ",
+            $texts,
+            $scan,
+            ".regions",
+            $close,
+            "))"
+        )
+    };
+}
+
+/// The cells whose column `$by` is one of some.
+macro_rules! cells_in {
+    ($texts:literal, $close:literal, $by:literal) => {
+        concat!("SELECT body FROM cell WHERE ", $by, " IN (SELECT value FROM ", $texts, "$1", $close, ")
+            AND ($2 = '' OR EXISTS (SELECT 1 FROM scan_account s WHERE s.scan = $2 AND s.account = cell.account
+                AND (s.regions = '[]' OR cell.region IN (SELECT value FROM ", $texts, "s.regions", $close, "))))
+            AND ($3 = '[]' OR account IN (SELECT value FROM ", $texts, "$3", $close, "))
+            AND ($4 = '[]' OR region = 'unknown' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
+            ORDER BY account, region LIMIT $5")
+    };
+}
+
 /// What is known of the accounts, and how much of it there is.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -57,11 +107,11 @@ pub trait Ledger: Send + Sync {
     /// Account and region of every cell of these accounts, with the scan that looked at it last.
     async fn places(&self, accounts: &[&str]) -> Result<Vec<(String, String, String)>>;
 
-    /// The first cells in one of these states, of the accounts of a scan (empty: any) and of these
-    /// accounts and regions (empty: any).
+    /// The first cells that are in one of these, of the accounts and regions of a scan (empty: any) and
+    /// of these accounts and regions (empty: any).
     async fn cells_in(
         &self,
-        states: &[&str],
+        which: In<'_>,
         scan: &str,
         accounts: &[String],
         regions: &[String],
@@ -163,13 +213,12 @@ macro_rules! ledger {
                 rows.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?, r.try_get(2)?))).collect()
             }
 
-            async fn cells_in(&self, states: &[&str], scan: &str, accounts: &[String], regions: &[String], limit: i64) -> Result<Vec<Cell>> {
-                let rows = sqlx::query(concat!("SELECT body FROM cell WHERE state IN (SELECT value FROM ", $texts, "$1", $close, ")
-                    AND ($2 = '' OR EXISTS (SELECT 1 FROM scan_account s WHERE s.scan = $2 AND s.account = cell.account))
-                    AND ($3 = '[]' OR account IN (SELECT value FROM ", $texts, "$3", $close, "))
-                    AND ($4 = '[]' OR region = 'unknown' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                    ORDER BY account, region LIMIT $5"))
-                    .bind(json(&states)).bind(scan).bind(json(&accounts)).bind(json(&regions)).bind(limit)
+            async fn cells_in(&self, which: In<'_>, scan: &str, accounts: &[String], regions: &[String], limit: i64) -> Result<Vec<Cell>> {
+                let (statement, words) = match which {
+                    In::State(words) => (cells_in!($texts, $close, "state"), words),
+                    In::Config(words) => (cells_in!($texts, $close, "config"), words),
+                };
+                let rows = sqlx::query(statement).bind(json(&words)).bind(scan).bind(json(&accounts)).bind(json(&regions)).bind(limit)
                     .fetch_all(&self.reader).await?;
                 rows.iter().map(Self::cell).collect()
             }
@@ -191,6 +240,9 @@ macro_rules! ledger {
                     "SELECT region, 'cell/' || state, COUNT(*) FROM cell
                         WHERE ($1 = '[]' OR account IN (SELECT value FROM ", $texts, "$1", $close, "))
                         AND ($2 = '[]' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, state
+                    UNION ALL SELECT region, 'config/' || config, COUNT(*) FROM cell WHERE config <> ''
+                        AND ($1 = '[]' OR account IN (SELECT value FROM ", $texts, "$1", $close, "))
+                        AND ($2 = '[]' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, config
                     UNION ALL SELECT region, 'open/' || label, COUNT(*) FROM resource WHERE kind = 'finding' AND state = 'open'
                         AND ($1 = '[]' OR account IN (SELECT value FROM ", $texts, "$1", $close, "))
                         AND ($2 = '[]' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, label"))
@@ -201,10 +253,12 @@ macro_rules! ledger {
             async fn tally_of_scan(&self, scan: &str, regions: &[String]) -> Result<Vec<(String, i64)>> {
                 let rows = sqlx::query(concat!(
                     "SELECT 'cell/' || c.state, COUNT(*) FROM cell c JOIN scan_account s ON s.account = c.account
-                        WHERE s.scan = $1 AND ($2 = '[]' OR c.region = 'unknown' OR c.region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY c.state
+                        WHERE s.scan = $1 AND ", in_scan!($texts, $close, "c.region", "s", "$2"), " GROUP BY c.state
+                    UNION ALL SELECT 'config/' || c.config, COUNT(*) FROM cell c JOIN scan_account s ON s.account = c.account
+                        WHERE s.scan = $1 AND c.config <> '' AND ", in_scan!($texts, $close, "c.region", "s", "$2"), " GROUP BY c.config
                     UNION ALL SELECT 'open/' || r.label, COUNT(*) FROM resource r JOIN scan_account s ON s.account = r.account
                         WHERE r.kind = 'finding' AND r.state = 'open' AND s.scan = $1
-                        AND ($2 = '[]' OR r.region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY r.label"))
+                        AND ", in_scan!($texts, $close, "r.region", "s", "$2"), " GROUP BY r.label"))
                     .bind(scan).bind(json(&regions)).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
             }

@@ -4,7 +4,7 @@
 //! - `node`: the organization as last read.
 //! - `cell`: the ledger, one row for each account x region x control; `tally`: its counts, and those of
 //!   open findings, by account; `region_list`: the regions that an account has enabled.
-//! - `resource`: findings, plans, remediations, rollouts and scans: JSON documents of
+//! - `resource`: findings, plans, remediations, rollouts, scans and deployments: JSON documents of
 //!   `ringfence-domain` with the columns that are searched, and a version for compare-and-set.
 //! - `scan_account`: which accounts a scan has still to do.
 //! - `lease`: who works on what: owner, fence, expiry by the database's clock.
@@ -23,8 +23,8 @@ mod sql;
 
 pub use agents::{Agent, AgentSeen, Agents, Token};
 pub use documents::Store;
-pub use ledger::{Ledger, Page};
-pub use queue::{End, Part, Progress, Queue, Wanted};
+pub use ledger::{In, Ledger, Page};
+pub use queue::{End, Part, Progress, Queue, Target, Wanted};
 
 use ringfence_domain::audit::Event;
 use ringfence_domain::time::Time;
@@ -84,6 +84,8 @@ pub enum Kind {
     Rollout,
     /// `ringfence_domain::work::Scan`
     Scan,
+    /// `ringfence_domain::deployment::Deployment`
+    Deployment,
 }
 
 impl Kind {
@@ -95,6 +97,7 @@ impl Kind {
             Kind::Remediation => "remediation",
             Kind::Rollout => "rollout",
             Kind::Scan => "scan",
+            Kind::Deployment => "deployment",
         }
     }
 }

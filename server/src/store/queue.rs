@@ -8,6 +8,7 @@ use ringfence_domain::audit::Event;
 use ringfence_domain::bounds::UNREACHABLE_PASSES;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
+use ringfence_domain::opinion::Opinion;
 use ringfence_domain::time::{Span, Time};
 use serde::Serialize;
 use sqlx::Row as _;
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Part {
     /// The account, and the right to write about it.
     pub lease: Lease,
-    /// The scans that it is for.
-    pub scans: Vec<String>,
+    /// The scans that it is for, with the pass of each that was looked for.
+    pub scans: BTreeMap<String, i64>,
     /// The cells, as they are now.
     pub cells: Vec<Cell>,
     /// Findings: new ones have version 0.
@@ -45,6 +46,22 @@ pub struct End {
     pub release: bool,
 }
 
+/// An account that a scan is to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// The account.
+    pub account: AccountId,
+    /// Only these regions of it; empty means those of the scan.
+    pub regions: Vec<String>,
+}
+
+impl Target {
+    /// Whole accounts.
+    pub fn whole(accounts: &[AccountId]) -> Vec<Target> {
+        accounts.iter().map(|a| Target { account: a.clone(), regions: Vec::new() }).collect()
+    }
+}
+
 /// An account that a scan wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -56,6 +73,8 @@ pub struct Wanted {
     pub pass: i64,
     /// In a later pass, the regions to try.
     pub retry: Vec<String>,
+    /// See [`Target::regions`].
+    pub regions: Vec<String>,
 }
 
 /// How far a scan is.
@@ -83,7 +102,7 @@ pub trait Queue: Send + Sync {
     async fn start_scan(
         &self,
         scan: &Row,
-        accounts: &[AccountId],
+        targets: &[Target],
         priority: i64,
         event: &Event,
     ) -> Result<bool>;
@@ -137,6 +156,7 @@ struct CellRow<'a> {
     s: &'a str,
     n: &'a str,
     t: i64,
+    c: &'static str,
     b: &'a Cell,
 }
 
@@ -144,10 +164,9 @@ fn cells_json(parts: &[&Part]) -> String {
     fn row<'a>(part: &'a Part, cell: &'a Cell) -> CellRow<'a> {
         // Of one scan only: who comes back after a crash may skip the cell for that one, not for
         // another that has begun since; and only a cell that was answered.
-        let scan = if part.scans.len() == 1 && cell.state.answered() {
-            part.scans[0].as_str()
-        } else {
-            ""
+        let scan = match part.scans.first_key_value() {
+            Some((scan, _)) if part.scans.len() == 1 && cell.state.answered() => scan.as_str(),
+            _ => "",
         };
         CellRow {
             a: cell.account.as_str(),
@@ -155,6 +174,7 @@ fn cells_json(parts: &[&Part]) -> String {
             s: cell.state.as_str(),
             n: scan,
             t: cell.as_of.map_or(0, |t| t.0),
+            c: cell.config.as_ref().map_or("", Opinion::word),
             b: cell,
         }
     }
@@ -173,9 +193,9 @@ fn ends_json(parts: &[&Part]) -> String {
     for part in parts {
         let Some(end) = &part.end else { continue };
         let retry = json(&end.unreachable);
-        for scan in &part.scans {
+        for (scan, pass) in &part.scans {
             let (cells, failed, found) = end.counts;
-            rows.push(serde_json::json!({"s": scan, "a": part.lease.account, "r": retry, "c": cells, "f": failed, "o": found}));
+            rows.push(serde_json::json!({"s": scan, "p": pass, "a": part.lease.account, "r": retry, "c": cells, "f": failed, "o": found}));
         }
     }
     json(&rows)
@@ -196,14 +216,14 @@ macro_rules! queue {
     ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         #[async_trait]
         impl Queue for $name {
-            async fn start_scan(&self, scan: &Row, accounts: &[AccountId], priority: i64, event: &Event) -> Result<bool> {
+            async fn start_scan(&self, scan: &Row, targets: &[Target], priority: i64, event: &Event) -> Result<bool> {
                 let mut tx = self.begin().await?;
-                if !Self::put(&mut tx, scan).await? {
+                if !Self::put(&mut tx, std::slice::from_ref(scan)).await? {
                     return Ok(false);
                 }
-                sqlx::query(concat!("INSERT INTO scan_account (scan, account, done, priority)
-                    SELECT $1, value, 0, $3 FROM ", $texts, "$2", $close))
-                    .bind(&scan.id).bind(json(&accounts)).bind(priority).execute(&mut *tx).await?;
+                sqlx::query(concat!("INSERT INTO scan_account (scan, account, regions, done, priority)
+                    SELECT $1, value->>'account', CAST(value->'regions' AS TEXT), 0, $3 FROM ", $open, "$2", $close))
+                    .bind(&scan.id).bind(json(&targets)).bind(priority).execute(&mut *tx).await?;
                 Self::log(&mut tx, event).await?;
                 tx.commit().await?;
                 Ok(true)
@@ -278,16 +298,17 @@ macro_rules! queue {
             }
 
             async fn wanted(&self, accounts: &[&str]) -> Result<Vec<Wanted>> {
-                let rows = sqlx::query(concat!("SELECT account, scan, pass, retry FROM scan_account
+                let rows = sqlx::query(concat!("SELECT account, scan, pass, retry, regions FROM scan_account
                     WHERE done = 0 AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).fetch_all(&self.reader).await?;
                 let wanted = |r: &$row| -> Result<Wanted> {
-                    let retry: String = r.try_get(3)?;
+                    let (retry, regions): (String, String) = (r.try_get(3)?, r.try_get(4)?);
                     Ok(Wanted {
                         account: r.try_get(0)?,
                         scan: r.try_get(1)?,
                         pass: r.try_get(2)?,
                         retry: serde_json::from_str(&retry).unwrap_or_default(),
+                        regions: serde_json::from_str(&regions).unwrap_or_default(),
                     })
                 };
                 let mut found = rows.iter().map(wanted).collect::<Result<Vec<_>>>()?;
@@ -327,6 +348,7 @@ macro_rules! queue {
 
             async fn report(&self, owner: &str, parts: &[Part]) -> Result<Vec<Fenced>> {
                 let mut tx = self.begin().await?;
+                Self::counting_under_a_lease(&mut tx).await?;
                 let held = Self::holds(&mut tx, owner, parts.iter().map(|p| &p.lease)).await?;
                 let held: BTreeSet<(&str, i64)> = held.iter().map(|l| (l.account.as_str(), l.fence)).collect();
                 let mut outcome = Vec::new();
@@ -338,16 +360,12 @@ macro_rules! queue {
                     }
                     // A finding that changed meanwhile undoes its own part, and no other.
                     sqlx::query("SAVEPOINT part").execute(&mut *tx).await?;
-                    let mut stale = false;
-                    for finding in &part.findings {
-                        stale = stale || !Self::put(&mut tx, finding).await?;
-                    }
-                    if stale {
-                        sqlx::query("ROLLBACK TO SAVEPOINT part").execute(&mut *tx).await?;
-                        outcome.push(Fenced::Stale);
-                    } else {
+                    if Self::put(&mut tx, &part.findings).await? {
                         outcome.push(Fenced::Done);
                         written.push(part);
+                    } else {
+                        sqlx::query("ROLLBACK TO SAVEPOINT part").execute(&mut *tx).await?;
+                        outcome.push(Fenced::Stale);
                     }
                     sqlx::query("RELEASE SAVEPOINT part").execute(&mut *tx).await?;
                 }
@@ -357,21 +375,24 @@ macro_rules! queue {
                             .bind(&part.lease.account).bind(region).execute(&mut *tx).await?;
                     }
                 }
-                sqlx::query(concat!("INSERT INTO cell (account, region, control, state, scan, as_of, body)
-                    SELECT value->>'a', value->>'r', $2, value->>'s', value->>'n', CAST(value->>'t' AS BIGINT), CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
-                    WHERE true ON CONFLICT (account, region, control) DO UPDATE SET state = excluded.state, scan = excluded.scan, as_of = excluded.as_of, body = excluded.body"))
+                sqlx::query(concat!("INSERT INTO cell (account, region, control, state, scan, as_of, config, body)
+                    SELECT value->>'a', value->>'r', $2, value->>'s', value->>'n', CAST(value->>'t' AS BIGINT), value->>'c', CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
+                    WHERE true ON CONFLICT (account, region, control) DO UPDATE SET state = excluded.state, scan = excluded.scan, as_of = excluded.as_of,
+                        config = excluded.config, body = excluded.body"))
                     .bind(cells_json(&written)).bind(control()).execute(&mut *tx).await?;
                 if written.iter().any(|p| p.end.is_some()) {
+                    // Once for each pass: a report whose answer was lost comes again.
                     sqlx::query(concat!("INSERT INTO region_list (account, read_at, regions)
                         SELECT value->>'a', CAST(value->>'t' AS BIGINT), value->>'l' FROM ", $open, "$1", $close, "
                         WHERE true ON CONFLICT (account) DO UPDATE SET read_at = excluded.read_at, regions = excluded.regions"))
                         .bind(region_lists_json(&written)).execute(&mut *tx).await?;
-                    sqlx::query(concat!("UPDATE scan_account SET done = CASE WHEN r.retry <> '[]' AND pass < $2 THEN 2 ELSE 1 END,
+                    sqlx::query(concat!("UPDATE scan_account SET done = CASE WHEN r.retry <> '[]' AND scan_account.pass < $2 THEN 2 ELSE 1 END,
                             retry = r.retry, failed = r.failed, found = scan_account.found + r.found,
-                            cells = CASE WHEN pass = 0 THEN r.cells ELSE scan_account.cells END
-                        FROM (SELECT value->>'s' AS scan, value->>'a' AS account, value->>'r' AS retry, CAST(value->>'c' AS BIGINT) AS cells,
+                            cells = CASE WHEN scan_account.pass = 0 THEN r.cells ELSE scan_account.cells END
+                        FROM (SELECT value->>'s' AS scan, value->>'a' AS account, CAST(value->>'p' AS BIGINT) AS pass, value->>'r' AS retry, CAST(value->>'c' AS BIGINT) AS cells,
                             CAST(value->>'f' AS BIGINT) AS failed, CAST(value->>'o' AS BIGINT) AS found FROM ", $open, "$1", $close, ") r
-                        WHERE scan_account.scan = r.scan AND scan_account.account = r.account"))
+                        WHERE scan_account.scan = r.scan AND scan_account.account = r.account
+                        AND scan_account.done = 0 AND scan_account.pass = r.pass"))
                         .bind(ends_json(&written)).bind(UNREACHABLE_PASSES).execute(&mut *tx).await?;
                     let back = written.iter().filter(|p| p.end.as_ref().is_some_and(|e| e.release)).map(|p| &p.lease);
                     Self::give_back(&mut tx, owner, back).await?;
@@ -386,6 +407,7 @@ macro_rules! queue {
 
             async fn commit(&self, owner: &str, lease: &Lease, rows: &[Row], event: Option<&Event>) -> Result<Fenced> {
                 let mut tx = self.begin().await?;
+                Self::counting_under_a_lease(&mut tx).await?;
                 if Self::holds(&mut tx, owner, std::iter::once(lease)).await?.is_empty() {
                     return Ok(Fenced::Lost);
                 }

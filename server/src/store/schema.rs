@@ -1,7 +1,7 @@
 //! The tables, and how a database of an older version is brought up to date.
 
 /// Raised with each change of the schema; a database of a newer version is refused.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 
 /// Version 1, as it was: databases of that version hold it already.
 macro_rules! version_1 {
@@ -75,5 +75,13 @@ macro_rules! version_2 {
         ]
     };
 }
+
+/// From version 2 to 3: AWS Config's word on a cell, and scans of some regions of each account.
+pub(super) const VERSION_3: &[&str] = &[
+    "ALTER TABLE cell ADD COLUMN config TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX cell_by_config ON cell (config, account, region) WHERE config <> ''",
+    // Only these regions of the account, as JSON; none means those of the scan.
+    "ALTER TABLE scan_account ADD COLUMN regions TEXT NOT NULL DEFAULT '[]'",
+];
 
 pub(super) use {version_1, version_2};

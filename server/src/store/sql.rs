@@ -1,10 +1,11 @@
 //! The two adapters, whose methods are stamped from one SQL text. What differs: the clock, the number
 //! of an event, how JSON becomes rows, and how a transaction begins.
 
-use super::schema::{SCHEMA, version_1, version_2};
+use super::schema::{SCHEMA, VERSION_3, version_1, version_2};
 use super::{Kind, Lease, Result, Row, StoreError, without_password};
 use ringfence_domain::audit::Event;
 use ringfence_domain::time::Time;
+use serde::Serialize;
 use sqlx::Row as _;
 
 /// Stamps a macro for both databases: the adapter, its row, its transaction, its clock, and what stands before a
@@ -68,12 +69,45 @@ pub(super) fn leases_json<'a>(leases: impl Iterator<Item = &'a Lease>) -> String
     serde_json::Value::Array(rows).to_string()
 }
 
+/// A document as a statement takes it apart.
+#[derive(Serialize)]
+struct RowJson<'a> {
+    k: &'static str,
+    i: &'a str,
+    a: &'a str,
+    r: &'a str,
+    s: &'a str,
+    w: i64,
+    v: i64,
+    c: i64,
+    l: &'a str,
+    b: &'a str,
+}
+
+fn rows_json(rows: &[&Row]) -> String {
+    let rows = rows.iter().map(|row| RowJson {
+        k: row.kind.as_str(),
+        i: &row.id,
+        a: &row.account,
+        r: &row.region,
+        s: &row.state,
+        w: row.wake_at.0,
+        v: row.version,
+        c: row.created_at.0,
+        l: &row.label,
+        b: &row.body,
+    });
+    super::json(&rows.collect::<Vec<_>>())
+}
+
 /// What every part of the store uses, on either database.
 macro_rules! common {
     ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         impl $name {
             pub(super) async fn migrate(&self, first: &[&'static str], second: &[&'static str]) -> Result<()> {
                 let mut tx = self.begin().await?;
+                // Of two servers that start at once, one migrates.
+                Self::counting_alone(&mut tx).await?;
                 for statement in first {
                     sqlx::query(*statement).execute(&mut *tx).await?;
                 }
@@ -83,8 +117,8 @@ macro_rules! common {
                 if found > SCHEMA {
                     return Err(StoreError::Newer { found, known: SCHEMA });
                 }
-                if found < 2 {
-                    for statement in second {
+                for (version, statements) in [(2, second), (3, VERSION_3)] {
+                    for statement in statements.iter().filter(|_| found < version) {
                         sqlx::query(*statement).execute(&mut *tx).await?;
                     }
                 }
@@ -124,30 +158,35 @@ macro_rules! common {
                 Ok(())
             }
 
-            /// Inserts a row of version 0, updates any other; false if it lost.
-            pub(super) async fn put(tx: &mut $tx, row: &Row) -> Result<bool> {
-                let done = if row.version == 0 {
-                    sqlx::query("INSERT INTO resource (kind, id, account, region, state, wake_at, version, created_at, label, body)
-                        VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) ON CONFLICT (kind, id) DO NOTHING")
-                        .bind(row.kind.as_str()).bind(&row.id).bind(&row.account).bind(&row.region)
-                        .bind(&row.state).bind(row.wake_at.0).bind(row.created_at.0).bind(&row.label).bind(&row.body)
-                        .execute(&mut **tx).await?
-                } else {
-                    sqlx::query("UPDATE resource SET state = $3, wake_at = $4, label = $5, body = $6, version = version + 1
-                        WHERE kind = $1 AND id = $2 AND version = $7")
-                        .bind(row.kind.as_str()).bind(&row.id).bind(&row.state).bind(row.wake_at.0)
-                        .bind(&row.label).bind(&row.body).bind(row.version)
-                        .execute(&mut **tx).await?
-                };
-                Ok(done.rows_affected() == 1)
+            /// Inserts rows of version 0, updates all others; false if one lost: it was changed meanwhile, or
+            /// its id is taken. The caller undoes the others. Two statements, however many rows there are.
+            pub(super) async fn put(tx: &mut $tx, rows: &[Row]) -> Result<bool> {
+                let (new, old): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.version == 0);
+                for (rows, statement) in [
+                    (new, concat!("INSERT INTO resource (kind, id, account, region, state, wake_at, version, created_at, label, body)
+                        SELECT value->>'k', value->>'i', value->>'a', value->>'r', value->>'s', CAST(value->>'w' AS BIGINT), 1,
+                            CAST(value->>'c' AS BIGINT), value->>'l', value->>'b' FROM ", $open, "$1", $close, "
+                        WHERE true ON CONFLICT (kind, id) DO NOTHING")),
+                    (old, concat!("UPDATE resource SET state = n.state, wake_at = n.wake_at, label = n.label, body = n.body, version = n.version + 1
+                        FROM (SELECT value->>'k' AS kind, value->>'i' AS id, value->>'s' AS state, CAST(value->>'w' AS BIGINT) AS wake_at,
+                            CAST(value->>'v' AS BIGINT) AS version, value->>'l' AS label, value->>'b' AS body FROM ", $open, "$1", $close, ") n
+                        WHERE resource.kind = n.kind AND resource.id = n.id AND resource.version = n.version")),
+                ] {
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    let done = sqlx::query(statement).bind(rows_json(&rows)).execute(&mut **tx).await?;
+                    if done.rows_affected() != rows.len() as u64 {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             }
 
-            /// [`put`](Self::put) of all rows, and the counts that they change; false if one lost.
+            /// [`put`](Self::put), and the counts that it changes.
             pub(super) async fn put_all(tx: &mut $tx, rows: &[Row]) -> Result<bool> {
-                for row in rows {
-                    if !Self::put(tx, row).await? {
-                        return Ok(false); // dropping the transaction rolls it back
-                    }
+                if !Self::put(tx, rows).await? {
+                    return Ok(false); // dropping the transaction rolls it back
                 }
                 let touched = rows.iter().filter(|r| r.kind == Kind::Finding).map(|r| r.account.as_str());
                 Self::recount(tx, touched.collect()).await?;
@@ -163,7 +202,9 @@ macro_rules! common {
                 for statement in [
                     concat!("DELETE FROM tally WHERE account IN (SELECT value FROM ", $texts, "$1", $close, ")"),
                     concat!("INSERT INTO tally (account, key, n) SELECT account, 'cell/' || state, COUNT(*) FROM cell
-                        WHERE account IN (SELECT value FROM ", $texts, "$1", $close, ") GROUP BY account, state"),
+                        WHERE account IN (SELECT value FROM ", $texts, "$1", $close, ") GROUP BY account, state
+                        UNION ALL SELECT account, 'config/' || config, COUNT(*) FROM cell
+                        WHERE config <> '' AND account IN (SELECT value FROM ", $texts, "$1", $close, ") GROUP BY account, config"),
                     concat!("INSERT INTO tally (account, key, n) SELECT account, 'open/' || label, COUNT(*) FROM resource
                         WHERE kind = 'finding' AND state = 'open'
                         AND account IN (SELECT value FROM ", $texts, "$1", $close, ") GROUP BY account, label"),
@@ -234,7 +275,37 @@ impl Sqlite {
     }
 }
 
+/// Counts are made anew by deleting and inserting them, which two at once for one account must not do.
+/// Whoever holds the account's lease is alone with other holders; whoever does not (a waiver, a sync)
+/// waits for all. Taken first in the transaction, so that nobody waits in a circle, and gone with it.
+const COUNTS: i64 = 0x72_69_6e_67;
+
+impl Sqlite {
+    /// Whoever writes is alone here.
+    pub(super) async fn counting_alone(_: &mut SqliteTx) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whoever writes is alone here.
+    pub(super) async fn counting_under_a_lease(_: &mut SqliteTx) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Postgres {
+    /// See [`COUNTS`].
+    pub(super) async fn counting_alone(tx: &mut PostgresTx) -> Result<()> {
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(COUNTS).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    /// See [`COUNTS`].
+    pub(super) async fn counting_under_a_lease(tx: &mut PostgresTx) -> Result<()> {
+        let lock = "SELECT pg_advisory_xact_lock_shared($1)";
+        sqlx::query(lock).bind(COUNTS).execute(&mut **tx).await?;
+        Ok(())
+    }
+
     pub(super) async fn begin(&self) -> Result<PostgresTx> {
         Ok(self.reader.begin().await?)
     }

@@ -1,0 +1,474 @@
+//! AWS Config's word on a cell: a second opinion, kept beside what Describe says and never instead of it.
+//!
+//! Config judges recorded items. Where its recorder does not see databases it is *blind*, which is a state
+//! of its own and never compliance. Its items have no storage encryption type, so a database under an
+//! AWS-owned key may count as not compliant there (aws-config-resource-schema, AWS::RDS::DBCluster); how
+//! the rules judge those is not documented. Describe decides, and what differs is shown.
+
+use crate::control::Detection;
+use crate::finding::{Detected, Resource};
+use crate::rds::{Sweep, out_of_scope};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A managed rule of AWS Config about encryption (Config guide, "List of AWS Config Managed Rules").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// DB instances, members of clusters included.
+    RdsStorageEncrypted,
+    /// DB clusters.
+    RdsClusterEncryptedAtRest,
+    /// Manual snapshots of both.
+    RdsSnapshotEncrypted,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Rule; 3] =
+        [Rule::RdsStorageEncrypted, Rule::RdsClusterEncryptedAtRest, Rule::RdsSnapshotEncrypted];
+
+    /// The name that AWS's pages give it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rule::RdsStorageEncrypted => "rds-storage-encrypted",
+            Rule::RdsClusterEncryptedAtRest => "rds-cluster-encrypted-at-rest",
+            Rule::RdsSnapshotEncrypted => "rds-snapshot-encrypted",
+        }
+    }
+
+    /// The `SourceIdentifier` by which a rule of any name is known.
+    pub fn identifier(self) -> &'static str {
+        match self {
+            Rule::RdsStorageEncrypted => "RDS_STORAGE_ENCRYPTED",
+            Rule::RdsClusterEncryptedAtRest => "RDS_CLUSTER_ENCRYPTED_AT_REST",
+            Rule::RdsSnapshotEncrypted => "RDS_SNAPSHOT_ENCRYPTED",
+        }
+    }
+
+    /// The rule of that identifier.
+    pub fn of(identifier: &str) -> Option<Rule> {
+        Rule::ALL.into_iter().find(|r| r.identifier() == identifier)
+    }
+
+    /// The types of resources that it judges; a recorder must see them all.
+    pub fn judges(self) -> &'static [&'static str] {
+        match self {
+            Rule::RdsStorageEncrypted => &["AWS::RDS::DBInstance"],
+            Rule::RdsClusterEncryptedAtRest => &["AWS::RDS::DBCluster"],
+            Rule::RdsSnapshotEncrypted => &["AWS::RDS::DBSnapshot", "AWS::RDS::DBClusterSnapshot"],
+        }
+    }
+
+    /// Whether it judges what a scan reads, so that the two can be compared.
+    pub fn about_databases(self) -> bool {
+        self != Rule::RdsSnapshotEncrypted
+    }
+}
+
+/// What Config says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// In one of the rules, not.
+    NonCompliant,
+    /// Yes.
+    Compliant,
+    /// The rule is there and has not judged.
+    NoData,
+    /// No such rule is there.
+    NoRule,
+    /// The recorder does not see such resources: whatever the rule says is old or empty.
+    Blind,
+    /// Config was asked and did not answer.
+    Unread,
+}
+
+impl Verdict {
+    /// The name in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::NonCompliant => "non-compliant",
+            Verdict::Compliant => "compliant",
+            Verdict::NoData => "no-data",
+            Verdict::NoRule => "no-rule",
+            Verdict::Blind => "blind",
+            Verdict::Unread => "unread",
+        }
+    }
+}
+
+/// Which types of resources a recorder records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// All that Config knows.
+    All,
+    /// These.
+    Only(Vec<String>),
+    /// All but these.
+    Except(Vec<String>),
+}
+
+impl Recorded {
+    fn sees(&self, kind: &str) -> bool {
+        match self {
+            Recorded::All => true,
+            Recorded::Only(kinds) => kinds.iter().any(|k| k == kind),
+            Recorded::Except(kinds) => kinds.iter().all(|k| k != kind),
+        }
+    }
+}
+
+/// A configuration recorder; an account has one a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorder {
+    /// Whether it is switched on.
+    pub recording: bool,
+    /// What its last delivery failed with; empty if it did not.
+    pub failure: String,
+    /// What it records.
+    pub recorded: Recorded,
+}
+
+/// A rule that is there, under whatever name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// Which.
+    pub rule: Rule,
+    /// What it says of the whole cell.
+    pub verdict: Verdict,
+    /// What it says of each resource, by its id; of rules about databases.
+    pub resources: BTreeMap<String, bool>,
+}
+
+/// All that Config says of a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFacts {
+    /// The recorder; `None` if there is none.
+    pub recorder: Option<Recorder>,
+    /// The rules.
+    pub deployed: Vec<Deployed>,
+}
+
+/// Config and Describe say different things of one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disagreement {
+    /// The database's name, or the id that Config has where Describe does not show it.
+    pub resource: String,
+    /// The rule.
+    pub rule: Rule,
+    /// What Config says.
+    pub config: Verdict,
+    /// What Describe says: an encryption type, or `absent`.
+    pub describe: String,
+}
+
+/// The second opinion on a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// In one word: see [`Opinion::new`].
+    pub verdict: Verdict,
+    /// Why Config is blind, or was not read; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// What each rule says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<Rule, Verdict>,
+    /// Where the two differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// The word for a cell where Config and Describe differ.
+pub const DISAGREES: &str = "disagrees";
+
+/// How a database counts for Describe.
+struct Seen<'a> {
+    name: &'a str,
+    encryption: String,
+    breaks: bool,
+}
+
+impl Opinion {
+    /// Config was asked and did not answer.
+    pub fn unread(why: String) -> Opinion {
+        let (verdict, rules) = (Verdict::Unread, BTreeMap::new());
+        Opinion { verdict, why, rules, disagreements: Vec::new() }
+    }
+
+    fn blind(why: &str) -> Opinion {
+        Opinion { verdict: Verdict::Blind, why: why.to_owned(), ..Opinion::unread(String::new()) }
+    }
+
+    /// Puts what Config says beside what Describe says. Blind where the recorder is missing, off, failing,
+    /// or blind to what a deployed rule about databases judges; else the worst that a deployed rule says.
+    pub fn new(facts: &ConfigFacts, sweep: &Sweep, found: &Detection) -> Opinion {
+        let recorder = match &facts.recorder {
+            None => return Opinion::blind("there is no configuration recorder"),
+            Some(r) if !r.recording => return Opinion::blind("the recorder is stopped"),
+            Some(r) if !r.failure.is_empty() => {
+                return Opinion::blind(&format!("the recorder fails: {}", r.failure));
+            }
+            Some(recorder) => recorder,
+        };
+        let mut opinion = Opinion::unread(String::new());
+        for rule in Rule::ALL {
+            let unseen: Vec<&str> =
+                rule.judges().iter().copied().filter(|k| !recorder.recorded.sees(k)).collect();
+            let said = facts.deployed.iter().filter(|d| d.rule == rule).map(|d| d.verdict).min();
+            let verdict = match (said, unseen.is_empty()) {
+                (None, _) => Verdict::NoRule,
+                (Some(_), false) => Verdict::Blind,
+                (Some(verdict), true) => verdict,
+            };
+            if verdict == Verdict::Blind && opinion.why.is_empty() && rule.about_databases() {
+                opinion.why = format!("the recorder leaves out {}", unseen.join(", "));
+            }
+            opinion.rules.insert(rule, verdict);
+        }
+        opinion.verdict = worst(&opinion.rules);
+        opinion.disagreements = disagreements(facts, &opinion.rules, sweep, found);
+        opinion
+    }
+
+    /// What Config says of one finding.
+    pub fn of(&self, facts: &ConfigFacts, found: &Detected) -> Verdict {
+        let rule = match found.resource {
+            Resource::Instance { .. } => Rule::RdsStorageEncrypted,
+            Resource::Cluster { .. } => Rule::RdsClusterEncryptedAtRest,
+        };
+        let verdict = self.rules.get(&rule).copied().unwrap_or(self.verdict);
+        if !matches!(verdict, Verdict::Compliant | Verdict::NonCompliant | Verdict::NoData) {
+            return verdict;
+        }
+        let said = facts.deployed.iter().filter(|d| d.rule == rule).filter_map(|d| {
+            let names = [found.resource.resource_id(), found.resource.name()];
+            names.iter().find_map(|id| d.resources.get(*id))
+        });
+        match said.min() {
+            None => Verdict::NoData,
+            Some(true) => Verdict::Compliant,
+            Some(false) => Verdict::NonCompliant,
+        }
+    }
+
+    /// The word for the ledger's counts: the verdict, or [`DISAGREES`].
+    pub fn word(&self) -> &'static str {
+        if self.disagreements.is_empty() { self.verdict.as_str() } else { DISAGREES }
+    }
+}
+
+/// A cell's verdict of those of its rules: blindness to databases, else the worst of the rules that are
+/// there.
+fn worst(rules: &BTreeMap<Rule, Verdict>) -> Verdict {
+    let blind =
+        |(rule, verdict): (&Rule, &Verdict)| rule.about_databases() && *verdict == Verdict::Blind;
+    if rules.iter().any(blind) {
+        return Verdict::Blind;
+    }
+    let there = rules.values().copied().filter(|v| *v != Verdict::NoRule);
+    // A rule that has not judged keeps the cell from being called compliant.
+    let order = |v: &Verdict| match v {
+        Verdict::NonCompliant => 0,
+        Verdict::Blind | Verdict::Unread => 1,
+        Verdict::NoData => 2,
+        Verdict::Compliant => 3,
+        Verdict::NoRule => 4,
+    };
+    there.min_by_key(order).unwrap_or(Verdict::NoRule)
+}
+
+fn disagreements(
+    facts: &ConfigFacts,
+    rules: &BTreeMap<Rule, Verdict>,
+    sweep: &Sweep,
+    found: &Detection,
+) -> Vec<Disagreement> {
+    let known = known(sweep, found);
+    let skipped: BTreeSet<&str> = sweep
+        .instances
+        .iter()
+        .map(|i| (&i.engine, &i.resource_id, &i.id))
+        .chain(sweep.clusters.iter().map(|c| (&c.engine, &c.resource_id, &c.id)))
+        .filter(|(engine, _, _)| out_of_scope(engine))
+        .flat_map(|(_, resource_id, id)| [resource_id.as_str(), id.as_str()])
+        .collect();
+    let mut all = Vec::new();
+    for deployed in &facts.deployed {
+        let (rule, seen) = (deployed.rule, rules.get(&deployed.rule) != Some(&Verdict::Blind));
+        if !rule.about_databases() || !seen {
+            continue;
+        }
+        for (id, compliant) in &deployed.resources {
+            let describe = known.iter().find(|(rule_of, resource_id, s)| {
+                *rule_of == rule && (resource_id == id || s.name == id)
+            });
+            let (resource, says, differs) = match describe {
+                Some((_, _, s)) => (s.name, s.encryption.clone(), *compliant == s.breaks),
+                None => (id.as_str(), "absent".to_owned(), !compliant),
+            };
+            if differs && !skipped.contains(id.as_str()) {
+                let config = if *compliant { Verdict::Compliant } else { Verdict::NonCompliant };
+                let resource = resource.to_owned();
+                all.push(Disagreement { resource, rule, config, describe: says });
+            }
+        }
+    }
+    // Two rules of one kind (an account's own and the organization's) say the same twice.
+    all.sort_by(|a, b| (&a.resource, a.rule, a.config).cmp(&(&b.resource, b.rule, b.config)));
+    all.dedup();
+    all
+}
+
+/// The databases in scope as Describe has them: by rule and resource id.
+fn known<'a>(sweep: &'a Sweep, found: &Detection) -> Vec<(Rule, &'a str, Seen<'a>)> {
+    let mut breaking = BTreeSet::new();
+    for detected in &found.findings {
+        breaking.insert(detected.resource.resource_id());
+        // Config judges members by themselves; a cluster's encryption is its members'.
+        if let Resource::Cluster { members, .. } = &detected.resource {
+            breaking.extend(members.iter().map(|m| m.resource_id.as_str()));
+        }
+    }
+    let instances = sweep.instances.iter().filter(|i| !out_of_scope(&i.engine)).map(|i| {
+        let cluster = i.cluster.as_ref().and_then(|c| sweep.cluster(c));
+        let encryption = cluster.map_or(&i.encryption, |c| &c.encryption).to_string();
+        let breaks = breaking.contains(i.resource_id.as_str());
+        let seen = Seen { name: &i.id, encryption, breaks };
+        (Rule::RdsStorageEncrypted, i.resource_id.as_str(), seen)
+    });
+    let clusters = sweep.clusters.iter().filter(|c| !out_of_scope(&c.engine)).map(|c| {
+        let breaks = breaking.contains(c.resource_id.as_str());
+        let seen = Seen { name: &c.id, encryption: c.encryption.to_string(), breaks };
+        (Rule::RdsClusterEncryptedAtRest, c.resource_id.as_str(), seen)
+    });
+    instances.chain(clusters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Control;
+    use crate::controls::rds_encryption::RdsEncryption;
+    use crate::rds::Encryption;
+    use crate::remediation::sample;
+
+    fn sweep() -> Sweep {
+        let mut safe = sample::instance("safe");
+        (safe.encryption, safe.resource_id) = (Encryption::SseKms, "db-SAFE".into());
+        let mut orders = sample::instance("orders");
+        orders.resource_id = "db-ORDERS".into();
+        let mut member = sample::member("m1", "ledger");
+        member.resource_id = "db-M1".into();
+        let mut cluster = sample::cluster("ledger", &["m1"]);
+        cluster.resource_id = "cluster-LEDGER".into();
+        let (instances, clusters) = (vec![orders, safe, member], vec![cluster]);
+        Sweep { instances, clusters, ..Sweep::default() }
+    }
+
+    fn recorder() -> Option<Recorder> {
+        let (recording, failure) = (true, String::new());
+        Some(Recorder { recording, failure, recorded: Recorded::All })
+    }
+
+    fn says(rule: Rule, resources: &[(&str, bool)]) -> Deployed {
+        let all: BTreeMap<_, _> = resources.iter().map(|(id, c)| ((*id).to_owned(), *c)).collect();
+        let verdict = match (all.is_empty(), all.values().all(|c| *c)) {
+            (true, _) => Verdict::NoData,
+            (_, true) => Verdict::Compliant,
+            (_, false) => Verdict::NonCompliant,
+        };
+        Deployed { rule, verdict, resources: all }
+    }
+
+    fn check(facts: &ConfigFacts, sweep: &Sweep, want: &str) -> Opinion {
+        let found = RdsEncryption.detect(sweep, false);
+        let opinion = Opinion::new(facts, sweep, &found);
+        let mut said = vec![opinion.word().to_owned()];
+        said.extend((!opinion.why.is_empty()).then(|| opinion.why.clone()));
+        said.extend(opinion.disagreements.iter().map(|d| {
+            format!("{} {} {}/{}", d.rule.as_str(), d.resource, d.config.as_str(), d.describe)
+        }));
+        for detected in &found.findings {
+            let verdict = opinion.of(facts, detected);
+            said.push(format!("{}={}", detected.resource.name(), verdict.as_str()));
+        }
+        assert_eq!(said.join("; "), want);
+        opinion
+    }
+
+    #[test]
+    fn blind_is_never_compliant() {
+        let all_good = says(Rule::RdsStorageEncrypted, &[("db-ORDERS", true)]);
+        let facts = |recorder| ConfigFacts { recorder, deployed: vec![all_good.clone()] };
+        let blind = "ledger=blind; orders=blind";
+        let want = format!("blind; there is no configuration recorder; {blind}");
+        check(&facts(None), &sweep(), &want);
+        let off = Recorder { recording: false, ..recorder().unwrap() };
+        check(&facts(Some(off)), &sweep(), &format!("blind; the recorder is stopped; {blind}"));
+        let failing = Recorder { failure: "AccessDenied".into(), ..recorder().unwrap() };
+        let want = format!("blind; the recorder fails: AccessDenied; {blind}");
+        check(&facts(Some(failing)), &sweep(), &want);
+        for recorded in [
+            Recorded::Only(vec!["AWS::RDS::DBCluster".into()]),
+            Recorded::Except(vec!["AWS::RDS::DBInstance".into()]),
+        ] {
+            let partly = Recorder { recorded, ..recorder().unwrap() };
+            let want =
+                "blind; the recorder leaves out AWS::RDS::DBInstance; ledger=no-rule; orders=blind";
+            check(&facts(Some(partly)), &sweep(), want);
+        }
+    }
+
+    #[test]
+    fn describe_decides_and_what_differs_is_shown() {
+        let facts = |deployed| ConfigFacts { recorder: recorder(), deployed };
+        check(&facts(vec![]), &sweep(), "no-rule; ledger=no-rule; orders=no-rule");
+        let agree = vec![
+            says(
+                Rule::RdsStorageEncrypted,
+                &[("db-ORDERS", false), ("db-SAFE", true), ("db-M1", false)],
+            ),
+            says(Rule::RdsClusterEncryptedAtRest, &[("cluster-LEDGER", false)]),
+        ];
+        let want = "non-compliant; ledger=non-compliant; orders=non-compliant";
+        check(&facts(agree.clone()), &sweep(), want);
+        check(&facts([agree.clone(), agree].concat()), &sweep(), want);
+        let lies = vec![says(
+            Rule::RdsStorageEncrypted,
+            &[("db-ORDERS", true), ("db-SAFE", false), ("db-GONE", false), ("db-OLD", true)],
+        )];
+        check(
+            &facts(lies),
+            &sweep(),
+            "disagrees; rds-storage-encrypted db-GONE non-compliant/absent; rds-storage-encrypted orders compliant/none; rds-storage-encrypted safe non-compliant/sse-kms; ledger=no-rule; orders=compliant",
+        );
+        // An AWS-owned key: encrypted for Describe, not for the rule.
+        let mut owned = sweep();
+        owned.clusters[0].encryption = Encryption::SseRds;
+        let said = vec![
+            says(Rule::RdsStorageEncrypted, &[("db-ORDERS", false), ("db-M1", false)]),
+            says(Rule::RdsClusterEncryptedAtRest, &[("ledger", false)]),
+        ];
+        check(
+            &facts(said),
+            &owned,
+            "disagrees; rds-cluster-encrypted-at-rest ledger non-compliant/sse-rds; rds-storage-encrypted m1 non-compliant/sse-rds; orders=non-compliant",
+        );
+    }
+
+    #[test]
+    fn what_was_not_judged_is_not_compliant() {
+        let quiet = Deployed {
+            rule: Rule::RdsStorageEncrypted,
+            verdict: Verdict::NoData,
+            resources: BTreeMap::new(),
+        };
+        let snapshots = says(Rule::RdsSnapshotEncrypted, &[("s", true)]);
+        let facts = ConfigFacts { recorder: recorder(), deployed: vec![quiet, snapshots] };
+        check(&facts, &sweep(), "no-data; ledger=no-rule; orders=no-data");
+        for rule in Rule::ALL {
+            assert_eq!(Rule::of(rule.identifier()), Some(rule));
+        }
+    }
+}

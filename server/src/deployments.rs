@@ -1,0 +1,300 @@
+//! AWS Config's organization rules that watch a control: planned, approved, put in place, checked.
+//!
+//! Calls about the organization as a whole, so they are the server's, with its own credentials: those of
+//! the management account or of the one that it delegated Config to.
+
+use crate::app::{App, Fault, now, refused};
+use crate::plans;
+use crate::store::{Kind, Row};
+use futures::future::join_all;
+use ringfence_aws::MemberStatus;
+use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::controls::ALL;
+use ringfence_domain::deployment::{Body, Change, Deployment, Found, Item, Outcome, name_of};
+use ringfence_domain::id::{AccountId, Region};
+use ringfence_domain::ledger::CellState;
+use ringfence_domain::opinion::Rule;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is to be deployed.
+pub struct Wanted {
+    /// The control.
+    pub control: String,
+    /// Only these regions; empty means every one that an account has enabled.
+    pub regions: Vec<Region>,
+    /// Accounts that the rules leave out.
+    pub excluded: Vec<AccountId>,
+}
+
+/// How one rule stands in one region.
+pub struct Standing {
+    /// The region.
+    pub region: Region,
+    /// The managed rule.
+    pub rule: Rule,
+    /// The organization rule's name; empty if there is none.
+    pub name: String,
+    /// AWS's word; `absent` without a rule, `unread` where AWS did not answer.
+    pub status: String,
+    /// Why it is not well; empty if it is.
+    pub why: String,
+    /// Accounts that have it.
+    pub accounts: usize,
+    /// Accounts that do not.
+    pub failed: Vec<MemberStatus>,
+}
+
+fn known(control: &str) -> Result<(), Fault> {
+    if ALL.iter().any(|c| c.id() == control) {
+        return Ok(());
+    }
+    let names: Vec<&str> = ALL.iter().map(|c| c.id()).collect();
+    Err(Fault::Invalid(format!("control: `{control}` is none; there is {}", names.join(", "))))
+}
+
+/// The regions that are meant: those named, else every one that some account of the ledger has enabled.
+async fn regions(app: &App, named: &[Region]) -> Result<Vec<Region>, Fault> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let off = format!("cell/{}", CellState::RegionOff);
+    let counts = app.store.tally_by_region(&[], &[]).await?;
+    let on = counts.iter().filter(|(_, key, _)| key.starts_with("cell/") && *key != off);
+    let found: BTreeSet<Region> = on.filter_map(|(region, _, _)| region.parse().ok()).collect();
+    if found.is_empty() {
+        return refused(
+            "NO_REGIONS",
+            "no region is known yet: run `ringfence scan start --wait`, or name them with --region",
+        );
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Plans a deployment; stores it unless `dry`. The same id twice is the same deployment.
+pub async fn plan(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    wanted: Wanted,
+    dry: bool,
+) -> Result<Deployment, Fault> {
+    if app.store.get(Kind::Deployment, id).await?.is_some() {
+        return Ok(app.load(Kind::Deployment, id).await?.1);
+    }
+    known(&wanted.control)?;
+    let regions = regions(app, &wanted.regions).await?;
+    let excluded: BTreeSet<String> = wanted.excluded.iter().map(ToString::to_string).collect();
+    let there = join_all(regions.iter().map(|r| app.cloud.organization_rules(r))).await;
+    let mut items = Vec::new();
+    for (region, there) in regions.iter().zip(there) {
+        for rule in Rule::ALL {
+            items.push(match &there {
+                Ok(there) => Item::plan(region, rule, &excluded, there),
+                // One region that refuses (an opt-in region that is off here) must not keep the others.
+                Err(error) => Item::blocked(region, rule, error.to_string()),
+            });
+        }
+    }
+    if items.iter().all(|i| i.change == Change::Blocked) {
+        let why = items.first().map(|i| i.why.clone()).unwrap_or_default();
+        return refused("NOTHING_TO_DO", format!("no rule can be deployed anywhere: {why}"));
+    }
+    let at = now();
+    let deployment = Deployment::new(Body {
+        id: id.to_owned(),
+        author: actor.name.clone(),
+        created_at: at,
+        control: wanted.control,
+        excluded,
+        items,
+    });
+    if !dry {
+        let text =
+            format!("{} rules to put, hash {}", deployment.acting().count(), deployment.hash);
+        let event = actor.did(at, "control.plan", id, text);
+        let row = Row::new(Kind::Deployment, id, "draft", at, &deployment);
+        if !app.store.update(&[row], &event).await? {
+            return Ok(app.load(Kind::Deployment, id).await?.1);
+        }
+    }
+    Ok(deployment)
+}
+
+fn changed(id: &str) -> Fault {
+    Fault::Conflict(format!("{id} was changed by somebody else just now: try again"))
+}
+
+fn intact(deployment: &Deployment) -> Result<(), Fault> {
+    match deployment.intact() {
+        true => Ok(()),
+        false => refused(
+            "PLAN_CHANGED",
+            format!("the stored {} is not the one that was hashed: plan again", deployment.body.id),
+        ),
+    }
+}
+
+/// Adds a person's approval.
+pub async fn add_approval(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    hash: &str,
+) -> Result<Deployment, Fault> {
+    let (row, mut deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
+    if let Some((at, by)) = &deployment.applied {
+        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
+    }
+    intact(&deployment)?;
+    let at = now();
+    let approval =
+        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
+    let author = deployment.body.author.clone();
+    let current = deployment.hash.clone();
+    plans::approve(&author, &current, &mut deployment.approvals, approval)?;
+    let state = deployment.state(app.config.approvals_rollout);
+    let event = actor.did(at, "control.approve", id, format!("{reason} (hash {hash})"));
+    match app.store.update(&[row.with(state, &deployment)], &event).await? {
+        true => Ok(deployment),
+        false => Err(changed(id)),
+    }
+}
+
+/// Puts what is left in place, one rule at a time: the intent is recorded, the rule is read again, and
+/// only what was planned is put. A process that ends in between leaves the rest to the next call.
+pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Deployment, Fault> {
+    let (_, deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
+    intact(&deployment)?;
+    let (needed, body) = (app.config.approvals_rollout, &deployment.body);
+    let missing = approval::missing(&body.author, &deployment.hash, &deployment.approvals, needed);
+    if missing > 0 {
+        return refused(
+            "APPROVAL_MISSING",
+            format!(
+                "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`",
+                body.author
+            ),
+        );
+    }
+    if dry {
+        return Ok(deployment);
+    }
+    for item in deployment.left() {
+        note(app, actor, id, &item, Outcome::Begun).await?;
+        let outcome = put(app, &item, &body.excluded).await;
+        note(app, actor, id, &item, outcome).await?;
+    }
+    Ok(app.load(Kind::Deployment, id).await?.1)
+}
+
+/// Records what is about to be done, or was. Of two people who apply at once, one is told so.
+async fn note(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    item: &Item,
+    outcome: Outcome,
+) -> Result<(), Fault> {
+    let (row, mut deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
+    let (at, key) = (now(), item.key());
+    let text = match &outcome {
+        Outcome::Begun => format!("{key}: to be put"),
+        Outcome::Put => format!("{key}: in place"),
+        Outcome::Failed(why) => format!("{key}: {why}"),
+    };
+    deployment.applied = Some((at, actor.name.clone()));
+    deployment.outcomes.insert(key, outcome);
+    let state = deployment.state(app.config.approvals_rollout);
+    let event = actor.did(at, "control.put", id, text);
+    match app.store.update(&[row.with(state, &deployment)], &event).await? {
+        true => Ok(()),
+        false => Err(changed(id)),
+    }
+}
+
+async fn put(app: &App, item: &Item, excluded: &BTreeSet<String>) -> Outcome {
+    let there = match app.cloud.organization_rules(&item.region).await {
+        Ok(there) => there,
+        Err(error) => return Outcome::Failed(error.to_string()),
+    };
+    match item.now(excluded, there.get(&item.name)) {
+        Err(why) => Outcome::Failed(why),
+        Ok(false) => Outcome::Put,
+        Ok(true) => {
+            let identifier = item.rule.identifier();
+            let put =
+                app.cloud.put_organization_rule(&item.region, &item.name, identifier, excluded);
+            match put.await {
+                Ok(()) => Outcome::Put,
+                Err(error) => Outcome::Failed(error.to_string()),
+            }
+        }
+    }
+}
+
+/// How a control's rules stand, in every region and account.
+pub async fn check(app: &App, control: &str, named: &[Region]) -> Result<Vec<Standing>, Fault> {
+    known(control)?;
+    let regions = regions(app, named).await?;
+    let found = join_all(regions.iter().map(|region| region_check(app, region))).await;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn standing(region: &Region, rule: Rule, status: &str, why: &str) -> Standing {
+    Standing {
+        region: region.clone(),
+        rule,
+        name: String::new(),
+        status: status.to_owned(),
+        why: why.to_owned(),
+        accounts: 0,
+        failed: Vec::new(),
+    }
+}
+
+async fn region_check(app: &App, region: &Region) -> Vec<Standing> {
+    let read = async {
+        let rules = app.cloud.organization_rules(region).await?;
+        Ok::<_, Fault>((rules, app.cloud.organization_rule_statuses(region).await?))
+    };
+    let (rules, statuses) = match read.await {
+        Ok(found) => found,
+        Err(fault) => {
+            let unread = |rule| standing(region, rule, "unread", &fault.to_string());
+            return Rule::ALL.into_iter().map(unread).collect();
+        }
+    };
+    let mut all = Vec::new();
+    for rule in Rule::ALL {
+        let names = names(rule, &rules);
+        if names.is_empty() {
+            all.push(standing(region, rule, "absent", "no organization rule of this kind"));
+        }
+        for name in names {
+            let status = statuses.get(&name);
+            let word = status.map_or("unread", |s| s.status.as_str());
+            let mut one = standing(region, rule, word, status.map_or("", |s| s.error.as_str()));
+            match app.cloud.organization_rule_members(region, &name).await {
+                Ok(members) => {
+                    let (well, failed): (Vec<_>, Vec<_>) =
+                        members.into_iter().partition(|m| m.status.ends_with("_SUCCESSFUL"));
+                    (one.accounts, one.failed) = (well.len(), failed);
+                }
+                Err(error) => (one.status, one.why) = ("unread".to_owned(), error.to_string()),
+            }
+            one.name = name;
+            all.push(one);
+        }
+    }
+    all
+}
+
+/// The organization rules that judge what this rule judges, ours first.
+fn names(rule: Rule, there: &BTreeMap<String, Found>) -> Vec<String> {
+    let same = there.iter().filter(|(_, found)| found.identifier == rule.identifier());
+    let mut names: Vec<String> = same.map(|(name, _)| name.clone()).collect();
+    names.sort_by_key(|name| *name != name_of(rule));
+    names
+}
