@@ -3,11 +3,12 @@
 use ringfence_domain::audit::{Actor, Event};
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
+use ringfence_domain::opinion::Opinion;
 use ringfence_domain::org::{AccountState, Node, NodeKind};
 use ringfence_domain::time::{Span, Time};
 use ringfence_server::store::{
-    self, AgentSeen, End, Fenced, Filter, Kind, Lease, Page, Part, Progress, Row, Store, Target,
-    Token,
+    self, AgentSeen, End, Fenced, Filter, In, Kind, Lease, Page, Part, Progress, Row, Store,
+    Target, Token,
 };
 use ringfence_tests::postgres::Postgres;
 use std::sync::Arc;
@@ -199,7 +200,12 @@ async fn passes(store: &dyn Store) {
     assert_eq!(again.len(), 1);
     let wanted = store.wanted(&[again[0].account.as_str()]).await.unwrap();
     assert_eq!((wanted[0].pass, wanted[0].retry.join(",")), (1, "eu-west-1".into()));
-    let last = part(&again[0], "scan-p", Vec::new(), Some(lost));
+    let kept = End { release: false, ..lost.clone() };
+    let repeated = part(&again[0], "scan-p", Vec::new(), Some(kept));
+    assert_eq!(store.report("p", &[repeated]).await.unwrap(), [Fenced::Done]);
+    assert!(!store.end_pass("scan-p").await.unwrap(), "the first pass's report, come again");
+    let mut last = part(&again[0], "scan-p", Vec::new(), Some(lost));
+    last.scans.insert("scan-p".into(), 1);
     assert_eq!(store.report("p", &[last]).await.unwrap(), [Fenced::Done]);
     assert!(store.end_pass("scan-p").await.unwrap(), "once");
     let Progress { cells, failed, found, parked, .. } =
@@ -278,6 +284,30 @@ async fn order(store: &dyn Store) {
     assert_eq!(tally.len(), 3, "{tally:?}");
     let rem = store.get(Kind::Remediation, "rem-o").await.unwrap().expect("it");
     store.update(&[rem.with("verified", &"x")], &event("end")).await.unwrap();
+    candidates(store).await;
+}
+
+/// A scan of one region of an account counts that cell alone; AWS Config's word is counted beside it.
+async fn candidates(store: &dyn Store) {
+    let target = Target { account: account(33), regions: vec!["b-x-1".into()] };
+    store.start_scan(&row(Kind::Scan, "some", ""), &[target], 1, &event("scan")).await.unwrap();
+    let lease = store.claim("o", Time(10), TTL, 1).await.unwrap().remove(0);
+    let wanted = store.wanted(&[lease.account.as_str()]).await.unwrap();
+    assert_eq!(wanted[0].regions, ["b-x-1"]);
+    let mut cell = Cell::pending(account(33), "b-x-1", RegionsSource::Account);
+    cell.state = CellState::Clean;
+    cell.config = Some(Opinion::unread("denied".into()));
+    let last = part(&lease, "some", vec![cell], Some(End { release: true, ..End::default() }));
+    assert_eq!(store.report("o", &[last]).await.unwrap(), [Fenced::Done]);
+    let mut tally = store.tally_of_scan("some", &[]).await.unwrap();
+    tally.sort();
+    assert_eq!(tally, [("cell/clean".into(), 1), ("config/unread".into(), 1)]);
+    let which = In::Config(&["unread"]);
+    assert_eq!(store.cells_in(which, "some", &[], &[], 9).await.unwrap().len(), 1);
+    assert!(store.cells_in(In::State(&["error"]), "some", &[], &[], 9).await.unwrap().is_empty());
+    let all = store.tally_by_account(&[account(33).to_string()]).await.unwrap();
+    assert!(all.iter().any(|(_, key, n)| key == "config/unread" && *n == 1), "{all:?}");
+    assert!(store.end_pass("some").await.unwrap());
 }
 
 /// Shares of the common budgets, names, and who is taken for dead.
@@ -297,6 +327,7 @@ async fn agents(store: &dyn Store) {
     assert_eq!(seen("b/0", "1", 0).await, welcome(0));
     assert_eq!(seen("a/0", "1", 500_000).await, welcome(500_000));
     assert_eq!(seen("b/0", "1", 0).await, welcome(500_000));
+    assert_eq!(store.drain_agent("_", true, &event("drain")).await.unwrap(), 0, "no pattern");
     assert_eq!(store.drain_agent("b", true, &event("drain")).await.unwrap(), 1);
     assert_eq!(
         seen("b/0", "1", 500_000).await,
@@ -329,9 +360,15 @@ async fn agents(store: &dyn Store) {
     store.put_token(&token, Some(&event("token"))).await.unwrap();
     store.put_token(&token, None).await.unwrap();
     assert!(store.token_known("h").await.unwrap() && !store.token_known("x").await.unwrap());
-    assert_eq!(store.tokens().await.unwrap(), [token]);
+    assert_eq!(store.tokens().await.unwrap(), std::slice::from_ref(&token));
     assert_eq!(store.revoke_tokens("site", &event("revoke")).await.unwrap(), 1);
     assert!(!store.token_known("h").await.unwrap());
+    let configured = |hash: &str| Token { hash: hash.into(), name: "c".into(), ..token.clone() };
+    store.set_token("c", Some(&configured("h1"))).await.unwrap();
+    store.set_token("c", Some(&configured("h2"))).await.unwrap();
+    assert!(!store.token_known("h1").await.unwrap() && store.token_known("h2").await.unwrap());
+    store.set_token("c", None).await.unwrap();
+    assert!(!store.token_known("h2").await.unwrap());
 }
 
 async fn remediations(store: &dyn Store) {

@@ -326,3 +326,52 @@ impl Postgres {
         Ok(store)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Ledger, Queue, Store};
+
+    /// A database as version 1 left it: a running scan, a cell, a waived finding.
+    #[tokio::test]
+    async fn a_database_of_the_first_version_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.db").display().to_string();
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let old = sqlx::SqlitePool::connect_with(options.create_if_missing(true)).await.unwrap();
+        let scan = r#"{"id":"sc-1","started_by":"a","started_at":1,"ended_at":null,"regions":[]}"#;
+        let cell = r#"{"account":"111122223333","region":"eu-west-1","state":"clean","as_of":5,"regions_source":"account"}"#;
+        let finding = r#"{"kind":"instance","waiver":{"until":9}}"#;
+        for statement in version_1!("INTEGER PRIMARY KEY AUTOINCREMENT") {
+            sqlx::query(*statement).execute(&old).await.unwrap();
+        }
+        for (statement, body) in [
+            ("INSERT INTO meta VALUES ('schema', $1)", "1"),
+            ("INSERT INTO resource VALUES ('scan', 'sc-1', '', '', 'running', 1, 1, 1, $1)", scan),
+            (
+                "INSERT INTO resource VALUES ('finding', 'fi-1', '111122223333', 'eu-west-1', 'open', 1, 1, 1, $1)",
+                finding,
+            ),
+            (
+                "INSERT INTO cell VALUES ('111122223333', 'eu-west-1', 'rds-encryption', 'clean', $1)",
+                cell,
+            ),
+            ("INSERT INTO scan_account VALUES ('sc-1', $1, 0)", "111122223333"),
+        ] {
+            sqlx::query(statement).bind(body).execute(&old).await.unwrap();
+        }
+        old.close().await;
+        for _ in 0..2 {
+            let store = Sqlite::open(&path).await.unwrap();
+            let tally = store.tally_by_account(&["111122223333".into()]).await.unwrap();
+            let keys: Vec<_> = tally.iter().map(|(_, key, n)| (key.as_str(), *n)).collect();
+            assert_eq!(keys, [("cell/clean", 1), ("open/instance", 1)]);
+            assert_eq!(store.waived(Time(8)).await.unwrap().len(), 1);
+            let wanted = store.wanted(&["111122223333"]).await.unwrap();
+            assert_eq!((wanted[0].pass, wanted[0].regions.len()), (0, 0));
+            let row = store.get(Kind::Scan, "sc-1").await.unwrap().unwrap();
+            let scan: ringfence_domain::work::Scan = row.document().unwrap();
+            assert_eq!(scan.started_by, "a");
+        }
+    }
+}
