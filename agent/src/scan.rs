@@ -5,6 +5,7 @@ use crate::now;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
+use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
@@ -101,6 +102,14 @@ fn state_of(class: ErrorClass) -> CellState {
         | ErrorClass::Invalid
         | ErrorClass::Unknown => CellState::Error,
     }
+}
+
+/// Config has no word on the cell, nor on what was found in it.
+fn none(found: &mut Detection, why: String) -> Opinion {
+    for detected in &mut found.findings {
+        detected.config = Some(Verdict::Unread);
+    }
+    Opinion::unread(why)
 }
 
 fn reason(error: &CloudError) -> String {
@@ -255,7 +264,7 @@ impl<P: Pipe> Visit<'_, P> {
         let source = regions.source;
         let mut cells = Vec::new();
         for (region, state, reason) in &regions.other {
-            if self.chosen(region) || region == REGION_UNKNOWN {
+            if self.chosen(region) {
                 let mut report = self.unread(region, source, *state, reason);
                 report.cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
                 cells.push(report);
@@ -265,11 +274,12 @@ impl<P: Pipe> Visit<'_, P> {
             regions.scan.iter().any(|r| r.as_str() == region)
                 || regions.other.iter().any(|(name, _, _)| name == region)
         };
-        if source != RegionsSource::Unknown {
-            let why = "asked for, and not among the account's regions";
-            let strange = self.look.regions.iter().filter(|r| !named(r));
-            cells.extend(strange.map(|r| self.unread(r, source, CellState::Error, why)));
-        }
+        let why = match (source, regions.other.first()) {
+            (RegionsSource::Unknown, Some((_, _, why))) => why.as_str(),
+            _ => "asked for, and not among the account's regions",
+        };
+        let strange = self.look.regions.iter().filter(|r| !named(r));
+        cells.extend(strange.map(|r| self.unread(r, source, CellState::Error, why)));
         cells
     }
 
@@ -408,7 +418,11 @@ impl<P: Pipe> Visit<'_, P> {
         sweep: &Sweep,
         found: &mut Detection,
     ) -> Result<Opinion, CloudError> {
-        match self.desk.cloud.config_facts(session, region).await {
+        let asked = self.desk.cloud.config_facts(session, region);
+        let Ok(answer) = tokio::time::timeout(OPINION_FOR.to_duration(), asked).await else {
+            return Ok(none(found, format!("AWS Config did not answer within {OPINION_FOR}")));
+        };
+        match answer {
             Ok(facts) => {
                 let opinion = Opinion::new(&facts, sweep, found);
                 for detected in &mut found.findings {
@@ -417,12 +431,7 @@ impl<P: Pipe> Visit<'_, P> {
                 Ok(opinion)
             }
             Err(error) if error.expired() => Err(error),
-            Err(error) => {
-                for detected in &mut found.findings {
-                    detected.config = Some(Verdict::Unread);
-                }
-                Ok(Opinion::unread(error.to_string()))
-            }
+            Err(error) => Ok(none(found, error.to_string())),
         }
     }
 }

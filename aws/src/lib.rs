@@ -20,6 +20,6 @@ mod retry;
 mod session;
 
 pub use client::{Cloud, Settings, SourceIdentity};
-pub use config::{Candidate, MemberStatus, RuleStatus};
+pub use config::{Candidate, Candidates, MemberStatus, RuleStatus};
 pub use retry::Probe;
 pub use session::{Caller, Phase, Session};

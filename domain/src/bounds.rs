@@ -56,3 +56,7 @@ pub const REGIONS_MAX_AGE: Span = Span::hours(24);
 
 /// How much older than the evidence its list of regions may be.
 pub const REGIONS_WITH_EVIDENCE: Span = Span::hours(1);
+
+/// How long AWS Config is waited for in one cell, all its calls together. Its opinion is the second: a
+/// throttled Config must not make a scan of databases take hours.
+pub const OPINION_FOR: Span = Span::seconds(30);

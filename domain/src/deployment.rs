@@ -20,6 +20,9 @@ pub struct Found {
     pub identifier: String,
     /// Accounts that it leaves out.
     pub excluded: BTreeSet<String>,
+    /// Parameters and scopes, by which it judges more or fewer resources than all; ours has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub narrowed: String,
 }
 
 /// What is to be done about one rule in one region.
@@ -89,10 +92,17 @@ impl Item {
         let other = there.iter().find(|(_, found)| **found == wanted).map(|(name, _)| name);
         let (name, change) = match (there.get(&ours), other) {
             (Some(found), _) if *found == wanted => (ours, Change::Nothing),
-            (Some(found), _) if found.identifier == wanted.identifier => (ours, Change::Update),
-            (Some(_), _) => {
-                let why = "a rule of this name judges something else, and is not touched";
-                return Item::blocked(region, rule, why.to_owned());
+            (Some(found), _) if *found == Found { excluded: found.excluded.clone(), ..wanted } => {
+                (ours, Change::Update)
+            }
+            (Some(found), _) => {
+                let why = match found.narrowed.as_str() {
+                    "" => {
+                        "a rule of this name judges something else, and is not touched".to_owned()
+                    }
+                    narrowed => format!("a rule of this name has {narrowed}, and is not touched"),
+                };
+                return Item::blocked(region, rule, why);
             }
             // Twice the same rule would be judged, and paid for, twice.
             (None, Some(name)) => (name.clone(), Change::Nothing),
@@ -129,7 +139,8 @@ pub fn name_of(rule: Rule) -> String {
 }
 
 fn wanted(rule: Rule, excluded: &BTreeSet<String>) -> Found {
-    Found { identifier: rule.identifier().to_owned(), excluded: excluded.clone() }
+    let identifier = rule.identifier().to_owned();
+    Found { identifier, excluded: excluded.clone(), narrowed: String::new() }
 }
 
 /// The part that is hashed and approved.
@@ -271,7 +282,7 @@ mod tests {
 
     fn found(identifier: &str, excluded: &[&str]) -> Found {
         let excluded = excluded.iter().map(|e| (*e).to_owned()).collect();
-        Found { identifier: identifier.to_owned(), excluded }
+        Found { identifier: identifier.to_owned(), excluded, narrowed: String::new() }
     }
 
     fn plan(there: &[(&str, Found)]) -> Item {
@@ -283,6 +294,7 @@ mod tests {
     fn what_is_there_is_kept_and_what_is_not_ours_is_not_touched() {
         let ours = "ringfence-rds-storage-encrypted";
         let same = || found("RDS_STORAGE_ENCRYPTED", &[]);
+        let narrow = || Found { narrowed: "the tag prod".into(), ..same() };
         for (there, name, change) in [
             (vec![], ours, Change::Create),
             (vec![(ours, same())], ours, Change::Nothing),
@@ -290,6 +302,8 @@ mod tests {
             (vec![("theirs", found("RDS_STORAGE_ENCRYPTED", &["1"]))], ours, Change::Create),
             (vec![(ours, found("RDS_STORAGE_ENCRYPTED", &["1"]))], ours, Change::Update),
             (vec![(ours, found("", &[]))], ours, Change::Blocked),
+            (vec![(ours, narrow())], ours, Change::Blocked),
+            (vec![("theirs", narrow())], ours, Change::Create),
             (vec![(ours, found("IAM_X", &[])), ("theirs", same())], ours, Change::Blocked),
         ] {
             let item = plan(&there);

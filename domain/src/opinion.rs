@@ -96,6 +96,17 @@ impl Verdict {
             Verdict::Unread => "unread",
         }
     }
+
+    /// The worst comes first: what is not known is never covered by what is compliant.
+    fn order(&self) -> u8 {
+        match self {
+            Verdict::Blind | Verdict::Unread => 0,
+            Verdict::NonCompliant => 1,
+            Verdict::NoRule => 2,
+            Verdict::NoData => 3,
+            Verdict::Compliant => 4,
+        }
+    }
 }
 
 /// Which types of resources a recorder records.
@@ -182,8 +193,10 @@ pub struct Opinion {
 /// The word for a cell where Config and Describe differ.
 pub const DISAGREES: &str = "disagrees";
 
-/// How a database counts for Describe.
-struct Seen<'a> {
+/// A database as Describe has it, and the rule that judges it.
+struct Known<'a> {
+    rule: Rule,
+    resource_id: &'a str,
     name: &'a str,
     encryption: String,
     breaks: bool,
@@ -200,8 +213,11 @@ impl Opinion {
         Opinion { verdict: Verdict::Blind, why: why.to_owned(), ..Opinion::unread(String::new()) }
     }
 
-    /// Puts what Config says beside what Describe says. Blind where the recorder is missing, off, failing,
-    /// or blind to what a deployed rule about databases judges; else the worst that a deployed rule says.
+    /// Puts what Config says beside what Describe says.
+    ///
+    /// Blind where the recorder is missing, off or failing, or leaves out databases. Else the worst word of
+    /// the rules about databases that there is something to judge for; a rule that left one of them out is
+    /// not compliant. The snapshots' rule can only make it worse: a scan does not read snapshots.
     pub fn new(facts: &ConfigFacts, sweep: &Sweep, found: &Detection) -> Opinion {
         let recorder = match &facts.recorder {
             None => return Opinion::blind("there is no configuration recorder"),
@@ -211,23 +227,36 @@ impl Opinion {
             }
             Some(recorder) => recorder,
         };
+        let known = known(sweep, found);
         let mut opinion = Opinion::unread(String::new());
+        let (mut words, mut unseen) = (Vec::new(), Vec::new());
         for rule in Rule::ALL {
-            let unseen: Vec<&str> =
-                rule.judges().iter().copied().filter(|k| !recorder.recorded.sees(k)).collect();
-            let said = facts.deployed.iter().filter(|d| d.rule == rule).map(|d| d.verdict).min();
-            let verdict = match (said, unseen.is_empty()) {
-                (None, _) => Verdict::NoRule,
-                (Some(_), false) => Verdict::Blind,
-                (Some(verdict), true) => verdict,
+            let left_out = rule.judges().iter().filter(|k| !recorder.recorded.sees(k));
+            let before = unseen.len();
+            unseen.extend(left_out.copied());
+            let verdict = match unseen.len() > before {
+                true => Verdict::Blind,
+                false => said(rule, facts, &known),
             };
-            if verdict == Verdict::Blind && opinion.why.is_empty() && rule.about_databases() {
-                opinion.why = format!("the recorder leaves out {}", unseen.join(", "));
-            }
             opinion.rules.insert(rule, verdict);
+            let there = known.iter().any(|k| k.rule == rule);
+            let counts = match verdict {
+                Verdict::Blind => rule.about_databases(),
+                Verdict::NonCompliant => true,
+                Verdict::Compliant | Verdict::NoData | Verdict::NoRule | Verdict::Unread => there,
+            };
+            words.extend(counts.then_some(verdict));
         }
-        opinion.verdict = worst(&opinion.rules);
-        opinion.disagreements = disagreements(facts, &opinion.rules, sweep, found);
+        if !unseen.is_empty() {
+            opinion.why = format!("the recorder leaves out {}", unseen.join(", "));
+        }
+        let ruled = |rule: &Rule| opinion.rules.get(rule) != Some(&Verdict::NoRule);
+        let nothing = match Rule::ALL.iter().filter(|r| r.about_databases()).any(ruled) {
+            true => Verdict::Compliant,
+            false => Verdict::NoRule,
+        };
+        opinion.verdict = words.into_iter().min_by_key(Verdict::order).unwrap_or(nothing);
+        opinion.disagreements = disagreements(facts, &opinion.rules, sweep, &known);
         opinion
     }
 
@@ -252,39 +281,33 @@ impl Opinion {
         }
     }
 
-    /// The word for the ledger's counts: the verdict, or [`DISAGREES`].
+    /// The word for the ledger's counts: the verdict, or [`DISAGREES`], which goes before all others: what
+    /// differs is to be looked at, though Config be blind to the rest.
     pub fn word(&self) -> &'static str {
         if self.disagreements.is_empty() { self.verdict.as_str() } else { DISAGREES }
     }
 }
 
-/// A cell's verdict of those of its rules: blindness to databases, else the worst of the rules that are
-/// there.
-fn worst(rules: &BTreeMap<Rule, Verdict>) -> Verdict {
-    let blind =
-        |(rule, verdict): (&Rule, &Verdict)| rule.about_databases() && *verdict == Verdict::Blind;
-    if rules.iter().any(blind) {
-        return Verdict::Blind;
-    }
-    let there = rules.values().copied().filter(|v| *v != Verdict::NoRule);
-    // A rule that has not judged keeps the cell from being called compliant.
-    let order = |v: &Verdict| match v {
-        Verdict::NonCompliant => 0,
-        Verdict::Blind | Verdict::Unread => 1,
-        Verdict::NoData => 2,
-        Verdict::Compliant => 3,
-        Verdict::NoRule => 4,
+/// What the rules of one kind say together; there may be an account's own and the organization's.
+fn said(rule: Rule, facts: &ConfigFacts, known: &[Known<'_>]) -> Verdict {
+    let deployed = || facts.deployed.iter().filter(|d| d.rule == rule);
+    let Some(worst) = deployed().map(|d| d.verdict).min_by_key(Verdict::order) else {
+        return Verdict::NoRule;
     };
-    there.min_by_key(order).unwrap_or(Verdict::NoRule)
+    // A rule can have a scope, and takes its time with what is new.
+    let judged = |k: &Known<'_>| {
+        deployed().any(|d| [k.resource_id, k.name].iter().any(|id| d.resources.contains_key(*id)))
+    };
+    let all = known.iter().filter(|k| k.rule == rule).all(judged);
+    if worst == Verdict::Compliant && !all { Verdict::NoData } else { worst }
 }
 
 fn disagreements(
     facts: &ConfigFacts,
     rules: &BTreeMap<Rule, Verdict>,
     sweep: &Sweep,
-    found: &Detection,
+    known: &[Known<'_>],
 ) -> Vec<Disagreement> {
-    let known = known(sweep, found);
     let skipped: BTreeSet<&str> = sweep
         .instances
         .iter()
@@ -300,11 +323,10 @@ fn disagreements(
             continue;
         }
         for (id, compliant) in &deployed.resources {
-            let describe = known.iter().find(|(rule_of, resource_id, s)| {
-                *rule_of == rule && (resource_id == id || s.name == id)
-            });
+            let describe =
+                known.iter().find(|k| k.rule == rule && (k.resource_id == id || k.name == id));
             let (resource, says, differs) = match describe {
-                Some((_, _, s)) => (s.name, s.encryption.clone(), *compliant == s.breaks),
+                Some(k) => (k.name, k.encryption.clone(), *compliant == k.breaks),
                 None => (id.as_str(), "absent".to_owned(), !compliant),
             };
             if differs && !skipped.contains(id.as_str()) {
@@ -314,14 +336,14 @@ fn disagreements(
             }
         }
     }
-    // Two rules of one kind (an account's own and the organization's) say the same twice.
+    // Two rules of one kind say the same twice.
     all.sort_by(|a, b| (&a.resource, a.rule, a.config).cmp(&(&b.resource, b.rule, b.config)));
     all.dedup();
     all
 }
 
-/// The databases in scope as Describe has them: by rule and resource id.
-fn known<'a>(sweep: &'a Sweep, found: &Detection) -> Vec<(Rule, &'a str, Seen<'a>)> {
+/// The databases in scope as Describe has them.
+fn known<'a>(sweep: &'a Sweep, found: &Detection) -> Vec<Known<'a>> {
     let mut breaking = BTreeSet::new();
     for detected in &found.findings {
         breaking.insert(detected.resource.resource_id());
@@ -332,15 +354,20 @@ fn known<'a>(sweep: &'a Sweep, found: &Detection) -> Vec<(Rule, &'a str, Seen<'a
     }
     let instances = sweep.instances.iter().filter(|i| !out_of_scope(&i.engine)).map(|i| {
         let cluster = i.cluster.as_ref().and_then(|c| sweep.cluster(c));
-        let encryption = cluster.map_or(&i.encryption, |c| &c.encryption).to_string();
-        let breaks = breaking.contains(i.resource_id.as_str());
-        let seen = Seen { name: &i.id, encryption, breaks };
-        (Rule::RdsStorageEncrypted, i.resource_id.as_str(), seen)
+        Known {
+            rule: Rule::RdsStorageEncrypted,
+            resource_id: &i.resource_id,
+            name: &i.id,
+            encryption: cluster.map_or(&i.encryption, |c| &c.encryption).to_string(),
+            breaks: breaking.contains(i.resource_id.as_str()),
+        }
     });
-    let clusters = sweep.clusters.iter().filter(|c| !out_of_scope(&c.engine)).map(|c| {
-        let breaks = breaking.contains(c.resource_id.as_str());
-        let seen = Seen { name: &c.id, encryption: c.encryption.to_string(), breaks };
-        (Rule::RdsClusterEncryptedAtRest, c.resource_id.as_str(), seen)
+    let clusters = sweep.clusters.iter().filter(|c| !out_of_scope(&c.engine)).map(|c| Known {
+        rule: Rule::RdsClusterEncryptedAtRest,
+        resource_id: &c.resource_id,
+        name: &c.id,
+        encryption: c.encryption.to_string(),
+        breaks: breaking.contains(c.resource_id.as_str()),
     });
     instances.chain(clusters).collect()
 }
@@ -416,7 +443,14 @@ mod tests {
             let partly = Recorder { recorded, ..recorder().unwrap() };
             let want =
                 "blind; the recorder leaves out AWS::RDS::DBInstance; ledger=no-rule; orders=blind";
-            check(&facts(Some(partly)), &sweep(), want);
+            let want = match partly.recorded {
+                Recorded::Only(_) => want.replace(
+                    "DBInstance;",
+                    "DBInstance, AWS::RDS::DBSnapshot, AWS::RDS::DBClusterSnapshot;",
+                ),
+                _ => want.to_owned(),
+            };
+            check(&facts(Some(partly)), &sweep(), &want);
         }
     }
 
@@ -465,8 +499,26 @@ mod tests {
             resources: BTreeMap::new(),
         };
         let snapshots = says(Rule::RdsSnapshotEncrypted, &[("s", true)]);
-        let facts = ConfigFacts { recorder: recorder(), deployed: vec![quiet, snapshots] };
-        check(&facts, &sweep(), "no-data; ledger=no-rule; orders=no-data");
+        let facts = |deployed| ConfigFacts { recorder: recorder(), deployed };
+        let both = facts(vec![quiet.clone(), snapshots.clone()]);
+        check(&both, &sweep(), "no-rule; ledger=no-rule; orders=no-data");
+        check(&facts(vec![snapshots.clone()]), &sweep(), "no-rule; ledger=no-rule; orders=no-rule");
+        // Without clusters, and the instances' rule there, nothing is missing but its word.
+        let mut lonely = sweep();
+        lonely.clusters.clear();
+        lonely.instances.pop();
+        check(&both, &lonely, "no-data; orders=no-data");
+        // A rule with a scope leaves one out, and another rule of the kind has said nothing.
+        let scoped = says(Rule::RdsStorageEncrypted, &[("db-SAFE", true)]);
+        check(&facts(vec![scoped.clone()]), &lonely, "no-data; orders=no-data");
+        lonely.instances.remove(0);
+        check(&facts(vec![scoped.clone()]), &lonely, "compliant");
+        check(&facts(vec![scoped.clone(), quiet.clone()]), &lonely, "no-data");
+        let unsafe_snapshot = says(Rule::RdsSnapshotEncrypted, &[("s", false)]);
+        check(&facts(vec![scoped, unsafe_snapshot]), &lonely, "non-compliant");
+        // A cell without databases: there is nothing to judge, unless nobody would.
+        check(&facts(vec![quiet]), &Sweep::default(), "compliant");
+        check(&facts(vec![snapshots]), &Sweep::default(), "no-rule");
         for rule in Rule::ALL {
             assert_eq!(Rule::of(rule.identifier()), Some(rule));
         }

@@ -85,6 +85,18 @@ pub(crate) async fn rest(milliseconds: u64) {
     tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
 }
 
+/// A document, unless it cannot be read or is gone: that is said, and the others are worked on.
+pub(crate) fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(fault @ (Fault::NotFound(_) | Fault::Store(StoreError::Document { .. }))) => {
+            tracing::error!("it is left out: {fault}");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
 impl App {
     /// The organization as stored. Ten thousand nodes are read again only when they changed.
     pub async fn tree(&self) -> Result<Arc<OrgTree>, Fault> {

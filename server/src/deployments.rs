@@ -15,6 +15,7 @@ use ringfence_domain::deployment::{Body, Change, Deployment, Found, Item, Outcom
 use ringfence_domain::id::{AccountId, Region};
 use ringfence_domain::ledger::CellState;
 use ringfence_domain::opinion::Rule;
+use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be deployed.
@@ -43,6 +44,15 @@ pub struct Standing {
     pub accounts: usize,
     /// Accounts that do not.
     pub failed: Vec<MemberStatus>,
+    /// Accounts that it leaves out.
+    pub excluded: usize,
+    /// Whether it is in place everywhere and judges everything.
+    pub well: bool,
+}
+
+/// AWS's words for a rule that is there; `DELETE_SUCCESSFUL` is none of them.
+fn in_place(status: &str) -> bool {
+    matches!(status, "CREATE_SUCCESSFUL" | "UPDATE_SUCCESSFUL")
 }
 
 fn known(control: &str) -> Result<(), Fault> {
@@ -56,7 +66,8 @@ fn known(control: &str) -> Result<(), Fault> {
 /// The regions that are meant: those named, else every one that some account of the ledger has enabled.
 async fn regions(app: &App, named: &[Region]) -> Result<Vec<Region>, Fault> {
     if !named.is_empty() {
-        return Ok(named.to_vec());
+        let named: BTreeSet<Region> = named.iter().cloned().collect();
+        return Ok(named.into_iter().collect());
     }
     let off = format!("cell/{}", CellState::RegionOff);
     let counts = app.store.tally_by_region(&[], &[]).await?;
@@ -83,6 +94,13 @@ pub async fn plan(
         return Ok(app.load(Kind::Deployment, id).await?.1);
     }
     known(&wanted.control)?;
+    let tree = app.tree().await?;
+    if let Some(stranger) = wanted.excluded.iter().find(|a| tree.get(&(*a).into()).is_none()) {
+        return Err(Fault::NotFound(format!(
+            "--exclude-account {stranger}: it is not in the organization as of {}",
+            tree.as_of
+        )));
+    }
     let regions = regions(app, &wanted.regions).await?;
     let excluded: BTreeSet<String> = wanted.excluded.iter().map(ToString::to_string).collect();
     let there = join_all(regions.iter().map(|r| app.cloud.organization_rules(r))).await;
@@ -109,7 +127,8 @@ pub async fn plan(
         excluded,
         items,
     });
-    if !dry {
+    // With nothing to put there is nothing to approve: it is shown, and not kept.
+    if !dry && deployment.acting().next().is_some() {
         let text =
             format!("{} rules to put, hash {}", deployment.acting().count(), deployment.hash);
         let event = actor.did(at, "control.plan", id, text);
@@ -181,15 +200,25 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
     if dry {
         return Ok(deployment);
     }
+    // One at a time, by whatever server: who comes second is told so. Kept with each rule.
+    let ttl = app.config.lease_for;
+    let (lease, me) =
+        (format!("deployment/{id}"), format!("{}/{}", app.owner, uuid::Uuid::new_v4()));
     for item in deployment.left() {
+        if !app.store.hold(&lease, &me, ttl).await? {
+            return Err(Fault::Conflict(format!(
+                "{id} is being applied by somebody else; if that ended, apply again after {ttl}"
+            )));
+        }
         note(app, actor, id, &item, Outcome::Begun).await?;
         let outcome = put(app, &item, &body.excluded).await;
         note(app, actor, id, &item, outcome).await?;
     }
+    app.store.hold(&lease, &me, Span(-1)).await?;
     Ok(app.load(Kind::Deployment, id).await?.1)
 }
 
-/// Records what is about to be done, or was. Of two people who apply at once, one is told so.
+/// Records what is about to be done, or was.
 async fn note(
     app: &App,
     actor: &Actor,
@@ -251,6 +280,8 @@ fn standing(region: &Region, rule: Rule, status: &str, why: &str) -> Standing {
         why: why.to_owned(),
         accounts: 0,
         failed: Vec::new(),
+        excluded: 0,
+        well: false,
     }
 }
 
@@ -279,11 +310,18 @@ async fn region_check(app: &App, region: &Region) -> Vec<Standing> {
             match app.cloud.organization_rule_members(region, &name).await {
                 Ok(members) => {
                     let (well, failed): (Vec<_>, Vec<_>) =
-                        members.into_iter().partition(|m| m.status.ends_with("_SUCCESSFUL"));
+                        members.into_iter().partition(|m| in_place(&m.status));
                     (one.accounts, one.failed) = (well.len(), failed);
                 }
                 Err(error) => (one.status, one.why) = ("unread".to_owned(), error.to_string()),
             }
+            if let Some(found) = rules.get(&name) {
+                one.excluded = found.excluded.len();
+                if !found.narrowed.is_empty() && one.why.is_empty() {
+                    one.why = format!("it does not judge everything: it has {}", found.narrowed);
+                }
+            }
+            one.well = in_place(&one.status) && one.failed.is_empty() && one.why.is_empty();
             one.name = name;
             all.push(one);
         }

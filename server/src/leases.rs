@@ -1,7 +1,7 @@
 //! What is due in accounts that were just leased.
 
-use crate::app::{App, Fault, now};
-use crate::store::{Kind, Lease, StoreError, Wanted};
+use crate::app::{App, Fault, now, readable};
+use crate::store::{Kind, Lease, Wanted};
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, Work};
 use std::collections::BTreeMap;
@@ -14,12 +14,15 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     }
     let accounts: Vec<&str> = leases.iter().map(|l| l.account.as_str()).collect();
     let wanted = app.store.wanted(&accounts).await?;
+    let mut unread = 0;
     let mut scans: BTreeMap<String, Scan> = BTreeMap::new();
     for one in &wanted {
-        if !scans.contains_key(&one.scan)
-            && let Some((_, scan)) = readable(app.load(Kind::Scan, &one.scan).await)?
-        {
-            scans.insert(one.scan.clone(), scan);
+        if scans.contains_key(&one.scan) {
+            continue;
+        }
+        match readable(app.load(Kind::Scan, &one.scan).await)? {
+            Some((_, scan)) => drop(scans.insert(one.scan.clone(), scan)),
+            None => unread += 1,
         }
     }
     let mut places: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
@@ -62,21 +65,13 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
             .reduce(Look::merge);
         let known_regions = here.into_iter().map(|(region, _)| region).collect();
         let remediations = due.remove(&lease.account).unwrap_or_default();
+        if look.is_none() && remediations.is_empty() && unread > 0 {
+            // Its lease runs out by itself: until then nobody is given it again, and others come first.
+            continue;
+        }
         work.push((lease.clone(), Work { account, known_regions, look, remediations }));
     }
     Ok(work)
-}
-
-/// A document, unless it cannot be read or is gone: that is said, and the others are worked on.
-fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(fault @ (Fault::NotFound(_) | Fault::Store(StoreError::Document { .. }))) => {
-            tracing::error!("it is left out: {fault}");
-            Ok(None)
-        }
-        Err(fault) => Err(fault),
-    }
 }
 
 /// What one scan wants of an account.

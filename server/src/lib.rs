@@ -50,8 +50,9 @@ use tonic::transport::{Channel, Endpoint, Identity, Server, ServerTlsConfig};
 use tower::BoxError;
 use tower::filter::AsyncFilterLayer;
 
-/// The name of the token in `agent.join_token` of the server's own configuration.
-const CONFIGURED_TOKEN: &str = "agent.join_token";
+/// The name of the token in `agent.join_token` of the server's own configuration. All servers of one store
+/// must have the same, or none: the one that starts last counts.
+pub const CONFIGURED_TOKEN: &str = "agent.join_token";
 
 /// The largest message taken. A report of one account is the largest there is.
 const MESSAGE_MAX: usize = 16 << 20;

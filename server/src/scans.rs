@@ -1,6 +1,6 @@
 //! Scans: what is queued for agents, and how they end.
 
-use crate::app::{App, Fault, now, refused, rest};
+use crate::app::{App, Fault, now, readable, refused, rest};
 use crate::org;
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row, Target};
@@ -60,13 +60,13 @@ impl Start {
     }
 
     /// A scan that nobody asked for.
-    pub fn unasked(app: &App, id_of: &str, accounts: &[AccountId], trigger: Trigger) -> Start {
+    pub fn unasked(id_of: &str, accounts: &[AccountId], trigger: Trigger) -> Start {
         Start {
             id: format!("sc-{}", hash::short(id_of, 12)),
             accounts: Target::whole(accounts),
             candidates: None,
             regions: Vec::new(),
-            options: Options { config: app.config.scan_aws_config, ..Options::default() },
+            options: Options::default(),
             trigger,
         }
     }
@@ -104,9 +104,12 @@ pub fn scannable(scope: &Scope, tree: &OrgTree) -> Result<Vec<AccountId>, Fault>
 
 /// Queues a scan of some accounts.
 pub async fn start(app: &App, actor: &Actor, start: Start) -> Result<Scan, Fault> {
+    begin(app, actor, &start, format!("{} accounts", start.accounts.len())).await
+}
+
+async fn begin(app: &App, actor: &Actor, start: &Start, text: String) -> Result<Scan, Fault> {
     let mut scan = start.scan(actor, false, Listing::Done);
     scan.ended_at = start.accounts.is_empty().then_some(scan.started_at);
-    let text = format!("{} accounts", start.accounts.len());
     put(app, actor, scan, &start.accounts, text).await
 }
 
@@ -136,10 +139,12 @@ pub async fn start_whole(app: &App, actor: &Actor, start: Start) -> Result<Scan,
 async fn put(
     app: &App,
     actor: &Actor,
-    scan: Scan,
+    mut scan: Scan,
     accounts: &[Target],
     text: String,
 ) -> Result<Scan, Fault> {
+    // Every look writes the cells anew, AWS Config's word with them.
+    scan.options.config |= app.config.scan_aws_config;
     let state = if scan.ended_at.is_some() { "done" } else { "running" };
     let row = Row::new(Kind::Scan, &scan.id, state, scan.started_at, &scan);
     let event = actor.did(scan.started_at, "scan.start", &scan.id, text);
@@ -166,12 +171,13 @@ pub async fn start_candidates(
             "scan.aggregator is empty: name the configuration aggregator of the organization (and scan.aggregator_region)",
         );
     }
-    let tree = app.tree().await?;
+    let tree = org::fresh(app, app.config.scan_org_max_age).await?;
     let meant: BTreeSet<AccountId> = scannable(scope, &tree)?.into_iter().collect();
     let region = app.config.scan_aggregator_region.as_ref();
     let region = region.map_or(app.cloud.own_region(), |r| r.as_str());
     let all = app.cloud.candidates(region, name).await?;
     let here: Vec<_> = all
+        .found
         .iter()
         .filter(|c| meant.contains(&c.account) && scope.region(c.region.as_str()))
         .collect();
@@ -188,7 +194,14 @@ pub async fn start_candidates(
         candidates: Some(i64::try_from(here.len()).unwrap_or(i64::MAX)),
         ..Start::demand(id, &[], scope, options)
     };
-    self::start(app, actor, start).await
+    let text = format!(
+        "{} databases that the aggregator {name} names, in {} accounts; {} more are outside of the scope or the organization, {} rows were unreadable",
+        here.len(),
+        start.accounts.len(),
+        all.found.len() - here.len(),
+        all.unreadable
+    );
+    begin(app, actor, &start, text).await
 }
 
 /// Waits until a scan ends; false if it does not within the time.
@@ -276,8 +289,16 @@ pub async fn run(app: App) {
 /// The scans that have not ended.
 pub async fn running(app: &App) -> Result<Vec<Scan>, Fault> {
     let filter = Filter { state: "running".into(), ..Filter::default() };
-    let rows: Vec<(Row, Scan)> = app.all(Kind::Scan, &filter).await?;
-    Ok(rows.into_iter().map(|(_, scan)| scan).collect())
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let rows = app.store.list(Kind::Scan, &filter, &after, 1_000).await?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        after = last.id.clone();
+        // One that cannot be read must not keep the others from their end.
+        for row in &rows {
+            found.extend(readable(row.document().map_err(Fault::from))?);
+        }
+    }
 }
 
 /// Listings that failed: how often, and when the next try may be. Of this process: a new one tries anew.

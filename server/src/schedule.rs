@@ -105,7 +105,7 @@ async fn busy(app: &App) -> Result<bool, Fault> {
 async fn full(app: &App, cron: &Cron, began: Time) -> Result<(), Fault> {
     let salt = app.config.store_url.as_str();
     let Some(time) = due(cron, app.config.scan_jitter, salt, now()) else { return Ok(()) };
-    let start = Start::unasked(app, &format!("schedule {}", time.0), &[], Trigger::Schedule);
+    let start = Start::unasked(&format!("schedule {}", time.0), &[], Trigger::Schedule);
     // A server that is new does not make up for what was due before anybody scheduled anything.
     let first =
         time < began && app.store.list(Kind::Scan, &Filter::default(), "", 1).await?.is_empty();
@@ -123,7 +123,7 @@ async fn small(app: &App) -> Result<(), Fault> {
     let (every, accounts) = increment(app.config.scan_calls_per_hour, calls);
     let slot = now().0 / every.0;
     let id_of = format!("incremental {} {slot}", every.0);
-    let mut start = Start::unasked(app, &id_of, &[], Trigger::Incremental);
+    let mut start = Start::unasked(&id_of, &[], Trigger::Incremental);
     if exists(app, &start.id).await? || busy(app).await? {
         return Ok(());
     }
@@ -143,7 +143,7 @@ pub async fn changed(app: &App, as_of: Time, accounts: Vec<AccountId>) -> Result
         return Ok(());
     }
     let id_of = format!("changed {}", as_of.0);
-    let start = Start::unasked(app, &id_of, &accounts, Trigger::Incremental);
+    let start = Start::unasked(&id_of, &accounts, Trigger::Incremental);
     scans::start(app, &Actor::system("schedule"), start).await.map(drop)
 }
 

@@ -2,6 +2,7 @@
 
 use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -201,7 +202,11 @@ fn organization_rules_are_planned_approved_put_and_checked_and_survive_a_crash()
         "OrganizationManagedRuleMetadata": {"RuleIdentifier": "RDS_SNAPSHOT_ENCRYPTED"}});
     call(&sim, &management, &text(last, "region"), "PutOrganizationConfigRule", &theirs);
     sim.take_calls();
-    let rest = ann.json(&format!("control apply {id}"), 3);
+    // The dead server's lease on the deployment has to run out first.
+    let rest = until("it may be applied again", Duration::from_secs(60), || {
+        let ran = ann.run(&format!("control apply {id} -o json"));
+        if ran.code == 3 { Ok(ran.json()) } else { Err(ran.err) }
+    });
     let all = RULES * regions.len();
     assert_eq!(puts(&sim.take_calls()), all as u64 - 5, "the fourth is there, the last is theirs");
     let failed: Vec<_> = list(&rest, "items").iter().filter(|i| i["outcome"] == "failed").collect();
@@ -213,6 +218,16 @@ fn organization_rules_are_planned_approved_put_and_checked_and_survive_a_crash()
     assert_eq!(ann.json(&format!("control apply {id}"), 0)["state"], "applied");
     let check = ann.json("control check rds-encryption", 0);
     assert_eq!(list(&check, "rules").len(), all);
+    assert_eq!(ann.json("control deploy rds-encryption --config-rule", 0)["acting"], 0);
+    assert_eq!(
+        list(&ann.json("control list", 0), "deployments").len(),
+        2,
+        "nothing to do is not kept"
+    );
+    let said = ann
+        .expect("control deploy rds-encryption --config-rule --exclude-account 999999999999", 1)
+        .err;
+    assert!(said.contains("--exclude-account 999999999999"), "{said}");
     // An account without a recorder cannot take the rules.
     let place =
         (text(&list(&sim.truth(), "accounts")[1], "id"), regions.first().expect("one").clone());

@@ -1,6 +1,6 @@
 //! Inside a member account: the recorder, and what the managed rules say.
 
-use super::{PAGE, pages};
+use super::{PAGE, pages, without_parameters};
 use crate::client::{Cloud, as_session};
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -29,10 +29,12 @@ fn recorded(recorder: &ConfigurationRecorder) -> Recorded {
         Some(RecordingStrategyType::InclusionByResourceTypes) => {
             Recorded::Only(names(group.resource_types()))
         }
+        // One that this version does not know: what it records is not known either.
+        Some(_) => Recorded::Only(Vec::new()),
         // Older recorders have no strategy, and one of the other members.
-        _ if !except.is_empty() => Recorded::Except(names(except)),
-        _ if group.all_supported() || group.resource_types().is_empty() => Recorded::All,
-        _ => Recorded::Only(names(group.resource_types())),
+        None if !except.is_empty() => Recorded::Except(names(except)),
+        None if group.all_supported() || group.resource_types().is_empty() => Recorded::All,
+        None => Recorded::Only(names(group.resource_types())),
     }
 }
 
@@ -104,7 +106,8 @@ impl Cloud {
         }))
     }
 
-    /// The managed rules about encryption, with the names that they have here.
+    /// The managed rules about encryption, with the names that they have here. One with parameters
+    /// (`kmsKeyId`) is left out: it asks for a certain key, which is another question.
     async fn encryption_rules(
         &self,
         session: &Session,
@@ -125,9 +128,10 @@ impl Cloud {
                 .config_override(as_session!(aws_sdk_config, session))
                 .send(),
             |page| for rule in page.config_rules() {
+                let plain = without_parameters(rule.input_parameters().unwrap_or_default());
                 let identifier = rule.source().and_then(|s| s.source_identifier());
                 let managed = rule.source().is_some_and(|s| s.owner().as_str() == "AWS");
-                let rule_of = identifier.and_then(Rule::of).filter(|_| managed);
+                let rule_of = identifier.and_then(Rule::of).filter(|_| managed && plain);
                 if let (Some(rule), Some(name)) = (rule_of, rule.config_rule_name()) {
                     found.push((rule, name.to_owned()));
                 }

@@ -3,7 +3,7 @@
 mod member;
 mod organization;
 
-pub use organization::{Candidate, MemberStatus, RuleStatus};
+pub use organization::{Candidate, Candidates, MemberStatus, RuleStatus};
 
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 
@@ -30,6 +30,12 @@ macro_rules! pages {
     }};
 }
 use pages;
+
+/// Whether a rule's parameters say nothing. `kmsKeyId` and the like make a rule judge more than whether a
+/// database is encrypted.
+fn without_parameters(parameters: &str) -> bool {
+    ["", "{}", "null"].contains(&parameters.trim())
+}
 
 fn odd(operation: &str, message: impl ToString) -> CloudError {
     let (class, code) = (ErrorClass::Invalid, String::new());

@@ -1,7 +1,7 @@
 //! The organization's rules, and the aggregator; in the management account or the one that it delegated
 //! Config to (`config-multiaccountsetup.amazonaws.com`). Server only.
 
-use super::{PAGE, odd, pages};
+use super::{PAGE, odd, pages, without_parameters};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -10,6 +10,7 @@ use aws_sdk_config::types::OrganizationManagedRuleMetadata;
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::deployment::Found;
 use ringfence_domain::id::{AccountId, Region};
+use ringfence_domain::opinion::Rule;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How an organization rule stands in a region.
@@ -39,8 +40,17 @@ pub struct Candidate {
     pub account: AccountId,
     /// The region.
     pub region: Region,
-    /// Its name there.
-    pub name: String,
+    /// Its type and id there.
+    pub resource: String,
+}
+
+/// What an aggregator answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// The databases.
+    pub found: BTreeSet<Candidate>,
+    /// Rows that make no sense; they are logged.
+    pub unreadable: usize,
 }
 
 /// The aggregator is asked for these types, one query each. Config's grammar has no `IN` for all
@@ -73,6 +83,7 @@ impl Cloud {
                     // A rule with code of its own has none, and so is never taken for ours.
                     identifier: managed.map(|m| m.rule_identifier().to_owned()).unwrap_or_default(),
                     excluded: rule.excluded_accounts().iter().cloned().collect(),
+                    narrowed: managed.map(narrowed).unwrap_or_default(),
                 };
                 rules.insert(rule.organization_config_rule_name().to_owned(), found);
             }
@@ -178,15 +189,15 @@ impl Cloud {
         &self,
         region: &str,
         aggregator: &str,
-    ) -> Result<BTreeSet<Candidate>, CloudError> {
+    ) -> Result<Candidates, CloudError> {
         const OP: &str = "config:SelectAggregateResourceConfig";
         let client = self.config(region);
         let caller = self.caller().await?;
         let to = To::cell(Class::ConfigRead, caller.account.as_str(), region);
-        let mut found = BTreeSet::new();
+        let mut all = Candidates::default();
         for kind in TYPES {
             let expression = format!(
-                "SELECT accountId, awsRegion, resourceId, resourceName WHERE resourceType = '{kind}' AND configuration.storageEncrypted = false"
+                "SELECT accountId, awsRegion, resourceId WHERE resourceType = '{kind}' AND configuration.storageEncrypted = false"
             );
             let mut rows: Vec<String> = Vec::new();
             pages!(
@@ -203,11 +214,40 @@ impl Cloud {
                 |page| rows.extend(page.results().iter().cloned())
             );
             for row in &rows {
-                found.insert(candidate(row).map_err(|why| odd(OP, format!("{why} in {row}")))?);
+                match candidate(kind, row) {
+                    Ok(candidate) => drop(all.found.insert(candidate)),
+                    // One odd row must not hide all others.
+                    Err(why) => {
+                        tracing::warn!("the aggregator {aggregator}: {why} in {row}");
+                        all.unreadable += 1;
+                    }
+                }
             }
         }
-        Ok(found)
+        Ok(all)
     }
+}
+
+/// Parameters and scopes of a rule, in words; empty if it judges all that its kind judges.
+fn narrowed(rule: &OrganizationManagedRuleMetadata) -> String {
+    let mut words = Vec::new();
+    let parameters = rule.input_parameters().unwrap_or_default();
+    if !without_parameters(parameters) {
+        words.push(format!("the parameters {parameters}"));
+    }
+    for (what, scope) in [
+        ("resource", rule.resource_id_scope()),
+        ("tag", rule.tag_key_scope()),
+        ("tag value", rule.tag_value_scope()),
+    ] {
+        words.extend(scope.filter(|s| !s.is_empty()).map(|s| format!("the {what} scope {s}")));
+    }
+    let judges = Rule::of(rule.rule_identifier()).map(Rule::judges).unwrap_or_default();
+    let kinds = rule.resource_types_scope();
+    if !kinds.is_empty() && !judges.iter().all(|j| kinds.iter().any(|k| k == j)) {
+        words.push(format!("the type scope {}", kinds.join(", ")));
+    }
+    words.join(", ")
 }
 
 fn join(code: Option<&str>, message: Option<&str>) -> String {
@@ -215,17 +255,13 @@ fn join(code: Option<&str>, message: Option<&str>) -> String {
 }
 
 /// A row of the answer, which is a JSON document.
-fn candidate(row: &str) -> Result<Candidate, String> {
+fn candidate(kind: &str, row: &str) -> Result<Candidate, String> {
     let row: serde_json::Value = serde_json::from_str(row).map_err(|e| e.to_string())?;
     let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    let name = match text("resourceName") {
-        name if name.is_empty() => text("resourceId"),
-        name => name,
-    };
     Ok(Candidate {
         account: text("accountId").parse().map_err(|e| format!("accountId: {e}"))?,
         region: text("awsRegion").parse().map_err(|e| format!("awsRegion: {e}"))?,
-        name,
+        resource: format!("{kind} {}", text("resourceId")),
     })
 }
 
@@ -235,12 +271,25 @@ mod tests {
 
     #[test]
     fn rows_are_read_and_broken_ones_named() {
-        let row = r#"{"accountId":"111122223333","awsRegion":"eu-west-1","resourceId":"db-A","resourceName":"orders"}"#;
-        assert_eq!(candidate(row).unwrap().name, "orders");
-        let nameless =
-            r#"{"accountId":"111122223333","awsRegion":"eu-west-1","resourceId":"db-A"}"#;
-        assert_eq!(candidate(nameless).unwrap().name, "db-A");
-        assert!(candidate(r#"{"awsRegion":"eu-west-1"}"#).unwrap_err().contains("accountId"));
-        assert!(candidate("{").is_err());
+        let row = r#"{"accountId":"111122223333","awsRegion":"eu-west-1","resourceId":"db-A"}"#;
+        assert_eq!(candidate("T", row).unwrap().resource, "T db-A");
+        assert!(candidate("T", r#"{"awsRegion":"eu-west-1"}"#).unwrap_err().contains("accountId"));
+        assert!(candidate("T", "{").is_err());
+    }
+
+    #[test]
+    fn a_rule_that_judges_less_than_all_says_so() {
+        let rule = OrganizationManagedRuleMetadata::builder();
+        let rule = rule.rule_identifier("RDS_STORAGE_ENCRYPTED").input_parameters("{}");
+        let all = rule.clone().resource_types_scope("AWS::RDS::DBInstance").build().unwrap();
+        assert_eq!(narrowed(&all), "");
+        for (some, word) in [
+            (rule.clone().input_parameters(r#"{"kmsKeyId":"k"}"#), "kmsKeyId"),
+            (rule.clone().tag_key_scope("prod"), "the tag scope prod"),
+            (rule.clone().resource_id_scope("db-A"), "db-A"),
+            (rule.resource_types_scope("AWS::S3::Bucket"), "the type scope AWS::S3::Bucket"),
+        ] {
+            assert!(narrowed(&some.build().unwrap()).contains(word));
+        }
     }
 }

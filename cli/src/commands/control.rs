@@ -38,7 +38,9 @@ pub(crate) async fn run(context: &Context, command: Control) -> End {
             show(context, &made);
             if dry_run {
                 printer::talk("dry run: nothing was stored");
-            } else if made.acting > 0 {
+            } else if made.acting == 0 {
+                printer::talk("nothing is to be done, so nothing was stored");
+            } else {
                 let id = &made.id;
                 printer::talk(&format!(
                     "next, by another person: ringfence approve {id} --reason ..., then: ringfence control apply {id}"
@@ -137,8 +139,7 @@ async fn list(context: &Context, mut client: Client) -> End {
 
 /// How the rules stand. 3 where one is missing, not in place, or an account does not have it.
 fn check(context: &Context, answer: v1::CheckControlResponse) -> Exit {
-    let well = |r: &v1::RuleStatus| r.status.ends_with("_SUCCESSFUL") && r.failed.is_empty();
-    let all_well = answer.rules.iter().all(well);
+    let all_well = answer.rules.iter().all(|r| r.well);
     if context.json() {
         printer::json(&answer);
         return if all_well { Exit::Done } else { Exit::Partial };
@@ -151,9 +152,10 @@ fn check(context: &Context, answer: v1::CheckControlResponse) -> Exit {
             r.status.clone(),
             r.accounts.to_string(),
             r.failed.len().to_string(),
+            r.excluded_accounts.to_string(),
         ]
     };
-    let header = ["REGION", "RULE", "NAME", "STATUS", "ACCOUNTS WITH IT", "WITHOUT"];
+    let header = ["REGION", "RULE", "NAME", "STATUS", "ACCOUNTS WITH IT", "WITHOUT", "LEFT OUT"];
     printer::table(&header, answer.rules.iter().map(row).collect());
     let mut groups: BTreeMap<(&str, &str), BTreeMap<&str, usize>> = BTreeMap::new();
     for rule in &answer.rules {
@@ -170,8 +172,8 @@ fn check(context: &Context, answer: v1::CheckControlResponse) -> Exit {
         };
         printer::data(&format!("! {status} in {}{more}: {reason}", some.join(", ")));
     }
-    let unread = answer.rules.iter().filter(|r| r.status == "unread" && !r.reason.is_empty());
-    for rule in unread {
+    let reasons = answer.rules.iter().filter(|r| r.status != "absent" && !r.reason.is_empty());
+    for rule in reasons {
         printer::data(&format!("! {} in {}: {}", rule.rule, rule.region, rule.reason));
     }
     if all_well { Exit::Done } else { Exit::Partial }
@@ -194,14 +196,11 @@ pub(crate) async fn approve(
     if context.json() {
         printer::json(&done);
     } else {
-        printer::data(&format!(
-            "{} is approved ({} of {}), hash {}",
-            done.id,
-            done.approvals.len(),
-            done.approvals_needed,
-            done.hash
-        ));
-        printer::talk(&format!("next: ringfence control apply {}", done.id));
+        let (have, needed) = (done.approvals.len(), done.approvals_needed);
+        printer::data(&format!("{}: {have} of {needed} approvals, hash {}", done.id, done.hash));
+        if done.state == "approved" {
+            printer::talk(&format!("next: ringfence control apply {}", done.id));
+        }
     }
     Ok(Exit::Done)
 }

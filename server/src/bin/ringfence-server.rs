@@ -76,6 +76,11 @@ async fn join_token(store: &str, command: JoinToken) -> anyhow::Result<()> {
     match command {
         JoinToken::Create { name } => {
             anyhow::ensure!(!name.trim().is_empty(), "the name of a token must not be empty");
+            let reserved = ringfence_server::CONFIGURED_TOKEN;
+            anyhow::ensure!(
+                name != reserved,
+                "{reserved} is the name of the configured token: choose another"
+            );
             // Two random UUIDs: 244 bits.
             let token =
                 format!("rft-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());

@@ -59,6 +59,8 @@ fn rule(s: &Standing) -> v1::RuleStatus {
         reason: s.why.clone(),
         accounts: convert::count(s.accounts),
         failed: s.failed.iter().map(failed).collect(),
+        excluded_accounts: convert::count(s.excluded),
+        well: s.well,
     }
 }
 

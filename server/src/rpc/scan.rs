@@ -121,8 +121,8 @@ impl ScanService for Rpc {
         let scope = convert::scope(asked.scope)?;
         let id = id_of("sc", &asked.request_id);
         // Evidence for a gate wants the lists of regions that were read with it.
-        let config = asked.aws_config || self.0.config.scan_aws_config;
-        let options = Options { keys: false, fresh_regions: !asked.candidates, config };
+        let (fresh_regions, config) = (!asked.candidates, asked.aws_config);
+        let options = Options { keys: false, fresh_regions, config };
         let scan = if asked.candidates {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });

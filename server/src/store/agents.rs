@@ -215,7 +215,7 @@ macro_rules! agents {
                 let hash = token.map_or("", |t| t.hash.as_str());
                 sqlx::query("DELETE FROM join_token WHERE name = $1 AND hash <> $2").bind(name).bind(hash).execute(&mut *tx).await?;
                 if let Some(token) = token {
-                    sqlx::query("INSERT INTO join_token (hash, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
+                    sqlx::query("INSERT INTO join_token (hash, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE SET name = excluded.name")
                         .bind(hash).bind(name).bind(token.created_at.0).execute(&mut *tx).await?;
                 }
                 tx.commit().await?;

@@ -78,6 +78,9 @@ macro_rules! version_2 {
 
 /// From version 2 to 3: AWS Config's word on a cell, and scans of some regions of each account.
 pub(super) const VERSION_3: &[&str] = &[
+    // Led by `kind`, or SQLite takes an index of all findings for it: 5 s instead of 0.2 ms.
+    "DROP INDEX IF EXISTS resource_waived",
+    "CREATE INDEX resource_waived ON resource (kind, wake_at) WHERE kind = 'finding' AND wake_at > 0",
     "ALTER TABLE cell ADD COLUMN config TEXT NOT NULL DEFAULT ''",
     "CREATE INDEX cell_by_config ON cell (config, account, region) WHERE config <> ''",
     // Only these regions of the account, as JSON; none means those of the scan.
