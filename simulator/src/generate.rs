@@ -31,6 +31,8 @@ pub struct Shape {
     pub opt_in: usize,
     /// The share of cells with databases.
     pub density: f64,
+    /// Cells that have databases have so many instances, and nothing else.
+    pub instances: Option<u32>,
     /// Whether every account is active, has the role and no policy against us.
     pub plain: bool,
 }
@@ -45,7 +47,7 @@ pub struct Generator {
 
 #[derive(Debug, Clone)]
 enum Source {
-    Seed { density: f64 },
+    Seed { density: f64, instances: Option<u32> },
     Inventory { cells: BTreeMap<(AccountId, Region), Vec<Database>>, on: Vec<(AccountId, Region)> },
 }
 
@@ -113,7 +115,7 @@ pub fn generate(settings: Settings, shape: &Shape) -> Result<World, String> {
         world.org.add_account(id, &format!("account-{i:05}"), state, parent, MADE);
     }
     denied.sort_unstable();
-    let source = Source::Seed { density: shape.density };
+    let source = Source::Seed { density: shape.density, instances: shape.instances };
     let generator = Generator { seed, role_denied: denied, source };
     world.generator = Some(std::sync::Arc::new(generator));
     Ok(world)
@@ -186,9 +188,12 @@ impl Generator {
             Source::Inventory { cells, .. } => {
                 cells.get(&(account, region)).map(Vec::as_slice).unwrap_or_default()
             }
-            Source::Seed { density } => {
+            Source::Seed { density, instances } => {
                 if (dice >> 11) as f64 / ((1_u64 << 53) as f64) < *density {
-                    made = databases(dice);
+                    made = match instances {
+                        None => databases(dice),
+                        Some(n) => (0..u64::from(*n)).map(|i| single(dice, i)).collect(),
+                    };
                 }
                 &made
             }
@@ -206,6 +211,15 @@ impl Generator {
         }
         cell
     }
+}
+
+/// A DB instance that stands alone.
+fn single(dice: u64, i: u64) -> Database {
+    let pick = |n: u64| hash::mix(dice, n);
+    let encryption = if pick(30 + i) % 10 < 3 { Encryption::None } else { Encryption::SseKms };
+    let engine = ["postgres", "mysql", "mariadb"][(pick(20 + i) % 3) as usize].to_owned();
+    let name = format!("db-{}-{i}", hash::letters(pick(10 + i), 6));
+    Database { name, kind: Kind::Instance, engine, encryption }
 }
 
 /// The databases of a cell: instances, now and then with a replica, and Aurora clusters.

@@ -42,6 +42,10 @@ pub struct Args {
     /// The share of accounts x regions that have databases, 0 to 1.
     #[arg(long, default_value_t = 0.2)]
     pub density: f64,
+    /// Cells that have databases have so many DB instances, and nothing else; up to four and a cluster
+    /// unless said.
+    #[arg(long, value_name = "N", conflicts_with_all = ["empty", "from"])]
+    pub instances: Option<u32>,
     /// Every account is active, has the role, and no policy stands against it.
     #[arg(long)]
     pub plain: bool,
@@ -143,6 +147,7 @@ pub fn world(args: &Args) -> anyhow::Result<World> {
             regions: args.regions,
             opt_in: args.opt_in,
             density: args.density,
+            instances: args.instances,
             plain: args.plain,
         };
         generate::generate(settings, &shape).map_err(anyhow::Error::msg)?

@@ -19,6 +19,8 @@ pub struct World {
     pub limits: Option<Value>,
     /// The seed.
     pub seed: u32,
+    /// DB instances in each cell.
+    pub instances: u32,
 }
 
 /// What a scan took.
@@ -71,7 +73,10 @@ pub struct Stage {
 /// Builds the world with empty cells.
 pub fn stage(world: &World) -> Stage {
     let seed = world.seed.to_string();
-    let sim = Sim::plain(world.accounts, 17, 0.0, &["--threads", "1", "--seed", &seed]);
+    let instances = world.instances.to_string();
+    let density = if world.instances == 0 { 0.0 } else { 1.0 };
+    let more = ["--threads", "1", "--seed", &seed, "--instances", &instances];
+    let sim = Sim::plain(world.accounts, 17, density, &more);
     let folder = tempfile::tempdir().expect("a folder");
     let mut setup = Setup::new(&sim.url(), folder.path());
     for (key, value) in [
@@ -112,6 +117,7 @@ impl Stage {
     /// the start.
     pub fn scan(&self, during: impl FnMut(Duration)) -> Took {
         let (server, cli) = self.start();
+        all_have_their_share(&cli, None);
         self.measure(&server, &[], &cli, during)
     }
 
@@ -127,13 +133,7 @@ impl Stage {
         let (server, cli) = self.start();
         let agents: Vec<Guard> =
             (0..agents).map(|n| self.setup.start_agent(&format!("agent-{n}"))).collect();
-        crate::until("all agents have their share", Duration::from_secs(30), || {
-            let list = cli.json("agent list", 0);
-            let list = list["agents"].as_array().expect("agents").clone();
-            let dealt =
-                list.iter().all(|a| a["share"].as_f64().unwrap_or(0.0) > 0.9 / agents.len() as f64);
-            if list.len() == agents.len() && dealt { Ok(()) } else { Err(format!("{list:?}")) }
-        });
+        all_have_their_share(&cli, Some(agents.len()));
         self.measure(&server, &agents, &cli, |_| ())
     }
 
@@ -194,8 +194,25 @@ impl Stage {
     }
 }
 
+/// Waits until so many agent threads (as many as there are, unless said) have been dealt an equal share of
+/// STS's budget: a server that has run for a few seconds is what is measured.
+fn all_have_their_share(cli: &Cli, threads: Option<usize>) {
+    crate::until("all agents have their share", Duration::from_secs(30), || {
+        let list = cli.json("agent list", 0);
+        let list = list["agents"].as_array().expect("agents").clone();
+        let equal = 0.9 / list.len() as f64;
+        let dealt = list.iter().all(|a| a["share"].as_f64().unwrap_or(0.0) > equal);
+        let all = !list.is_empty() && threads.is_none_or(|n| n == list.len());
+        if all && dealt { Ok(()) } else { Err(format!("{list:?}")) }
+    });
+}
+
 /// The same calls without Ringfence; see `aws/examples/floor.rs`.
 pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
+    {
+        let mut world = stage.sim.inside().world();
+        (world.settings.latency_low_ms, world.settings.latency_high_ms) = stage.world.latency;
+    }
     let truth = stage.sim.truth();
     let ids: Vec<&str> = truth["accounts"]
         .as_array()

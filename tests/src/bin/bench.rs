@@ -18,7 +18,11 @@ const FAR: (u64, u64) = (30, 80);
 
 /// All rows so far.
 #[derive(Default)]
-struct Table(Vec<Value>);
+struct Table {
+    rows: Vec<Value>,
+    /// CPU of a cell in a bare loop over the SDK, in microseconds, as measured in this run.
+    sdk: Option<f64>,
+}
 
 impl Table {
     fn say(&mut self, name: &str, value: f64, unit: &str) {
@@ -40,7 +44,8 @@ impl Table {
             Some((goal, false)) => format!("goal {goal}: MISSED"),
         };
         println!("  {name:<64} {value:>10.2} {unit:<8} {text}");
-        self.0.push(json!({"name": name, "value": value, "unit": unit, "goal": goal.map(|g| g.0),
+        self.rows
+            .push(json!({"name": name, "value": value, "unit": unit, "goal": goal.map(|g| g.0),
             "holds": goal.map(|g| g.1), "seed": SEED}));
     }
 }
@@ -66,13 +71,13 @@ fn main() -> anyhow::Result<()> {
     }
     let folder = ringfence_tests::root().join("target/bench");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&table.0)?)?;
+    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&table.rows)?)?;
     println!("written to target/bench/results.json");
     Ok(())
 }
 
 fn world(accounts: u32, latency: (u64, u64), limits: Option<Value>) -> World {
-    World { accounts, latency, limits, seed: SEED }
+    World { accounts, latency, limits, seed: SEED, instances: 0 }
 }
 
 /// CPU of a cell, against the same calls without Ringfence and against other people's tools.
@@ -85,6 +90,7 @@ fn floor(table: &mut Table) {
         done["cpu_us"].as_f64().expect("CPU") / done["cells"].as_f64().expect("cells")
     };
     let (sdk, raw) = (of("sdk"), of("raw"));
+    table.sdk = Some(sdk);
     table.at_most(
         "CPU of a cell: Ringfence (limits, ledger, store, watch)",
         ours.per_cell(),
@@ -107,21 +113,51 @@ fn floor(table: &mut Table) {
             goal,
         );
     }
+    println!(
+        "\nCPU of a cell of 13 instances (three in ten unencrypted): 300 accounts x 17 regions"
+    );
+    let full = |accounts, latency| {
+        fanout::stage(&World { instances: 13, ..world(accounts, latency, None) })
+    };
+    let stage = full(300, FAR);
+    let ours = stage.scan(|_| ()).per_cell();
+    table.say("13 instances: CPU of a cell: Ringfence", ours, "us");
+    for mode in ["sdk", "raw"] {
+        let done = fanout::floor(&stage, mode, 512);
+        let cell = done["cpu_us"].as_f64().expect("CPU") / done["cells"].as_f64().expect("cells");
+        table.say(&format!("13 instances: CPU of a cell: {mode} loop"), cell, "us");
+        table.say(&format!("13 instances: Ringfence / {mode} loop"), ours / cell, "x");
+    }
+    drop(stage);
+    for (name, accounts) in [("boto3", 10), ("c7n-org", 3)] {
+        let cell = fanout::peer(&full(accounts, (0, 0)), name);
+        table.say(&format!("13 instances: CPU of a cell: {name}"), cell, "us");
+        table.say(&format!("13 instances: {name} / Ringfence"), cell / ours, "x");
+    }
+}
+
+/// The CPU of a cell in a bare loop over the SDK, measured in this run.
+fn sdk_floor(table: &mut Table) -> f64 {
+    if let Some(sdk) = table.sdk {
+        return sdk;
+    }
+    let done = fanout::floor(&fanout::stage(&world(3_000, FAR, None)), "sdk", 512);
+    let sdk = done["cpu_us"].as_f64().expect("CPU") / done["cells"].as_f64().expect("cells");
+    table.say("CPU of a cell: bare loop over the AWS SDK, one thread", sdk, "us");
+    table.sdk = Some(sdk);
+    sdk
 }
 
 /// The shortest possible time of a scan: the largest of what AWS grants, what the CPU must do, and the way
 /// there and back (facts of the run, all printed).
 fn shortest(table: &mut Table, name: &str, took: &Took, accounts: u32, sts: Option<f64>) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-    let floor = 210e-6 * took.cells as f64;
+    let sdk = sdk_floor(table);
+    let floor = sdk * 1e-6 * took.cells as f64;
     let cpu = (floor + took.simulator.as_secs_f64()) / cores;
     let granted = sts.map_or(0.0, |rate| f64::from(accounts) / rate);
     let fill = 4.0 * FAR.1 as f64 / 1e3;
-    table.say(
-        &format!("{name}: term of the CPU (SDK floor 210 us a cell, and the simulator)"),
-        cpu,
-        "s",
-    );
+    table.say(&format!("{name}: term of the CPU (the SDK's, and the simulator)"), cpu, "s");
     table.say(&format!("{name}: term of STS"), granted, "s");
     table.say(&format!("{name}: filling the pipe"), fill, "s");
     cpu.max(granted) + fill

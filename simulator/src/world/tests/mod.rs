@@ -23,7 +23,14 @@ struct Play {
 
 impl Play {
     fn with(settings: Settings) -> Play {
-        let shape = Shape { accounts: 3, regions: 3, opt_in: 1, density: 0.0, plain: true };
+        let shape = Shape {
+            accounts: 3,
+            regions: 3,
+            opt_in: 1,
+            density: 0.0,
+            instances: None,
+            plain: true,
+        };
         let world = generate(settings, &shape).unwrap();
         let account = world.account_ids()[1].to_string();
         let mut play =
@@ -146,7 +153,8 @@ impl Play {
 /// A script with throttles, faults by chance, states and policies, from one seed.
 fn script(seed: u64) -> (Vec<crate::log::Entry>, String) {
     let settings = Settings { seed, ..Settings::default() };
-    let shape = Shape { accounts: 40, regions: 4, opt_in: 1, density: 0.5, plain: false };
+    let shape =
+        Shape { accounts: 40, regions: 4, opt_in: 1, density: 0.5, instances: None, plain: false };
     let mut world = generate(settings, &shape).unwrap();
     world.throttle.set(crate::throttle::aws()).unwrap();
     let rule = j!({"times": 0, "chance": 0.1, "effect": {"error": {"status": 500, "code": "InternalFailure"}}});

@@ -131,8 +131,14 @@ fn two_writes_at_once_conflict() {
 
 #[test]
 fn pages_are_twenty_and_some_are_empty_with_a_token() {
-    let shape =
-        crate::generate::Shape { accounts: 70, regions: 1, opt_in: 0, density: 0.0, plain: true };
+    let shape = crate::generate::Shape {
+        accounts: 70,
+        regions: 1,
+        opt_in: 0,
+        density: 0.0,
+        instances: None,
+        plain: true,
+    };
     let world =
         crate::generate::generate(Settings { empty_page_every: 2, ..Settings::default() }, &shape)
             .unwrap();
