@@ -314,8 +314,18 @@ impl Config {
                 "kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"
             ));
         }
-        if text("aws.role_name").is_empty() {
-            return fail("aws.role_name is empty: name the role to assume in every account");
+        let role = text("aws.role_name");
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-/".contains(c);
+        if role.is_empty() || !role.chars().all(plain) {
+            return fail(format!(
+                "aws.role_name = `{role}`: it must be the name of the role to assume in every account (letters, digits and _+=,.@-)"
+            ));
+        }
+        if span("scan.regions_max_age") > REGIONS_MAX_AGE {
+            return fail(format!(
+                "scan.regions_max_age = {}: it must be {REGIONS_MAX_AGE} or less, for an account may turn regions on",
+                text("scan.regions_max_age")
+            ));
         }
         for key in ["approvals.remediation", "approvals.rollout"] {
             if count(key) == 0 {
@@ -390,7 +400,7 @@ impl Config {
             scan_schedule: text("scan.schedule"),
             scan_jitter: span("scan.jitter"),
             scan_calls_per_hour: count("scan.calls_per_hour"),
-            scan_regions_max_age: span("scan.regions_max_age").min(REGIONS_MAX_AGE),
+            scan_regions_max_age: span("scan.regions_max_age"),
             scan_org_max_age: span("scan.org_max_age"),
             scan_aws_config: flag("scan.aws_config"),
             scan_aggregator: text("scan.aggregator"),

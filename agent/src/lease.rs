@@ -245,7 +245,10 @@ impl<P: Pipe> Worker<P> {
     }
 
     async fn ask(&mut self, accounts: usize, beat: bool) {
-        let usage_json = if beat { usage(&self.desk.cloud) } else { String::new() };
+        // Plain data with text keys, for which this cannot fail.
+        let usage =
+            beat.then(|| serde_json::to_string(&usage(&self.desk.cloud)).unwrap_or_default());
+        let usage_json = usage.unwrap_or_default();
         let request = v1::LeaseWorkRequest {
             agent: self.desk.settings.name.clone(),
             max_accounts: i32::try_from(accounts).unwrap_or(i32::MAX),
@@ -375,7 +378,7 @@ impl<P: Pipe> Worker<P> {
 }
 
 /// What the limits say, for `ringfence agent limits`.
-fn usage(cloud: &Cloud) -> String {
+pub fn usage(cloud: &Cloud) -> Vec<LimitUsage> {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let of = |u: &ringfence_aws::limits::Usage| LimitUsage {
         limit: u.class.as_str().to_owned(),
@@ -385,9 +388,7 @@ fn usage(cloud: &Cloud) -> String {
         throttled: count(u.throttled),
         slowed: count(u.slowed),
     };
-    let all: Vec<LimitUsage> = cloud.usage().iter().map(of).collect();
-    // Plain data with text keys, for which this cannot fail.
-    serde_json::to_string(&all).unwrap_or_default()
+    cloud.usage().iter().map(of).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "leases are kept by the monotonic clock")]

@@ -11,7 +11,7 @@ mod report;
 mod scan;
 mod threads;
 
-pub use lease::{Pipe, run};
+pub use lease::{Pipe, run, usage};
 pub use threads::start;
 
 use ringfence_domain::id::Region;

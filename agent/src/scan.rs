@@ -172,13 +172,12 @@ impl<P: Pipe> Visit<'_, P> {
     fn closed(&self, error: &CloudError) -> AccountReport {
         let configured: Vec<String> =
             self.desk.settings.regions.iter().map(ToString::to_string).collect();
-        let wanted = &self.look.regions;
-        // Every region that was asked for gets the reason: a denied account is never silence.
-        let known = &self.work.known_regions;
-        let names = match wanted.is_empty() {
-            false => wanted.clone(),
-            true => regions_of(&configured, known),
-        };
+        // Every cell that the account has and that was asked for gets the reason: a denied account is never
+        // silence. No cell is made of a region that was only asked for, for nobody knows whether the
+        // account has it; where none is known, the account's place holder says it.
+        let names = regions_of(&configured, &self.work.known_regions);
+        let asked: Vec<String> = names.iter().filter(|r| self.chosen(r)).cloned().collect();
+        let names = if asked.is_empty() { vec![REGION_UNKNOWN.to_owned()] } else { asked };
         let cells: Vec<CellReport> = names
             .iter()
             .map(|region| {

@@ -69,7 +69,7 @@ pub struct Item {
     pub before: Option<Found>,
     /// What is to be done.
     pub change: Change,
-    /// Why it is blocked; empty if it is not.
+    /// What an update changes, or why it is blocked; else empty.
     pub why: String,
 }
 
@@ -108,7 +108,17 @@ impl Item {
             (None, Some(name)) => (name.clone(), Change::Nothing),
             (None, None) => (ours, Change::Create),
         };
-        let (before, why) = (there.get(&name).cloned(), String::new());
+        let before = there.get(&name).cloned();
+        let why = match (change, &before) {
+            (Change::Update, Some(before)) => {
+                let [now, then] = [&before.excluded, excluded].map(|all| match all.is_empty() {
+                    true => "no account".to_owned(),
+                    false => all.iter().cloned().collect::<Vec<_>>().join(", "),
+                });
+                format!("it leaves out {now}, and will leave out {then}")
+            }
+            _ => String::new(),
+        };
         Item { region: region.clone(), rule, name, before, change, why }
     }
 
@@ -242,12 +252,12 @@ impl Deployment {
             count(Change::Nothing),
             count(Change::Blocked),
         );
-        let mut groups: BTreeMap<(Change, &str, Rule), Vec<&str>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Change, &str, Rule, &str), Vec<&str>> = BTreeMap::new();
         for item in &body.items {
-            let group = groups.entry((item.change, &item.name, item.rule)).or_default();
+            let group = groups.entry((item.change, &item.name, item.rule, &item.why)).or_default();
             group.push(item.region.as_str());
         }
-        for ((change, name, rule), regions) in groups {
+        for ((change, name, rule, why), regions) in groups {
             let (mark, what) = match change {
                 Change::Create => ("+", "create"),
                 Change::Update => ("~", "update"),
@@ -256,6 +266,9 @@ impl Deployment {
             };
             let _ = writeln!(out, "\n{mark} {name} ({}): {what}", rule.identifier());
             let _ = writeln!(out, "    in {}", regions.join(", "));
+            if !why.is_empty() {
+                let _ = writeln!(out, "    {why}");
+            }
         }
         if !body.excluded.is_empty() {
             let all: Vec<&str> = body.excluded.iter().map(String::as_str).collect();

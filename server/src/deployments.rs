@@ -10,6 +10,7 @@ use futures::future::join_all;
 use ringfence_aws::MemberStatus;
 use ringfence_domain::approval::{self, Approval};
 use ringfence_domain::audit::Actor;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::controls::ALL;
 use ringfence_domain::deployment::{Body, Change, Deployment, Found, Item, Outcome, name_of};
 use ringfence_domain::id::{AccountId, Region};
@@ -110,7 +111,7 @@ pub async fn plan(
             items.push(match &there {
                 Ok(there) => Item::plan(region, rule, &excluded, there),
                 // One region that refuses (an opt-in region that is off here) must not keep the others.
-                Err(error) => Item::blocked(region, rule, error.to_string()),
+                Err(error) => Item::blocked(region, rule, unreadable(error)),
             });
         }
     }
@@ -263,6 +264,17 @@ async fn put(app: &App, item: &Item, excluded: &BTreeSet<String>) -> Outcome {
     }
 }
 
+/// Why a region's rules cannot be read. One that is off refuses with words that sound like bad credentials.
+fn unreadable(error: &CloudError) -> String {
+    match error.class {
+        ErrorClass::RegionRefused => {
+            "the region is off in the server's own account, so that it can have no organization rule"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// How a control's rules stand, in every region and account.
 pub async fn check(app: &App, control: &str, named: &[Region]) -> Result<Vec<Standing>, Fault> {
     known(control)?;
@@ -288,12 +300,12 @@ fn standing(region: &Region, rule: Rule, status: &str, why: &str) -> Standing {
 async fn region_check(app: &App, region: &Region) -> Vec<Standing> {
     let read = async {
         let rules = app.cloud.organization_rules(region).await?;
-        Ok::<_, Fault>((rules, app.cloud.organization_rule_statuses(region).await?))
+        Ok::<_, CloudError>((rules, app.cloud.organization_rule_statuses(region).await?))
     };
     let (rules, statuses) = match read.await {
         Ok(found) => found,
-        Err(fault) => {
-            let unread = |rule| standing(region, rule, "unread", &fault.to_string());
+        Err(error) => {
+            let unread = |rule| standing(region, rule, "unread", &unreadable(&error));
             return Rule::ALL.into_iter().map(unread).collect();
         }
     };

@@ -200,9 +200,15 @@ impl Door {
             };
             return match known {
                 Ok(true) => Ok(request),
-                Ok(false) => Err(Status::unauthenticated(
-                    "the join token is missing or not known (agent.join_token); `ringfence-server join-token create` makes one",
-                )),
+                Ok(false) => {
+                    let from = peer(&request).map_or("?".to_owned(), |a| a.to_string());
+                    tracing::warn!(
+                        "an agent at {from} is refused: its join token is missing or not known"
+                    );
+                    Err(Status::unauthenticated(
+                        "the join token is missing or not known (agent.join_token); `ringfence-server join-token create` makes one",
+                    ))
+                }
                 Err(error) => Err(app::Fault::from(error).into()),
             };
         }

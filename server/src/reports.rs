@@ -144,8 +144,10 @@ async fn end(
             cells.iter().any(|c| c.region == *region && c.regions_source != RegionsSource::Account)
         });
     }
-    // The place holder of an account whose regions were not known; it may have been made just now.
-    if !silent && !reported(&unknown) && !gone.contains(&unknown) {
+    // The place holder of an account whose regions were not known; it may have been made just now. Whoever
+    // reports another region knows them.
+    let known = !silent || report.cells.iter().any(|c| c.cell.region != unknown);
+    if known && !reported(&unknown) && !gone.contains(&unknown) {
         gone.push(unknown);
     }
     let missing = match silent {

@@ -9,7 +9,7 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::{Cell, CellState};
+use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN};
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::{Listing, Options, Scan, Trigger};
@@ -90,6 +90,29 @@ impl Start {
     }
 }
 
+/// Refuses a region that no account of the ledger has. Accounts name all regions that exist for them, on or
+/// off, so that one which none names is a slip of the finger, and would leave a cell everywhere.
+pub async fn regions_exist(app: &App, scope: &Scope) -> Result<(), Fault> {
+    if scope.regions.is_empty() {
+        return Ok(());
+    }
+    let counts = app.store.tally_by_region(&[], &[]).await?;
+    let known: BTreeSet<&str> = counts
+        .iter()
+        .filter(|(region, key, _)| region != REGION_UNKNOWN && key.starts_with("cell/"))
+        .map(|(region, _, _)| region.as_str())
+        .collect();
+    let stranger = scope.regions.iter().find(|r| !known.contains(r.as_str()));
+    match stranger {
+        // Before the first scan nobody knows.
+        Some(stranger) if !known.is_empty() => Err(Fault::Invalid(format!(
+            "region: no account of the ledger has {stranger}; there are {}",
+            known.into_iter().collect::<Vec<_>>().join(", ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The accounts of a scope that have cells.
 pub fn scannable(scope: &Scope, tree: &OrgTree) -> Result<Vec<AccountId>, Fault> {
     let accounts = scope.accounts(tree)?;
@@ -150,6 +173,7 @@ async fn put(
     let event = actor.did(scan.started_at, "scan.start", &scan.id, text);
     let priority = if scan.trigger == Trigger::Demand && !scan.whole { FIRST } else { LATER };
     if app.store.start_scan(&row, accounts, priority, &event).await? {
+        tracing::info!("{} begins ({}): {}", scan.id, scan.trigger.as_str(), event.reason);
         return Ok(scan);
     }
     Ok(app.load(Kind::Scan, &scan.id).await?.1)
@@ -260,7 +284,9 @@ pub async fn finish(app: &App, id: &str) -> Result<(), Fault> {
         text = format!("{text}; the organization was not listed: {}", scan.listing_failed);
     }
     let event = actor.did(at, "scan.end", id, text);
-    app.store.update(&[row.with("done", &scan)], &event).await?;
+    if app.store.update(&[row.with("done", &scan)], &event).await? {
+        tracing::info!("{id} has ended: {}", event.reason);
+    }
     Ok(())
 }
 

@@ -31,9 +31,15 @@ pub fn parse(schedule: &str) -> anyhow::Result<Option<Cron>> {
     if schedule.is_empty() {
         return Ok(None);
     }
-    let cron = schedule.parse::<Cron>().with_context(|| {
-        format!("scan.schedule = `{schedule}`: it must be a cron schedule of five fields in UTC, for example `0 2 * * *`")
-    })?;
+    let fix = || {
+        format!(
+            "scan.schedule = `{schedule}`: it must be a cron schedule of five fields in UTC, for example `0 2 * * *`"
+        )
+    };
+    anyhow::ensure!(schedule.split_whitespace().count() == 5, fix());
+    let cron = schedule.parse::<Cron>().with_context(fix)?;
+    let never = cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, true).is_err();
+    anyhow::ensure!(!never, "scan.schedule = `{schedule}`: there is no such day");
     Ok(Some(cron))
 }
 
@@ -174,7 +180,7 @@ mod tests {
         // With jitter longer than the interval, the one before is found.
         let often = parse("* * * * *").unwrap().unwrap();
         assert!(due(&often, Span::seconds(90), "salt", two).is_some());
-        for wrong in ["0 2 * *", "at two", "61 * * * *"] {
+        for wrong in ["0 2 * *", "at two", "61 * * * *", "0 0 2 * * *", "@daily", "0 2 30 2 *"] {
             let error = format!("{:#}", parse(wrong).unwrap_err());
             assert!(error.contains("scan.schedule") && error.contains(wrong), "{error}");
         }

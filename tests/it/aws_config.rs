@@ -98,7 +98,8 @@ fn config_is_a_second_opinion_and_blind_is_never_compliant() {
     let status = ann.json("status", 0);
     assert!(differ(&status) && status["config"] == third["config"], "{status}");
     let said = ann.expect("status", 0).out;
-    assert!(said.contains(&format!("{name}: AWS Config says compliant")), "{said}");
+    let line = said.lines().find(|l| l.contains("AWS Config says compliant"));
+    assert!(line.is_some_and(|l| l.contains(name.as_str())), "{said}");
     // A recorder that is off, or leaves databases out, knows nothing; the cell is answered all the same.
     call(
         &sim,

@@ -75,9 +75,6 @@ fn show(context: &Context, deployment: &v1::Deployment) {
         return;
     }
     printer::data(&deployment.text);
-    for item in deployment.items.iter().filter(|i| i.change == "blocked") {
-        printer::data(&format!("! {} in {}: {}", item.rule, item.region, item.reason));
-    }
     let by: Vec<String> =
         deployment.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
     let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
@@ -137,6 +134,11 @@ async fn list(context: &Context, mut client: Client) -> End {
     Ok(Exit::Done)
 }
 
+/// A number of accounts; `-` where there is no rule, and so none to count.
+fn number(rule: &v1::RuleStatus, n: i32) -> String {
+    if rule.name.is_empty() { "-".to_owned() } else { n.to_string() }
+}
+
 /// How the rules stand. 3 where one is missing, not in place, or an account does not have it.
 fn check(context: &Context, answer: v1::CheckControlResponse) -> Exit {
     let all_well = answer.rules.iter().all(|r| r.well);
@@ -150,9 +152,9 @@ fn check(context: &Context, answer: v1::CheckControlResponse) -> Exit {
             r.rule.clone(),
             r.name.clone(),
             r.status.clone(),
-            r.accounts.to_string(),
-            r.failed.len().to_string(),
-            r.excluded_accounts.to_string(),
+            number(r, r.accounts),
+            number(r, i32::try_from(r.failed.len()).unwrap_or(i32::MAX)),
+            number(r, r.excluded_accounts),
         ]
     };
     let header = ["REGION", "RULE", "NAME", "STATUS", "ACCOUNTS WITH IT", "WITHOUT", "LEFT OUT"];

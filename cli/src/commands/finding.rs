@@ -6,6 +6,7 @@ use crate::exit::{End, Exit};
 use crate::printer;
 use ringfence_proto::v1;
 use ringfence_proto::v1::finding_service_client::FindingServiceClient;
+use ringfence_proto::v1::status_service_client::StatusServiceClient;
 use serde::Serialize;
 
 pub(crate) async fn run(context: &Context, command: Finding) -> End {
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
                     "GROUP",
                 ];
                 printer::table(&header, findings.iter().map(row).collect());
+                unseen(context, &wanted).await?;
             }
             Ok(context.present(present))
         }
@@ -68,6 +70,26 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Says how much of the scope was not seen: a short list is no proof of anything.
+async fn unseen(
+    context: &Context,
+    wanted: &crate::args::Scope,
+) -> Result<(), crate::exit::Failure> {
+    let mut client =
+        StatusServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let request = v1::GetStatusRequest { scope: scope(wanted) };
+    let coverage = client.get_status(request).await?.into_inner().coverage;
+    let count = |state: &str| coverage.get(state).copied().unwrap_or(0);
+    let cells = count("cells");
+    let unseen = cells - count("clean") - count("findings") - count("region-off");
+    if unseen > 0 {
+        printer::talk(&format!(
+            "{unseen} of {cells} cells were not answered: what is in them is not listed (`ringfence status` says why)"
+        ));
+    }
+    Ok(())
 }
 
 fn say(context: &Context, finding: &v1::Finding, text: &str) {

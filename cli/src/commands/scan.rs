@@ -6,12 +6,16 @@ use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
+use ringfence_proto::v1::fleet_service_client::FleetServiceClient;
 use ringfence_proto::v1::scan_service_client::ScanServiceClient;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of failed cells on screen; JSON has all.
 const FAILED_MAX: usize = 20;
+
+/// Names on one line.
+const NAMES_MAX: usize = 6;
 
 pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client =
@@ -31,6 +35,9 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
                 .into_inner()
                 .scan
                 .ok_or_else(|| missing("a scan"))?;
+            if scan.ended_at.is_empty() {
+                somebody_works(context).await?;
+            }
             if !wait {
                 if context.json() {
                     printer::json(&scan);
@@ -137,7 +144,12 @@ fn row(c: &v1::Cell) -> Vec<String> {
         c.regions_source.clone(),
         config(c),
         c.as_of.clone(),
-        c.reason.clone(),
+        match (&c.config, c.reason.as_str()) {
+            (Some(opinion), "") if !opinion.reason.is_empty() => {
+                format!("Config: {}", opinion.reason)
+            }
+            _ => c.reason.clone(),
+        },
     ]
 }
 
@@ -150,44 +162,70 @@ fn config(cell: &v1::Cell) -> String {
     }
 }
 
-/// Where AWS Config and Describe differ, a line for each database.
-pub(crate) fn show_disagreeing(cells: &[v1::Cell]) {
-    let lines: Vec<String> = cells
-        .iter()
-        .flat_map(|c| c.config.iter().flat_map(|o| &o.disagreements).map(move |d| (c, d)))
-        .map(|(c, d)| {
-            format!(
-                "~ {} {} {}: AWS Config says {} ({}), Describe says {}",
-                c.account, c.region, d.resource, d.config, d.rule, d.describe
-            )
-        })
-        .collect();
-    for line in lines.iter().take(FAILED_MAX) {
-        printer::data(line);
+/// Names, the first few of them.
+fn some(names: &BTreeSet<&str>, most: usize) -> String {
+    let text = names.iter().take(most).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => text,
+        n => format!("{text} and {n} more"),
     }
-    if lines.len() > FAILED_MAX {
+}
+
+/// Where AWS Config and Describe differ, those that differ in the same way on one line.
+pub(crate) fn show_disagreeing(cells: &[v1::Cell]) {
+    let mut groups: BTreeMap<(&str, &str, &str), BTreeSet<String>> = BTreeMap::new();
+    for cell in cells {
+        for d in cell.config.iter().flat_map(|o| &o.disagreements) {
+            let group = groups.entry((&d.config, &d.rule, &d.describe)).or_default();
+            group.insert(format!("{} {} {}", cell.account, cell.region, d.resource));
+        }
+    }
+    for ((config, rule, describe), names) in groups {
         printer::data(&format!(
-            "... and {} more; `ringfence scan cells -o json` has all",
-            lines.len() - FAILED_MAX
+            "~ AWS Config says {config} ({rule}), Describe says {describe}, of {}: {}",
+            names.len(),
+            some(&names.iter().map(String::as_str).collect(), NAMES_MAX)
         ));
     }
 }
 
-/// Cells that were not answered, those of one account and reason on one line.
+/// Cells that were not answered, those of one reason on one line, whatever account and region it names.
 pub(crate) fn show_failed(cells: &[v1::Cell]) {
-    let mut groups: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
+    type Group<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>, usize);
+    let mut groups: BTreeMap<(String, String), Group<'_>> = BTreeMap::new();
     for cell in cells {
-        groups.entry((&cell.account, state(cell), &cell.reason)).or_default().push(&cell.region);
+        let reason = cell.reason.replace(&cell.account, "ACCOUNT").replace(&cell.region, "REGION");
+        let (accounts, regions, n) = groups.entry((state(cell), reason)).or_default();
+        accounts.insert(&cell.account);
+        regions.insert(&cell.region);
+        *n += 1;
     }
-    for ((account, state, reason), regions) in groups.iter().take(FAILED_MAX) {
-        printer::data(&format!("! {account} {state} in {}: {reason}", regions.join(", ")));
+    for ((state, reason), (accounts, regions, n)) in groups.iter().take(FAILED_MAX) {
+        printer::data(&format!(
+            "! {n} cells {state}, of {} in {}: {reason}",
+            some(accounts, NAMES_MAX),
+            some(regions, NAMES_MAX)
+        ));
     }
     if groups.len() > FAILED_MAX {
         printer::data(&format!(
-            "... and {} more lines; `ringfence scan cells` lists all",
+            "... and {} more reasons; `ringfence scan cells` lists all",
             groups.len() - FAILED_MAX
         ));
     }
+}
+
+/// Says so where nobody would do the work.
+async fn somebody_works(context: &Context) -> Result<(), Failure> {
+    let mut client = FleetServiceClient::new(context.connection.clone());
+    let agents = client.list_agents(v1::ListAgentsRequest::default()).await?.into_inner().agents;
+    if agents.iter().all(|a| a.draining) {
+        printer::talk(match agents.is_empty() {
+            true => "no agent is connected: nothing is looked at until one joins",
+            false => "all agents are draining: nothing is looked at until one takes work again",
+        });
+    }
+    Ok(())
 }
 
 async fn follow(
@@ -198,11 +236,19 @@ async fn follow(
         client.watch_scan(v1::WatchScanRequest { id: scan.id.clone() }).await?.into_inner();
     let mut progress = Progress::new();
     let mut last = scan;
-    while let Some(answer) = stream.message().await? {
+    loop {
+        let answer = stream.message().await.map_err(|status| {
+            let mut failure = Failure::from(status);
+            failure.hint = Some(format!(
+                "the scan goes on when the server is back: ringfence scan get {}",
+                last.id
+            ));
+            failure
+        })?;
+        let Some(answer) = answer else { return Ok(last) };
         last = answer.scan.ok_or_else(|| missing("a scan"))?;
         progress.show(last.accounts_done, last.accounts, &how_far(&last));
     }
-    Ok(last)
 }
 
 /// What a person who waits wants to know: how much, how fast, how long, and what it waits for.
@@ -252,7 +298,7 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
             scan.accounts_done,
             scan.accounts,
             scan.cells,
-            states.join(", ")
+            if states.is_empty() { "none".to_owned() } else { states.join(", ") }
         ));
         show_failed(&scan.failed);
         if !scan.listing_failed.is_empty() {

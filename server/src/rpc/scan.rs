@@ -120,6 +120,7 @@ impl ScanService for Rpc {
         let asked = request.into_inner();
         let scope = convert::scope(asked.scope)?;
         let id = id_of("sc", &asked.request_id);
+        scans::regions_exist(&self.0, &scope).await?;
         // Evidence for a gate wants the lists of regions that were read with it.
         let (fresh_regions, config) = (!asked.candidates, asked.aws_config);
         let options = Options { keys: false, fresh_regions, config };
@@ -166,7 +167,10 @@ impl ScanService for Rpc {
         let mut scans = Vec::new();
         for (_, scan) in &rows {
             let progress = self.0.store.scan_progress(&scan.id).await.map_err(Fault::from)?;
-            scans.push(convert::scan(scan, &progress, now()));
+            let mut shown = convert::scan(scan, &progress, now());
+            let about = shown.progress.clone().unwrap_or_default();
+            (shown.cells, shown.failed_cells) = (about.cells, about.failed);
+            scans.push(shown);
         }
         ok(v1::ListScansResponse { scans, next_page_token })
     }

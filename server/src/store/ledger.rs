@@ -72,6 +72,8 @@ macro_rules! in_scan {
             $scan,
             ".regions = '[]' OR ",
             $region,
+            " = 'unknown' OR ",
+            $region,
             " IN (SELECT value FROM ",
             $texts,
             $scan,
@@ -87,7 +89,7 @@ macro_rules! cells_in {
     ($texts:literal, $close:literal, $by:literal) => {
         concat!("SELECT body FROM cell WHERE ", $by, " IN (SELECT value FROM ", $texts, "$1", $close, ")
             AND ($2 = '' OR EXISTS (SELECT 1 FROM scan_account s WHERE s.scan = $2 AND s.account = cell.account
-                AND (s.regions = '[]' OR cell.region IN (SELECT value FROM ", $texts, "s.regions", $close, "))))
+                AND (s.regions = '[]' OR cell.region = 'unknown' OR cell.region IN (SELECT value FROM ", $texts, "s.regions", $close, "))))
             AND ($3 = '[]' OR account IN (SELECT value FROM ", $texts, "$3", $close, "))
             AND ($4 = '[]' OR region = 'unknown' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
             ORDER BY account, region LIMIT $5")
@@ -125,7 +127,8 @@ pub trait Ledger: Send + Sync {
     /// The same by account.
     async fn tally_by_account(&self, accounts: &[String]) -> Result<Vec<(String, String, i64)>>;
 
-    /// The same by region, of these accounts (empty: all) and regions (empty: all).
+    /// The same by region, of these accounts (empty: all) and regions (empty: all). Cells of accounts whose
+    /// regions are not known count in any: they may be there.
     async fn tally_by_region(
         &self,
         accounts: &[String],
@@ -239,7 +242,7 @@ macro_rules! ledger {
                 let rows = sqlx::query(concat!(
                     "SELECT region, 'cell/' || state, COUNT(*) FROM cell
                         WHERE ($1 = '[]' OR account IN (SELECT value FROM ", $texts, "$1", $close, "))
-                        AND ($2 = '[]' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, state
+                        AND ($2 = '[]' OR region = 'unknown' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, state
                     UNION ALL SELECT region, 'config/' || config, COUNT(*) FROM cell WHERE config <> ''
                         AND ($1 = '[]' OR account IN (SELECT value FROM ", $texts, "$1", $close, "))
                         AND ($2 = '[]' OR region IN (SELECT value FROM ", $texts, "$2", $close, ")) GROUP BY region, config
