@@ -75,12 +75,15 @@ type Named = Vec<(String, String, i64)>;
 /// read but those that are shown.
 pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
     let tree = app.tree().await?;
-    let accounts = scope.accounts(&tree)?;
+    // Of the whole organization no list is made: the tree itself says who is in it.
+    let accounts = if scope.is_whole() { BTreeSet::new() } else { scope.accounts(&tree)? };
     let at = now();
     let (by, named) = named(app, scope, &accounts, &tree).await?;
     let tally = Tally::new(named.iter().map(|(_, key, n)| (key.as_str(), *n)));
-    let meant =
-        |account: &AccountId, region: &str| accounts.contains(account) && scope.region(region);
+    let meant = |account: &AccountId, region: &str| match scope.is_whole() {
+        true => tree.get(&account.into()).is_some() && scope.region(region),
+        false => accounts.contains(account) && scope.region(region),
+    };
     let waived = app.store.waived(at).await?;
     let waived =
         waived.iter().filter(|r| r.account.parse().is_ok_and(|a| meant(&a, &r.region))).count();

@@ -311,14 +311,17 @@ impl Postgres {
     }
 
     pub(super) async fn open(url: &str) -> Result<Postgres> {
-        use sqlx::postgres::PgPoolOptions;
-        let open = PgPoolOptions::new()
+        use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+        let failed =
+            |e: sqlx::Error| StoreError::Url { url: without_password(url), why: e.to_string() };
+        // Notices are of no use to anybody: "index does not exist, skipping".
+        let options: PgConnectOptions = url.parse().map_err(failed)?;
+        let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(std::time::Duration::from_secs(10))
-            .connect(url)
-            .await;
-        let pool =
-            open.map_err(|e| StoreError::Url { url: without_password(url), why: e.to_string() })?;
+            .connect_with(options.options([("client_min_messages", "warning")]))
+            .await
+            .map_err(failed)?;
         let store = Postgres { reader: pool };
         store
             .migrate(version_1!("BIGSERIAL PRIMARY KEY"), version_2!("CAST(body AS JSON)"))
