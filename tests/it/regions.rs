@@ -1,9 +1,10 @@
 //! Regions as the account itself lists them. moto has no ListRegions, so the proxy answers it.
 
+use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::Setup;
 use ringfence_tests::proxy::{Proxy, Rules};
 use ringfence_tests::{Moto, emulator};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn states(cells: &Value, account: &str) -> Vec<String> {
     let cells = cells["cells"].as_array().expect("cells");
@@ -70,4 +71,45 @@ fn a_ledger_is_not_full_without_every_enabled_region() {
     ann.expect("scan start --wait --timeout 60s", 0);
     let cells = states(&ann.json("scan cells", 0), account);
     assert_eq!(cells[1], "eu-west-1 skipped-by-rule account");
+}
+
+#[test]
+fn a_denied_account_gathers_no_cells_and_keeps_no_old_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = Sim::plain(4, 3, 0.5, &["--seed", "8"]);
+    let mut setup = Setup::new(&sim.url(), folder.path());
+    setup.set("RINGFENCE_AWS__REGIONS", "");
+    setup.set("RINGFENCE_AWS__EXTERNAL_ID", "");
+    let _server = setup.start();
+    let ann = setup.cli("ann");
+    let account = sim.truth()["accounts"][2]["id"].as_str().expect("an account").to_owned();
+    let region = sim.truth()["regions"][1].as_str().expect("a region").to_owned();
+    let role = |present: bool| {
+        sim.change(json!({"role": {"account": account, "name": "RingfenceRemediation",
+            "present": present}}));
+    };
+    let cells = || {
+        let cells = ann.json(&format!("scan cells --account {account}"), 0);
+        let cells = cells["cells"].as_array().expect("cells").clone();
+        let text = |c: &Value| format!("{} {}", c["region"], c["state"]).replace('"', "");
+        cells.iter().map(text).collect::<Vec<_>>()
+    };
+    role(false);
+    ann.expect("org sync", 0);
+    let some = format!("scan start --region {region}");
+    for line in ["scan start", &some, "scan start"] {
+        ann.expect(&format!("{line} --wait --timeout 60s"), 3);
+        assert_eq!(cells(), ["unknown denied"], "{line}");
+    }
+    let status = ann.json(&format!("status --region {region}"), 0);
+    assert_eq!(status["coverage"]["denied"], 1, "it may have something in that region");
+    let said = ann.expect(&format!("finding list --account {account}"), 0).err;
+    assert!(said.contains("1 of 1 cells were not answered"), "{said}");
+    role(true);
+    ann.expect("scan start --wait --timeout 60s", 0);
+    assert!(cells().len() == 3 && !cells().iter().any(|c| c.contains("unknown")), "{:?}", cells());
+    // What it once answered is not kept when it does not answer any more.
+    role(false);
+    ann.expect("scan start --wait --timeout 60s", 3);
+    assert!(cells().len() == 3 && cells().iter().all(|c| c.ends_with("denied")), "{:?}", cells());
 }

@@ -55,7 +55,9 @@ impl FleetService for Rpc {
         };
         // The server's own calls, about the organization as a whole, are those of this process.
         let own = ringfence_agent::usage(&self.0.cloud).into_iter();
-        let own = own.filter(|u| u.granted > 0).map(|u| ("server".to_owned(), u));
+        // Of STS it asks who it is, once; the budget of a scan is the agents'.
+        let own =
+            own.filter(|u| u.granted > 0 && u.limit != "sts").map(|u| ("server".to_owned(), u));
         let all = own.chain(agents::usage(&self.0).await?).map(limit).collect();
         let (limits, next_page_token) = page(all, page_size(asked.page_size)?, &asked.page_token)?;
         ok(v1::ListLimitsResponse { limits, next_page_token })
