@@ -42,6 +42,7 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
         let (account, version) = (row.account.clone(), row.version);
         let Some(remediation) = readable::<Remediation>(row.document().map_err(Fault::from))?
         else {
+            unread += 1;
             continue;
         };
         due.entry(account).or_default().push(Versioned { version, remediation });
