@@ -85,6 +85,11 @@ pub(crate) async fn rest(milliseconds: u64) {
     tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
 }
 
+/// Somebody was faster.
+pub(crate) fn changed(id: &str) -> Fault {
+    Fault::Conflict(format!("{id} was changed by somebody else just now: try again"))
+}
+
 /// A document, unless it cannot be read or is gone: that is said, and the others are worked on.
 pub(crate) fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match found {
@@ -147,6 +152,19 @@ impl App {
         Ok((row, document))
     }
 
+    /// All rows that a filter lets through.
+    pub(crate) async fn rows(&self, kind: Kind, filter: &Filter) -> Result<Vec<Row>, Fault> {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let rows = self.store.list(kind, filter, &after, BATCH).await?;
+            let Some(last) = rows.last() else {
+                return Ok(found);
+            };
+            after = last.id.clone();
+            found.extend(rows);
+        }
+    }
+
     /// All documents that a filter lets through.
     pub async fn all<T: DeserializeOwned>(
         &self,
@@ -154,17 +172,10 @@ impl App {
         filter: &Filter,
     ) -> Result<Vec<(Row, T)>, Fault> {
         let mut found = Vec::new();
-        let mut after = String::new();
-        loop {
-            let rows = self.store.list(kind, filter, &after, BATCH).await?;
-            let Some(last) = rows.last() else {
-                return Ok(found);
-            };
-            after = last.id.clone();
-            for row in rows {
-                let document = row.document()?;
-                found.push((row, document));
-            }
+        for row in self.rows(kind, filter).await? {
+            let document = row.document()?;
+            found.push((row, document));
         }
+        Ok(found)
     }
 }

@@ -3,12 +3,12 @@
 //! Calls about the organization as a whole, so they are the server's, with its own credentials: those of
 //! the management account or of the one that it delegated Config to.
 
-use crate::app::{App, Fault, now, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::plans;
 use crate::store::{Kind, Row};
 use futures::future::join_all;
 use ringfence_aws::MemberStatus;
-use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::controls::ALL;
@@ -141,10 +141,6 @@ pub async fn plan(
     Ok(deployment)
 }
 
-fn changed(id: &str) -> Fault {
-    Fault::Conflict(format!("{id} was changed by somebody else just now: try again"))
-}
-
 fn intact(deployment: &Deployment) -> Result<(), Fault> {
     match deployment.intact() {
         true => Ok(()),
@@ -188,16 +184,7 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
     let (_, deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
     intact(&deployment)?;
     let (needed, body) = (app.config.approvals_rollout, &deployment.body);
-    let missing = approval::missing(&body.author, &deployment.hash, &deployment.approvals, needed);
-    if missing > 0 {
-        return refused(
-            "APPROVAL_MISSING",
-            format!(
-                "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`",
-                body.author
-            ),
-        );
-    }
+    plans::approved(id, &body.author, &deployment.hash, &deployment.approvals, needed)?;
     if dry {
         return Ok(deployment);
     }

@@ -1,6 +1,6 @@
 //! What people do with findings: waive and unwaive.
 
-use crate::app::{App, Fault, now, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::reports::row_of;
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
@@ -75,9 +75,7 @@ async fn set(
     }
     let event = actor.did(now(), action, id, text);
     if !app.store.update(&[row_of(Some(row), &finding)], &event).await? {
-        return Err(Fault::Conflict(format!(
-            "{id} was changed by somebody else just now: try again"
-        )));
+        return Err(changed(id));
     }
     Ok(finding)
 }

@@ -1,6 +1,6 @@
 //! Plans: made from findings, approved by another person, applied when the world still matches.
 
-use crate::app::{App, Fault, now, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
 use crate::{reports, scans};
@@ -163,11 +163,28 @@ pub async fn add_approval(
     let state = plan.state(app.config.approvals_remediation);
     let event = actor.did(at, "plan.approve", id, format!("{reason} (hash {hash})"));
     if !app.store.update(&[row.with(state, &plan)], &event).await? {
-        return Err(Fault::Conflict(format!(
-            "{id} was changed by somebody else just now: try again"
-        )));
+        return Err(changed(id));
     }
     Ok(plan)
+}
+
+/// Refuses what not enough people have approved; used for plans and deployments.
+pub(crate) fn approved(
+    id: &str,
+    author: &str,
+    hash: &str,
+    approvals: &[Approval],
+    needed: usize,
+) -> Result<(), Fault> {
+    match approval::missing(author, hash, approvals, needed) {
+        0 => Ok(()),
+        missing => refused(
+            "APPROVAL_MISSING",
+            format!(
+                "{id} needs {needed} approval(s) by others than {author}, {missing} missing: `ringfence approve {id} --reason ...`"
+            ),
+        ),
+    }
 }
 
 /// Why a plan may not be applied, before anything is read from AWS.
@@ -188,16 +205,7 @@ fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
         );
     }
     let needed = app.config.approvals_remediation;
-    let missing = approval::missing(&plan.body.author, &plan.hash, &plan.approvals, needed);
-    if missing > 0 {
-        return refused(
-            "APPROVAL_MISSING",
-            format!(
-                "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`",
-                plan.body.author
-            ),
-        );
-    }
+    approved(id, &plan.body.author, &plan.hash, &plan.approvals, needed)?;
     if plan.ready().next().is_none() {
         return refused(
             "NOTHING_TO_DO",

@@ -315,16 +315,12 @@ pub async fn run(app: App) {
 /// The scans that have not ended.
 pub async fn running(app: &App) -> Result<Vec<Scan>, Fault> {
     let filter = Filter { state: "running".into(), ..Filter::default() };
-    let (mut found, mut after) = (Vec::new(), String::new());
-    loop {
-        let rows = app.store.list(Kind::Scan, &filter, &after, 1_000).await?;
-        let Some(last) = rows.last() else { return Ok(found) };
-        after = last.id.clone();
-        // One that cannot be read must not keep the others from their end.
-        for row in &rows {
-            found.extend(readable(row.document().map_err(Fault::from))?);
-        }
+    let mut found = Vec::new();
+    // One that cannot be read must not keep the others from their end.
+    for row in app.rows(Kind::Scan, &filter).await? {
+        found.extend(readable(row.document().map_err(Fault::from))?);
     }
+    Ok(found)
 }
 
 /// Listings that failed: how often, and when the next try may be. Of this process: a new one tries anew.

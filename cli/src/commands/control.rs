@@ -1,6 +1,6 @@
 //! `ringfence control`
 
-use super::{Context, MESSAGE_MAX, missing, pages, request_id};
+use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, texts};
 use crate::args::Control;
 use crate::exit::{End, Exit};
 use crate::printer;
@@ -16,10 +16,6 @@ type Client = ControlServiceClient<crate::client::Connection>;
 
 fn client(context: &Context) -> Client {
     ControlServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX)
-}
-
-fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
 }
 
 pub(crate) async fn run(context: &Context, command: Control) -> End {
@@ -75,9 +71,7 @@ fn show(context: &Context, deployment: &v1::Deployment) {
         return;
     }
     printer::data(&deployment.text);
-    let by: Vec<String> =
-        deployment.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
-    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
+    let by = approved_by(&deployment.approvals);
     printer::data(&format!(
         "state {}; approved by {by}; {} needed",
         deployment.state, deployment.approvals_needed

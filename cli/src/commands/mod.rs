@@ -83,10 +83,17 @@ pub(crate) async fn run(args: Args) -> End {
     }
 }
 
+fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// Who approved, and why.
+fn approved_by(approvals: &[v1::Approval]) -> String {
+    let by: Vec<String> = approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
+    if by.is_empty() { "nobody".to_owned() } else { by.join(", ") }
+}
+
 fn scope(scope: &Scope) -> Option<v1::Scope> {
-    fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
-        ids.iter().map(ToString::to_string).collect()
-    }
     Some(v1::Scope {
         ous: texts(&scope.ous),
         accounts: texts(&scope.accounts),

@@ -1,6 +1,6 @@
 //! `ringfence plan` and `ringfence approve`
 
-use super::{Context, MESSAGE_MAX, missing, pages, request_id, scope};
+use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, scope};
 use crate::args::Plan;
 use crate::exit::{End, Exit, Failure};
 use crate::printer;
@@ -88,9 +88,7 @@ fn show(context: &Context, plan: &v1::Plan) {
         return;
     }
     printer::data(&plan.text);
-    let by: Vec<String> =
-        plan.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
-    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
+    let by = approved_by(&plan.approvals);
     printer::data(&format!(
         "\nstate {}; approved by {by}; {} needed",
         state(plan),

@@ -1,6 +1,6 @@
 //! `ringfence rollout`
 
-use super::{Context, MESSAGE_MAX, missing, pages, request_id, within};
+use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, within};
 use crate::args::Rollout;
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
@@ -258,9 +258,7 @@ fn show(context: &Context, rollout: &v1::Rollout) {
         &["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"],
         rollout.targets.iter().map(row).collect(),
     );
-    let by: Vec<String> =
-        rollout.approvals.iter().map(|a| format!("{} ({})", a.by, a.reason)).collect();
-    let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
+    let by = approved_by(&rollout.approvals);
     printer::data(&format!(
         "by {}; approved by {by}; {} needed; hash {}",
         rollout.author, rollout.approvals_needed, rollout.hash

@@ -4,7 +4,7 @@ mod work;
 
 pub use work::run;
 
-use crate::app::{App, Fault, now, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::org;
 use crate::plans;
 use crate::store::{Kind, Row};
@@ -229,9 +229,7 @@ async fn change(
     let event = actor.did(now(), action, &id, reason);
     let mut row = row.with(rollout.state.as_str(), &rollout);
     if !app.store.update(std::slice::from_ref(&row), &event).await? {
-        return Err(Fault::Conflict(format!(
-            "{id} was changed by somebody else just now: try again"
-        )));
+        return Err(changed(&id));
     }
     row.version += 1;
     Ok((row, rollout))
