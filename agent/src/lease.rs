@@ -126,6 +126,24 @@ struct Passes(Arc<Mutex<HashMap<(String, i64), std::time::Instant>>>);
 /// Old passes that are remembered; forgetting one costs a region one more probe.
 const PASSES_MAX: usize = 64;
 
+/// The rights to read accounts of one thread.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    all: Arc<Semaphore>,
+    many: usize,
+}
+
+impl Slots {
+    fn new(many: usize) -> Slots {
+        Slots { all: Arc::new(Semaphore::new(many)), many }
+    }
+
+    /// Whether no account is being read.
+    pub(crate) fn all_free(&self) -> bool {
+        self.all.available_permits() == self.many
+    }
+}
+
 /// The right to read one account.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
@@ -167,12 +185,12 @@ pub async fn run<T>(
 ) where
     AgentServiceClient<T>: Pipe,
 {
-    let (reporter, sending) = Reporter::start(client.clone(), settings.name.clone());
+    // What is being read at a time. An account whose last report is on its way holds none.
+    let slots = Slots::new(settings.max_accounts);
+    let (reporter, sending) = Reporter::start(client.clone(), settings.name.clone(), slots.clone());
     // Nothing of a common budget is ours before the server says so.
     cloud.set_sts_share(0);
     let (lease, passes) = (v1::Lease::default(), Passes::default());
-    // What is being read at a time. An account whose last report is on its way holds none.
-    let slots = Arc::new(Semaphore::new(settings.max_accounts));
     let mut worker = Worker {
         ready: VecDeque::new(),
         desk: Desk {
@@ -195,14 +213,18 @@ pub async fn run<T>(
         quiet: false,
     };
     while !*stop.borrow() {
-        let pause = worker.turn(true).await;
+        let pause = tokio::select! {
+            pause = worker.turn(true) => pause,
+            // An answer on its way is dropped; what it leased goes back when we leave.
+            _ = stop.changed() => break,
+        };
         tokio::select! {
             () = rest(pause) => {}
             Some(ended) = worker.tasks.join_next(), if !worker.tasks.is_empty() => {
                 forget(&mut worker.running, ended);
             }
             // Never an error: nobody closes it.
-            Ok(slot) = slots.clone().acquire_owned(), if !worker.ready.is_empty() => {
+            Ok(slot) = slots.all.clone().acquire_owned(), if !worker.ready.is_empty() => {
                 worker.begin(slot);
             }
             _ = stop.changed() => {}
@@ -249,12 +271,16 @@ impl<P: Pipe> Worker<P> {
         let usage =
             beat.then(|| serde_json::to_string(&usage(&self.desk.cloud)).unwrap_or_default());
         let usage_json = usage.unwrap_or_default();
+        // With nothing else to do we wait at the server's, where new work wakes us.
+        let waits = accounts > 0 && self.running.is_empty() && self.ready.is_empty();
         let request = v1::LeaseWorkRequest {
             agent: self.desk.settings.name.clone(),
             max_accounts: i32::try_from(accounts).unwrap_or(i32::MAX),
             share: self.share,
             usage_json,
+            wait_ms: if waits { i32::try_from(IDLE_MS).unwrap_or(0) } else { 0 },
         };
+        let asked = clock();
         let answer = within(ANSWER_FOR, self.desk.pipe.lease(request)).await;
         let now = clock();
         match answer {
@@ -270,7 +296,8 @@ impl<P: Pipe> Worker<P> {
                 }
                 self.draining = answer.draining.unwrap_or(self.draining);
                 let idle = accounts > 0 && answer.work.is_empty();
-                self.ask_at = if idle { now + Duration::from_millis(IDLE_MS) } else { now };
+                // From when we asked: who waited at the server's asks again at once.
+                self.ask_at = if idle { asked + Duration::from_millis(IDLE_MS) } else { now };
                 self.ready.extend(answer.work);
             }
             Err(status) => {

@@ -1,6 +1,6 @@
 //! What was found goes to the server in batches: one transaction for the cells of many accounts.
 
-use crate::lease::{Pipe, within};
+use crate::lease::{Pipe, Slots, within};
 use crate::rest;
 use ringfence_domain::bounds::{REPORT_CELLS, REPORT_EVERY, REPORT_FINDINGS};
 use ringfence_domain::id::AccountId;
@@ -36,9 +36,10 @@ impl Reporter {
     pub(crate) fn start<P: Pipe>(
         pipe: P,
         agent: String,
+        slots: Slots,
     ) -> (Reporter, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Reporter(sender), tokio::spawn(send(pipe, agent, receiver)))
+        (Reporter(sender), tokio::spawn(send(pipe, agent, receiver, slots)))
     }
 
     /// Some cells; nobody waits for the answer.
@@ -96,12 +97,14 @@ async fn send<P: Pipe>(
     pipe: P,
     agent: String,
     mut queue: mpsc::Receiver<(AccountReport, Option<Answer>)>,
+    slots: Slots,
 ) {
     while let Some((report, answer)) = queue.recv().await {
         let mut batch = Batch::default();
         batch.add(report, answer);
         let until = deadline();
-        while !batch.is_full() {
+        // Where no account is being read, nothing follows that would be worth waiting for.
+        while !batch.is_full() && !(queue.is_empty() && slots.all_free()) {
             match tokio::time::timeout_at(until, queue.recv()).await {
                 Ok(Some((report, answer))) => batch.add(report, answer),
                 Ok(None) | Err(_) => break,

@@ -1,6 +1,6 @@
 //! `account:ListRegions`: which regions an account has enabled.
 
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
@@ -23,9 +23,8 @@ impl Cloud {
                 .gate
                 .read(to, OP, || async {
                     let call = self.0.account.list_regions().max_results(50);
-                    let call = call.set_next_token(token.clone()).customize();
-                    let call = call.config_override(as_session!(aws_sdk_account, session));
-                    call.send().await.map_err(|e| cloud_error(OP, e))
+                    let call = call.set_next_token(token.clone()).send();
+                    session.within(call).await.map_err(|e| cloud_error(OP, e))
                 })
                 .await?;
             for region in page.regions() {

@@ -2,8 +2,11 @@
 
 use crate::limits::{Class, Rates, Usage, whole};
 use crate::retry::{Gate, Probe};
-use crate::session::{Caller, Sessions};
+use crate::session::{Caller, OfSession, Sessions};
+use crate::user_agent::UserAgent;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_rds::config::IdentityCache;
 use aws_smithy_http_client::pool::{Client as PoolClient, ConnectionPool};
 use aws_smithy_http_client::tls;
 use aws_smithy_types::retry::RetryConfig;
@@ -58,6 +61,9 @@ pub struct Cloud(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) base: SdkConfig,
+    /// For clients of member accounts: a call outside of a session has no credentials, and fails. With
+    /// `base` it would go, as the management account.
+    member: SdkConfig,
     pub(crate) settings: Settings,
     pub(crate) gate: Gate,
     pub(crate) sessions: Sessions,
@@ -68,6 +74,19 @@ pub(crate) struct Inner {
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
     config: Shared<aws_sdk_config::Client>,
+    member_config: Shared<aws_sdk_config::Client>,
+}
+
+/// A client of a service, in the region of the configuration unless said.
+macro_rules! client {
+    ($service:ident, $base:expr, $region:expr) => {{
+        let region = Region::new(AsRef::<str>::as_ref($region).to_owned());
+        client!(@ $service, $service::config::Builder::from($base).region(region))
+    }};
+    ($service:ident, $base:expr) => { client!(@ $service, $service::config::Builder::from($base)) };
+    (@ $service:ident, $builder:expr) => {
+        $service::Client::from_conf($builder.interceptor(UserAgent).build())
+    };
 }
 
 /// One of STS's regional endpoints.
@@ -132,24 +151,30 @@ impl Cloud {
         let sts = sts_regions(&settings.sts_regions, base.region().map(Region::as_ref))
             .into_iter()
             .map(|region| {
-                let config = aws_sdk_sts::config::Builder::from(&base);
-                let config = config.region(Region::new(region.clone())).build();
-                let client = aws_sdk_sts::Client::from_conf(config);
+                let client = client!(aws_sdk_sts, &base, &region);
                 StsEndpoint { region, client, refuses: AtomicBool::new(false) }
             })
             .collect();
+        // `no_cache`, because the SDK's identity cache holds 64 partitions, and one identity in each.
+        let member = base
+            .to_builder()
+            .credentials_provider(SharedCredentialsProvider::new(OfSession))
+            .identity_cache(IdentityCache::no_cache())
+            .build();
         let inner = Inner {
             sts,
-            organizations: aws_sdk_organizations::Client::new(&base),
-            account: aws_sdk_account::Client::new(&base),
+            organizations: client!(aws_sdk_organizations, &base),
+            account: client!(aws_sdk_account, &member),
             gate: Gate::new(&settings.rates, settings.in_flight_per_region, settings.call_deadline),
             sessions: Sessions::default(),
             caller: tokio::sync::OnceCell::new(),
             rds: Shared::new(),
             kms: Shared::new(),
             config: Shared::new(),
+            member_config: Shared::new(),
             settings,
             base,
+            member,
         };
         Ok(Cloud(Arc::new(inner)))
     }
@@ -187,24 +212,21 @@ impl Cloud {
     }
 
     pub(crate) fn rds(&self, region: &str) -> aws_sdk_rds::Client {
-        self.0.rds.get(region, || {
-            let config = aws_sdk_rds::config::Builder::from(&self.0.base);
-            aws_sdk_rds::Client::from_conf(config.region(Region::new(region.to_owned())).build())
-        })
+        self.0.rds.get(region, || client!(aws_sdk_rds, &self.0.member, region))
     }
 
+    /// AWS Config as ourselves: the organization's rules and aggregators.
     pub(crate) fn config(&self, region: &str) -> aws_sdk_config::Client {
-        self.0.config.get(region, || {
-            let config = aws_sdk_config::config::Builder::from(&self.0.base);
-            aws_sdk_config::Client::from_conf(config.region(Region::new(region.to_owned())).build())
-        })
+        self.0.config.get(region, || client!(aws_sdk_config, &self.0.base, region))
+    }
+
+    /// AWS Config in a member account.
+    pub(crate) fn member_config(&self, region: &str) -> aws_sdk_config::Client {
+        self.0.member_config.get(region, || client!(aws_sdk_config, &self.0.member, region))
     }
 
     pub(crate) fn kms(&self, region: &str) -> aws_sdk_kms::Client {
-        self.0.kms.get(region, || {
-            let config = aws_sdk_kms::config::Builder::from(&self.0.base);
-            aws_sdk_kms::Client::from_conf(config.region(Region::new(region.to_owned())).build())
-        })
+        self.0.kms.get(region, || client!(aws_sdk_kms, &self.0.member, region))
     }
 }
 
@@ -227,17 +249,6 @@ fn sts_regions(named: &[String], own: Option<&str>) -> Vec<String> {
     regions.extend(others.iter().filter(|r| **r != own).map(|r| (*r).to_owned()));
     regions
 }
-
-/// A per-call override with a session's credentials. `no_cache`, because the SDK's identity cache
-/// holds 64 partitions for the whole process and would resolve again and again beyond that.
-macro_rules! as_session {
-    ($service:ident, $session:expr) => {
-        $service::config::Config::builder()
-            .credentials_provider($session.credentials.clone())
-            .identity_cache($service::config::IdentityCache::no_cache())
-    };
-}
-pub(crate) use as_session;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! `kms:DescribeKey`: the key behind the alias.
 
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
@@ -25,9 +25,8 @@ impl Cloud {
             .0
             .gate
             .read(to, OP, || async {
-                let call = client.describe_key().key_id(key_id).customize();
-                let call = call.config_override(as_session!(aws_sdk_kms, session));
-                call.send().await.map_err(|e| cloud_error(OP, e))
+                let call = client.describe_key().key_id(key_id).send();
+                session.within(call).await.map_err(|e| cloud_error(OP, e))
             })
             .await;
         let alias = key_id.to_owned();

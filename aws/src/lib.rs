@@ -18,6 +18,7 @@ mod pace;
 pub mod rds;
 mod retry;
 mod session;
+mod user_agent;
 
 pub use client::{Cloud, Settings, SourceIdentity};
 pub use config::{Candidate, Candidates, MemberStatus, RuleStatus};

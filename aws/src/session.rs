@@ -5,7 +5,8 @@ use crate::error::cloud_error;
 use crate::limits::whole;
 use crate::retry::To;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::AccountId;
 use std::collections::HashMap;
@@ -67,6 +68,36 @@ pub struct Session {
     pub note: Option<String>,
     pub(crate) credentials: Credentials,
     renew_at: SystemTime,
+}
+
+tokio::task_local! {
+    /// Whose call is being made.
+    static CREDENTIALS: Credentials;
+}
+
+impl Session {
+    /// Makes an SDK call with this session's credentials.
+    ///
+    /// One client serves all accounts of a region; a `config_override` for each call, the other way to give it
+    /// credentials, makes a builder and a plugin each time (docs/adr/0010).
+    pub(crate) fn within<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
+        CREDENTIALS.scope(self.credentials.clone(), call)
+    }
+}
+
+/// The credentials of the session that the call is made within; none outside of one.
+#[derive(Debug)]
+pub(crate) struct OfSession;
+
+impl ProvideCredentials for OfSession {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let none =
+            |_| CredentialsError::not_loaded("a member account was called outside of a session");
+        future::ProvideCredentials::ready(CREDENTIALS.try_with(Clone::clone).map_err(none))
+    }
 }
 
 /// When a session that is new now and ends then is to be renewed.
@@ -292,6 +323,26 @@ mod tests {
         assert_eq!(renew_at(begin, at(3_600)), at(2_880));
         assert_eq!(renew_at(begin, at(900)), at(720));
         assert_eq!(renew_at(at(10), at(5)), at(10), "one that has ended is renewed at once");
+    }
+
+    fn session(key: &str) -> Session {
+        let (account, credentials) =
+            ("111122223333".parse().unwrap(), Credentials::new(key, "secret", None, None, "test"));
+        Session { account, note: None, credentials, renew_at: SystemTime::UNIX_EPOCH }
+    }
+
+    #[tokio::test]
+    async fn a_call_has_the_credentials_of_its_own_session_and_outside_of_one_none() {
+        let key = || async {
+            // Another call goes on in between.
+            tokio::task::yield_now().await;
+            let got = OfSession.provide_credentials().await;
+            got.map(|c| c.access_key_id().to_owned())
+        };
+        let (a, b) = (session("A"), session("B"));
+        let (first, second) = futures::join!(a.within(key()), b.within(key()));
+        assert_eq!((first.unwrap(), second.unwrap()), ("A".to_owned(), "B".to_owned()));
+        assert!(key().await.is_err(), "nobody's credentials, not the caller's");
     }
 
     #[test]

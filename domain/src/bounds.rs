@@ -40,12 +40,12 @@ pub const UNREACHABLE_PASSES: i64 = 1;
 
 /// Cells in one report from agent to server: one transaction. At 300 bytes a cell it is far below
 /// the largest message (16 MiB), even where databases were found.
-pub const REPORT_CELLS: usize = 512;
+pub const REPORT_CELLS: usize = 2_048;
 
-/// How long a report gathers cells. A transaction costs a disk flush and some ten statements, 5 ms on the
-/// machine of docs/adr/0010, so five a second from each thread leave the store nearly idle. Nobody waits
-/// for it: the account's slot is free by then.
-pub const REPORT_EVERY: Span = Span(200);
+/// How long a report gathers cells while accounts are being read. A transaction costs a disk flush and some
+/// ten statements, 5 ms on the machine of docs/adr/0010, so two a second from each thread leave the store
+/// nearly idle. Nobody waits for it: the account's slot is free by then.
+pub const REPORT_EVERY: Span = Span(400);
 
 /// Databases in one report: a finding carries the whole database, some 4 KB.
 pub const REPORT_FINDINGS: usize = 512;

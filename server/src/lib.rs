@@ -90,6 +90,7 @@ pub async fn run(
         owner: owner.into(),
         wake_rollouts: Arc::new(Notify::new()),
         wake_scans: Arc::new(Notify::new()),
+        wake_agents: Arc::new(Notify::new()),
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));

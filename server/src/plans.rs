@@ -309,6 +309,7 @@ pub async fn apply(
             "{id} was changed or applied by somebody else just now; nothing was started"
         )));
     }
+    app.wake_agents.notify_waiters();
     Ok(made)
 }
 

@@ -173,6 +173,7 @@ async fn put(
     let event = actor.did(scan.started_at, "scan.start", &scan.id, text);
     let priority = if scan.trigger == Trigger::Demand && !scan.whole { FIRST } else { LATER };
     if app.store.start_scan(&row, accounts, priority, &event).await? {
+        app.wake_agents.notify_waiters();
         tracing::info!("{} begins ({}): {}", scan.id, scan.trigger.as_str(), event.reason);
         return Ok(scan);
     }

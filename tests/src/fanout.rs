@@ -207,8 +207,17 @@ fn all_have_their_share(cli: &Cli, threads: Option<usize>) {
     });
 }
 
-/// The same calls without Ringfence; see `aws/examples/floor.rs`.
-pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
+/// What the same calls cost without Ringfence.
+#[derive(Debug, Clone, Copy)]
+pub struct Floor {
+    /// CPU of a cell, in microseconds.
+    pub cell: f64,
+}
+
+/// The same calls without Ringfence by so many processes at once, of one thread each; see
+/// `aws/examples/floor.rs`. Of the stage's accounts at most so many.
+pub fn floor(stage: &Stage, mode: &str, processes: usize, accounts: usize) -> Floor {
+    stage.sim.limits(json!([]));
     {
         let mut world = stage.sim.inside().world();
         (world.settings.latency_low_ms, world.settings.latency_high_ms) = stage.world.latency;
@@ -221,18 +230,47 @@ pub fn floor(stage: &Stage, mode: &str, in_flight: u32) -> Value {
         .filter(|a| a["id"] != truth["management_account"])
         .map(|a| a["id"].as_str().expect("an id"))
         .collect();
-    let file = stage.folder.path().join("accounts.json");
-    std::fs::write(&file, json!(ids).to_string()).expect("write the accounts");
+    let ids = &ids[..accounts.min(ids.len())];
     let regions: Vec<&str> =
         truth["regions"].as_array().expect("regions").iter().filter_map(Value::as_str).collect();
-    let program = crate::root().join("target/release/examples/floor");
-    let output = std::process::Command::new(program)
-        .args([mode, &file.display().to_string(), &regions.join(","), &in_flight.to_string()])
+    let in_flight = (IN_FLIGHT / processes).to_string();
+    let running: Vec<_> = ids
+        .chunks(ids.len().div_ceil(processes))
+        .enumerate()
+        .map(|(n, ids)| {
+            let file = stage.folder.path().join(format!("accounts-{n}.json"));
+            std::fs::write(&file, json!(ids).to_string()).expect("write the accounts");
+            example(stage, &[mode, &file.display().to_string(), &regions.join(","), &in_flight])
+        })
+        .collect();
+    let done: Vec<Value> = running.into_iter().map(finished).collect();
+    let sum = |key: &str| done.iter().map(|d| d[key].as_f64().expect("a number")).sum::<f64>();
+    Floor { cell: sum("cpu_us") / sum("cells") }
+}
+
+/// So many that wait for one bucket of Ringfence's own.
+pub fn queue(stage: &Stage, waiters: u32) -> Value {
+    let file = stage.folder.path().join("no-accounts.json");
+    std::fs::write(&file, "[]").expect("write no accounts");
+    finished(example(stage, &["queue", &file.display().to_string(), "", &waiters.to_string()]))
+}
+
+/// Calls in flight of a bare loop, of all its processes.
+const IN_FLIGHT: usize = 512;
+
+fn example(stage: &Stage, args: &[&str]) -> std::process::Child {
+    std::process::Command::new(crate::root().join("target/release/examples/floor"))
+        .args(args)
         .env_clear()
         .envs(&stage.setup.environment)
-        .output()
-        .expect("run the floor");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("run the floor")
+}
+
+fn finished(child: std::process::Child) -> Value {
+    let output = child.wait_with_output().expect("the floor ends");
+    assert!(output.status.success(), "the floor failed");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 

@@ -1,7 +1,7 @@
 //! Inside a member account: the recorder, and what the managed rules say.
 
 use super::{PAGE, pages, without_parameters};
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
@@ -74,15 +74,14 @@ impl Cloud {
     ) -> Result<Option<Recorder>, CloudError> {
         const RECORDERS: &str = "config:DescribeConfigurationRecorders";
         const STATUS: &str = "config:DescribeConfigurationRecorderStatus";
-        let client = self.config(region.as_str());
+        let client = self.member_config(region.as_str());
         let to = To::cell(Class::ConfigRead, session.account.as_str(), region.as_str());
         let found = self
             .0
             .gate
             .read(to, RECORDERS, || async {
-                let call = client.describe_configuration_recorders().customize();
-                let call = call.config_override(as_session!(aws_sdk_config, session));
-                call.send().await.map_err(|e| cloud_error(RECORDERS, e))
+                let call = client.describe_configuration_recorders().send();
+                session.within(call).await.map_err(|e| cloud_error(RECORDERS, e))
             })
             .await?;
         let Some(recorder) = found.configuration_recorders().first() else { return Ok(None) };
@@ -90,9 +89,8 @@ impl Cloud {
             .0
             .gate
             .read(to, STATUS, || async {
-                let call = client.describe_configuration_recorder_status().customize();
-                let call = call.config_override(as_session!(aws_sdk_config, session));
-                call.send().await.map_err(|e| cloud_error(STATUS, e))
+                let call = client.describe_configuration_recorder_status().send();
+                session.within(call).await.map_err(|e| cloud_error(STATUS, e))
             })
             .await?;
         let name = recorder.name();
@@ -114,19 +112,15 @@ impl Cloud {
         region: &Region,
     ) -> Result<Vec<(Rule, String)>, CloudError> {
         const OP: &str = "config:DescribeConfigRules";
-        let client = self.config(region.as_str());
+        let client = self.member_config(region.as_str());
         let to = To::cell(Class::ConfigRead, session.account.as_str(), region.as_str());
         let mut found = Vec::new();
         pages!(
             self,
             to,
             OP,
-            |token| client
-                .describe_config_rules()
-                .set_next_token(token.clone())
-                .customize()
-                .config_override(as_session!(aws_sdk_config, session))
-                .send(),
+            |token| session
+                .within(client.describe_config_rules().set_next_token(token.clone()).send()),
             |page| for rule in page.config_rules() {
                 let plain = without_parameters(rule.input_parameters().unwrap_or_default());
                 let identifier = rule.source().and_then(|s| s.source_identifier());
@@ -147,20 +141,20 @@ impl Cloud {
         names: &[String],
     ) -> Result<Vec<(String, Verdict)>, CloudError> {
         const OP: &str = "config:DescribeComplianceByConfigRule";
-        let client = self.config(region.as_str());
+        let client = self.member_config(region.as_str());
         let to = To::cell(Class::ConfigRead, session.account.as_str(), region.as_str());
         let mut found = Vec::new();
         pages!(
             self,
             to,
             OP,
-            |token| client
-                .describe_compliance_by_config_rule()
-                .set_config_rule_names(Some(names.to_vec()))
-                .set_next_token(token.clone())
-                .customize()
-                .config_override(as_session!(aws_sdk_config, session))
-                .send(),
+            |token| session.within(
+                client
+                    .describe_compliance_by_config_rule()
+                    .set_config_rule_names(Some(names.to_vec()))
+                    .set_next_token(token.clone())
+                    .send()
+            ),
             |page| for rule in page.compliance_by_config_rules() {
                 let verdict = match rule.compliance().and_then(|c| c.compliance_type()) {
                     Some(ComplianceType::Compliant) => Verdict::Compliant,
@@ -181,21 +175,21 @@ impl Cloud {
         name: &str,
     ) -> Result<BTreeMap<String, bool>, CloudError> {
         const OP: &str = "config:GetComplianceDetailsByConfigRule";
-        let client = self.config(region.as_str());
+        let client = self.member_config(region.as_str());
         let to = To::cell(Class::ConfigRead, session.account.as_str(), region.as_str());
         let mut found = BTreeMap::new();
         pages!(
             self,
             to,
             OP,
-            |token| client
-                .get_compliance_details_by_config_rule()
-                .config_rule_name(name)
-                .limit(PAGE)
-                .set_next_token(token.clone())
-                .customize()
-                .config_override(as_session!(aws_sdk_config, session))
-                .send(),
+            |token| session.within(
+                client
+                    .get_compliance_details_by_config_rule()
+                    .config_rule_name(name)
+                    .limit(PAGE)
+                    .set_next_token(token.clone())
+                    .send()
+            ),
             |page| for result in page.evaluation_results() {
                 let about = result.evaluation_result_identifier();
                 let about = about.and_then(|i| i.evaluation_result_qualifier());

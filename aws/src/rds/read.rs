@@ -1,7 +1,7 @@
 //! One sweep of a cell: all pages of each Describe call.
 
 use super::convert;
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
@@ -23,9 +23,8 @@ macro_rules! pages {
                 .0
                 .gate
                 .read(to, $op, || async {
-                    let call = $request.max_records(PAGE).set_marker(marker.clone()).customize();
-                    let call = call.config_override(as_session!(aws_sdk_rds, $session));
-                    call.send().await.map_err(|e| cloud_error($op, e))
+                    let call = $request.max_records(PAGE).set_marker(marker.clone()).send();
+                    $session.within(call).await.map_err(|e| cloud_error($op, e))
                 })
                 .await?;
             $take;

@@ -23,9 +23,7 @@ macro_rules! send {
             .0
             .gate
             .write(to, $op, || async {
-                let call = $request.customize();
-                let call = call.config_override(as_session!(aws_sdk_rds, $session));
-                call.send().await.map_err(|e| cloud_error($op, e))
+                $session.within($request.send()).await.map_err(|e| cloud_error($op, e))
             })
             .await
     }};

@@ -1,7 +1,7 @@
 //! The writes on Aurora clusters and their members: one AWS call each.
 
 use super::write::{Made, gone, made, send, strings, tag, tags};
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;

@@ -4,7 +4,7 @@
 //! until it is sent, or left out on purpose, here.
 
 use super::write::{Made, gone, made, send, strings, tag, tags};
-use crate::client::{Cloud, as_session};
+use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;

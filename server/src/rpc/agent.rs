@@ -9,7 +9,12 @@ use ringfence_domain::work::AccountReport;
 use ringfence_proto::v1;
 use ringfence_proto::v1::agent_service_server::AgentService;
 use serde::de::DeserializeOwned;
+use std::pin::pin;
+use std::time::Duration;
 use tonic::{Request, Status};
+
+/// How long an agent may wait for work, in milliseconds.
+const WAIT_MAX_MS: i32 = 1_000;
 
 /// Accounts that one call may lease.
 const LEASES_MAX: i32 = 256;
@@ -75,7 +80,16 @@ impl AgentService for Agents {
         }
         let max = i64::from(a.max_accounts.clamp(0, LEASES_MAX));
         if max > 0 {
-            let leases = app.store.claim(&a.agent, now(), ttl, max).await.map_err(Fault::from)?;
+            let claim = async || app.store.claim(&a.agent, now(), ttl, max).await;
+            // Listens first, so that work which comes between the look and the wait is not missed.
+            let mut woken = pin!(app.wake_agents.notified());
+            woken.as_mut().enable();
+            let mut leases = claim().await.map_err(Fault::from)?;
+            let wait =
+                Duration::from_millis(u64::try_from(a.wait_ms.min(WAIT_MAX_MS)).unwrap_or(0));
+            if leases.is_empty() && tokio::time::timeout(wait, woken).await.is_ok() {
+                leases = claim().await.map_err(Fault::from)?;
+            }
             for (lease, due) in leases::work_of(app, &leases).await? {
                 let lease = v1::Lease { account: lease.account, fence: lease.fence };
                 answer.work.push(v1::Work { lease: Some(lease), document_json: json(&due) });
