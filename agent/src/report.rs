@@ -104,7 +104,7 @@ async fn send<P: Pipe>(
         batch.add(report, answer);
         let until = deadline();
         // Where no account is being read, nothing follows that would be worth waiting for.
-        while !batch.is_full() && !(queue.is_empty() && slots.all_free()) {
+        while !(batch.is_full() || queue.is_empty() && slots.all_free()) {
             match tokio::time::timeout_at(until, queue.recv()).await {
                 Ok(Some((report, answer))) => batch.add(report, answer),
                 Ok(None) | Err(_) => break,
