@@ -6,6 +6,7 @@
 use ringfence_aws::limits::Rates;
 use ringfence_aws::{Settings, SourceIdentity};
 use ringfence_domain::bounds::REGIONS_MAX_AGE;
+use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
 use ringfence_domain::time::Span;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ enum Type {
     Bool,
     Count,
     Duration,
+    Share,
     Texts,
 }
 
@@ -39,6 +41,11 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("remediation.recheck_timeout", Type::Duration, "60s"),
     ("remediation.expect_for", Type::Duration, "60s"),
     ("remediation.poll", Type::Duration, "15s"),
+    ("remediation.max_running", Type::Share, "200"),
+    ("remediation.max_running_per_ou", Type::Share, "100%"),
+    ("remediation.max_running_per_account", Type::Share, "20"),
+    ("remediation.max_running_per_cell", Type::Share, "5"),
+    ("remediation.failure_budget", Type::Share, "10%"),
     ("rollout.evidence_max_age", Type::Duration, "24h"),
     ("rollout.accept_configured_regions", Type::Bool, "false"),
     ("rollout.org_max_age", Type::Duration, "1m"),
@@ -93,6 +100,7 @@ pub struct Config {
     pub recheck_timeout: Span,
     pub expect_for: Span,
     pub poll: Span,
+    pub campaign: Limits,
     pub evidence_max_age: Span,
     pub accept_configured_regions: bool,
     pub org_max_age: Span,
@@ -223,6 +231,9 @@ fn check(key: &str, kind: Type, value: &str, place: &str) -> Result<(), ConfigEr
         Type::Text | Type::Texts => return Ok(()),
         Type::Bool => value.parse::<bool>().err().map(|_| "true or false"),
         Type::Count => value.parse::<u32>().err().map(|_| "a whole number"),
+        Type::Share => {
+            value.parse::<Share>().err().map(|_| "a number such as 5, or a share such as 10%")
+        }
         Type::Duration => {
             Span::parse(value).is_none().then_some("a duration such as 90s, 15m or 24h")
         }
@@ -256,6 +267,8 @@ impl Config {
         let size = |key: &str| count(key) as usize;
         let flag = |key: &str| text(key) == "true";
         let span = |key: &str| Span::parse(&text(key)).unwrap_or_default();
+        // Checked before; nothing runs by a share that is none.
+        let share = |key: &str| text(key).parse().unwrap_or(Share::Count(0));
         let listen = text("server.listen");
         let Ok(listen) = listen.parse::<SocketAddr>() else {
             return fail(format!(
@@ -332,6 +345,18 @@ impl Config {
                 return fail(format!("{key} = 0: at least one other person must approve"));
             }
         }
+        let shares: [(&str, Share); 4] = [
+            "remediation.max_running",
+            "remediation.max_running_per_ou",
+            "remediation.max_running_per_account",
+            "remediation.max_running_per_cell",
+        ]
+        .map(|key| (key, share(key)));
+        for (key, share) in shares {
+            if matches!(share, Share::Count(0) | Share::Percent(0)) {
+                return fail(format!("{key} = {share}: no remediation would ever begin"));
+            }
+        }
         let rates = Rates {
             sts: count("limits.sts"),
             organizations_read: count("limits.organizations_read"),
@@ -381,6 +406,13 @@ impl Config {
             recheck_timeout: span("remediation.recheck_timeout"),
             expect_for: span("remediation.expect_for"),
             poll: span("remediation.poll"),
+            campaign: Limits {
+                organization: share("remediation.max_running"),
+                ou: share("remediation.max_running_per_ou"),
+                account: share("remediation.max_running_per_account"),
+                cell: share("remediation.max_running_per_cell"),
+                failures: share("remediation.failure_budget"),
+            },
             evidence_max_age: span("rollout.evidence_max_age"),
             accept_configured_regions: flag("rollout.accept_configured_regions"),
             org_max_age: span("rollout.org_max_age"),
@@ -465,6 +497,8 @@ mod tests {
             ("[kms]\nalias = \"alias/aws/rds\"", ("A", "b"), "customer managed key"),
             ("", ("RINGFENCE_REMEDIATION__POLL", "soon"), "a duration such as 90s"),
             ("", ("RINGFENCE_APPROVALS__ROLLOUT", "0"), "at least one other person"),
+            ("", ("RINGFENCE_REMEDIATION__FAILURE_BUDGET", "few"), "a share such as 10%"),
+            ("", ("RINGFENCE_REMEDIATION__MAX_RUNNING", "0%"), "no remediation would ever begin"),
             ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
         ] {
             let error = read(file, &[environment]).unwrap_err();

@@ -8,7 +8,9 @@ use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Resource;
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Instance, Sweep};
-use ringfence_domain::remediation::{Act, JOB_FOR_MAX, Mark, Remediation, State, Step, decide};
+use ringfence_domain::remediation::{
+    Act, Failure, JOB_FOR_MAX, Mark, Remediation, State, Step, decide,
+};
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
@@ -47,7 +49,16 @@ async fn pass<P: Pipe>(
     };
     let mut more = Vec::new();
     for one in open {
-        more.extend(step(desk, &session, region, one, &seen).await?);
+        let id = one.remediation.id.clone();
+        match step(desk, &session, region, one, &seen).await {
+            Ok(next) => more.extend(next),
+            // A person paused or cancelled it meanwhile, or the account is another agent's now, which the
+            // next of them will find too.
+            Err(status) if status.code() == tonic::Code::Aborted => {
+                tracing::info!("{id}: {}", status.message());
+            }
+            Err(status) => return Err(status),
+        }
     }
     Ok(more)
 }
@@ -76,15 +87,24 @@ async fn unseen<P: Pipe>(
     let denied = matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied);
     let over = now().since(rem.approved_at) > JOB_FOR_MAX;
     if over || (denied && rem.intents.is_empty()) {
-        return stop(desk, one, error.to_string()).await;
+        return stop(desk, one, error.to_string(), Failure::of(error)).await;
     }
     wait(desk, one, error.to_string()).await
 }
 
-async fn stop<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
-    one.remediation.state = State::Stopped;
-    one.remediation.why.clone_from(&why);
-    record(desk, &mut one, "remediation.stop", &why).await
+async fn stop<P: Pipe>(
+    desk: &Desk<P>,
+    mut one: Versioned,
+    why: String,
+    failure: Failure,
+) -> Result<(), Status> {
+    one.remediation.stop(&why, failure);
+    let action = match one.remediation.state {
+        State::Cancelled => "remediation.cancelled",
+        _ => "remediation.stop",
+    };
+    let why = one.remediation.why.clone();
+    record(desk, &mut one, action, &why).await
 }
 
 /// Sets the milestone that permits taking down what was made.
@@ -144,7 +164,7 @@ async fn step<P: Pipe>(
     match decide(&one.remediation, seen, now(), desk.settings.bounds) {
         Step::Act(act) => act_on(desk, session, region, one, act).await,
         Step::Wait(why) => wait(desk, one, why).await.map(|()| None),
-        Step::AskHuman(why) => stop(desk, one, why).await.map(|()| None),
+        Step::AskHuman(why) => stop(desk, one, why, Failure::Blocked).await.map(|()| None),
         Step::Mark(Mark::Verified) => {
             one.remediation.verified_at = Some(now());
             one.remediation.why = "verified; scratch is being deleted".into();
@@ -204,7 +224,7 @@ async fn failed<P: Pipe>(
     act: &Act,
     error: CloudError,
 ) -> Result<Option<Versioned>, Status> {
-    let why = error.to_string();
+    let (why, failure) = (error.to_string(), Failure::of(&error));
     // "InvalidDBSnapshotState" and its like: not now, but later.
     let not_now = error.code.contains("State");
     match error.class {
@@ -239,9 +259,10 @@ async fn failed<P: Pipe>(
         | ErrorClass::Invalid => {
             one.remediation.intents = before.intents;
             if one.remediation.giving_up.is_none() && one.remediation.only_scratch() {
+                one.remediation.failure = Some(failure);
                 return give_up(desk, one, why).await.map(Some);
             }
-            stop(desk, one, why).await.map(|()| None)
+            stop(desk, one, why, failure).await.map(|()| None)
         }
     }
 }

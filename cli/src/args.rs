@@ -276,12 +276,15 @@ pub(crate) enum Remediation {
     /// Carry out an approved plan, if it still holds.
     Apply {
         plan: String,
-        /// Wait until each database is verified or stopped.
+        /// Wait until each database is verified, stopped, cancelled or paused.
         #[arg(long)]
         wait: bool,
         /// How long to wait.
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
+        /// 0 to 100: remediations with a higher one begin first.
+        #[arg(long, default_value_t = 0)]
+        priority: i32,
         /// Read again and check, start nothing.
         #[arg(long)]
         dry_run: bool,
@@ -294,8 +297,29 @@ pub(crate) enum Remediation {
     },
     /// Show one remediation with its steps.
     Get { id: String },
+    /// Ask AWS for nothing more until it is resumed; what was asked for goes on in AWS.
+    Pause(Order),
+    /// Go on; what stopped so far counts no more against remediation.failure_budget.
+    Resume(Order),
+    /// End it: its snapshots are deleted; the original and a twin that was made stay.
+    Cancel(Order),
+    /// Begin again what stopped or was cancelled, with what stands, on the same approval.
+    Retry(Order),
     /// Follow one remediation to its end.
     Watch { id: String },
+}
+
+/// What a person says to remediations under way.
+#[derive(Args)]
+pub(crate) struct Order {
+    /// A remediation, or a plan: then all of its remediations that this is for.
+    pub(crate) id: String,
+    /// Why; it goes into the audit log.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Say what would change, change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Subcommand)]

@@ -6,13 +6,15 @@
 //! 1. [`id`], [`time`], [`org`]: names, instants, the organization tree.
 //! 2. [`rds`], [`cloud`]: what was read from an account, and how a call can fail.
 //! 3. [`ledger`], [`control`], [`finding`]: what a scan concludes.
-//! 4. [`plan`], [`approval`], [`remediation`]: what is proposed, who agreed, the next step.
+//! 4. [`plan`], [`approval`], [`remediation`], [`campaign`]: what is proposed, who agreed, the next step,
+//!    and whose turn it is.
 //! 5. [`scp`], [`rollout`]: the fence, and how it is put up.
 //! 6. [`audit`]: who did what, when, on what, why.
 
 pub mod approval;
 pub mod audit;
 pub mod bounds;
+pub mod campaign;
 pub mod cloud;
 pub mod control;
 pub mod controls;

@@ -31,6 +31,8 @@ pub struct App {
     pub wake_rollouts: Arc<Notify>,
     /// The same for scans that list the organization.
     pub wake_scans: Arc<Notify>,
+    /// The same for remediations that wait for their turn.
+    pub wake_admission: Arc<Notify>,
     /// A hint for agents that wait for work.
     pub wake_agents: Arc<Notify>,
     /// The organization as last read from the store, with its version there.

@@ -4,12 +4,14 @@
 //! agent in its own process, which speaks the same gRPC over an in-memory pipe: one code path,
 //! whatever the size.
 
+pub mod admission;
 pub mod agents;
 pub mod app;
 pub mod deployments;
 pub mod doctor;
 pub mod findings;
 pub mod leases;
+pub mod orders;
 pub mod org;
 pub mod plans;
 pub mod remediations;
@@ -91,10 +93,12 @@ pub async fn run(
         wake_rollouts: Arc::new(Notify::new()),
         wake_scans: Arc::new(Notify::new()),
         wake_agents: Arc::new(Notify::new()),
+        wake_admission: Arc::new(Notify::new()),
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));
     tokio::spawn(scans::run(app.clone()));
+    tokio::spawn(admission::run(app.clone()));
     tokio::spawn(schedule::run(app.clone(), schedule));
     let (leave, leaving) = watch::channel(false);
     let agent = match app.config.embedded_agent {

@@ -276,18 +276,26 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     )
 }
 
+/// The highest priority of a plan's remediations.
+const PRIORITY_MAX: i32 = 100;
+
 /// Applies a plan: checks, reads again, then admits all its remediations in one transaction.
 pub async fn apply(
     app: &App,
     actor: &Actor,
     id: &str,
+    priority: i32,
     dry: bool,
 ) -> Result<Vec<Remediation>, Fault> {
+    if !(0..=PRIORITY_MAX).contains(&priority) {
+        return Err(Fault::Invalid(format!("priority: it must be 0 to {PRIORITY_MAX}")));
+    }
     let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
     admissible(app, &plan)?;
     recheck(app, actor, &plan).await?;
     let at = now();
-    let made: Vec<Remediation> = plan.ready().map(|item| admit(&plan, item, at)).collect();
+    let made: Vec<Remediation> =
+        plan.ready().map(|item| admit(&plan, item, priority, at)).collect();
     // Read before looking who is busy, and written with the rest: of two plans for one database
     // that are applied together, one finds its finding changed.
     let mut findings = Vec::new();
@@ -309,17 +317,19 @@ pub async fn apply(
             "{id} was changed or applied by somebody else just now; nothing was started"
         )));
     }
-    app.wake_agents.notify_waiters();
+    app.wake_admission.notify_one();
     Ok(made)
 }
 
 /// Two units that share a resource never run together.
-async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
-    for state in [State::Pending, State::Running] {
+pub(crate) async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
+    for state in State::ALL.into_iter().filter(|s| !s.ended()) {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let running: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &filter).await?;
         for new in made {
-            if let Some((_, old)) = running.iter().find(|(_, old)| old.finding == new.finding) {
+            if let Some((_, old)) =
+                running.iter().find(|(_, old)| old.finding == new.finding && old.id != new.id)
+            {
                 return refused(
                     "BUSY",
                     format!("{} is being worked on by {}", new.source.name(), old.id),
@@ -330,7 +340,7 @@ async fn busy(app: &App, made: &[Remediation]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn admit(plan: &Plan, item: &plan::Item, at: Time) -> Remediation {
+fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation {
     let id = Remediation::id_of(&plan.body.id, &item.finding);
     Remediation {
         plan: plan.body.id.clone(),
@@ -345,9 +355,12 @@ fn admit(plan: &Plan, item: &plan::Item, at: Time) -> Remediation {
         approved_at: at,
         verified_at: None,
         giving_up: None,
+        cancelled: false,
+        failure: None,
+        priority,
         intents: BTreeMap::new(),
         state: State::Pending,
-        why: "waiting for an agent".into(),
+        why: "waiting for its turn".into(),
         wake_at: at,
         id,
     }

@@ -38,7 +38,13 @@ pub async fn commit(
         }
         let event = (!action.is_empty()).then(|| actor.did(now(), action, &rem.id, reason));
         match app.store.commit(agent, lease, &rows, event.as_ref()).await? {
-            Fenced::Done => return Ok(Some(version + 1)),
+            Fenced::Done => {
+                if rem.state.ended() {
+                    // Its place is free.
+                    app.wake_admission.notify_one();
+                }
+                return Ok(Some(version + 1));
+            }
             Fenced::Lost => return Ok(None),
             Fenced::Stale => {}
         }

@@ -2,6 +2,7 @@
 
 mod aws_config;
 mod bad_input;
+mod campaign;
 mod crash;
 mod deploy;
 mod fan_out;

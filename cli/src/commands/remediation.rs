@@ -1,7 +1,7 @@
 //! `ringfence remediation`
 
 use super::{Context, MESSAGE_MAX, missing, pages, within};
-use crate::args::Remediation;
+use crate::args::{Order, Remediation};
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
@@ -23,8 +23,9 @@ struct Remediations {
 pub(crate) async fn run(context: &Context, command: Remediation) -> End {
     let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Remediation::Apply { plan, wait, timeout, dry_run } => {
-            let request = v1::ApplyPlanRequest { plan: plan.clone(), validate_only: dry_run };
+        Remediation::Apply { plan, wait, timeout, priority, dry_run } => {
+            let request =
+                v1::ApplyPlanRequest { plan: plan.clone(), validate_only: dry_run, priority };
             let started = client.apply_plan(request).await?.into_inner().remediations;
             if dry_run {
                 list(context, plan, started);
@@ -38,11 +39,17 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             }
             let ended =
                 within(timeout, &format!("plan {plan}"), follow(client, plan.clone())).await?;
-            let stopped =
-                ended.iter().filter(|r| r.state() == v1::RemediationState::Stopped).count();
+            let count = |s| ended.iter().filter(|r| r.state() == s).count();
+            let (verified, paused) =
+                (count(v1::RemediationState::Verified), count(v1::RemediationState::Paused));
             let all = ended.len();
-            list(context, plan, ended);
-            Ok(match stopped {
+            list(context, plan.clone(), ended);
+            if paused > 0 {
+                printer::talk(&format!(
+                    "{paused} are paused: ringfence remediation resume {plan} --reason ..."
+                ));
+            }
+            Ok(match all - verified {
                 0 => Exit::Done,
                 n if n == all => Exit::Failed,
                 _ => Exit::Partial,
@@ -64,7 +71,43 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             Ok(Exit::Done)
         }
         Remediation::Watch { id } => watch(context, client, id).await,
+        Remediation::Pause(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::PauseRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.pause_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "pause")
+        }
+        Remediation::Resume(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::ResumeRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.resume_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "resume")
+        }
+        Remediation::Cancel(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::CancelRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.cancel_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "cancel")
+        }
+        Remediation::Retry(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::RetryRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.retry_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "retry")
+        }
     }
+}
+
+/// What an order changed.
+fn changes(
+    context: &Context,
+    id: String,
+    changed: Vec<v1::Remediation>,
+    dry: bool,
+    verb: &str,
+) -> End {
+    let n = changed.len();
+    list(context, id, changed);
+    if dry {
+        printer::talk(&format!("dry run: {verb} would change these {n}; nothing was changed"));
+    }
+    Ok(Exit::Done)
 }
 
 pub(crate) fn state(rem: &v1::Remediation) -> String {
@@ -72,7 +115,16 @@ pub(crate) fn state(rem: &v1::Remediation) -> String {
 }
 
 fn ended(rem: &v1::Remediation) -> bool {
-    matches!(rem.state(), v1::RemediationState::Verified | v1::RemediationState::Stopped)
+    match rem.state() {
+        v1::RemediationState::Unspecified
+        | v1::RemediationState::Pending
+        | v1::RemediationState::Running => false,
+        v1::RemediationState::Verified
+        | v1::RemediationState::Stopped
+        | v1::RemediationState::Cancelled
+        // Nothing comes of waiting for what waits for a person.
+        | v1::RemediationState::Paused => true,
+    }
 }
 
 /// Polls the plan's remediations until all have ended, and says what changed.
@@ -137,7 +189,11 @@ fn show(context: &Context, rem: &v1::Remediation) {
         return;
     }
     printer::data(&format!("{}  {}  {} {}", rem.id, rem.name, rem.account, rem.region));
-    printer::data(&format!("state   {}  {}", state(rem), rem.why));
+    let failure = match rem.failure.as_str() {
+        "" => String::new(),
+        failure => format!(" ({failure})"),
+    };
+    printer::data(&format!("state   {}{failure}  {}", state(rem), rem.why));
     printer::data(&format!("twin    {}", rem.twin));
     printer::data(&format!("key     {}", rem.key_arn));
     printer::data(&format!("plan    {}  approved {}", rem.plan, rem.approved_at));
@@ -162,5 +218,5 @@ async fn watch(context: &Context, mut client: Client, id: String) -> End {
     }
     let rem = last.ok_or_else(|| missing("a remediation"))?;
     show(context, &rem);
-    Ok(if rem.state() == v1::RemediationState::Stopped { Exit::Failed } else { Exit::Done })
+    Ok(if rem.state() == v1::RemediationState::Verified { Exit::Done } else { Exit::Failed })
 }

@@ -32,9 +32,12 @@ pub(super) fn decide(
         return drop_scratch().unwrap_or(Step::Finish);
     }
     if let Some(why) = &rem.giving_up {
-        return take_down(rem, twin, now, bounds)
-            .or_else(drop_scratch)
-            .unwrap_or_else(|| Step::AskHuman(why.clone()));
+        let end = match take_down(rem, twin, now, bounds) {
+            None => Step::AskHuman(why.clone()),
+            Some(ask @ Step::AskHuman(_)) => ask,
+            Some(step) => return step,
+        };
+        return drop_scratch().unwrap_or(end);
     }
     if let Some(why) = source_changed(spec, members, seen) {
         return Step::AskHuman(why);

@@ -10,6 +10,7 @@ pub mod instance;
 #[cfg(test)]
 pub(crate) mod sample;
 
+use crate::cloud::{CloudError, ErrorClass};
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
@@ -178,11 +179,67 @@ pub enum State {
     Verified,
     /// A person must look; `why` says at what.
     Stopped,
+    /// A person stopped it for a while, or its plan's failures did; nothing is done.
+    Paused,
+    /// A person ended it; its scratch is gone.
+    Cancelled,
+}
+
+/// What kind of trouble stopped a remediation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// AWS does not let us: IAM, a key's policy, an SCP.
+    Denied,
+    /// AWS's rates, for longer than we wait.
+    Throttled,
+    /// A quota of the account is used up.
+    Quota,
+    /// The database, its twin or its key is not as it must be.
+    Blocked,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Failure {
+    /// The name in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failure::Denied => "denied",
+            Failure::Throttled => "throttled",
+            Failure::Quota => "quota",
+            Failure::Blocked => "blocked",
+            Failure::Unknown => "unknown",
+        }
+    }
+
+    /// Of a refused call. RDS's codes of used-up quotas: `InstanceQuotaExceeded`,
+    /// `SnapshotQuotaExceeded`, `StorageQuotaExceeded` (API reference, CreateDBSnapshot and its like).
+    pub fn of(error: &CloudError) -> Failure {
+        match error.class {
+            ErrorClass::Denied | ErrorClass::ScpDenied => Failure::Denied,
+            ErrorClass::Throttled => Failure::Throttled,
+            _ if error.code.contains("QuotaExceeded") => Failure::Quota,
+            ErrorClass::Unknown => Failure::Unknown,
+            ErrorClass::RegionRefused
+            | ErrorClass::NotFound
+            | ErrorClass::AlreadyExists
+            | ErrorClass::Conflict
+            | ErrorClass::Invalid => Failure::Blocked,
+        }
+    }
 }
 
 impl State {
     /// All states.
-    pub const ALL: [State; 4] = [State::Pending, State::Running, State::Verified, State::Stopped];
+    pub const ALL: [State; 6] = [
+        State::Pending,
+        State::Running,
+        State::Verified,
+        State::Stopped,
+        State::Paused,
+        State::Cancelled,
+    ];
 
     /// The name in JSON and on screen.
     pub fn as_str(self) -> &'static str {
@@ -191,12 +248,17 @@ impl State {
             State::Running => "running",
             State::Verified => "verified",
             State::Stopped => "stopped",
+            State::Paused => "paused",
+            State::Cancelled => "cancelled",
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether nothing more will happen, unless a person asks for it.
     pub fn ended(self) -> bool {
-        matches!(self, State::Verified | State::Stopped)
+        match self {
+            State::Verified | State::Stopped | State::Cancelled => true,
+            State::Pending | State::Running | State::Paused => false,
+        }
     }
 }
 
@@ -261,8 +323,17 @@ pub struct Remediation {
     pub approved_at: Time,
     /// Milestone: the twin was verified.
     pub verified_at: Option<Time>,
-    /// Milestone: it cannot work, and what was made is being taken down.
+    /// Milestone: it cannot work or is not wanted, and what was made is being taken down.
     pub giving_up: Option<String>,
+    /// Whether a person ended it.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// What kind of trouble stopped it.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    /// Those with a higher one begin first.
+    #[serde(default)]
+    pub priority: i32,
     /// What was asked for, by [`Act::key`].
     pub intents: BTreeMap<String, Intent>,
     /// Where it stands.
@@ -328,6 +399,53 @@ impl Remediation {
                 | Act::DeleteCluster { .. } => None,
             };
         }
+    }
+
+    /// Ends it by a person's word: what is scratch is taken down first.
+    pub fn cancel(&mut self, why: String, now: Time) {
+        self.cancelled = true;
+        self.wake_at = now;
+        if self.intents.is_empty() {
+            (self.state, self.why) = (State::Cancelled, why);
+            return;
+        }
+        self.why = format!("{why}; its scratch is being deleted");
+        (self.state, self.giving_up) = (State::Running, Some(why));
+    }
+
+    /// Begins again after it stopped or was cancelled: what stands is used, what failed is tried anew.
+    pub fn retry(&mut self, now: Time) {
+        // After giving up, the scratch is gone: expecting it would stop at once.
+        let scratch_is_gone = self.giving_up.is_some();
+        let twin_is_gone = self.intents.contains_key(&format!("delete {}", self.names.twin));
+        self.intents.retain(|key, intent| {
+            let gone = match key.as_str() {
+                "snapshot" | "copy" => scratch_is_gone,
+                "twin" => twin_is_gone,
+                _ => false,
+            };
+            intent.made.is_some() && !gone
+        });
+        (self.giving_up, self.cancelled, self.failure) = (None, false, None);
+        (self.state, self.wake_at) = (State::Pending, now);
+    }
+
+    /// Ends it without a verified twin.
+    pub fn stop(&mut self, why: &str, failure: Failure) {
+        let wanted = self.giving_up.as_deref().is_some_and(|wanted| why.starts_with(wanted));
+        let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
+        let deleted = self.intents.contains_key(&format!("delete {}", self.names.twin));
+        self.why = match self.cancelled && twin && !deleted {
+            true => format!("{why}; {} was made already and stays", self.names.twin),
+            false => why.to_owned(),
+        };
+        // Cancelled only if all that was to be taken down is gone.
+        if self.cancelled && wanted {
+            self.state = State::Cancelled;
+            return;
+        }
+        self.state = State::Stopped;
+        self.failure.get_or_insert(failure);
     }
 
     /// Whether snapshots are all that was made, and a twin was never asked for.
@@ -480,6 +598,61 @@ pub fn broken(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn intent(act: Act, made: bool) -> (String, Intent) {
+        let made = made.then(|| "arn".to_owned());
+        let (at, resource_id) = (Time(0), None);
+        let key = act.key();
+        (key, Intent { act, first_at: at, at, attempts: 3, made, resource_id, plain_gp3: false })
+    }
+
+    #[test]
+    fn cancelling_takes_scratch_down_and_a_retry_makes_it_again() {
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        rem.intents.clear();
+        rem.cancel("cancelled by ann: wrong one".into(), now);
+        assert_eq!((rem.state, rem.giving_up.clone()), (State::Cancelled, None), "nothing to undo");
+        rem.retry(now);
+        assert_eq!(rem.state, State::Pending);
+        rem.intents.extend([
+            intent(Act::CreateSnapshot { snapshot: "s".into() }, true),
+            intent(Act::CopySnapshot { from: "s".into(), to: "c".into() }, false),
+        ]);
+        rem.cancel("cancelled by ann: wrong one".into(), now);
+        assert_eq!(rem.state, State::Running, "the snapshot is to be deleted");
+        let why = rem.giving_up.clone().unwrap();
+        let mut kept = rem.clone();
+        kept.stop("snapshot s bears the name of our scratch", Failure::Blocked);
+        assert_eq!((kept.state, kept.failure), (State::Stopped, Some(Failure::Blocked)));
+        rem.stop(&why, Failure::Blocked);
+        assert_eq!((rem.state, rem.failure), (State::Cancelled, None));
+        rem.retry(now);
+        assert!(rem.intents.is_empty() && rem.giving_up.is_none() && !rem.cancelled);
+    }
+
+    #[test]
+    fn a_retry_uses_what_stands_and_forgets_what_failed() {
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        let twin = rem.names.twin.clone();
+        rem.intents = BTreeMap::from([
+            intent(Act::CreateSnapshot { snapshot: "s".into() }, true),
+            intent(Act::CopySnapshot { from: "s".into(), to: "c".into() }, true),
+            intent(Act::RestoreInstance { snapshot: "c".into(), instance: twin.clone() }, true),
+            intent(
+                Act::ModifyInstance { instance: twin.clone(), fields: ["port".to_owned()].into() },
+                false,
+            ),
+        ]);
+        rem.stop("the twin differs", Failure::Blocked);
+        rem.retry(now);
+        assert_eq!(rem.intents.keys().collect::<Vec<_>>(), ["copy", "snapshot", "twin"]);
+        rem.cancel("cancelled by ann".into(), now);
+        let why = rem.giving_up.clone().unwrap();
+        rem.stop(&why, Failure::Blocked);
+        assert!(rem.why.ends_with(&format!("{twin} was made already and stays")), "{}", rem.why);
+        rem.retry(now);
+        assert_eq!(rem.intents.keys().collect::<Vec<_>>(), ["twin"], "its scratch is gone");
+    }
 
     #[test]
     fn twin_names_fit_and_stay_apart() {

@@ -297,6 +297,8 @@ pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
         remediation::State::Running => v1::RemediationState::Running,
         remediation::State::Verified => v1::RemediationState::Verified,
         remediation::State::Stopped => v1::RemediationState::Stopped,
+        remediation::State::Paused => v1::RemediationState::Paused,
+        remediation::State::Cancelled => v1::RemediationState::Cancelled,
     };
     let mut steps: Vec<_> = r.intents.values().collect();
     steps.sort_by_key(|i| i.first_at);
@@ -321,6 +323,8 @@ pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
         steps: steps.into_iter().map(step).collect(),
         approved_at: r.approved_at.to_string(),
         verified_at: when(r.verified_at),
+        failure: r.failure.map_or(String::new(), |f| f.as_str().to_owned()),
+        priority: r.priority,
     }
 }
 

@@ -1,9 +1,12 @@
 //! `RemediationService`.
 
 use super::{Answer, Rpc, Watch, actor, convert, ok, page, page_size, watch};
+use crate::admission::of_plan;
 use crate::app::{App, Fault};
+use crate::orders::{self, Order};
 use crate::plans;
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Kind, Row};
+use ringfence_domain::audit::Actor;
 use ringfence_domain::remediation::Remediation;
 use ringfence_proto::v1;
 use ringfence_proto::v1::remediation_service_server::RemediationService;
@@ -14,6 +17,20 @@ async fn show(app: &App, id: &str) -> Result<v1::Remediation, Fault> {
     Ok(convert::remediation(&rem))
 }
 
+impl Rpc {
+    async fn order(
+        &self,
+        who: &Actor,
+        order: Order,
+        id: &str,
+        reason: &str,
+        dry: bool,
+    ) -> Result<Vec<v1::Remediation>, Fault> {
+        let changed = orders::give(&self.0, who, order, id, reason, dry).await?;
+        Ok(changed.iter().map(convert::remediation).collect())
+    }
+}
+
 #[tonic::async_trait]
 impl RemediationService for Rpc {
     async fn apply_plan(
@@ -22,7 +39,7 @@ impl RemediationService for Rpc {
     ) -> Answer<v1::ApplyPlanResponse> {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
-        let made = plans::apply(&self.0, &who, &a.plan, a.validate_only).await?;
+        let made = plans::apply(&self.0, &who, &a.plan, a.priority, a.validate_only).await?;
         let remediations = made.iter().map(convert::remediation).collect();
         ok(v1::ApplyPlanResponse { plan: a.plan, remediations })
     }
@@ -41,11 +58,55 @@ impl RemediationService for Rpc {
         request: Request<v1::ListRemediationsRequest>,
     ) -> Answer<v1::ListRemediationsResponse> {
         let a = request.into_inner();
-        let filter = Filter { region: a.plan, ..Filter::default() };
+        let filter = of_plan(&a.plan);
         let all: Vec<(Row, Remediation)> = self.0.all(Kind::Remediation, &filter).await?;
         let all = all.iter().map(|(_, r)| convert::remediation(r)).collect();
         let (remediations, next_page_token) = page(all, page_size(a.page_size)?, &a.page_token)?;
         ok(v1::ListRemediationsResponse { remediations, next_page_token })
+    }
+
+    async fn pause_remediation(
+        &self,
+        request: Request<v1::PauseRemediationRequest>,
+    ) -> Answer<v1::PauseRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Pause, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::PauseRemediationResponse { remediations })
+    }
+
+    async fn resume_remediation(
+        &self,
+        request: Request<v1::ResumeRemediationRequest>,
+    ) -> Answer<v1::ResumeRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Resume, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::ResumeRemediationResponse { remediations })
+    }
+
+    async fn cancel_remediation(
+        &self,
+        request: Request<v1::CancelRemediationRequest>,
+    ) -> Answer<v1::CancelRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Cancel, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::CancelRemediationResponse { remediations })
+    }
+
+    async fn retry_remediation(
+        &self,
+        request: Request<v1::RetryRemediationRequest>,
+    ) -> Answer<v1::RetryRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Retry, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::RetryRemediationResponse { remediations })
     }
 
     type WatchRemediationStream = Watch<v1::WatchRemediationResponse>;
@@ -59,9 +120,13 @@ impl RemediationService for Rpc {
             let (app, id) = (app.clone(), id.clone());
             async move { Ok(v1::WatchRemediationResponse { remediation: Some(show(&app, &id).await?) }) }
         };
-        let ended = [v1::RemediationState::Verified as i32, v1::RemediationState::Stopped as i32];
+        let ended = [
+            v1::RemediationState::Verified,
+            v1::RemediationState::Stopped,
+            v1::RemediationState::Cancelled,
+        ];
         let done = move |r: &v1::WatchRemediationResponse| {
-            r.remediation.as_ref().is_some_and(|r| ended.contains(&r.state))
+            r.remediation.as_ref().is_some_and(|r| ended.contains(&r.state()))
         };
         ok(watch(read, done))
     }

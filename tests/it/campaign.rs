@@ -1,0 +1,222 @@
+//! Many remediations at once: limits, failures, and what a person says to them.
+
+use ringfence_tests::emulator::Sim;
+use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::{Guard, until};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A simulated organization whose databases are scanned, and a plan for all of them, approved.
+struct Stage {
+    sim: Sim,
+    setup: Setup,
+    server: Option<Guard>,
+    ann: Cli,
+    plan: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(accounts: u32, instances: &str, settings: &[(&str, &str)]) -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let more = ["--seed", "3", "--instances", instances, "--time-scale", "20000"];
+        let sim = Sim::plain(accounts, 1, 1.0, &more);
+        let mut setup = Setup::new(&sim.url(), folder.path());
+        setup.set("RINGFENCE_AWS__REGIONS", "");
+        setup.set("RINGFENCE_AWS__EXTERNAL_ID", "");
+        for (key, value) in settings {
+            setup.set(&format!("RINGFENCE_REMEDIATION__{key}"), value);
+        }
+        let server = setup.start();
+        let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+        ann.expect("org sync", 0);
+        ann.expect("scan start --wait --timeout 60s", 0);
+        let plan = ann.json("plan create --all", 0)["id"].as_str().expect("a plan").to_owned();
+        bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
+        Stage { sim, setup, server: Some(server), ann, plan, _folder: folder }
+    }
+
+    fn kill_and_start(&mut self) {
+        drop(self.server.take());
+        self.server = Some(self.setup.start());
+    }
+
+    fn list(&self) -> Vec<Value> {
+        let list = self.ann.json(&format!("remediation list --plan {}", self.plan), 0);
+        list["remediations"].as_array().expect("remediations").clone()
+    }
+
+    fn get(&self, id: &str) -> Value {
+        self.ann.json(&format!("remediation get {id}"), 0)
+    }
+
+    /// An order; its exit code is `code`.
+    fn order(&self, verb: &str, id: &str, code: i32) -> String {
+        let ran = self.ann.args(&["remediation", verb, id, "--reason", "because"]);
+        assert_eq!(ran.code, code, "{verb} {id}: {ran:?}");
+        ran.err
+    }
+
+    fn states(&self) -> BTreeMap<String, usize> {
+        let mut states = BTreeMap::new();
+        for rem in self.list() {
+            *states.entry(rem["state"].as_str().expect("a state").to_owned()).or_default() += 1;
+        }
+        states
+    }
+
+    fn reaches(&self, id: &str, state: &str) -> Value {
+        until(&format!("{id} is {state}"), MINUTE, || {
+            let rem = self.get(id);
+            if rem["state"] == state { Ok(rem) } else { Err(rem.to_string()) }
+        })
+    }
+
+    /// Calls by operation, in all.
+    fn calls(&self, operation: &str) -> u64 {
+        let counts = self.sim.inside().world().log.counts();
+        counts.get(&format!("rds:{operation}")).map_or(0, |(n, _)| *n)
+    }
+
+    /// Every snapshot that was made was deleted again.
+    fn no_scratch(&self) {
+        let made = self.calls("CreateDBSnapshot") + self.calls("CopyDBSnapshot");
+        assert_eq!(made, self.calls("DeleteDBSnapshot"), "snapshots that were left");
+    }
+}
+
+fn text<'a>(rem: &'a Value, field: &str) -> &'a str {
+    rem[field].as_str().unwrap_or_default()
+}
+
+#[test]
+fn no_place_has_more_at_work_than_its_limit() {
+    let settings = [("MAX_RUNNING", "3"), ("MAX_RUNNING_PER_CELL", "2")];
+    let stage = Stage::new(3, "10", &settings);
+    let all = stage.list().len();
+    assert_eq!(all, 0);
+    stage.ann.expect(&format!("remediation apply {}", stage.plan), 0);
+    let mut most = 0;
+    until("all are verified", 2 * MINUTE, || {
+        let list = stage.list();
+        let running: Vec<&Value> = list.iter().filter(|r| r["state"] == "running").collect();
+        let mut cells: BTreeMap<&str, usize> = BTreeMap::new();
+        for rem in &running {
+            *cells.entry(text(rem, "account")).or_default() += 1;
+        }
+        assert!(running.len() <= 3 && cells.values().all(|n| *n <= 2), "{cells:?}");
+        most = most.max(running.len());
+        let verified = list.iter().all(|r| r["state"] == "verified");
+        if verified && list.len() > 6 { Ok(()) } else { Err(format!("{:?}", stage.states())) }
+    });
+    assert_eq!(most, 3, "the places are used");
+    stage.no_scratch();
+}
+
+#[test]
+fn failures_hold_the_rest_back_until_a_person_has_looked() {
+    let settings = [("MAX_RUNNING", "1"), ("FAILURE_BUDGET", "1")];
+    let stage = Stage::new(3, "10", &settings);
+    let denied = json!({"error": {"status": 403, "code": "AccessDenied"}});
+    let rule = json!({"match": {"service": "rds", "operation": "CreateDBSnapshot"}, "times": 2, "effect": denied});
+    stage.sim.fault(rule);
+    let ran = stage.ann.run(&format!("remediation apply {} --wait --timeout 60s", stage.plan));
+    assert_eq!(ran.code, 6, "{ran:?}");
+    assert!(ran.err.contains(&format!("ringfence remediation resume {}", stage.plan)), "{ran:?}");
+    let states = stage.states();
+    let all: usize = states.values().sum();
+    assert_eq!(states, BTreeMap::from([("stopped".into(), 2), ("paused".into(), all - 2)]));
+    let list = stage.list();
+    let held = list.iter().find(|r| r["state"] == "paused").expect("one is held");
+    assert!(text(held, "why").contains("2 of") && text(held, "why").contains("2 denied"), "{held}");
+    let stopped = list.iter().find(|r| r["state"] == "stopped").expect("one stopped");
+    assert_eq!(stopped["failure"], "denied");
+    stage.order("resume", &stage.plan, 0);
+    until("the others are verified", 2 * MINUTE, || {
+        let states = stage.states();
+        if states.get("verified") == Some(&(all - 2)) { Ok(()) } else { Err(format!("{states:?}")) }
+    });
+    stage.order("retry", &stage.plan, 0);
+    until("all are verified", MINUTE, || {
+        let states = stage.states();
+        if states.get("verified") == Some(&all) { Ok(()) } else { Err(format!("{states:?}")) }
+    });
+    stage.no_scratch();
+    let refused = stage.order("retry", &stage.plan, 5);
+    assert!(refused.contains(&format!("nothing to retry ({all} verified)")), "{refused}");
+}
+
+#[test]
+fn one_is_paused_cancelled_and_retried_while_the_other_goes_on() {
+    let mut stage = Stage::new(2, "7", &[]);
+    // The first snapshot's call is held until its remediation is paused.
+    stage.sim.fault(json!({"match": {"service": "rds", "write": true}, "effect": "hold-before"}));
+    stage.ann.expect(&format!("remediation apply {}", stage.plan), 0);
+    assert_eq!(stage.sim.held(MINUTE), "CreateDBSnapshot");
+    let list = stage.list();
+    let asked = |r: &&Value| r["steps"].as_array().is_some_and(|s| !s.is_empty());
+    let one = list.iter().find(asked).expect("one has begun");
+    let one = text(one, "id").to_owned();
+    let others = list.len() - 1;
+    assert!(others >= 1, "{list:?}");
+    stage.order("pause", &one, 0);
+    assert!(text(&stage.get(&one), "why").starts_with("paused by ann: because"));
+    stage.sim.release_all();
+    until("the others are verified", MINUTE, || {
+        let states = stage.states();
+        if states.get("verified") == Some(&others) { Ok(()) } else { Err(format!("{states:?}")) }
+    });
+    // The cell was looked at all the time, and nothing more was asked for the one that is paused.
+    assert_eq!(stage.get(&one)["state"], "paused");
+    assert_eq!(stage.calls("CreateDBSnapshot"), others as u64 + 1);
+    assert_eq!(stage.calls("CopyDBSnapshot"), others as u64);
+
+    stage.order("resume", &one, 0);
+    stage.order("cancel", &one, 0);
+    stage.kill_and_start();
+    let rem = stage.reaches(&one, "cancelled");
+    assert!(text(&rem, "why").starts_with("cancelled by ann: because"), "{rem}");
+    stage.no_scratch();
+    let refused = stage.order("cancel", &one, 5);
+    assert!(refused.contains("nothing to cancel (1 cancelled)"), "{refused}");
+
+    stage.order("retry", &one, 0);
+    stage.kill_and_start();
+    stage.reaches(&one, "verified");
+    stage.no_scratch();
+    assert_eq!(stage.calls("RestoreDBInstanceFromDBSnapshot"), others as u64 + 1, "one twin each");
+}
+
+#[test]
+fn orders_that_make_no_sense_change_nothing() {
+    let stage = Stage::new(2, "7", &[("MAX_RUNNING", "1")]);
+    let run = |args: &[&str]| {
+        let ran = stage.ann.args(args);
+        (ran.code, ran.err)
+    };
+    let plan = stage.plan.as_str();
+    let (code, err) = run(&["remediation", "pause", plan, "--reason", " "]);
+    assert!(code == 1 && err.contains("reason: say why"), "{code} {err}");
+    let (code, err) = run(&["remediation", "cancel", "rem-nobody", "--reason", "x"]);
+    assert!(code == 1 && err.contains("there is no remediation `rem-nobody`"), "{code} {err}");
+    let (code, err) = run(&["remediation", "resume", plan, "--reason", "x"]);
+    assert!(code == 5 && err.contains("nothing to resume (no remediation)"), "{code} {err}");
+    let (code, err) = run(&["remediation", "apply", plan, "--priority", "101"]);
+    assert!(code == 1 && err.contains("priority: it must be 0 to 100"), "{code} {err}");
+    let first = json!({"match": {"service": "rds", "write": true}, "effect": "hold-before"});
+    stage.sim.fault(first);
+    stage.ann.expect(&format!("remediation apply {plan} --priority 7"), 0);
+    stage.sim.held(MINUTE);
+    let (code, err) = run(&["remediation", "pause", plan, "--reason", "x", "--dry-run"]);
+    assert!(code == 0 && err.contains("nothing was changed"), "{code} {err}");
+    assert!(!stage.states().contains_key("paused"));
+    assert!(stage.list().iter().all(|r| r["priority"] == 7));
+    // Whoever waits for what is paused would wait for ever.
+    stage.order("pause", plan, 0);
+    stage.sim.release_all();
+    let ended = stage.ann.run(&format!("audit list --subject {plan} -o json"));
+    assert!(ended.out.contains("remediation.pause"), "{ended:?}");
+}
