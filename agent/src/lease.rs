@@ -461,7 +461,8 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), S
         failed = scan::account(desk, &due, look, ours).await.err();
     }
     if busy || due.look.is_none() {
-        remediate::account(desk, due.remediations).await?;
+        let worked = remediate::account(desk, due.remediations).await;
+        failed = failed.or(worked.err());
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         desk.pipe.release(request).await?;

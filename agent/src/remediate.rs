@@ -1,16 +1,14 @@
 //! Remediations of one account: observe, decide (in the domain), act, record.
 
 use crate::lease::{Desk, Pipe};
-use crate::now;
+use crate::{now, rest};
 use ringfence_aws::rds::Made;
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Resource;
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Instance, Sweep};
-use ringfence_domain::remediation::{
-    Act, Failure, JOB_FOR_MAX, Mark, Remediation, State, Step, decide,
-};
+use ringfence_domain::remediation::{Act, Failure, Mark, Remediation, State, Step, decide};
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
@@ -42,7 +40,8 @@ async fn pass<P: Pipe>(
         Ok(observed) => observed,
         Err(error) => {
             for one in open {
-                unseen(desk, one, &error).await?;
+                let id = one.remediation.id.clone();
+                unless_dropped(&id, unseen(desk, one, &error).await)?;
             }
             return Ok(Vec::new());
         }
@@ -50,17 +49,23 @@ async fn pass<P: Pipe>(
     let mut more = Vec::new();
     for one in open {
         let id = one.remediation.id.clone();
-        match step(desk, &session, region, one, &seen).await {
-            Ok(next) => more.extend(next),
-            // A person paused or cancelled it meanwhile, or the account is another agent's now, which the
-            // next of them will find too.
-            Err(status) if status.code() == tonic::Code::Aborted => {
-                tracing::info!("{id}: {}", status.message());
-            }
-            Err(status) => return Err(status),
-        }
+        let next = step(desk, &session, region, one, &seen).await;
+        more.extend(unless_dropped(&id, next)?.flatten());
     }
     Ok(more)
+}
+
+/// A record that is refused drops one remediation, not the account: a person paused or cancelled it
+/// meanwhile. Or the account is another agent's now, which the next of them will find too.
+fn unless_dropped<T>(id: &str, done: Result<T, Status>) -> Result<Option<T>, Status> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(status) if status.code() == tonic::Code::Aborted => {
+            tracing::info!("{id}: {}", status.message());
+            Ok(None)
+        }
+        Err(status) => Err(status),
+    }
 }
 
 async fn observe<P: Pipe>(
@@ -85,8 +90,7 @@ async fn unseen<P: Pipe>(
 ) -> Result<(), Status> {
     let rem = &mut one.remediation;
     let denied = matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied);
-    let over = now().since(rem.approved_at) > JOB_FOR_MAX;
-    if over || (denied && rem.intents.is_empty()) {
+    if rem.is_late(now()) || (denied && rem.intents.is_empty()) {
         return stop(desk, one, error.to_string(), Failure::of(error)).await;
     }
     wait(desk, one, error.to_string()).await
@@ -208,8 +212,14 @@ async fn act_on<P: Pipe>(
                 intent.made = Some(made.arn);
                 intent.resource_id = made.resource_id;
             }
-            record(desk, &mut one, "remediation.done", &title).await?;
-            Ok(Some(one))
+            let done = record(desk, &mut one, "remediation.done", &title).await;
+            if done.as_ref().is_err_and(|status| status.code() == tonic::Code::Aborted) {
+                // What was made shows only after a while. Until then nobody may look, least of all one that
+                // takes down what it sees: the account is ours for as long.
+                let rest_ms = u64::try_from(desk.settings.bounds.expect_for.0).unwrap_or_default();
+                rest(rest_ms).await;
+            }
+            done.map(|()| Some(one))
         }
         Err(error) => failed(desk, one, before, &act, error).await,
     }

@@ -310,7 +310,7 @@ pub(crate) enum Remediation {
 }
 
 /// What a person says to remediations under way.
-#[derive(Args)]
+#[derive(clap::Args)]
 pub(crate) struct Order {
     /// A remediation, or a plan: then all of its remediations that this is for.
     pub(crate) id: String,

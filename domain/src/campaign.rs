@@ -81,8 +81,12 @@ pub struct Member {
     pub state: State,
     /// Whether AWS was asked for something.
     pub begun: bool,
+    /// Whether it only takes down what it made.
+    pub giving_up: bool,
     /// Why it stopped.
     pub failure: Option<Failure>,
+    /// Whether a person has looked at that.
+    pub forgiven: bool,
     /// Higher ones first.
     pub priority: i32,
     /// Earlier ones first.
@@ -99,6 +103,11 @@ enum Place<'a> {
 }
 
 impl Member {
+    /// Whether nothing was begun yet: admitted or not, it can be held back.
+    pub fn may_be_held(&self) -> bool {
+        matches!(self.state, State::Pending | State::Running) && !self.begun
+    }
+
     fn places(&self) -> [Place<'_>; 4] {
         [
             Place::Organization,
@@ -134,25 +143,23 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// Who is next. `members` are all remediations of the plans that have some to begin, and all that run;
-/// `forgiven` are the failures of a plan that a person has looked at.
-pub fn turn(limits: &Limits, members: &[Member], forgiven: &BTreeMap<String, u32>) -> Turn {
+/// Who is next. `members` are all remediations of the plans that have some to begin, and all that run.
+pub fn turn(limits: &Limits, members: &[Member]) -> Turn {
     let (mut running, mut total) = (Counts::default(), Counts::default());
     for member in members {
         total.add(member);
-        if member.state == State::Running {
+        // Deleting one's own snapshots is no work that a limit is for.
+        if member.state == State::Running && !member.giving_up {
             running.add(member);
         }
     }
     let mut waiting: Vec<&Member> = members.iter().filter(|m| m.state == State::Pending).collect();
     waiting.sort_by_key(|m| (-i64::from(m.priority), m.approved_at, &m.id));
-    let plans: BTreeSet<&str> = waiting.iter().map(|m| m.plan.as_str()).collect();
+    let plans: BTreeSet<&str> =
+        members.iter().filter(|m| m.may_be_held()).map(|m| m.plan.as_str()).collect();
     let held: BTreeMap<String, String> = plans
         .into_iter()
-        .filter_map(|plan| {
-            let seen = forgiven.get(plan).copied().unwrap_or_default() as usize;
-            Some((plan.to_owned(), over_budget(limits.failures, plan, members, seen)?))
-        })
+        .filter_map(|plan| Some((plan.to_owned(), over_budget(limits.failures, plan, members)?)))
         .collect();
     let mut admitted = Vec::new();
     for member in waiting {
@@ -179,11 +186,12 @@ pub fn turn(limits: &Limits, members: &[Member], forgiven: &BTreeMap<String, u32
 }
 
 /// What to say when a plan's failures are more than its budget.
-fn over_budget(budget: Share, plan: &str, members: &[Member], forgiven: usize) -> Option<String> {
+fn over_budget(budget: Share, plan: &str, members: &[Member]) -> Option<String> {
     let of_plan = || members.iter().filter(|m| m.plan == plan);
     let all = of_plan().count();
-    let stopped: Vec<&Member> = of_plan().filter(|m| m.state == State::Stopped).collect();
-    if stopped.len().saturating_sub(forgiven) <= budget.of(all) {
+    let failed = |m: &&Member| m.state == State::Stopped && !m.forgiven;
+    let stopped: Vec<&Member> = of_plan().filter(failed).collect();
+    if stopped.len() <= budget.of(all) {
         return None;
     }
     let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -221,7 +229,9 @@ mod tests {
                 ou: words[1][..1].into(),
                 state,
                 begun: words.contains(&"begun"),
+                giving_up: words.contains(&"ending"),
                 failure: (state == State::Stopped).then_some(Failure::Denied),
+                forgiven: words.contains(&"forgiven"),
                 priority: if words.contains(&"first") { 1 } else { 0 },
                 approved_at: Time(0),
             }
@@ -230,7 +240,7 @@ mod tests {
     }
 
     fn check(limits: Limits, list: &[&str], want: &[&str]) {
-        assert_eq!(turn(&limits, &members(list), &BTreeMap::new()).admitted, want, "{list:?}");
+        assert_eq!(turn(&limits, &members(list)).admitted, want, "{list:?}");
     }
 
     #[test]
@@ -248,6 +258,8 @@ mod tests {
         let busy = ["q a1 eu running", "p a1 eu pending"];
         check(Limits { cell: one, ..limits() }, &busy, &[]);
         check(Limits { cell: Share::Percent(50), ..limits() }, &busy, &["1"]);
+        let ending = ["q a1 eu running begun ending", "p a1 eu pending"];
+        check(Limits { cell: one, ..limits() }, &ending, &["1"]);
         let done = ["q a1 eu verified", "q a1 eu stopped", "q a1 eu paused", "p a1 eu pending"];
         check(Limits { cell: one, ..limits() }, &done, &["3"]);
     }
@@ -261,14 +273,16 @@ mod tests {
     #[test]
     fn failures_hold_back_what_has_not_begun() {
         let list = ["p a eu stopped", "p a eu stopped", "p a eu pending", "p a eu pending begun"];
-        let plain = turn(&limits(), &members(&list), &BTreeMap::new());
+        let plain = turn(&limits(), &members(&list));
         assert_eq!(plain.admitted, ["3"]);
         assert!(plain.held["p"].contains("2 of 4 stopped (2 denied)"), "{:?}", plain.held);
-        let seen = turn(&limits(), &members(&list), &BTreeMap::from([("p".to_owned(), 1)]));
-        assert_eq!((seen.admitted.len(), seen.held.len()), (2, 0));
+        let seen = ["p a eu stopped forgiven", "p a eu stopped", "p a eu pending"];
+        check(limits(), &seen, &["2"]);
         check(limits(), &["p a eu stopped", "p a eu pending"], &["1"]);
         let other = ["q a eu stopped", "q a eu stopped", "p a eu pending"];
         check(limits(), &other, &["2"]);
+        let admitted = ["p a eu stopped", "p a eu stopped", "p a eu running"];
+        assert!(turn(&limits(), &members(&admitted)).held.contains_key("p"));
         let none = Limits { failures: Share::Count(0), ..limits() };
         check(none, &["p a eu stopped", "p a eu pending"], &[]);
     }

@@ -4,30 +4,32 @@ use crate::app::{App, Fault, now, readable, rest};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::campaign::{self, Member};
-use ringfence_domain::plan::Plan;
 use ringfence_domain::remediation::{Remediation, State};
 use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The lease on admission: one server does it, or two would each count without the other's.
 const LEASE: &str = "admission";
-const LEASE_FOR: Span = Span::seconds(30);
+const LEASE_FOR: Span = Span::seconds(10);
 
 /// How often it is looked, unless woken.
 const LOOK_MS: u64 = 5_000;
 
-/// Between two looks, for each reads all remediations of the plans at work.
-const REST_MS: u64 = 200;
+/// Between two looks at least, and ten times as long as the last one took: each reads all remediations of
+/// the plans at work.
+const REST_MS: u64 = 100;
 
 type Found = BTreeMap<String, (Row, Remediation)>;
 
 /// Admits for ever.
 pub async fn run(app: App) {
     loop {
+        let began = now();
         if let Err(fault) = turn(&app).await {
             tracing::warn!("admitting remediations: {fault}; it is tried again");
         }
-        rest(REST_MS).await;
+        let took = u64::try_from(now().since(began).0).unwrap_or_default();
+        rest((10 * took).clamp(REST_MS, LOOK_MS)).await;
         tokio::select! {
             () = app.wake_admission.notified() => {}
             () = rest(LOOK_MS) => {}
@@ -36,20 +38,24 @@ pub async fn run(app: App) {
 }
 
 async fn turn(app: &App) -> Result<(), Fault> {
-    let mut found = read(app, &in_state(State::Pending)).await?;
-    if found.is_empty() || !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
+    let mut found = read(app, &in_state(State::Running)).await?;
+    found.extend(read(app, &in_state(State::Pending)).await?);
+    found.retain(|_, (_, rem)| !rem.state.ended());
+    let waits = |rem: &Remediation| rem.state == State::Pending || rem.intents.is_empty();
+    let waiting = found.values().filter(|(_, rem)| waits(rem));
+    let plans: BTreeSet<String> = waiting.map(|(_, rem)| rem.plan.clone()).collect();
+    if plans.is_empty() || !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
         return Ok(());
     }
-    let plans: BTreeSet<String> = found.values().map(|(_, rem)| rem.plan.clone()).collect();
-    let mut forgiven = BTreeMap::new();
     for plan in &plans {
-        let (_, document): (Row, Plan) = app.load(Kind::Plan, plan).await?;
-        forgiven.insert(plan.clone(), document.forgiven);
         found.extend(read(app, &of_plan(plan)).await?);
     }
-    found.extend(read(app, &in_state(State::Running)).await?);
-    let members = members(app, &found).await?;
-    let turn = campaign::turn(&app.config.campaign, &members, &forgiven);
+    let members = members(app, &found).await;
+    // Again, right before it is written: reading can have taken long.
+    if !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
+        return Ok(());
+    }
+    let turn = campaign::turn(&app.config.campaign, &members);
     for plan in &plans {
         begin(app, plan, &turn.admitted, &found).await?;
         if let Some(why) = turn.held.get(plan) {
@@ -82,17 +88,14 @@ async fn read(app: &App, filter: &Filter) -> Result<Found, Fault> {
     Ok(found)
 }
 
-async fn members(app: &App, found: &Found) -> Result<Vec<Member>, Fault> {
-    let tree = match app.tree().await {
-        Ok(tree) => Some(tree),
-        Err(Fault::Refused { .. }) => None,
-        Err(fault) => return Err(fault),
-    };
+async fn members(app: &App, found: &Found) -> Vec<Member> {
+    // Without the organization all accounts count as of one OU: fewer begin, and none too many.
+    let tree = app.tree().await.ok();
     let ou = |rem: &Remediation| {
         let node = tree.as_ref()?.get(&(&rem.account).into())?;
         node.parent.as_ref().map(ToString::to_string)
     };
-    Ok(found
+    found
         .values()
         .map(|(_, rem)| Member {
             id: rem.id.clone(),
@@ -102,11 +105,13 @@ async fn members(app: &App, found: &Found) -> Result<Vec<Member>, Fault> {
             ou: ou(rem).unwrap_or_default(),
             state: rem.state,
             begun: !rem.intents.is_empty(),
+            giving_up: rem.giving_up.is_some(),
             failure: rem.failure,
+            forgiven: rem.forgiven,
             priority: rem.priority,
             approved_at: rem.approved_at,
         })
-        .collect())
+        .collect()
 }
 
 /// Those of one plan whose turn it is. Where somebody changed one of them meanwhile, none begins: the next
@@ -119,7 +124,7 @@ async fn begin(app: &App, plan: &str, admitted: &[String], found: &Found) -> Res
         .map(|(row, rem)| {
             let mut rem = rem.clone();
             (rem.state, rem.why) = (State::Running, "waiting for an agent".into());
-            rem.wake_at = now();
+            (rem.wake_at, rem.begun_at) = (now(), Some(now()));
             row_with(row, &rem)
         })
         .collect();
@@ -136,9 +141,9 @@ async fn begin(app: &App, plan: &str, admitted: &[String], found: &Found) -> Res
 async fn hold_back(app: &App, plan: &str, why: &str, found: &Found) -> Result<(), Fault> {
     let rows: Vec<Row> = found
         .values()
-        .filter(|(_, rem)| {
-            rem.plan == plan && rem.state == State::Pending && rem.intents.is_empty()
-        })
+        .filter(|(_, rem)| rem.plan == plan && rem.intents.is_empty())
+        // Those that were admitted too: an agent that is about to begin finds its record refused.
+        .filter(|(_, rem)| matches!(rem.state, State::Pending | State::Running))
         .map(|(row, rem)| {
             let mut rem = rem.clone();
             (rem.state, rem.why) = (State::Paused, why.to_owned());

@@ -2,9 +2,10 @@
 
 use crate::admission::{of_plan, row_with};
 use crate::app::{App, Fault, now, refused};
-use crate::plans;
 use crate::store::{Kind, Row};
+use crate::{plans, reports};
 use ringfence_domain::audit::Actor;
+use ringfence_domain::finding::Finding;
 use ringfence_domain::plan::Plan;
 use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, State};
 use ringfence_domain::time::Time;
@@ -19,7 +20,7 @@ pub enum Order {
     Pause,
     /// Go on; the failures so far are looked at.
     Resume,
-    /// End it: scratch is deleted, a twin stays.
+    /// End it: its snapshots are deleted; the original and a twin stay.
     Cancel,
     /// Begin again with what stands.
     Retry,
@@ -41,9 +42,11 @@ impl Order {
         match (self, rem.state) {
             (Order::Pause, State::Pending | State::Running) => rem.giving_up.is_none(),
             (Order::Resume, State::Paused) => true,
-            (Order::Cancel, State::Pending | State::Running | State::Paused | State::Stopped) => {
+            (Order::Cancel, State::Pending | State::Running | State::Paused) => {
                 !verified && !rem.cancelled
             }
+            // Also one whose clean-up failed.
+            (Order::Cancel, State::Stopped) => !verified,
             (Order::Retry, State::Stopped | State::Cancelled) => true,
             _ => false,
         }
@@ -66,6 +69,9 @@ impl Order {
 }
 
 /// Gives an order to a remediation, or to all of a plan that it fits. The remediations that it changed.
+///
+/// Each is a write of its own: of thousands some are being worked on, and one that an agent wrote meanwhile
+/// must not keep the others from being paused.
 pub async fn give(
     app: &App,
     actor: &Actor,
@@ -74,36 +80,64 @@ pub async fn give(
     reason: &str,
     dry: bool,
 ) -> Result<Vec<Remediation>, Fault> {
-    if reason.trim().is_empty() {
+    let reason = reason.trim();
+    if reason.is_empty() {
         return Err(Fault::Invalid("reason: say why; it goes into the audit log".into()));
     }
+    let all = named(app, id).await?;
+    // Of a whole plan, what a person cancelled is not begun again with what failed.
+    let whole = id.starts_with("pl-");
+    let meant = |rem: &Remediation| {
+        order.fits(rem) && !(whole && order == Order::Retry && rem.state == State::Cancelled)
+    };
+    let mut chosen: Vec<&(Row, Remediation)> = all.iter().filter(|(_, rem)| meant(rem)).collect();
+    if chosen.is_empty() {
+        return refused("NOTHING_TO_CHANGE", nothing(order, id, &all));
+    }
+    // What is being worked on first.
+    chosen.sort_by_key(|(_, rem)| rem.state != State::Running);
+    let mut changed = Vec::new();
+    for (_, rem) in chosen {
+        changed.extend(one(app, actor, order, &rem.id, reason, dry).await?);
+    }
+    if order == Order::Resume && !dry {
+        forgive(app, actor, &all[0].1.plan, reason).await?;
+    }
+    app.wake_admission.notify_one();
+    app.wake_agents.notify_waiters();
+    Ok(changed)
+}
+
+/// Gives an order to one; `None` where it fits no more.
+async fn one(
+    app: &App,
+    actor: &Actor,
+    order: Order,
+    id: &str,
+    reason: &str,
+    dry: bool,
+) -> Result<Option<Remediation>, Fault> {
     for _ in 0..TRIES {
-        let all = named(app, id).await?;
+        let (row, mut rem): (Row, Remediation) = app.load(Kind::Remediation, id).await?;
+        if !order.fits(&rem) {
+            return Ok(None);
+        }
         let mut rows = Vec::new();
-        let mut changed = Vec::new();
-        for (row, rem) in all.iter().filter(|(_, rem)| order.fits(rem)) {
-            let mut rem = rem.clone();
-            order.give(&mut rem, &actor.name, reason.trim(), now());
-            rows.push(row_with(row, &rem));
-            changed.push(rem);
-        }
-        if changed.is_empty() {
-            return refused("NOTHING_TO_CHANGE", nothing(order, id, &all));
-        }
         if order == Order::Retry {
-            retryable(app, &changed).await?;
+            // Read before looking who is busy, and written with the rest: of a retry and a new plan for one
+            // database, one finds its finding changed.
+            let (row, finding): (Row, Finding) = app.load(Kind::Finding, &rem.finding).await?;
+            rows.push(reports::row_of(Some(row), &finding));
+            retryable(app, &rem).await?;
         }
-        if order == Order::Resume {
-            rows.push(forgive(app, &changed[0].plan).await?);
-        }
+        order.give(&mut rem, &actor.name, reason, now());
+        rows.push(row_with(&row, &rem));
         if dry {
-            return Ok(changed);
+            return Ok(Some(rem));
         }
         let event = actor.did(now(), &format!("remediation.{}", order.verb()), id, reason);
         if app.store.update(&rows, &event).await? {
-            app.wake_admission.notify_one();
-            app.wake_agents.notify_waiters();
-            return Ok(changed);
+            return Ok(Some(rem));
         }
     }
     Err(Fault::Conflict(format!("{id} keeps changing: try again")))
@@ -129,27 +163,37 @@ fn nothing(order: Order, id: &str, all: &[(Row, Remediation)]) -> String {
 }
 
 /// A retry stands on the plan's approval, which does not last for ever, and on the database being nobody
-/// else's.
-async fn retryable(app: &App, changed: &[Remediation]) -> Result<(), Fault> {
-    if let Some(old) = changed.iter().find(|r| now().since(r.approved_at) > JOB_FOR_MAX) {
+/// else's. Where the twin is verified, only scratch is left to be deleted.
+async fn retryable(app: &App, rem: &Remediation) -> Result<(), Fault> {
+    if rem.verified_at.is_none() && now().since(rem.approved_at) > JOB_FOR_MAX {
         return refused(
             "APPROVAL_OLD",
             format!(
                 "{}: its approval is older than {JOB_FOR_MAX}: make a new plan for {}",
-                old.id,
-                old.source.name()
+                rem.id,
+                rem.source.name()
             ),
         );
     }
-    plans::busy(app, changed).await
+    plans::busy(app, std::slice::from_ref(rem)).await
 }
 
 /// A person has looked at the plan's failures so far.
-async fn forgive(app: &App, plan: &str) -> Result<Row, Fault> {
-    let (row, mut document): (Row, Plan) = app.load(Kind::Plan, plan).await?;
+async fn forgive(app: &App, actor: &Actor, plan: &str, reason: &str) -> Result<(), Fault> {
     let all: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &of_plan(plan)).await?;
-    let stopped = all.iter().filter(|(_, r)| r.state == State::Stopped).count();
-    document.forgiven = u32::try_from(stopped).unwrap_or(u32::MAX);
-    let state = row.state.clone();
-    Ok(row.with(&state, &document))
+    let failed = all.into_iter().filter(|(_, r)| r.state == State::Stopped && !r.forgiven);
+    let rows: Vec<Row> = failed
+        .map(|(row, mut rem)| {
+            rem.forgiven = true;
+            row_with(&row, &rem)
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let event =
+        actor.did(now(), "plan.forgive", plan, format!("{} failures: {reason}", rows.len()));
+    // Where one of them changed meanwhile, somebody is at it; the budget asks again.
+    app.store.update(&rows, &event).await?;
+    Ok(())
 }

@@ -73,16 +73,12 @@ pub struct Plan {
     pub approvals: Vec<Approval>,
     /// When and by whom it was applied.
     pub applied: Option<(Time, String)>,
-    /// So many of its databases stopped and were looked at by a person: they count no more against
-    /// `remediation.failure_budget`.
-    #[serde(default)]
-    pub forgiven: u32,
 }
 
 impl Plan {
     /// Seals a body.
     pub fn new(body: Body) -> Plan {
-        Plan { hash: hash::of(&body), body, approvals: Vec::new(), applied: None, forgiven: 0 }
+        Plan { hash: hash::of(&body), body, approvals: Vec::new(), applied: None }
     }
 
     /// Whether the body is still what was hashed: a store that was edited by hand shows here.

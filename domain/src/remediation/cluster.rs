@@ -32,7 +32,9 @@ pub(super) fn decide(
         return drop_scratch().unwrap_or(Step::Finish);
     }
     if let Some(why) = &rem.giving_up {
-        let end = match take_down(rem, twin, now, bounds) {
+        // By a person's word no database is deleted, though nobody can have connected to it.
+        let down = if rem.cancelled { None } else { take_down(rem, twin, now, bounds) };
+        let end = match down {
             None => Step::AskHuman(why.clone()),
             Some(ask @ Step::AskHuman(_)) => ask,
             Some(step) => return step,
@@ -292,6 +294,10 @@ mod tests {
         let given_up = [Snapshot("available"), Twin("available"), TwinPlain, GivingUp];
         let with = |more: &[Change]| [&given_up[..], more].concat();
         check(&with(&[]), "act delete unusable twin cluster encrypted-ledger");
+        // Where the twin is left alone, the scratch goes all the same.
+        let scratch = "act delete scratch snapshot ringfence-rem-1-plain";
+        check(&with(&[Member("m2", "available")]), scratch);
+        let with = |more: &[Change]| [&given_up[1..], more].concat();
         check(
             &with(&[Member("m2", "available")]),
             "ask why; cluster encrypted-ledger is left alone",

@@ -29,10 +29,11 @@ pub const CREATE_FOR_MAX: Span = Span::hours(24);
 /// How long a modification or deletion may take.
 pub const MODIFY_FOR_MAX: Span = Span::hours(4);
 
-/// How long one remediation may take in all, from its approval to its verified twin.
+/// How long one remediation may take in all, from its turn to its verified twin; and how old an approval
+/// may be for a retry.
 pub const JOB_FOR_MAX: Span = Span::hours(7 * 24);
 
-/// How long after its approval a remediation may still be deleting its scratch.
+/// How long after its turn, or after it was cancelled, a remediation may still be deleting its scratch.
 pub const CLEAN_UP_FOR_MAX: Span = Span::hours(14 * 24);
 
 /// RDS's bound on the names of instances and clusters (API reference, CreateDBInstance).
@@ -84,6 +85,23 @@ impl Act {
                 format!("delete {snapshot}")
             }
             Act::DeleteCluster { cluster } => format!("delete {cluster}"),
+        }
+    }
+
+    /// Whether it makes something.
+    pub fn creates(&self) -> bool {
+        match self {
+            Act::CreateSnapshot { .. }
+            | Act::CopySnapshot { .. }
+            | Act::RestoreInstance { .. }
+            | Act::CreateClusterSnapshot { .. }
+            | Act::RestoreCluster { .. }
+            | Act::CreateMember { .. } => true,
+            Act::ModifyInstance { .. }
+            | Act::ModifyCluster { .. }
+            | Act::DeleteSnapshot { .. }
+            | Act::DeleteClusterSnapshot { .. }
+            | Act::DeleteCluster { .. } => false,
         }
     }
 
@@ -321,6 +339,9 @@ pub struct Remediation {
     pub names: Names,
     /// Milestone: who approved the plan and when, written at admission.
     pub approved_at: Time,
+    /// When its turn came, last.
+    #[serde(default)]
+    pub begun_at: Option<Time>,
     /// Milestone: the twin was verified.
     pub verified_at: Option<Time>,
     /// Milestone: it cannot work or is not wanted, and what was made is being taken down.
@@ -331,6 +352,9 @@ pub struct Remediation {
     /// What kind of trouble stopped it.
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// Whether a person has looked at that: it counts no more against `remediation.failure_budget`.
+    #[serde(default)]
+    pub forgiven: bool,
     /// Those with a higher one begin first.
     #[serde(default)]
     pub priority: i32,
@@ -403,39 +427,48 @@ impl Remediation {
 
     /// Ends it by a person's word: what is scratch is taken down first.
     pub fn cancel(&mut self, why: String, now: Time) {
-        self.cancelled = true;
-        self.wake_at = now;
+        (self.cancelled, self.failure, self.forgiven) = (true, None, false);
+        (self.wake_at, self.begun_at) = (now, Some(now));
         if self.intents.is_empty() {
             (self.state, self.why) = (State::Cancelled, why);
             return;
         }
+        // Deletions that failed before are tried anew.
+        self.intents.retain(|key, _| !key.starts_with("delete "));
         self.why = format!("{why}; its scratch is being deleted");
         (self.state, self.giving_up) = (State::Running, Some(why));
     }
 
-    /// Begins again after it stopped or was cancelled: what stands is used, what failed is tried anew.
+    /// Begins again after it stopped or was cancelled: what stands is used, what is gone is made anew.
     pub fn retry(&mut self, now: Time) {
-        // After giving up, the scratch is gone: expecting it would stop at once.
-        let scratch_is_gone = self.giving_up.is_some();
-        let twin_is_gone = self.intents.contains_key(&format!("delete {}", self.names.twin));
-        self.intents.retain(|key, intent| {
-            let gone = match key.as_str() {
-                "snapshot" | "copy" => scratch_is_gone,
-                "twin" => twin_is_gone,
-                _ => false,
-            };
-            intent.made.is_some() && !gone
-        });
-        (self.giving_up, self.cancelled, self.failure) = (None, false, None);
+        // What stands, the next look tells; it is recorded again by its name and tag.
+        self.intents.retain(|_, intent| intent.act.creates());
+        for intent in self.intents.values_mut() {
+            (intent.made, intent.resource_id) = (None, None);
+            (intent.attempts, intent.at) = (0, now);
+        }
+        (self.giving_up, self.cancelled) = (None, false);
+        (self.failure, self.forgiven) = (None, false);
         (self.state, self.wake_at) = (State::Pending, now);
+    }
+
+    /// From when its bounds count: the last time that it began, or was told to end.
+    fn since(&self) -> Time {
+        self.begun_at.unwrap_or(self.approved_at)
+    }
+
+    /// Whether it took too long, in all.
+    pub fn is_late(&self, now: Time) -> bool {
+        let unverified = self.verified_at.is_none() && self.giving_up.is_none();
+        let max = if unverified { JOB_FOR_MAX } else { CLEAN_UP_FOR_MAX };
+        now.since(self.since()) > max
     }
 
     /// Ends it without a verified twin.
     pub fn stop(&mut self, why: &str, failure: Failure) {
         let wanted = self.giving_up.as_deref().is_some_and(|wanted| why.starts_with(wanted));
         let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
-        let deleted = self.intents.contains_key(&format!("delete {}", self.names.twin));
-        self.why = match self.cancelled && twin && !deleted {
+        self.why = match self.cancelled && twin {
             true => format!("{why}; {} was made already and stays", self.names.twin),
             false => why.to_owned(),
         };
@@ -457,17 +490,7 @@ impl Remediation {
     /// Whether a create call was made so recently, and without an answer, that its effect may still
     /// show.
     fn in_doubt(&self, now: Time, bounds: Bounds) -> bool {
-        let creates = |i: &&Intent| {
-            matches!(
-                i.act,
-                Act::CreateSnapshot { .. }
-                    | Act::CopySnapshot { .. }
-                    | Act::RestoreInstance { .. }
-                    | Act::CreateClusterSnapshot { .. }
-                    | Act::RestoreCluster { .. }
-                    | Act::CreateMember { .. }
-            )
-        };
+        let creates = |i: &&Intent| i.act.creates();
         let mut creates = self.intents.values().filter(creates);
         creates.any(|i| i.made.is_none() && now.since(i.at) < bounds.expect_for)
     }
@@ -483,8 +506,8 @@ impl Remediation {
 /// The next step. Pure: the same remediation, observation and instant give the same answer.
 pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let unverified = rem.verified_at.is_none() && rem.giving_up.is_none();
-    if unverified && now.since(rem.approved_at) > JOB_FOR_MAX {
-        let why = format!("not finished {JOB_FOR_MAX} after its approval");
+    if unverified && rem.is_late(now) {
+        let why = format!("not finished {JOB_FOR_MAX} after it began");
         return match rem.only_scratch() {
             true => Step::Mark(Mark::GivingUp { why }),
             false => Step::AskHuman(why),
@@ -500,8 +523,8 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
         || Step::Wait("what was asked for last may still appear; it is waited for".into());
     match step {
         // Cleaning up is bounded too; what is done is done.
-        Step::Act(_) | Step::Wait(_) if now.since(rem.approved_at) > CLEAN_UP_FOR_MAX => {
-            Step::AskHuman(format!("cleaning up did not end {CLEAN_UP_FOR_MAX} after its approval"))
+        Step::Act(_) | Step::Wait(_) if now.since(rem.since()) > CLEAN_UP_FOR_MAX => {
+            Step::AskHuman(format!("cleaning up did not end {CLEAN_UP_FOR_MAX} after it began"))
         }
         // Something asked for may still appear: taking down and stopping wait for it, or it would
         // be left over.
@@ -552,7 +575,7 @@ fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
 /// Waits for a thing that is being made, as long as that may take.
 fn wait_for(rem: &Remediation, key: &str, what: &str, status: &str, max: Span, now: Time) -> Step {
     // Without an intent of its own the wait began with what was asked for last.
-    let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.approved_at);
+    let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.since());
     let since = rem.intents.get(key).map_or(last, |i| i.at);
     if now.since(since) > max {
         Step::AskHuman(format!("{what} is still {status} after {max}"))
@@ -627,31 +650,36 @@ mod tests {
         rem.stop(&why, Failure::Blocked);
         assert_eq!((rem.state, rem.failure), (State::Cancelled, None));
         rem.retry(now);
-        assert!(rem.intents.is_empty() && rem.giving_up.is_none() && !rem.cancelled);
+        assert!(rem.giving_up.is_none() && !rem.cancelled && rem.state == State::Pending);
+        kept.cancel("cancelled by ann: again".into(), now);
+        assert_eq!(kept.state, State::Running, "a cancel that failed can be repeated");
     }
 
     #[test]
-    fn a_retry_uses_what_stands_and_forgets_what_failed() {
-        let (mut rem, _, now) = sample::instance_world(&[]);
-        let twin = rem.names.twin.clone();
-        rem.intents = BTreeMap::from([
-            intent(Act::CreateSnapshot { snapshot: "s".into() }, true),
-            intent(Act::CopySnapshot { from: "s".into(), to: "c".into() }, true),
-            intent(Act::RestoreInstance { snapshot: "c".into(), instance: twin.clone() }, true),
-            intent(
-                Act::ModifyInstance { instance: twin.clone(), fields: ["port".to_owned()].into() },
-                false,
-            ),
+    fn a_retry_uses_what_stands_and_makes_what_is_gone() {
+        use sample::Change::*;
+        let (mut rem, seen, _) = sample::instance_world(&[Snapshot("available"), GivingUp]);
+        let now = Time(rem.approved_at.0 + Span::hours(1).0);
+        let (name, plain) = (rem.names.snapshot.clone(), rem.names.snapshot.clone());
+        rem.intents.extend([
+            intent(Act::CreateSnapshot { snapshot: name }, true),
+            intent(Act::DeleteSnapshot { snapshot: plain }, false),
         ]);
-        rem.stop("the twin differs", Failure::Blocked);
+        let twin = rem.names.twin.clone();
+        let fields = ["port".to_owned()].into();
+        rem.intents.extend([
+            intent(Act::ModifyInstance { instance: twin.clone(), fields }, false),
+            intent(Act::RestoreInstance { snapshot: "c".into(), instance: twin }, true),
+        ]);
+        rem.stop("why", Failure::Blocked);
         rem.retry(now);
-        assert_eq!(rem.intents.keys().collect::<Vec<_>>(), ["copy", "snapshot", "twin"]);
-        rem.cancel("cancelled by ann".into(), now);
-        let why = rem.giving_up.clone().unwrap();
-        rem.stop(&why, Failure::Blocked);
-        assert!(rem.why.ends_with(&format!("{twin} was made already and stays")), "{}", rem.why);
-        rem.retry(now);
-        assert_eq!(rem.intents.keys().collect::<Vec<_>>(), ["twin"], "its scratch is gone");
+        assert!(rem.intents.values().all(|i| i.act.creates() && i.made.is_none()), "{rem:?}");
+        rem.adopt(&seen);
+        assert!(rem.intents["snapshot"].made.is_some(), "a deletion failed, and it still stands");
+        assert!(rem.intents["twin"].made.is_none(), "somebody deleted it");
+        // And the next look asks for the copy, and waits for no twin that is gone.
+        let later = Time(now.0 + sample::BOUNDS.expect_for.0 + 1);
+        assert_eq!(sample::show(&decide(&rem, &seen, later, sample::BOUNDS))[..8], *"act copy");
     }
 
     #[test]
