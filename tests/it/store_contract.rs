@@ -373,8 +373,11 @@ async fn agents(store: &dyn Store) {
 
 async fn remediations(store: &dyn Store) {
     let id = "000000000009";
-    let later = Row { wake_at: Time(100), ..row(Kind::Remediation, "rem-1", id) };
-    assert!(store.update(&[later], &event("apply")).await.unwrap());
+    let later =
+        Row { wake_at: Time(100), state: "running".into(), ..row(Kind::Remediation, "rem-1", id) };
+    // One whose turn has not come is nobody's work.
+    let waits = row(Kind::Remediation, "rem-0", "000000000008");
+    assert!(store.update(&[later, waits], &event("apply")).await.unwrap());
     assert!(store.claim("one", Time(99), TTL, 10).await.unwrap().is_empty(), "not due yet");
     let lease = store.claim("one", Time(100), TTL, 10).await.unwrap().remove(0);
     assert_eq!(lease.account, id);

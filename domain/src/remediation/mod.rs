@@ -4,20 +4,24 @@
 //! the work first, so that finished work is never redone (docs/adr/0001). What AWS cannot show is a
 //! milestone; what was asked for and may not be visible yet is an [`Intent`].
 
+mod act;
 pub mod cluster;
 pub mod fidelity;
 pub mod instance;
 #[cfg(test)]
 pub(crate) mod sample;
+mod stop;
 
-use crate::cloud::{CloudError, ErrorClass};
+pub use act::Act;
+pub use stop::Failure;
+
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::rds::{Snapshot, Sweep};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// How often one step is tried before a person is asked.
 pub const ATTEMPTS_MAX: u32 = 3;
@@ -45,94 +49,6 @@ pub struct Bounds {
     /// How long something that was asked for may stay invisible before it is asked for again, or,
     /// if AWS had confirmed it, before a person is asked.
     pub expect_for: Span,
-}
-
-/// One thing to ask AWS for: exactly one write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "act")]
-#[expect(missing_docs, reason = "each is the RDS call of that name; fields are identifiers")]
-pub enum Act {
-    CreateSnapshot { snapshot: String },
-    CopySnapshot { from: String, to: String },
-    RestoreInstance { snapshot: String, instance: String },
-    ModifyInstance { instance: String, fields: BTreeSet<String> },
-    CreateClusterSnapshot { snapshot: String },
-    RestoreCluster { snapshot: String, cluster: String },
-    CreateMember { source: String, instance: String, cluster: String },
-    ModifyCluster { cluster: String, fields: BTreeSet<String> },
-    DeleteSnapshot { snapshot: String },
-    DeleteClusterSnapshot { snapshot: String },
-    DeleteCluster { cluster: String },
-}
-
-impl Act {
-    /// The intent's key: one per thing that can be made or unmade.
-    pub fn key(&self) -> String {
-        match self {
-            Act::CreateSnapshot { .. } | Act::CreateClusterSnapshot { .. } => "snapshot".into(),
-            Act::CopySnapshot { .. } => "copy".into(),
-            Act::RestoreInstance { .. } | Act::RestoreCluster { .. } => "twin".into(),
-            Act::CreateMember { instance, .. } => format!("member {instance}"),
-            Act::ModifyInstance { instance, fields } if protects(fields) => {
-                format!("protect {instance}")
-            }
-            Act::ModifyInstance { instance, .. } => format!("modify {instance}"),
-            Act::ModifyCluster { cluster, fields } if protects(fields) => {
-                format!("protect {cluster}")
-            }
-            Act::ModifyCluster { cluster, .. } => format!("modify {cluster}"),
-            Act::DeleteSnapshot { snapshot } | Act::DeleteClusterSnapshot { snapshot } => {
-                format!("delete {snapshot}")
-            }
-            Act::DeleteCluster { cluster } => format!("delete {cluster}"),
-        }
-    }
-
-    /// Whether it makes something.
-    pub fn creates(&self) -> bool {
-        match self {
-            Act::CreateSnapshot { .. }
-            | Act::CopySnapshot { .. }
-            | Act::RestoreInstance { .. }
-            | Act::CreateClusterSnapshot { .. }
-            | Act::RestoreCluster { .. }
-            | Act::CreateMember { .. } => true,
-            Act::ModifyInstance { .. }
-            | Act::ModifyCluster { .. }
-            | Act::DeleteSnapshot { .. }
-            | Act::DeleteClusterSnapshot { .. }
-            | Act::DeleteCluster { .. } => false,
-        }
-    }
-
-    /// What the step is called on screen.
-    pub fn title(&self) -> String {
-        let list =
-            |fields: &BTreeSet<String>| fields.iter().cloned().collect::<Vec<_>>().join(", ");
-        match self {
-            Act::CreateSnapshot { snapshot } | Act::CreateClusterSnapshot { snapshot } => {
-                format!("create snapshot {snapshot}")
-            }
-            Act::CopySnapshot { from, to } => format!("copy {from}, encrypted, to {to}"),
-            Act::RestoreInstance { instance, .. } => format!("restore {instance}"),
-            Act::RestoreCluster { cluster, .. } => format!("restore cluster {cluster}"),
-            Act::CreateMember { instance, .. } => format!("create member {instance}"),
-            Act::ModifyInstance { instance, fields } => {
-                format!("set {} of {instance}", list(fields))
-            }
-            Act::ModifyCluster { cluster, fields } => {
-                format!("set {} of cluster {cluster}", list(fields))
-            }
-            Act::DeleteSnapshot { snapshot } | Act::DeleteClusterSnapshot { snapshot } => {
-                format!("delete scratch snapshot {snapshot}")
-            }
-            Act::DeleteCluster { cluster } => format!("delete unusable twin cluster {cluster}"),
-        }
-    }
-}
-
-fn protects(fields: &BTreeSet<String>) -> bool {
-    fields.len() == 1 && fields.contains("deletion_protection")
 }
 
 /// A fact that AWS cannot show. Set once, before the act that it permits.
@@ -201,51 +117,6 @@ pub enum State {
     Paused,
     /// A person ended it; its scratch is gone.
     Cancelled,
-}
-
-/// What kind of trouble stopped a remediation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Failure {
-    /// AWS does not let us: IAM, a key's policy, an SCP.
-    Denied,
-    /// AWS's rates, for longer than we wait.
-    Throttled,
-    /// A quota of the account is used up.
-    Quota,
-    /// The database, its twin or its key is not as it must be.
-    Blocked,
-    /// Nobody knows.
-    Unknown,
-}
-
-impl Failure {
-    /// The name in JSON and on screen.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Failure::Denied => "denied",
-            Failure::Throttled => "throttled",
-            Failure::Quota => "quota",
-            Failure::Blocked => "blocked",
-            Failure::Unknown => "unknown",
-        }
-    }
-
-    /// Of a refused call. RDS's codes of used-up quotas: `InstanceQuotaExceeded`,
-    /// `SnapshotQuotaExceeded`, `StorageQuotaExceeded` (API reference, CreateDBSnapshot and its like).
-    pub fn of(error: &CloudError) -> Failure {
-        match error.class {
-            ErrorClass::Denied | ErrorClass::ScpDenied => Failure::Denied,
-            ErrorClass::Throttled => Failure::Throttled,
-            _ if error.code.contains("QuotaExceeded") => Failure::Quota,
-            ErrorClass::Unknown => Failure::Unknown,
-            ErrorClass::RegionRefused
-            | ErrorClass::NotFound
-            | ErrorClass::AlreadyExists
-            | ErrorClass::Conflict
-            | ErrorClass::Invalid => Failure::Blocked,
-        }
-    }
 }
 
 impl State {
@@ -425,33 +296,6 @@ impl Remediation {
         }
     }
 
-    /// Ends it by a person's word: what is scratch is taken down first.
-    pub fn cancel(&mut self, why: String, now: Time) {
-        (self.cancelled, self.failure, self.forgiven) = (true, None, false);
-        (self.wake_at, self.begun_at) = (now, Some(now));
-        if self.intents.is_empty() {
-            (self.state, self.why) = (State::Cancelled, why);
-            return;
-        }
-        // Deletions that failed before are tried anew.
-        self.intents.retain(|key, _| !key.starts_with("delete "));
-        self.why = format!("{why}; its scratch is being deleted");
-        (self.state, self.giving_up) = (State::Running, Some(why));
-    }
-
-    /// Begins again after it stopped or was cancelled: what stands is used, what is gone is made anew.
-    pub fn retry(&mut self, now: Time) {
-        // What stands, the next look tells; it is recorded again by its name and tag.
-        self.intents.retain(|_, intent| intent.act.creates());
-        for intent in self.intents.values_mut() {
-            (intent.made, intent.resource_id) = (None, None);
-            (intent.attempts, intent.at) = (0, now);
-        }
-        (self.giving_up, self.cancelled) = (None, false);
-        (self.failure, self.forgiven) = (None, false);
-        (self.state, self.wake_at) = (State::Pending, now);
-    }
-
     /// From when its bounds count: the last time that it began, or was told to end.
     fn since(&self) -> Time {
         self.begun_at.unwrap_or(self.approved_at)
@@ -462,23 +306,6 @@ impl Remediation {
         let unverified = self.verified_at.is_none() && self.giving_up.is_none();
         let max = if unverified { JOB_FOR_MAX } else { CLEAN_UP_FOR_MAX };
         now.since(self.since()) > max
-    }
-
-    /// Ends it without a verified twin.
-    pub fn stop(&mut self, why: &str, failure: Failure) {
-        let wanted = self.giving_up.as_deref().is_some_and(|wanted| why.starts_with(wanted));
-        let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
-        self.why = match self.cancelled && twin {
-            true => format!("{why}; {} was made already and stays", self.names.twin),
-            false => why.to_owned(),
-        };
-        // Cancelled only if all that was to be taken down is gone.
-        if self.cancelled && wanted {
-            self.state = State::Cancelled;
-            return;
-        }
-        self.state = State::Stopped;
-        self.failure.get_or_insert(failure);
     }
 
     /// Whether snapshots are all that was made, and a twin was never asked for.
@@ -621,66 +448,6 @@ pub fn broken(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn intent(act: Act, made: bool) -> (String, Intent) {
-        let made = made.then(|| "arn".to_owned());
-        let (at, resource_id) = (Time(0), None);
-        let key = act.key();
-        (key, Intent { act, first_at: at, at, attempts: 3, made, resource_id, plain_gp3: false })
-    }
-
-    #[test]
-    fn cancelling_takes_scratch_down_and_a_retry_makes_it_again() {
-        let (mut rem, _, now) = sample::instance_world(&[]);
-        rem.intents.clear();
-        rem.cancel("cancelled by ann: wrong one".into(), now);
-        assert_eq!((rem.state, rem.giving_up.clone()), (State::Cancelled, None), "nothing to undo");
-        rem.retry(now);
-        assert_eq!(rem.state, State::Pending);
-        rem.intents.extend([
-            intent(Act::CreateSnapshot { snapshot: "s".into() }, true),
-            intent(Act::CopySnapshot { from: "s".into(), to: "c".into() }, false),
-        ]);
-        rem.cancel("cancelled by ann: wrong one".into(), now);
-        assert_eq!(rem.state, State::Running, "the snapshot is to be deleted");
-        let why = rem.giving_up.clone().unwrap();
-        let mut kept = rem.clone();
-        kept.stop("snapshot s bears the name of our scratch", Failure::Blocked);
-        assert_eq!((kept.state, kept.failure), (State::Stopped, Some(Failure::Blocked)));
-        rem.stop(&why, Failure::Blocked);
-        assert_eq!((rem.state, rem.failure), (State::Cancelled, None));
-        rem.retry(now);
-        assert!(rem.giving_up.is_none() && !rem.cancelled && rem.state == State::Pending);
-        kept.cancel("cancelled by ann: again".into(), now);
-        assert_eq!(kept.state, State::Running, "a cancel that failed can be repeated");
-    }
-
-    #[test]
-    fn a_retry_uses_what_stands_and_makes_what_is_gone() {
-        use sample::Change::*;
-        let (mut rem, seen, _) = sample::instance_world(&[Snapshot("available"), GivingUp]);
-        let now = Time(rem.approved_at.0 + Span::hours(1).0);
-        let (name, plain) = (rem.names.snapshot.clone(), rem.names.snapshot.clone());
-        rem.intents.extend([
-            intent(Act::CreateSnapshot { snapshot: name }, true),
-            intent(Act::DeleteSnapshot { snapshot: plain }, false),
-        ]);
-        let twin = rem.names.twin.clone();
-        let fields = ["port".to_owned()].into();
-        rem.intents.extend([
-            intent(Act::ModifyInstance { instance: twin.clone(), fields }, false),
-            intent(Act::RestoreInstance { snapshot: "c".into(), instance: twin }, true),
-        ]);
-        rem.stop("why", Failure::Blocked);
-        rem.retry(now);
-        assert!(rem.intents.values().all(|i| i.act.creates() && i.made.is_none()), "{rem:?}");
-        rem.adopt(&seen);
-        assert!(rem.intents["snapshot"].made.is_some(), "a deletion failed, and it still stands");
-        assert!(rem.intents["twin"].made.is_none(), "somebody deleted it");
-        // And the next look asks for the copy, and waits for no twin that is gone.
-        let later = Time(now.0 + sample::BOUNDS.expect_for.0 + 1);
-        assert_eq!(sample::show(&decide(&rem, &seen, later, sample::BOUNDS))[..8], *"act copy");
-    }
 
     #[test]
     fn twin_names_fit_and_stay_apart() {

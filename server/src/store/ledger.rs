@@ -198,7 +198,7 @@ macro_rules! ledger {
                         sqlx::query(concat!("SELECT body FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a
                             CROSS JOIN cell WHERE account = wanted AND (account, region) > ($1, $2)
                             AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR state = $4)
-                            ORDER BY account, region LIMIT $5"))
+                            ORDER BY account || '', region LIMIT $5"))
                     };
                     let query = query.bind(&page.after.0).bind(&page.after.1).bind(&regions).bind(&page.state).bind(left);
                     let query = if accounts.is_empty() { query } else { query.bind(json(&accounts)) };
@@ -293,7 +293,8 @@ macro_rules! ledger {
                     if left <= 0 {
                         break;
                     }
-                    // Four texts, so that each has the index that it needs.
+                    // Four texts, so that each has the index that it needs. `account || ''` keeps PostgreSQL from
+                    // walking the whole index in order until it meets the accounts: 0.7 s for one of 10,000.
                     let query = match (accounts.is_empty(), state.is_empty()) {
                         (true, true) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                             WHERE kind = 'finding' AND (account, region, id) > ($1, $2, $3)
@@ -307,12 +308,12 @@ macro_rules! ledger {
                             FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a CROSS JOIN resource
                             WHERE account = wanted AND kind = 'finding' AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY account, region, id LIMIT $5")),
+                            ORDER BY account || '', region, id LIMIT $5")),
                         (false, false) => sqlx::query(concat!("SELECT ", columns!(), "
                             FROM (SELECT value AS wanted FROM ", $texts, "$7", $close, ") a CROSS JOIN resource
                             WHERE account = wanted AND kind = 'finding' AND state = $6 AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY account, region, id LIMIT $5")),
+                            ORDER BY account || '', region, id LIMIT $5")),
                     };
                     let query = query.bind(&after.0).bind(&after.1).bind(&after.2).bind(&regions).bind(left);
                     let query = if state.is_empty() { query } else { query.bind(state) };

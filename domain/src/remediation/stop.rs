@@ -1,0 +1,164 @@
+//! How a remediation ends without a verified twin, by trouble or by a person's word, and begins again.
+
+use super::{Remediation, State};
+use crate::cloud::{CloudError, ErrorClass};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// What kind of trouble stopped a remediation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// AWS does not let us: IAM, a key's policy, an SCP.
+    Denied,
+    /// AWS's rates, for longer than we wait.
+    Throttled,
+    /// A quota of the account is used up.
+    Quota,
+    /// The database, its twin or its key is not as it must be.
+    Blocked,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Failure {
+    /// The name in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failure::Denied => "denied",
+            Failure::Throttled => "throttled",
+            Failure::Quota => "quota",
+            Failure::Blocked => "blocked",
+            Failure::Unknown => "unknown",
+        }
+    }
+
+    /// Of a refused call. RDS's codes of used-up quotas: `InstanceQuotaExceeded`,
+    /// `SnapshotQuotaExceeded`, `StorageQuotaExceeded` (API reference, CreateDBSnapshot and its like).
+    pub fn of(error: &CloudError) -> Failure {
+        match error.class {
+            ErrorClass::Denied | ErrorClass::ScpDenied => Failure::Denied,
+            ErrorClass::Throttled => Failure::Throttled,
+            _ if error.code.contains("QuotaExceeded") => Failure::Quota,
+            ErrorClass::Unknown => Failure::Unknown,
+            ErrorClass::RegionRefused
+            | ErrorClass::NotFound
+            | ErrorClass::AlreadyExists
+            | ErrorClass::Conflict
+            | ErrorClass::Invalid => Failure::Blocked,
+        }
+    }
+}
+
+impl Remediation {
+    /// Ends it by a person's word: what is scratch is taken down first.
+    pub fn cancel(&mut self, why: String, now: Time) {
+        (self.cancelled, self.failure, self.forgiven) = (true, None, false);
+        (self.wake_at, self.begun_at) = (now, Some(now));
+        if self.intents.is_empty() {
+            (self.state, self.why) = (State::Cancelled, why);
+            return;
+        }
+        // Deletions that failed before are tried anew.
+        self.intents.retain(|key, _| !key.starts_with("delete "));
+        self.why = format!("{why}; its scratch is being deleted");
+        (self.state, self.giving_up) = (State::Running, Some(why));
+    }
+
+    /// Begins again after it stopped or was cancelled: what stands is used, what is gone is made anew.
+    pub fn retry(&mut self, now: Time) {
+        // What stands, the next look tells; it is recorded again by its name and tag.
+        self.intents.retain(|_, intent| intent.act.creates());
+        for intent in self.intents.values_mut() {
+            (intent.made, intent.resource_id) = (None, None);
+            (intent.attempts, intent.at) = (0, now);
+        }
+        (self.giving_up, self.cancelled) = (None, false);
+        (self.failure, self.forgiven) = (None, false);
+        (self.state, self.wake_at) = (State::Pending, now);
+    }
+
+    /// Ends it without a verified twin.
+    pub fn stop(&mut self, why: &str, failure: Failure) {
+        let wanted = self.giving_up.as_deref().is_some_and(|wanted| why.starts_with(wanted));
+        let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
+        self.why = match self.cancelled && twin {
+            true => format!("{why}; {} was made already and stays", self.names.twin),
+            false => why.to_owned(),
+        };
+        // Cancelled only if all that was to be taken down is gone.
+        if self.cancelled && wanted {
+            self.state = State::Cancelled;
+            return;
+        }
+        self.state = State::Stopped;
+        self.failure.get_or_insert(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Act, Intent, decide, sample};
+    use super::*;
+    use crate::time::Span;
+
+    fn intent(act: Act, made: bool) -> (String, Intent) {
+        let made = made.then(|| "arn".to_owned());
+        let (at, resource_id) = (Time(0), None);
+        let key = act.key();
+        (key, Intent { act, first_at: at, at, attempts: 3, made, resource_id, plain_gp3: false })
+    }
+
+    #[test]
+    fn cancelling_takes_scratch_down_and_a_retry_makes_it_again() {
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        rem.intents.clear();
+        rem.cancel("cancelled by ann: wrong one".into(), now);
+        assert_eq!((rem.state, rem.giving_up.clone()), (State::Cancelled, None), "nothing to undo");
+        rem.retry(now);
+        assert_eq!(rem.state, State::Pending);
+        rem.intents.extend([
+            intent(Act::CreateSnapshot { snapshot: "s".into() }, true),
+            intent(Act::CopySnapshot { from: "s".into(), to: "c".into() }, false),
+        ]);
+        rem.cancel("cancelled by ann: wrong one".into(), now);
+        assert_eq!(rem.state, State::Running, "the snapshot is to be deleted");
+        let why = rem.giving_up.clone().unwrap();
+        let mut kept = rem.clone();
+        kept.stop("snapshot s bears the name of our scratch", Failure::Blocked);
+        assert_eq!((kept.state, kept.failure), (State::Stopped, Some(Failure::Blocked)));
+        rem.stop(&why, Failure::Blocked);
+        assert_eq!((rem.state, rem.failure), (State::Cancelled, None));
+        rem.retry(now);
+        assert!(rem.giving_up.is_none() && !rem.cancelled && rem.state == State::Pending);
+        kept.cancel("cancelled by ann: again".into(), now);
+        assert_eq!(kept.state, State::Running, "a cancel that failed can be repeated");
+    }
+
+    #[test]
+    fn a_retry_uses_what_stands_and_makes_what_is_gone() {
+        use sample::Change::*;
+        let (mut rem, seen, _) = sample::instance_world(&[Snapshot("available"), GivingUp]);
+        let now = Time(rem.approved_at.0 + Span::hours(1).0);
+        let (name, plain) = (rem.names.snapshot.clone(), rem.names.snapshot.clone());
+        rem.intents.extend([
+            intent(Act::CreateSnapshot { snapshot: name }, true),
+            intent(Act::DeleteSnapshot { snapshot: plain }, false),
+        ]);
+        let twin = rem.names.twin.clone();
+        let fields = ["port".to_owned()].into();
+        rem.intents.extend([
+            intent(Act::ModifyInstance { instance: twin.clone(), fields }, false),
+            intent(Act::RestoreInstance { snapshot: "c".into(), instance: twin }, true),
+        ]);
+        rem.stop("why", Failure::Blocked);
+        rem.retry(now);
+        assert!(rem.intents.values().all(|i| i.act.creates() && i.made.is_none()), "{rem:?}");
+        rem.adopt(&seen);
+        assert!(rem.intents["snapshot"].made.is_some(), "a deletion failed, and it still stands");
+        assert!(rem.intents["twin"].made.is_none(), "somebody deleted it");
+        // And the next look asks for the copy, and waits for no twin that is gone.
+        let later = Time(now.0 + sample::BOUNDS.expect_for.0 + 1);
+        assert_eq!(sample::show(&decide(&rem, &seen, later, sample::BOUNDS))[..8], *"act copy");
+    }
+}
