@@ -27,6 +27,11 @@ fn row(kind: Kind, id: &str, account: &str) -> Row {
     Row { account: account.to_owned(), ..Row::new(kind, id, "pending", Time(5), &id) }
 }
 
+/// A remediation whose turn has come.
+fn running(id: &str, account: &str, wake_at: Time) -> Row {
+    Row { wake_at, state: "running".into(), ..row(Kind::Remediation, id, account) }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -224,7 +229,7 @@ async fn order(store: &dyn Store) {
         .start_scan(&row(Kind::Scan, "one", ""), &Target::whole(&[account(37)]), 0, &event("scan"))
         .await
         .unwrap();
-    let rem = Row { wake_at: Time(5), ..row(Kind::Remediation, "rem-o", "000000000039") };
+    let rem = running("rem-o", "000000000039", Time(5));
     store.update(&[rem], &event("apply")).await.unwrap();
     let order: Vec<AccountId> = {
         let mut all = Vec::new();
@@ -373,8 +378,7 @@ async fn agents(store: &dyn Store) {
 
 async fn remediations(store: &dyn Store) {
     let id = "000000000009";
-    let later =
-        Row { wake_at: Time(100), state: "running".into(), ..row(Kind::Remediation, "rem-1", id) };
+    let later = running("rem-1", id, Time(100));
     // One whose turn has not come is nobody's work.
     let waits = row(Kind::Remediation, "rem-0", "000000000008");
     assert!(store.update(&[later, waits], &event("apply")).await.unwrap());
