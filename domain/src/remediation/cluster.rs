@@ -315,4 +315,18 @@ mod tests {
         );
         check(&[GivingUp], "ask why");
     }
+
+    #[test]
+    fn a_cancel_deletes_snapshots_and_no_cluster() {
+        use Change::*;
+        // Alone, ours and recorded: giving up would delete it.
+        let steps =
+            [&[Snapshot("available"), Twin("available")][..], &[Twin("available")]].map(|w| {
+                let (mut rem, seen, now) =
+                    sample::cluster_world(&[w, &[TwinPlain, GivingUp]].concat());
+                rem.cancelled = true;
+                sample::show(&super::super::decide(&rem, &seen, now, sample::BOUNDS))
+            });
+        assert_eq!(steps, ["act delete scratch snapshot ringfence-rem-1-plain", "ask why"]);
+    }
 }
