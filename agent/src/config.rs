@@ -345,14 +345,13 @@ impl Config {
                 return fail(format!("{key} = 0: at least one other person must approve"));
             }
         }
-        let shares: [(&str, Share); 4] = [
+        for key in [
             "remediation.max_running",
             "remediation.max_running_per_ou",
             "remediation.max_running_per_account",
             "remediation.max_running_per_cell",
-        ]
-        .map(|key| (key, share(key)));
-        for (key, share) in shares {
+        ] {
+            let share = share(key);
             if matches!(share, Share::Count(0) | Share::Percent(0)) {
                 return fail(format!("{key} = {share}: no remediation would ever begin"));
             }

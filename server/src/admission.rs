@@ -1,6 +1,7 @@
 //! Whose turn it is: remediations that wait begin as others end (`domain::campaign`).
 
-use crate::app::{App, Fault, now, readable, rest};
+use crate::app::{App, Fault, now, rest};
+use crate::remediations::{of_plan, row_with};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::campaign::{self, Member};
@@ -38,15 +39,18 @@ pub async fn run(app: App) {
 }
 
 async fn turn(app: &App) -> Result<(), Fault> {
-    let mut found = read(app, &in_state(State::Running)).await?;
-    found.extend(read(app, &in_state(State::Pending)).await?);
-    found.retain(|_, (_, rem)| !rem.state.ended());
-    let waits = |rem: &Remediation| rem.state == State::Pending || rem.intents.is_empty();
-    let waiting = found.values().filter(|(_, rem)| waits(rem));
-    let plans: BTreeSet<String> = waiting.map(|(_, rem)| rem.plan.clone()).collect();
+    let running = read(app, &in_state(State::Running)).await?;
+    // Of those that wait the rows say enough: their documents come with their plans.
+    let waiting = app.rows(Kind::Remediation, &in_state(State::Pending)).await?;
+    let unbegun = running.values().filter(|(_, rem)| rem.intents.is_empty());
+    let plans: BTreeSet<String> = unbegun
+        .map(|(_, rem)| rem.plan.clone())
+        .chain(waiting.into_iter().map(|r| r.region))
+        .collect();
     if plans.is_empty() || !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
         return Ok(());
     }
+    let mut found = running;
     for plan in &plans {
         found.extend(read(app, &of_plan(plan)).await?);
     }
@@ -56,10 +60,12 @@ async fn turn(app: &App) -> Result<(), Fault> {
         return Ok(());
     }
     let turn = campaign::turn(&app.config.campaign, &members);
+    let admitted: BTreeSet<&String> = turn.admitted.iter().collect();
     for plan in &plans {
-        begin(app, plan, &turn.admitted, &found).await?;
+        let its = || members.iter().filter(|m| m.plan == *plan);
+        begin(app, plan, its().filter(|m| admitted.contains(&m.id)), &found).await?;
         if let Some(why) = turn.held.get(plan) {
-            hold_back(app, plan, why, &found).await?;
+            hold_back(app, plan, why, its().filter(|m| m.may_be_held()), &found).await?;
         }
     }
     if !turn.admitted.is_empty() {
@@ -72,20 +78,9 @@ fn in_state(state: State) -> Filter {
     Filter { state: state.as_str().into(), ..Filter::default() }
 }
 
-/// The remediations of a plan; rows have the plan's id in the region's place.
-pub(crate) fn of_plan(plan: &str) -> Filter {
-    Filter { region: plan.to_owned(), ..Filter::default() }
-}
-
 async fn read(app: &App, filter: &Filter) -> Result<Found, Fault> {
-    let mut found = Found::new();
-    for row in app.rows(Kind::Remediation, filter).await? {
-        // One that cannot be read must not keep the others waiting.
-        if let Some(rem) = readable::<Remediation>(row.document().map_err(Fault::from))? {
-            found.insert(row.id.clone(), (row, rem));
-        }
-    }
-    Ok(found)
+    let found: Vec<(Row, Remediation)> = app.all_readable(Kind::Remediation, filter).await?;
+    Ok(found.into_iter().map(|(row, rem)| (row.id.clone(), (row, rem))).collect())
 }
 
 async fn members(app: &App, found: &Found) -> Vec<Member> {
@@ -114,54 +109,59 @@ async fn members(app: &App, found: &Found) -> Vec<Member> {
         .collect()
 }
 
-/// Those of one plan whose turn it is. Where somebody changed one of them meanwhile, none begins: the next
-/// look sees it.
-async fn begin(app: &App, plan: &str, admitted: &[String], found: &Found) -> Result<(), Fault> {
-    let rows: Vec<Row> = admitted
-        .iter()
-        .filter_map(|id| found.get(id))
-        .filter(|(_, rem)| rem.plan == plan)
-        .map(|(row, rem)| {
-            let mut rem = rem.clone();
-            (rem.state, rem.why) = (State::Running, "waiting for an agent".into());
-            (rem.wake_at, rem.begun_at) = (now(), Some(now()));
-            row_with(row, &rem)
-        })
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
+/// Those of one plan whose turn it is.
+async fn begin(
+    app: &App,
+    plan: &str,
+    admitted: impl Iterator<Item = &Member>,
+    found: &Found,
+) -> Result<(), Fault> {
+    let at = now();
+    let rows = changed(admitted, found, |rem| {
+        (rem.state, rem.why) = (State::Running, "waiting for an agent".into());
+        (rem.wake_at, rem.begun_at) = (at, Some(at));
+    });
     let text = format!("{} remediations begin", rows.len());
-    let event = Actor::system("server").did(now(), "remediation.admit", plan, text);
-    app.store.update(&rows, &event).await?;
-    Ok(())
+    put(app, plan, "remediation.admit", &rows, &text).await
 }
 
-/// Those of a plan that have not begun wait for a person.
-async fn hold_back(app: &App, plan: &str, why: &str, found: &Found) -> Result<(), Fault> {
-    let rows: Vec<Row> = found
-        .values()
-        .filter(|(_, rem)| rem.plan == plan && rem.intents.is_empty())
-        // Those that were admitted too: an agent that is about to begin finds its record refused.
-        .filter(|(_, rem)| matches!(rem.state, State::Pending | State::Running))
-        .map(|(row, rem)| {
-            let mut rem = rem.clone();
-            (rem.state, rem.why) = (State::Paused, why.to_owned());
-            row_with(row, &rem)
-        })
-        .collect();
+/// Those of a plan that have not begun wait for a person; those that were admitted too: an agent that is
+/// about to begin finds its record refused.
+async fn hold_back(
+    app: &App,
+    plan: &str,
+    why: &str,
+    members: impl Iterator<Item = &Member>,
+    found: &Found,
+) -> Result<(), Fault> {
+    let rows = changed(members, found, |rem| {
+        (rem.state, rem.why) = (State::Paused, why.to_owned());
+    });
+    if !rows.is_empty() {
+        tracing::warn!("{plan}: {} remediations are {why}", rows.len());
+    }
+    put(app, plan, "plan.hold", &rows, why).await
+}
+
+/// The rows of these remediations, changed so.
+fn changed<'a>(
+    members: impl Iterator<Item = &'a Member>,
+    found: &Found,
+    change: impl Fn(&mut Remediation),
+) -> Vec<Row> {
+    let row = |member: &Member| {
+        let (row, mut rem) = found.get(&member.id)?.clone();
+        change(&mut rem);
+        Some(row_with(row, &rem))
+    };
+    members.filter_map(row).collect()
+}
+
+/// Where somebody changed one of them meanwhile, none is written: the next look sees it.
+async fn put(app: &App, plan: &str, action: &str, rows: &[Row], why: &str) -> Result<(), Fault> {
     if rows.is_empty() {
         return Ok(());
     }
-    tracing::warn!("{plan}: {} remediations are {why}", rows.len());
-    let event = Actor::system("server").did(now(), "plan.hold", plan, why);
-    app.store.update(&rows, &event).await?;
+    app.store.update(rows, &Actor::system("server").did(now(), action, plan, why)).await?;
     Ok(())
-}
-
-/// The row of a remediation that was changed.
-pub(crate) fn row_with(row: &Row, rem: &Remediation) -> Row {
-    let mut row = row.clone().with(rem.state.as_str(), rem);
-    row.wake_at = rem.wake_at;
-    row
 }

@@ -169,6 +169,22 @@ impl App {
         }
     }
 
+    /// The documents of those that can be read: for loops in which one that cannot must not keep the others
+    /// waiting. It is said in the log.
+    pub(crate) async fn all_readable<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        filter: &Filter,
+    ) -> Result<Vec<(Row, T)>, Fault> {
+        let mut found = Vec::new();
+        for row in self.rows(kind, filter).await? {
+            if let Some(document) = readable(row.document().map_err(Fault::from))? {
+                found.push((row, document));
+            }
+        }
+        Ok(found)
+    }
+
     /// All documents that a filter lets through.
     pub async fn all<T: DeserializeOwned>(
         &self,

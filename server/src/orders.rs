@@ -1,7 +1,7 @@
 //! What a person can say to remediations that are under way: pause, resume, cancel, retry.
 
-use crate::admission::{of_plan, row_with};
 use crate::app::{App, Fault, now, refused};
+use crate::remediations::{of_plan, row_with};
 use crate::store::{Kind, Row};
 use crate::{plans, reports};
 use ringfence_domain::audit::Actor;
@@ -131,7 +131,7 @@ async fn one(
             retryable(app, &rem).await?;
         }
         order.give(&mut rem, &actor.name, reason, now());
-        rows.push(row_with(&row, &rem));
+        rows.push(row_with(row, &rem));
         if dry {
             return Ok(Some(rem));
         }
@@ -185,7 +185,7 @@ async fn forgive(app: &App, actor: &Actor, plan: &str, reason: &str) -> Result<(
     let rows: Vec<Row> = failed
         .map(|(row, mut rem)| {
             rem.forgiven = true;
-            row_with(&row, &rem)
+            row_with(row, &rem)
         })
         .collect();
     if rows.is_empty() {

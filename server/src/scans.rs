@@ -1,6 +1,6 @@
 //! Scans: what is queued for agents, and how they end.
 
-use crate::app::{App, Fault, now, readable, refused, rest};
+use crate::app::{App, Fault, now, refused, rest};
 use crate::org;
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row, Target};
@@ -316,12 +316,8 @@ pub async fn run(app: App) {
 /// The scans that have not ended.
 pub async fn running(app: &App) -> Result<Vec<Scan>, Fault> {
     let filter = Filter { state: "running".into(), ..Filter::default() };
-    let mut found = Vec::new();
-    // One that cannot be read must not keep the others from their end.
-    for row in app.rows(Kind::Scan, &filter).await? {
-        found.extend(readable(row.document().map_err(Fault::from))?);
-    }
-    Ok(found)
+    let found: Vec<(Row, Scan)> = app.all_readable(Kind::Scan, &filter).await?;
+    Ok(found.into_iter().map(|(_, scan)| scan).collect())
 }
 
 /// Listings that failed: how often, and when the next try may be. Of this process: a new one tries anew.

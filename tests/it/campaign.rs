@@ -75,6 +75,14 @@ impl Stage {
         })
     }
 
+    /// Waits until so many are verified.
+    fn verifies(&self, many: usize, most: Duration) {
+        until(&format!("{many} are verified"), most, || {
+            let states = self.states();
+            if states.get("verified") == Some(&many) { Ok(()) } else { Err(format!("{states:?}")) }
+        });
+    }
+
     /// Calls by operation, in all.
     fn calls(&self, operation: &str) -> u64 {
         let counts = self.sim.inside().world().log.counts();
@@ -135,15 +143,9 @@ fn failures_hold_the_rest_back_until_a_person_has_looked() {
     let stopped = list.iter().find(|r| r["state"] == "stopped").expect("one stopped");
     assert_eq!(stopped["failure"], "denied");
     stage.order("resume", &stage.plan, 0);
-    until("the others are verified", 2 * MINUTE, || {
-        let states = stage.states();
-        if states.get("verified") == Some(&(all - 2)) { Ok(()) } else { Err(format!("{states:?}")) }
-    });
+    stage.verifies(all - 2, 2 * MINUTE);
     stage.order("retry", &stage.plan, 0);
-    until("all are verified", MINUTE, || {
-        let states = stage.states();
-        if states.get("verified") == Some(&all) { Ok(()) } else { Err(format!("{states:?}")) }
-    });
+    stage.verifies(all, MINUTE);
     // Two of the calls that would have made one were refused.
     let made = stage.calls("CreateDBSnapshot") - 2 + stage.calls("CopyDBSnapshot");
     assert_eq!(made, stage.calls("DeleteDBSnapshot"), "snapshots that were left");
@@ -169,10 +171,7 @@ fn one_is_paused_cancelled_and_retried_through_kills_while_the_others_go_on() {
     stage.order("pause", &one, 0);
     assert!(text(&stage.get(&one), "why").starts_with("paused by ann: because"));
     stage.sim.release_all();
-    until("the others are verified", MINUTE, || {
-        let states = stage.states();
-        if states.get("verified") == Some(&others) { Ok(()) } else { Err(format!("{states:?}")) }
-    });
+    stage.verifies(others, MINUTE);
     // The cell was looked at all the time, and nothing more was asked for the one that is paused.
     assert_eq!(stage.get(&one)["state"], "paused");
     assert_eq!(stage.calls("CreateDBSnapshot"), others as u64 + 1);

@@ -207,16 +207,9 @@ fn all_have_their_share(cli: &Cli, threads: Option<usize>) {
     });
 }
 
-/// What the same calls cost without Ringfence.
-#[derive(Debug, Clone, Copy)]
-pub struct Floor {
-    /// CPU of a cell, in microseconds.
-    pub cell: f64,
-}
-
-/// The same calls without Ringfence by so many processes at once, of one thread each; see
-/// `aws/examples/floor.rs`. Of the stage's accounts at most so many.
-pub fn floor(stage: &Stage, mode: &str, processes: usize, accounts: usize) -> Floor {
+/// CPU of a cell, in microseconds, of the same calls without Ringfence by so many processes at once, of one
+/// thread each; see `aws/examples/floor.rs`. Of the stage's accounts at most so many.
+pub fn floor(stage: &Stage, mode: &str, processes: usize, accounts: usize) -> f64 {
     stage.sim.limits(json!([]));
     {
         let mut world = stage.sim.inside().world();
@@ -245,7 +238,7 @@ pub fn floor(stage: &Stage, mode: &str, processes: usize, accounts: usize) -> Fl
         .collect();
     let done: Vec<Value> = running.into_iter().map(finished).collect();
     let sum = |key: &str| done.iter().map(|d| d[key].as_f64().expect("a number")).sum::<f64>();
-    Floor { cell: sum("cpu_us") / sum("cells") }
+    sum("cpu_us") / sum("cells")
 }
 
 /// So many that wait for one bucket of Ringfence's own.

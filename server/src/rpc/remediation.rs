@@ -1,10 +1,10 @@
 //! `RemediationService`.
 
 use super::{Answer, Rpc, Watch, actor, convert, ok, page, page_size, watch};
-use crate::admission::of_plan;
 use crate::app::{App, Fault};
 use crate::orders::{self, Order};
 use crate::plans;
+use crate::remediations::of_plan;
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::remediation::Remediation;

@@ -84,7 +84,7 @@ fn floor(table: &mut Table) {
     println!("\nCPU of an empty cell: 3,000 accounts x 17 regions, answers after {FAR:?} ms");
     let stage = fanout::stage(&world(3_000, FAR, None));
     let ours = stage.scan(|_| ());
-    let of = |mode: &str| fanout::floor(&stage, mode, 1, ALL).cell;
+    let of = |mode: &str| fanout::floor(&stage, mode, 1, ALL);
     let (sdk, raw) = (of("sdk"), of("raw"));
     table.at_most(
         "CPU of a cell: Ringfence (limits, ledger, store, watch)",
@@ -118,7 +118,7 @@ fn floor(table: &mut Table) {
     let ours = stage.scan(|_| ()).per_cell();
     table.say("13 instances: CPU of a cell: Ringfence", ours, "us");
     for mode in ["sdk", "raw"] {
-        let cell = fanout::floor(&stage, mode, 1, ALL).cell;
+        let cell = fanout::floor(&stage, mode, 1, ALL);
         table.say(&format!("13 instances: CPU of a cell: {mode} loop"), cell, "us");
         table.say(&format!("13 instances: Ringfence / {mode} loop"), ours / cell, "x");
     }
@@ -134,7 +134,7 @@ fn floor(table: &mut Table) {
 /// just after, for a shared machine does not keep its speed.
 fn scan_between_floors(stage: &fanout::Stage) -> (Took, f64) {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let floor = || fanout::floor(stage, "sdk", cores, 2_000).cell;
+    let floor = || fanout::floor(stage, "sdk", cores, 2_000);
     let before = floor();
     let took = stage.scan(|_| ());
     (took, (before + floor()) / 2.0)
