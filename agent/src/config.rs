@@ -8,6 +8,7 @@ use ringfence_aws::{Settings, SourceIdentity};
 use ringfence_domain::bounds::REGIONS_MAX_AGE;
 use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
+use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::Span;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,6 +47,12 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("remediation.max_running_per_account", Type::Share, "20"),
     ("remediation.max_running_per_cell", Type::Share, "5"),
     ("remediation.failure_budget", Type::Share, "10%"),
+    ("remediation.isolation_groups", Type::Texts, ""),
+    ("remediation.quiet_for", Type::Duration, "15m"),
+    ("remediation.quiet_writes", Type::Count, "5"),
+    ("remediation.metric_period", Type::Duration, "1m"),
+    ("remediation.hold", Type::Duration, "7d"),
+    ("remediation.hold_look", Type::Duration, "6h"),
     ("rollout.evidence_max_age", Type::Duration, "24h"),
     ("rollout.accept_configured_regions", Type::Bool, "false"),
     ("rollout.org_max_age", Type::Duration, "1m"),
@@ -53,6 +60,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.max_policy_size", Type::Count, "10240"),
     ("approvals.remediation", Type::Count, "1"),
     ("approvals.rollout", Type::Count, "1"),
+    ("approvals.decommission", Type::Count, "2"),
     ("agent.server", Type::Text, "http://127.0.0.1:7443"),
     ("agent.name", Type::Text, "agent"),
     ("agent.join_token", Type::Text, ""),
@@ -80,6 +88,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("limits.kms_read", Type::Count, "10"),
     ("limits.config_read", Type::Count, "5"),
     ("limits.config_write", Type::Count, "1"),
+    ("limits.metrics_read", Type::Count, "10"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
     ("limits.in_flight_per_region", Type::Count, "32"),
@@ -98,8 +107,9 @@ pub struct Config {
     pub require_kms_key: bool,
     pub plan_max_age: Span,
     pub recheck_timeout: Span,
-    pub expect_for: Span,
+    pub bounds: Bounds,
     pub poll: Span,
+    pub isolation_groups: BTreeMap<String, String>,
     pub campaign: Limits,
     pub evidence_max_age: Span,
     pub accept_configured_regions: bool,
@@ -108,6 +118,7 @@ pub struct Config {
     pub policy_size: usize,
     pub approvals_remediation: usize,
     pub approvals_rollout: usize,
+    pub approvals_decommission: usize,
     pub agent_server: String,
     pub agent_name: String,
     pub join_token: String,
@@ -214,6 +225,24 @@ fn flatten(
     Ok(())
 }
 
+/// `vpc-1=sg-1, vpc-2=sg-2`.
+fn pairs(key: &str, text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut found = BTreeMap::new();
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let good =
+            |(vpc, group): &(&str, &str)| vpc.starts_with("vpc-") && group.starts_with("sg-");
+        match one.split_once('=').map(|(a, b)| (a.trim(), b.trim())).filter(good) {
+            Some((vpc, group)) => found.insert(vpc.to_owned(), group.to_owned()),
+            None => {
+                return fail(format!(
+                    "{key}: `{one}`: each must be a VPC and its security group, such as vpc-0a1b=sg-0c2d"
+                ));
+            }
+        };
+    }
+    Ok(found)
+}
+
 fn unknown(key: &str, place: &str) -> String {
     let nearest = KEYS
         .iter()
@@ -252,7 +281,7 @@ impl Config {
             regions: self.regions.clone(),
             kms_alias: self.kms_alias.clone(),
             require_kms_key: self.require_kms_key,
-            bounds: ringfence_domain::remediation::Bounds { expect_for: self.expect_for },
+            bounds: self.bounds,
             poll: self.poll,
             max_accounts: self.agent_accounts_per_thread,
             threads: self.agent_threads,
@@ -340,7 +369,7 @@ impl Config {
                 text("scan.regions_max_age")
             ));
         }
-        for key in ["approvals.remediation", "approvals.rollout"] {
+        for key in ["approvals.remediation", "approvals.rollout", "approvals.decommission"] {
             if count(key) == 0 {
                 return fail(format!("{key} = 0: at least one other person must approve"));
             }
@@ -356,6 +385,17 @@ impl Config {
                 return fail(format!("{key} = {share}: no remediation would ever begin"));
             }
         }
+        // "A period can be as short as one second and must be a multiple of 60, or 1, 5, 10, 20 or 30" (CloudWatch
+        // API reference, MetricStat).
+        let seconds = span("remediation.metric_period").0 / 1_000;
+        if !(seconds > 0 && seconds % 60 == 0 || [1, 5, 10, 20, 30].contains(&seconds)) {
+            return fail(
+                "remediation.metric_period: it must be 1m or a multiple of it; 1s, 5s, 10s, 20s and 30s are for emulators",
+            );
+        }
+        if span("remediation.quiet_for").0 < span("remediation.metric_period").0 {
+            return fail("remediation.quiet_for: it must be remediation.metric_period or more");
+        }
         let rates = Rates {
             sts: count("limits.sts"),
             organizations_read: count("limits.organizations_read"),
@@ -366,6 +406,7 @@ impl Config {
             kms_read: count("limits.kms_read"),
             config_read: count("limits.config_read"),
             config_write: count("limits.config_write"),
+            metrics_read: count("limits.metrics_read"),
         };
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {
@@ -403,8 +444,21 @@ impl Config {
             require_kms_key: flag("controls.rds-encryption.require_kms_key"),
             plan_max_age: span("remediation.plan_max_age"),
             recheck_timeout: span("remediation.recheck_timeout"),
-            expect_for: span("remediation.expect_for"),
+            bounds: Bounds {
+                expect_for: span("remediation.expect_for"),
+                quiet_for: span("remediation.quiet_for"),
+                quiet_writes: count("remediation.quiet_writes"),
+                metric_period: span("remediation.metric_period"),
+                // Its values come once a period; asking more often says nothing new.
+                measure_every: span("remediation.metric_period"),
+                hold: span("remediation.hold"),
+                hold_look: span("remediation.hold_look"),
+            },
             poll: span("remediation.poll"),
+            isolation_groups: pairs(
+                "remediation.isolation_groups",
+                &text("remediation.isolation_groups"),
+            )?,
             campaign: Limits {
                 organization: share("remediation.max_running"),
                 ou: share("remediation.max_running_per_ou"),
@@ -419,6 +473,7 @@ impl Config {
             policy_size: size("rollout.max_policy_size"),
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
+            approvals_decommission: size("approvals.decommission"),
             agent_server: text("agent.server"),
             agent_name,
             join_token: text("agent.join_token"),
@@ -441,67 +496,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ringfence_domain::bounds;
-
-    fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let vars = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        parse(text, vars).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn defaults_file_and_environment_are_layered() {
-        let config = read("", &[]).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
-        assert!(config.embedded_agent && config.regions.is_empty());
-        // The bounds say why; the table of keys says what.
-        assert_eq!(config.agent_accounts_per_thread, bounds::ACCOUNTS_PER_THREAD as usize);
-        assert_eq!(config.aws.in_flight_per_region, bounds::IN_FLIGHT_PER_REGION);
-        assert_eq!(config.aws.attempt_timeout, bounds::ATTEMPT_TIMEOUT.to_duration());
-        assert_eq!(config.aws.call_deadline, bounds::CALL_DEADLINE.to_duration());
-        assert_eq!(config.scan_regions_max_age, bounds::REGIONS_MAX_AGE);
-        let file =
-            "[aws]\nregions = [\"eu-west-1\"]\n[controls.rds-encryption]\nrequire_kms_key = true\n";
-        let config = read(
-            file,
-            &[
-                ("RINGFENCE_AWS__REGIONS", "us-east-1, eu-west-2"),
-                ("RINGFENCE_USER", "ann"),
-                ("RINGFENCE_CONTROLS__RDS_ENCRYPTION__REQUIRE_KMS_KEY", "false"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(config.regions.len(), 2);
-        assert!(!config.require_kms_key);
-    }
-
-    #[test]
-    fn bad_values_name_the_key_and_the_fix() {
-        for (file, environment, want) in [
-            (
-                "[store]\nulr = \"x\"",
-                ("A", "b"),
-                "unknown key `store.ulr` in the configuration file; did you mean `store.url`?",
-            ),
-            ("", ("RINGFENCE_STORE__ULR", "x"), "did you mean `store.url`?"),
-            ("x = [", ("A", "b"), "not TOML"),
-            ("[server]\nlisten = \"here\"", ("A", "b"), "server.listen = `here`"),
-            ("[server]\nlisten = \"0.0.0.0:7443\"", ("A", "b"), "only a loopback address"),
-            (
-                "[aws]\nregions = [\"nowhere\"]",
-                ("A", "b"),
-                "aws.regions: `nowhere` is not a region",
-            ),
-            ("[kms]\nalias = \"alias/aws/rds\"", ("A", "b"), "customer managed key"),
-            ("", ("RINGFENCE_REMEDIATION__POLL", "soon"), "a duration such as 90s"),
-            ("", ("RINGFENCE_APPROVALS__ROLLOUT", "0"), "at least one other person"),
-            ("", ("RINGFENCE_REMEDIATION__FAILURE_BUDGET", "few"), "a share such as 10%"),
-            ("", ("RINGFENCE_REMEDIATION__MAX_RUNNING", "0%"), "no remediation would ever begin"),
-            ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
-        ] {
-            let error = read(file, &[environment]).unwrap_err();
-            assert!(error.contains(want), "want {want}, have {error}");
-        }
-    }
-}
+mod tests;

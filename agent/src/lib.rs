@@ -5,6 +5,7 @@
 
 pub mod config;
 mod lease;
+mod perform;
 pub mod process;
 mod remediate;
 mod report;

@@ -1,14 +1,15 @@
 //! Remediations of one account: observe, decide (in the domain), act, record.
 
 use crate::lease::{Desk, Pipe};
+use crate::perform::perform;
 use crate::{now, rest};
-use ringfence_aws::rds::Made;
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Resource;
 use ringfence_domain::id::Region;
-use ringfence_domain::rds::{Instance, Sweep};
+use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{Act, Failure, Mark, Remediation, State, Step, decide};
+use ringfence_domain::time::Time;
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
@@ -117,9 +118,8 @@ async fn give_up<P: Pipe>(
     mut one: Versioned,
     why: String,
 ) -> Result<Versioned, Status> {
-    one.remediation.giving_up = Some(why.clone());
-    one.remediation.why = format!("{why}; what was made is being taken down");
-    record(desk, &mut one, "remediation.give-up", &why).await?;
+    let (action, reason) = one.remediation.mark(&Mark::GivingUp { why }, now());
+    record(desk, &mut one, action, &reason).await?;
     Ok(one)
 }
 
@@ -166,22 +166,48 @@ async fn step<P: Pipe>(
 ) -> Result<Option<Versioned>, Status> {
     one.remediation.adopt(seen);
     match decide(&one.remediation, seen, now(), desk.settings.bounds) {
-        Step::Act(act) => act_on(desk, session, region, one, act).await,
+        Step::Act(act) => act_on(desk, session, region, one, act, seen).await,
         Step::Wait(why) => wait(desk, one, why).await.map(|()| None),
         Step::AskHuman(why) => stop(desk, one, why, Failure::Blocked).await.map(|()| None),
-        Step::Mark(Mark::Verified) => {
-            one.remediation.verified_at = Some(now());
-            one.remediation.why = "verified; scratch is being deleted".into();
-            record(desk, &mut one, "remediation.verify", "the twin equals the original").await?;
+        Step::Measure { names, from } => measure(desk, session, region, one, (&names, from)).await,
+        Step::Mark(mark) => {
+            let (action, reason) = one.remediation.mark(&mark, now());
+            record(desk, &mut one, action, &reason).await?;
             Ok(Some(one))
         }
-        Step::Mark(Mark::GivingUp { why }) => give_up(desk, one, why).await.map(Some),
         Step::Finish => {
-            one.remediation.state = State::Verified;
-            one.remediation.why = String::new();
-            record(desk, &mut one, "remediation.finish", "verified, scratch deleted").await?;
-            Ok(None)
+            let before = one.remediation.state;
+            one.remediation.finish(now(), desk.settings.bounds);
+            let rem = &one.remediation;
+            // An original that is kept is looked at now and then: that is no news.
+            let action = if rem.state == before { "" } else { "remediation.finish" };
+            let (more, reason) = (rem.state == State::Running, rem.state.as_str());
+            record(desk, &mut one, action, reason).await?;
+            Ok(more.then_some(one))
         }
+    }
+}
+
+/// Asks CloudWatch, and keeps the answer for the next decision.
+async fn measure<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    mut one: Versioned,
+    (names, from): (&[String], Time),
+) -> Result<Option<Versioned>, Status> {
+    let period = desk.settings.bounds.metric_period;
+    match desk.cloud.activity(session, region, names, (from, now()), period).await {
+        Ok(activity) => {
+            one.remediation.activity = Some(activity);
+            record(desk, &mut one, "", "").await?;
+            Ok(Some(one))
+        }
+        Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => {
+            let failure = Failure::of(&error);
+            stop(desk, one, error.to_string(), failure).await.map(|()| None)
+        }
+        Err(error) => wait(desk, one, error.to_string()).await.map(|()| None),
     }
 }
 
@@ -191,13 +217,28 @@ async fn act_on<P: Pipe>(
     region: &Region,
     mut one: Versioned,
     act: Act,
+    seen: &Sweep,
 ) -> Result<Option<Versioned>, Status> {
     let encrypts = matches!(
         act,
-        Act::CopySnapshot { .. } | Act::RestoreInstance { .. } | Act::RestoreCluster { .. }
+        Act::CopySnapshot { .. }
+            | Act::RestoreInstance { .. }
+            | Act::RestoreCluster { .. }
+            | Act::LastCopy { .. }
     );
     if encrypts && let Some(why) = key_trouble(desk, session, region, &one.remediation).await {
         return wait(desk, one, why).await.map(|()| None);
+    }
+    // Names change hands: whom it is done to is read again, right before.
+    if let Some((kind, name, id)) = act.subject() {
+        match desk.cloud.resource_id(session, region, kind, name).await {
+            Ok(Some(found)) if found == id => {}
+            Ok(_) => {
+                let why = format!("{name} is no longer {id}; it is looked at again");
+                return wait(desk, one, why).await.map(|()| None);
+            }
+            Err(error) => return wait(desk, one, error.to_string()).await.map(|()| None),
+        }
     }
     let before = one.remediation.clone();
     let title = act.title();
@@ -205,7 +246,7 @@ async fn act_on<P: Pipe>(
     one.remediation.why = title.clone();
     // Recorded before the call: after a crash this is all that tells us to look for it.
     record(desk, &mut one, "remediation.intend", &title).await?;
-    match perform(desk, session, region, &one.remediation, &act).await {
+    match perform(desk, session, region, &one.remediation, &act, seen).await {
         Ok(made) => {
             if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key()))
             {
@@ -281,7 +322,9 @@ async fn failed<P: Pipe>(
 /// without it. The twin then reports the same baseline, or it differs and stops.
 fn retries_plain(rem: &Remediation, act: &Act, error: &CloudError) -> bool {
     let gp3 = match &rem.source {
-        Resource::Instance { instance } => instance.settings.storage_type.as_deref() == Some("gp3"),
+        Resource::Instance { instance, .. } => {
+            instance.settings.storage_type.as_deref() == Some("gp3")
+        }
         Resource::Cluster { .. } => false,
     };
     let first = rem.intents.get(&act.key()).is_some_and(|i| i.attempts == 1);
@@ -300,109 +343,5 @@ async fn key_trouble<P: Pipe>(
     match desk.cloud.key(session, region, &rem.key_arn).await {
         Ok(key) => key.trouble(region.as_str()),
         Err(error) => Some(error.to_string()),
-    }
-}
-
-/// Exactly one AWS write.
-async fn perform<P: Pipe>(
-    desk: &Desk<P>,
-    session: &Session,
-    region: &Region,
-    rem: &Remediation,
-    act: &Act,
-) -> Result<Option<Made>, CloudError> {
-    let cloud = &desk.cloud;
-    let name = |name: &str| desk.settings.names.of(name);
-    let source = rem.source.name();
-    match (act, &rem.source) {
-        (Act::CreateSnapshot { snapshot }, _) => {
-            cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await.map(Some)
-        }
-        (Act::CopySnapshot { from, to }, _) => cloud
-            .copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id)
-            .await
-            .map(Some),
-        (Act::RestoreInstance { snapshot, instance: twin }, Resource::Instance { instance }) => {
-            let plain = rem.intents.get(&act.key()).is_some_and(|i| i.plain_gp3);
-            let names = (snapshot.as_str(), name(twin));
-            cloud
-                .restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain)
-                .await
-                .map(Some)
-        }
-        (Act::CreateClusterSnapshot { snapshot }, _) => cloud
-            .create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id)
-            .await
-            .map(Some),
-        (Act::RestoreCluster { snapshot, cluster: twin }, Resource::Cluster { cluster, .. }) => {
-            let names = (snapshot.as_str(), name(twin));
-            cloud
-                .restore_cluster(
-                    session,
-                    region,
-                    (names.0, &names.1),
-                    cluster,
-                    &rem.key_arn,
-                    &rem.id,
-                )
-                .await
-                .map(Some)
-        }
-        (Act::CreateMember { source, instance, cluster }, Resource::Cluster { members, .. }) => {
-            let member = member(members, source)?;
-            cloud
-                .create_member(session, region, (&name(instance), cluster), member, &rem.id)
-                .await
-                .map(Some)
-        }
-        (Act::ModifyInstance { instance: twin, fields }, spec) => {
-            let want = match spec {
-                Resource::Instance { instance } => instance,
-                Resource::Cluster { members, .. } => {
-                    let of = |m: &&Instance| {
-                        ringfence_domain::remediation::twin_name(&m.id, &m.resource_id) == *twin
-                    };
-                    members.iter().find(of).ok_or_else(|| confused(twin))?
-                }
-            };
-            cloud
-                .modify_instance(session, region, twin, &want.settings, fields)
-                .await
-                .map(|()| None)
-        }
-        (Act::ModifyCluster { cluster: twin, fields }, Resource::Cluster { cluster, .. }) => cloud
-            .modify_cluster(session, region, twin, &cluster.settings, fields)
-            .await
-            .map(|()| None),
-        (Act::DeleteSnapshot { snapshot }, _) => {
-            cloud.delete_snapshot(session, region, snapshot).await.map(|()| None)
-        }
-        (Act::DeleteClusterSnapshot { snapshot }, _) => {
-            cloud.delete_cluster_snapshot(session, region, snapshot).await.map(|()| None)
-        }
-        (Act::DeleteCluster { cluster }, _) => {
-            cloud.delete_cluster(session, region, cluster).await.map(|()| None)
-        }
-        (
-            Act::RestoreInstance { instance: twin, .. }
-            | Act::RestoreCluster { cluster: twin, .. }
-            | Act::CreateMember { instance: twin, .. }
-            | Act::ModifyCluster { cluster: twin, .. },
-            _,
-        ) => Err(confused(twin)),
-    }
-}
-
-fn member<'a>(members: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError> {
-    members.iter().find(|m| m.id == id).ok_or_else(|| confused(id))
-}
-
-/// A step that does not fit its source: nothing is called, a person is asked.
-fn confused(id: &str) -> CloudError {
-    CloudError {
-        class: ErrorClass::Invalid,
-        operation: "ringfence".into(),
-        code: "Confused".into(),
-        message: format!("the step does not fit the source of {id}"),
     }
 }

@@ -352,6 +352,7 @@ mod queue {
             kms_read: 1,
             config_read: 1,
             config_write: 1,
+            metrics_read: 1,
         };
         let limits = Arc::new(Limits::new(&rates));
         let served = Arc::new(std::sync::Mutex::new(Vec::new()));

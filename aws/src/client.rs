@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     kms: Shared<aws_sdk_kms::Client>,
     config: Shared<aws_sdk_config::Client>,
     member_config: Shared<aws_sdk_config::Client>,
+    cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
 }
 
 /// A client of a service, in the region of the configuration unless said.
@@ -172,6 +173,7 @@ impl Cloud {
             kms: Shared::new(),
             config: Shared::new(),
             member_config: Shared::new(),
+            cloudwatch: Shared::new(),
             settings,
             base,
             member,
@@ -223,6 +225,10 @@ impl Cloud {
     /// AWS Config in a member account.
     pub(crate) fn member_config(&self, region: &str) -> aws_sdk_config::Client {
         self.0.member_config.get(region, || client!(aws_sdk_config, &self.0.member, region))
+    }
+
+    pub(crate) fn cloudwatch(&self, region: &str) -> aws_sdk_cloudwatch::Client {
+        self.0.cloudwatch.get(region, || client!(aws_sdk_cloudwatch, &self.0.member, region))
     }
 
     pub(crate) fn kms(&self, region: &str) -> aws_sdk_kms::Client {

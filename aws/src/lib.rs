@@ -8,6 +8,7 @@
 pub mod account;
 mod breaker;
 mod client;
+mod cloudwatch;
 mod config;
 mod error;
 pub mod kms;

@@ -37,10 +37,12 @@ pub enum Class {
     ConfigRead,
     /// AWS Config writes, by account and region.
     ConfigWrite,
+    /// CloudWatch GetMetricData, by account and region.
+    MetricsRead,
 }
 
 /// All classes, in the order of their numbers.
-const CLASSES: [Class; 9] = [
+const CLASSES: [Class; 10] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -50,6 +52,7 @@ const CLASSES: [Class; 9] = [
     Class::KmsRead,
     Class::ConfigRead,
     Class::ConfigWrite,
+    Class::MetricsRead,
 ];
 
 impl Class {
@@ -65,6 +68,7 @@ impl Class {
             Class::KmsRead => "kms_read",
             Class::ConfigRead => "config_read",
             Class::ConfigWrite => "config_write",
+            Class::MetricsRead => "metrics_read",
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct Rates {
     pub kms_read: u32,
     pub config_read: u32,
     pub config_write: u32,
+    pub metrics_read: u32,
 }
 
 impl Rates {
@@ -97,6 +102,7 @@ impl Rates {
             Class::KmsRead => self.kms_read,
             Class::ConfigRead => self.config_read,
             Class::ConfigWrite => self.config_write,
+            Class::MetricsRead => self.metrics_read,
         }
     }
 }
@@ -372,6 +378,7 @@ pub(crate) mod tests {
             kms_read: all,
             config_read: all,
             config_write: all,
+            metrics_read: all,
         }
     }
 

@@ -59,6 +59,7 @@ impl<'a> To<'a> {
             Class::RdsRead | Class::RdsWrite => "RDS",
             Class::KmsRead => "KMS",
             Class::ConfigRead | Class::ConfigWrite => "Config",
+            Class::MetricsRead => "CloudWatch",
         };
         // Organizations and Account Management have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management");

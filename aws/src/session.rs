@@ -22,17 +22,19 @@ const SESSION_SECONDS: i32 = 3600;
 const RENEW_AT: u32 = 80;
 
 /// What a session may do, on top of what the role may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Read only.
     Scan,
     /// Make snapshots, copies and twins; delete nothing that lacks our tag.
     Remediate,
+    /// The same, and delete what has this ARN.
+    Decommission(String),
 }
 
 impl Phase {
     /// The session policy. STS counts at most 2,048 characters.
-    fn policy(self) -> String {
+    fn policy(&self) -> String {
         let policy = match self {
             Phase::Scan => serde_json::json!({
                 "Version": "2012-10-17",
@@ -45,18 +47,30 @@ impl Phase {
                     "Resource": "*"
                 }]
             }),
-            Phase::Remediate => serde_json::json!({
-                "Version": "2012-10-17",
-                "Statement": [
-                    {"Effect": "Allow", "Action": ["rds:*", "kms:*", "iam:PassRole", "secretsmanager:*", "account:ListRegions"], "Resource": "*"},
-                    {"Effect": "Deny", "Action": "rds:Delete*", "Resource": "*",
-                     "Condition": {"Null": {"aws:ResourceTag/ringfence:remediation": "true"}}},
-                    {"Effect": "Deny", "Action": ["kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:PutKeyPolicy"], "Resource": "*"}
-                ]
-            }),
+            Phase::Remediate => write_policy(
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "Resource": "*", "Condition": {
+                    "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
+            ),
+            Phase::Decommission(arn) => write_policy(
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": arn, "Condition": {
+                    "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
+            ),
         };
         policy.to_string()
     }
+}
+
+/// A session that writes, and deletes no more than that.
+fn write_policy(deletes: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Resource": "*", "Action": [
+                "rds:*", "kms:*", "iam:PassRole", "secretsmanager:*", "account:ListRegions", "cloudwatch:GetMetricData"]},
+            deletes,
+            {"Effect": "Deny", "Action": ["kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:PutKeyPolicy"], "Resource": "*"}
+        ]
+    })
 }
 
 /// Credentials in one account.
@@ -205,7 +219,7 @@ impl Cloud {
         phase: Phase,
         run: &str,
     ) -> Result<Session, CloudError> {
-        let key = (account.clone(), phase, run.to_owned());
+        let key = (account.clone(), phase.clone(), run.to_owned());
         let place = crate::client::get_or_insert(&self.0.sessions.0, key, Place::default);
         // Whoever comes second waits for the answer that the first one asked for.
         let mut place = place.lock().await;
@@ -213,7 +227,7 @@ impl Cloud {
             return Ok(session.clone());
         }
         let caller = self.caller().await?;
-        let session = match self.assume(&caller, account, phase, run).await {
+        let session = match self.assume(&caller, account, &phase, run).await {
             Ok(session) => session,
             Err(error) if error.class == ErrorClass::Denied && caller.account == *account => {
                 self.own(&caller).await?
@@ -245,7 +259,7 @@ impl Cloud {
         &self,
         caller: &Caller,
         account: &AccountId,
-        phase: Phase,
+        phase: &Phase,
         run: &str,
     ) -> Result<Session, CloudError> {
         const OP: &str = "sts:AssumeRole";
@@ -347,8 +361,10 @@ mod tests {
 
     #[test]
     fn session_policies_fit_and_scans_only_read() {
-        for phase in [Phase::Scan, Phase::Remediate] {
-            assert!(phase.policy().len() <= 2_048);
+        let arn = format!("arn:aws-us-gov:rds:us-gov-west-1:111122223333:cluster:{:063}", 0);
+        let decommission = Phase::Decommission(arn);
+        for phase in [Phase::Scan, Phase::Remediate, decommission] {
+            assert!(phase.policy().len() <= 2_048, "{}", phase.policy().len());
         }
         let scan = Phase::Scan.policy();
         for verb in ["Create", "Delete", "Modify", "Restore", "rds:*", "kms:*"] {

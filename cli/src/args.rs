@@ -102,7 +102,8 @@ pub(crate) enum Command {
     /// What would be done: immutable, hashed, approved by another person.
     #[command(subcommand)]
     Plan(Plan),
-    /// Approve a plan (pl-...), a rollout (ro-...) or a deployment (de-...); never your own.
+    /// Approve a plan (pl-...), a rollout (ro-...), a deployment (de-...) or the decommission of a remediation
+    /// (rem-...); never your own.
     Approve {
         id: String,
         /// Why, for example a change number.
@@ -249,6 +250,24 @@ pub(crate) enum Finding {
     },
 }
 
+/// Where the twin goes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Strategy {
+    /// Beside the original, which is not touched.
+    SideBySide,
+    /// Into the original's place; the original is kept under another name.
+    Swap,
+}
+
+/// How writes stop.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Quiesce {
+    /// The owner stops them: it is waited until nobody is connected.
+    Observe,
+    /// The database is cut off by the isolation group.
+    Isolate,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Plan {
     /// Plan the encryption of findings.
@@ -261,6 +280,16 @@ pub(crate) enum Plan {
         findings: Vec<String>,
         #[command(flatten)]
         scope: Scope,
+        /// Where the twin goes: beside the original as encrypted-NAME, or into its place, so that the
+        /// endpoint stays.
+        #[arg(long, value_enum, default_value = "side-by-side")]
+        strategy: Strategy,
+        /// How writes are made to stop before the snapshot of a swap.
+        #[arg(long, value_enum, default_value = "observe")]
+        quiesce: Quiesce,
+        /// Cut over as soon as the twin is verified; else `remediation cutover` does.
+        #[arg(long)]
+        auto_cutover: bool,
         /// Show it, store nothing.
         #[arg(long)]
         dry_run: bool,
@@ -305,6 +334,26 @@ pub(crate) enum Remediation {
     Cancel(Order),
     /// Begin again what stopped or was cancelled, with what stands, on the same approval.
     Retry(Order),
+    /// Put verified twins into their originals' places, so that the endpoints stay (plans with --strategy swap).
+    Cutover(Order),
+    /// Put originals back, while nobody has connected to the twins.
+    Rollback(Order),
+    /// Delete twins that nobody ever connected to.
+    Discard(Order),
+    /// Delete the original of a cutover, after its hold and on approvals of its own.
+    Decommission {
+        /// The remediation.
+        id: String,
+        /// The name that the original has now, to say that you mean it.
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+        /// Why; it goes into the audit log.
+        #[arg(long)]
+        reason: String,
+        /// Say what would change, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Follow one remediation to its end.
     Watch { id: String },
 }

@@ -35,6 +35,9 @@ pub enum Resource {
     Instance {
         /// It.
         instance: Instance,
+        /// Its read replicas in the region and theirs, each after its source.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replicas: Vec<Instance>,
     },
     /// A cluster with its members.
     Cluster {
@@ -49,7 +52,7 @@ impl Resource {
     /// The identifier.
     pub fn name(&self) -> &str {
         match self {
-            Resource::Instance { instance } => &instance.id,
+            Resource::Instance { instance, .. } => &instance.id,
             Resource::Cluster { cluster, .. } => &cluster.id,
         }
     }
@@ -57,7 +60,7 @@ impl Resource {
     /// The ARN.
     pub fn arn(&self) -> &str {
         match self {
-            Resource::Instance { instance } => &instance.arn,
+            Resource::Instance { instance, .. } => &instance.arn,
             Resource::Cluster { cluster, .. } => &cluster.arn,
         }
     }
@@ -65,7 +68,7 @@ impl Resource {
     /// The immutable id.
     pub fn resource_id(&self) -> &str {
         match self {
-            Resource::Instance { instance } => &instance.resource_id,
+            Resource::Instance { instance, .. } => &instance.resource_id,
             Resource::Cluster { cluster, .. } => &cluster.resource_id,
         }
     }
@@ -73,15 +76,37 @@ impl Resource {
     /// The engine.
     pub fn engine(&self) -> &str {
         match self {
-            Resource::Instance { instance } => &instance.engine,
+            Resource::Instance { instance, .. } => &instance.engine,
             Resource::Cluster { cluster, .. } => &cluster.engine,
+        }
+    }
+
+    /// The same database under another name.
+    pub fn renamed(&self, name: &str) -> Resource {
+        let mut it = self.clone();
+        let (id, arn) = match &mut it {
+            Resource::Instance { instance, .. } => (&mut instance.id, &mut instance.arn),
+            Resource::Cluster { cluster, .. } => (&mut cluster.id, &mut cluster.arn),
+        };
+        if let Some(head) = arn.strip_suffix(id.as_str()) {
+            *arn = format!("{head}{name}");
+        }
+        name.clone_into(id);
+        it
+    }
+
+    /// What is made with it: the members of a cluster, the replicas of an instance.
+    pub fn dependents(&self) -> &[Instance] {
+        match self {
+            Resource::Instance { replicas, .. } => replicas,
+            Resource::Cluster { members, .. } => members,
         }
     }
 
     /// What it replicates or, of a cluster, its members, or its replicas; empty if nothing.
     pub fn group(&self) -> String {
         match self {
-            Resource::Instance { instance } => match &instance.replica_source {
+            Resource::Instance { instance, .. } => match &instance.replica_source {
                 Some(source) => format!("replica of {source}"),
                 None if instance.replicas.is_empty() => String::new(),
                 None => format!("replicas: {}", instance.replicas.join(", ")),
@@ -107,7 +132,9 @@ impl Resource {
             )
         };
         match self {
-            Resource::Instance { instance } => hash::of(&of(instance)),
+            Resource::Instance { instance, replicas } => {
+                hash::of(&(of(instance), replicas.iter().map(of).collect::<Vec<_>>()))
+            }
             Resource::Cluster { cluster, members } => {
                 let c = cluster.clone();
                 let own = (
@@ -289,7 +316,7 @@ mod tests {
     fn seen(before: Option<Finding>, resource_id: &str, now: i64) -> Finding {
         let mut instance = sample::instance("orders");
         instance.resource_id = resource_id.into();
-        let resource = Resource::Instance { instance };
+        let resource = Resource::Instance { instance, replicas: vec![] };
         let detected = Detected { kind: Kind::Instance, resource, config: None };
         let (account, region) = (sample::account(), sample::region());
         Finding::seen(before, "rds-encryption", &account, &region, detected, false, Time(now))
@@ -325,7 +352,7 @@ mod tests {
         b.status = "backing-up".into();
         let mut c = a.clone();
         c.settings.backup_retention_period = 9;
-        let print = |instance| Resource::Instance { instance }.fingerprint();
+        let print = |instance| Resource::Instance { instance, replicas: vec![] }.fingerprint();
         assert_eq!(print(a.clone()), print(b));
         assert_ne!(print(a), print(c));
     }

@@ -199,6 +199,9 @@ pub struct Instance {
     pub replica_source: Option<String>,
     /// Its own replicas.
     pub replicas: Vec<String>,
+    /// The VPC of its subnet group.
+    #[serde(default)]
+    pub vpc: Option<String>,
     /// R and M members.
     pub settings: InstanceSettings,
     /// S members: they come with the snapshot, and are compared all the same.
@@ -295,6 +298,23 @@ impl Sweep {
     /// The instance of that name.
     pub fn instance(&self, id: &str) -> Option<&Instance> {
         self.instances.iter().find(|i| i.id == id)
+    }
+
+    /// The read replicas in this region of the instance of that name, and theirs, each after its source.
+    pub fn tree(&self, id: &str) -> Vec<Instance> {
+        let mut found: Vec<Instance> = Vec::new();
+        let mut sources = vec![id.to_owned()];
+        while !sources.is_empty() {
+            let of = |i: &&Instance| i.replica_source.as_ref().is_some_and(|s| sources.contains(s));
+            // AWS has no cycles; a read while things change could show one.
+            let new = |i: &&Instance| i.id != id && found.iter().all(|f| f.id != i.id);
+            let mut level: Vec<Instance> =
+                self.instances.iter().filter(of).filter(new).cloned().collect();
+            level.sort_by(|a, b| a.id.cmp(&b.id));
+            sources = level.iter().map(|i| i.id.clone()).collect();
+            found.extend(level);
+        }
+        found
     }
 
     /// The cluster of that name.

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod agents;
 pub mod app;
+mod decommission;
 pub mod deployments;
 pub mod doctor;
 pub mod findings;

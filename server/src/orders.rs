@@ -7,7 +7,7 @@ use crate::{plans, reports};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::Finding;
 use ringfence_domain::plan::Plan;
-use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, State};
+use ringfence_domain::remediation::{Goal, JOB_FOR_MAX, Remediation, State};
 use ringfence_domain::time::Time;
 
 /// Agents write too; an order is read and written again so often.
@@ -24,6 +24,12 @@ pub enum Order {
     Cancel,
     /// Begin again with what stands.
     Retry,
+    /// Put the twin into the original's place.
+    CutOver,
+    /// Put the original back.
+    RollBack,
+    /// Delete a twin that nobody ever connected to.
+    Discard,
 }
 
 impl Order {
@@ -33,14 +39,34 @@ impl Order {
             Order::Resume => "resume",
             Order::Cancel => "cancel",
             Order::Retry => "retry",
+            Order::CutOver => "cutover",
+            Order::RollBack => "rollback",
+            Order::Discard => "discard",
         }
     }
 
     /// Whether it is for a remediation as that one stands.
     fn fits(self, rem: &Remediation) -> bool {
+        self.refusal(rem).is_none()
+    }
+
+    /// Why it is not for a remediation as that one stands; the text is empty where its state says all.
+    fn refusal(self, rem: &Remediation) -> Option<String> {
+        let mut tried = rem.clone();
+        match self {
+            Order::CutOver => tried.cut_over(now()),
+            Order::RollBack => tried.roll_back(now()),
+            Order::Discard => tried.discard(now()),
+            _ => (!self.holds(rem)).then(String::new),
+        }
+    }
+
+    fn holds(self, rem: &Remediation) -> bool {
         let verified = rem.verified_at.is_some();
+        // A pause between two names would leave the application without a database.
+        let making = rem.goal == Goal::Twin;
         match (self, rem.state) {
-            (Order::Pause, State::Pending | State::Running) => rem.giving_up.is_none(),
+            (Order::Pause, State::Pending | State::Running) => rem.giving_up.is_none() && making,
             (Order::Resume, State::Paused) => true,
             (Order::Cancel, State::Pending | State::Running | State::Paused) => {
                 !verified && !rem.cancelled
@@ -63,6 +89,19 @@ impl Order {
             Order::Retry => {
                 rem.retry(at);
                 rem.why = why("retried");
+            }
+            // What refuses them was asked before.
+            Order::CutOver => {
+                rem.cut_over(at);
+                rem.why = why("cutover ordered");
+            }
+            Order::RollBack => {
+                rem.roll_back(at);
+                rem.why = why("rollback ordered");
+            }
+            Order::Discard => {
+                rem.discard(at);
+                rem.why = why("discard ordered");
             }
         }
     }
@@ -92,7 +131,15 @@ pub async fn give(
     };
     let mut chosen: Vec<&(Row, Remediation)> = all.iter().filter(|(_, rem)| meant(rem)).collect();
     if chosen.is_empty() {
-        return refused("NOTHING_TO_CHANGE", nothing(order, id, &all));
+        let said = match all.as_slice() {
+            [(_, one)] => order.refusal(one).filter(|why| !why.is_empty()),
+            _ => None,
+        };
+        let text = match said {
+            Some(why) => format!("{id}: no {}: {why}; nothing was changed", order.verb()),
+            None => nothing(order, id, &all),
+        };
+        return refused("NOTHING_TO_CHANGE", text);
     }
     // What is being worked on first.
     chosen.sort_by_key(|(_, rem)| rem.state != State::Running);

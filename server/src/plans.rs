@@ -12,8 +12,8 @@ use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
-use ringfence_domain::plan::{self, Body, Plan};
-use ringfence_domain::remediation::{Names, Remediation, State};
+use ringfence_domain::plan::{self, Body, Plan, Wanted};
+use ringfence_domain::remediation::{Goal, Names, Remediation, State};
 use ringfence_domain::time::Time;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +76,7 @@ pub async fn create(
     id: &str,
     ids: &[String],
     scope: &Scope,
+    wanted: &Wanted,
     dry: bool,
 ) -> Result<Plan, Fault> {
     if app.store.get(Kind::Plan, id).await?.is_some() {
@@ -91,7 +92,7 @@ pub async fn create(
             let cell = cells.get(&(finding.account.clone(), finding.region.as_str().to_owned()));
             let node = tree.get(&(&finding.account).into());
             let state = node.and_then(|n| n.account_state()).unwrap_or(&unknown);
-            plan::item(finding, cell, state, id)
+            plan::item(finding, cell, state, id, wanted)
         })
         .collect();
     let at = now();
@@ -263,7 +264,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
                 trouble.unwrap_or_else(|| "the alias points at another key now".into())
             ));
         }
-        for taken in plan::names(&item.resource).iter().filter(|n| cell.names.contains(n)) {
+        for taken in item.new_names().iter().filter(|n| cell.names.contains(n)) {
             why.push(format!("{name}: the name {taken} is taken now"));
         }
     }
@@ -360,6 +361,11 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         failure: None,
         forgiven: false,
         priority,
+        goal: Goal::Twin,
+        swap: item.swap.clone(),
+        rounds: 0,
+        activity: None,
+        retirement: None,
         intents: BTreeMap::new(),
         state: State::Pending,
         why: "waiting for its turn".into(),

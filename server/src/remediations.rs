@@ -4,8 +4,10 @@ use crate::agents;
 use crate::app::{App, Fault, now};
 use crate::reports::row_of;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
-use ringfence_domain::finding::Finding;
-use ringfence_domain::remediation::Remediation;
+use ringfence_domain::controls::ALL;
+use ringfence_domain::finding::{Finding, FindingState, Resource};
+use ringfence_domain::rds::Instance;
+use ringfence_domain::remediation::{Remediation, State};
 
 /// Commits are retried so often when the finding changed between reading and writing (a waiver).
 const COMMIT_TRIES: u32 = 5;
@@ -20,6 +22,78 @@ pub fn row_with(row: Row, rem: &Remediation) -> Row {
     let mut row = row.with(rem.state.as_str(), rem);
     row.wake_at = rem.wake_at;
     row
+}
+
+/// The findings that a remediation changes: a verified twin holds its original; after a cutover the
+/// originals have other names, and findings are by name. The next scan says the same.
+async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
+    let mut rows = Vec::new();
+    // What was scanned under that name meanwhile may be another database.
+    let known = async |id: &str| -> Result<Option<(Row, Finding)>, Fault> {
+        match app.store.get(Kind::Finding, id).await? {
+            None => Ok(None),
+            Some(row) => {
+                let finding: Finding = row.document()?;
+                Ok(Some((row, finding)))
+            }
+        }
+    };
+    let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    let moved = done && matches!(rem.state, State::CutOver);
+    for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
+        let own = Finding::id_of(ALL[0].id(), part.arn);
+        let held_arn = part.arn.strip_suffix(part.id).map(|a| format!("{a}{}", part.held));
+        let held = Finding::id_of(ALL[0].id(), held_arn.as_deref().unwrap_or_default());
+        let is = |f: &Finding| f.resource.resource_id() == part.resource_id;
+        let Some(resource) = resource else { continue };
+        let before = known(&own).await?.filter(|(_, f)| is(f));
+        match rem.state {
+            State::CutOver if moved => {
+                let Some((row, old)) = before else { continue };
+                let mut new = Finding { id: held.clone(), ..old.clone() };
+                new.resource = resource.renamed(&part.held);
+                (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                rows.push(row_of(known(&held).await?.map(|(row, _)| row), &new));
+                rows.push(row_of(Some(row), &old.resolved(now())));
+            }
+            State::RolledBack | State::Decommissioned => {
+                if let Some((row, old)) = known(&held).await?.filter(|(_, f)| is(f)) {
+                    rows.push(row_of(Some(row), &old.resolved(now())));
+                }
+                if let Some((row, mut old)) = before.filter(|_| rem.state == State::RolledBack) {
+                    (old.state, old.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                    rows.push(row_of(Some(row), &old));
+                }
+            }
+            _ => {
+                if let Some((row, mut old)) = before {
+                    let holds = rem.verified_at.map(|_| rem.id.clone());
+                    if old.held_by != holds {
+                        old.held_by = holds;
+                        rows.push(row_of(Some(row), &old));
+                    }
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The originals that have a finding of their own, in the order of the unit's parts; members of a cluster
+/// have none.
+fn originals(source: &Resource) -> Vec<Option<Resource>> {
+    match source {
+        Resource::Instance { replicas, .. } => {
+            let single =
+                |r: &Instance| Resource::Instance { instance: r.clone(), replicas: vec![] };
+            let rest = replicas.iter().map(|r| Some(single(r)));
+            std::iter::once(Some(source.clone())).chain(rest).collect()
+        }
+        Resource::Cluster { members, .. } => {
+            let rest = members.iter().map(|_| None);
+            std::iter::once(Some(source.clone())).chain(rest).collect()
+        }
+    }
 }
 
 /// Stores a remediation's new state under the agent's fence. `None` if the lease is lost or the
@@ -39,12 +113,10 @@ pub async fn commit(
         if row.version != version || old.account.as_str() != lease.account {
             return Ok(None);
         }
+        let changed = old.state != rem.state || old.verified_at != rem.verified_at;
         let mut rows = vec![row_with(row, rem)];
-        // With the milestone, and with all that follows it: the twin stands, whatever cleaning up does.
-        if rem.verified_at.is_some() {
-            let (row, mut finding): (Row, Finding) = app.load(Kind::Finding, &rem.finding).await?;
-            finding.held_by = Some(rem.id.clone());
-            rows.push(row_of(Some(row), &finding));
+        if changed {
+            rows.extend(findings(app, rem).await?);
         }
         let event = (!action.is_empty()).then(|| actor.did(now(), action, &rem.id, reason));
         match app.store.commit(agent, lease, &rows, event.as_ref()).await? {

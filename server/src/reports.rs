@@ -6,7 +6,7 @@ use crate::{agents, scans};
 use ringfence_domain::controls::ALL;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
-use ringfence_domain::remediation::twin_name;
+use ringfence_domain::remediation::{is_held, twin_name};
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::{AccountReport, CellReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,8 +195,9 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
         let mut finding =
             Finding::seen(before, control, &cell.account, &region, found.clone(), incomplete, at);
         // A twin that is gone holds nothing: the original can be planned again.
-        let twin = twin_name(finding.resource.name(), finding.resource.resource_id());
-        if cell.state.answered() && !cell.names.contains(&twin) {
+        let (name, id) = (finding.resource.name(), finding.resource.resource_id());
+        let gone = !cell.names.contains(&twin_name(name, id)) && !is_held(name, id);
+        if cell.state.answered() && gone {
             finding.held_by = None;
         }
         if old.is_none_or(|old| changed(old, &finding, at)) {

@@ -11,4 +11,5 @@ mod many_accounts;
 mod regions;
 mod simulator;
 mod store_contract;
+mod swap;
 mod tidy;

@@ -90,6 +90,7 @@ pub(super) fn instance(i: &types::DbInstance) -> Instance {
         replica_source: some(i.read_replica_source_db_instance_identifier())
             .or_else(|| some(i.read_replica_source_db_cluster_identifier())),
         replicas: sorted(i.read_replica_db_instance_identifiers().to_vec()),
+        vpc: i.db_subnet_group().and_then(|g| some(g.vpc_id())),
         settings: instance_settings(i),
         inherited: instance_inherited(i),
         foreign: instance_foreign(i),

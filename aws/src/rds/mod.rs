@@ -5,5 +5,7 @@ mod read;
 mod write;
 mod write_cluster;
 mod write_instance;
+mod write_place;
+mod write_replica;
 
 pub use write::Made;

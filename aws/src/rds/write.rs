@@ -1,6 +1,6 @@
 //! What the writes of a remediation share: sending one call, tags, and what a reply means.
 
-use aws_sdk_rds::types::Tag;
+use aws_sdk_rds::types::{DbInstance, Tag};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::rds::TAG;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Made {
     /// The ARN.
     pub arn: String,
-    /// The immutable id, of a cluster.
+    /// The immutable id, of a database.
     pub resource_id: Option<String>,
 }
 
@@ -42,6 +42,16 @@ pub(super) fn made(operation: &str, arn: Option<&str>) -> Result<Made, CloudErro
             message: "no ARN in the answer".to_owned(),
         }),
     }
+}
+
+/// What a call that makes an instance made.
+pub(super) fn made_instance(
+    operation: &str,
+    instance: Option<&DbInstance>,
+) -> Result<Made, CloudError> {
+    let made = made(operation, instance.and_then(|i| i.db_instance_arn()))?;
+    let resource_id = instance.and_then(|i| i.dbi_resource_id()).map(str::to_owned);
+    Ok(Made { resource_id, ..made })
 }
 
 pub(super) fn tag(key: &str, value: &str) -> Tag {

@@ -1,6 +1,6 @@
 //! The writes on Aurora clusters and their members: one AWS call each.
 
-use super::write::{Made, gone, made, send, strings, tag, tags};
+use super::write::{Made, gone, made, made_instance, send, strings, tag, tags};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -173,7 +173,7 @@ impl Cloud {
                 .set_ca_certificate_identifier(s.ca_certificate_identifier.clone())
                 .set_tags(tags(&s.tags, remediation))
         })?;
-        made("rds:CreateDBInstance", answer.db_instance().and_then(|i| i.db_instance_arn()))
+        made_instance("rds:CreateDBInstance", answer.db_instance())
     }
 
     /// `ModifyDBCluster` of just the named fields, at once.

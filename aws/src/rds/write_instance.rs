@@ -3,7 +3,7 @@
 //! Settings are taken apart without `..`, so that a field that is added to them does not compile
 //! until it is sent, or left out on purpose, here.
 
-use super::write::{Made, gone, made, send, strings, tag, tags};
+use super::write::{Made, gone, made, made_instance, send, strings, tag, tags};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -199,7 +199,7 @@ impl Cloud {
                 .set_enable_cloudwatch_logs_exports(strings(enabled_cloudwatch_logs_exports))
                 .set_enable_customer_owned_ip(customer_owned_ip.then_some(true))
                 .set_tags(tags(own_tags, remediation)))?;
-        made(OP, answer.db_instance().and_then(|i| i.db_instance_arn()))
+        made_instance(OP, answer.db_instance())
     }
 
     /// `ModifyDBInstance` of just the named fields, at once.

@@ -65,10 +65,11 @@ pub(crate) async fn run(args: Args) -> End {
             Some("pl") => plan::approve(&context, id, reason, hash).await,
             Some("ro") => rollout::approve(&context, id, reason, hash).await,
             Some("de") => control::approve(&context, id, reason, hash).await,
+            Some("rem") => remediation::approve(&context, id, reason, hash).await,
             _ => Err(Failure::new(
                 Exit::Usage,
                 format!(
-                    "`{id}` is neither a plan (pl-...) nor a rollout (ro-...) nor a deployment (de-...)"
+                    "`{id}` is neither a plan (pl-...) nor a rollout (ro-...), a deployment (de-...) or a remediation (rem-...)"
                 ),
             )),
         },

@@ -1,7 +1,7 @@
 //! `ringfence plan` and `ringfence approve`
 
 use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, scope};
-use crate::args::Plan;
+use crate::args::{Plan, Quiesce, Strategy};
 use crate::exit::{End, Exit, Failure};
 use crate::printer;
 use ringfence_proto::v1;
@@ -12,7 +12,18 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
     let mut client =
         PlanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Plan::Create { all, findings, scope: wanted, dry_run } => {
+        Plan::Create { all, findings, scope: wanted, strategy, quiesce, auto_cutover, dry_run } => {
+            let swap = strategy == Strategy::Swap;
+            if !swap && (auto_cutover || quiesce != Quiesce::Observe) {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "--quiesce and --auto-cutover are for --strategy swap",
+                ));
+            }
+            let quiesce = match quiesce {
+                Quiesce::Observe => "observe",
+                Quiesce::Isolate => "isolate",
+            };
             let scoped =
                 !(wanted.ous.is_empty() && wanted.accounts.is_empty() && wanted.regions.is_empty());
             if !all && findings.is_empty() && !scoped {
@@ -26,6 +37,9 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 validate_only: dry_run,
                 findings,
                 scope: scope(&wanted),
+                swap,
+                quiesce: quiesce.to_owned(),
+                auto_cutover,
             };
             let plan = client
                 .create_plan(request)

@@ -1,6 +1,6 @@
 //! `ringfence remediation`
 
-use super::{Context, MESSAGE_MAX, missing, pages, within};
+use super::{Context, MESSAGE_MAX, approved_by, missing, pages, within};
 use crate::args::{Order, Remediation};
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
@@ -91,6 +91,30 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             let changed = client.retry_remediation(request).await?.into_inner().remediations;
             changes(context, id, changed, validate_only, "retry")
         }
+        Remediation::Cutover(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::CutOverRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.cut_over_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "cutover")
+        }
+        Remediation::Rollback(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::RollBackRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.roll_back_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "rollback")
+        }
+        Remediation::Discard(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::DiscardRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.discard_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "discard")
+        }
+        Remediation::Decommission { id, confirm, reason, dry_run: validate_only } => {
+            let request = v1::DecommissionRemediationRequest { id, reason, confirm, validate_only };
+            let rem = client.decommission_remediation(request).await?.into_inner().remediation;
+            show(context, &rem.ok_or_else(|| missing("a remediation"))?);
+            if validate_only {
+                printer::talk("dry run: it could be decommissioned; nothing was changed");
+            }
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -122,6 +146,9 @@ fn ended(rem: &v1::Remediation) -> bool {
         v1::RemediationState::Verified
         | v1::RemediationState::Stopped
         | v1::RemediationState::Cancelled
+        | v1::RemediationState::CutOver
+        | v1::RemediationState::RolledBack
+        | v1::RemediationState::Decommissioned
         // Nothing comes of waiting for what waits for a person.
         | v1::RemediationState::Paused => true,
     }
@@ -200,6 +227,25 @@ fn show(context: &Context, rem: &v1::Remediation) {
     if !rem.verified_at.is_empty() {
         printer::data(&format!("verified {}", rem.verified_at));
     }
+    for (what, text) in
+        [("quiet", &rem.quiet), ("proof", &rem.proof), ("cut over", &rem.cut_over_at)]
+    {
+        if !text.is_empty() {
+            printer::data(&format!("{what:<7} {text}"));
+        }
+    }
+    if let Some(asked) = &rem.retirement {
+        let by = approved_by(&asked.approvals);
+        printer::data(&format!(
+            "decommission asked for by {} ({}): deletes {}; keeps {}; approved by {by}, {} needed; hash {}",
+            asked.author,
+            asked.reason,
+            asked.originals.join(", "),
+            asked.twins.join(", "),
+            asked.approvals_needed,
+            asked.hash
+        ));
+    }
     for step in &rem.steps {
         let tries =
             if step.attempts > 1 { format!(" ({} tries)", step.attempts) } else { String::new() };
@@ -218,5 +264,46 @@ async fn watch(context: &Context, mut client: Client, id: String) -> End {
     }
     let rem = last.ok_or_else(|| missing("a remediation"))?;
     show(context, &rem);
-    Ok(if rem.state() == v1::RemediationState::Verified { Exit::Done } else { Exit::Failed })
+    Ok(match rem.state() {
+        v1::RemediationState::Verified
+        | v1::RemediationState::CutOver
+        | v1::RemediationState::RolledBack
+        | v1::RemediationState::Decommissioned => Exit::Done,
+        _ => Exit::Failed,
+    })
+}
+
+/// Approves the decommission of a remediation's original, under the hash that it has now, or the one that
+/// was read.
+pub(crate) async fn approve(
+    context: &Context,
+    id: String,
+    reason: String,
+    hash: Option<String>,
+) -> End {
+    let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let hash = match hash {
+        Some(hash) => hash,
+        None => {
+            let request = v1::GetRemediationRequest { id: id.clone() };
+            let rem = client.get_remediation(request).await?.into_inner().remediation;
+            rem.and_then(|r| r.retirement).map(|r| r.hash).unwrap_or_default()
+        }
+    };
+    let request = v1::ApproveDecommissionRequest { id, reason, hash };
+    let rem = client.approve_decommission(request).await?.into_inner().remediation;
+    let rem = rem.ok_or_else(|| missing("a remediation"))?;
+    if context.json() {
+        printer::json(&rem);
+        return Ok(Exit::Done);
+    }
+    let asked = rem.retirement.unwrap_or_default();
+    printer::data(&format!(
+        "the decommission of {} is approved ({} of {}), hash {}",
+        asked.originals.join(", "),
+        asked.approvals.len(),
+        asked.approvals_needed,
+        asked.hash
+    ));
+    Ok(Exit::Done)
 }

@@ -68,7 +68,8 @@ impl Control for RdsEncryption {
             }
             match breaks(&instance.encryption) {
                 Some(true) => {
-                    let resource = Resource::Instance { instance: instance.clone() };
+                    let (instance, replicas) = (instance.clone(), sweep.tree(&instance.id));
+                    let resource = Resource::Instance { instance, replicas };
                     found.findings.push(Detected { kind: Kind::Instance, resource, config: None });
                 }
                 Some(false) => {}

@@ -11,12 +11,27 @@ fn class_blocker(what: &str, class: &str) -> Option<String> {
     })
 }
 
-/// What blocks an instance.
-pub(super) fn instance(instance: &Instance, blockers: &mut Vec<String>) {
-    let id = &instance.id;
-    if let Some(source) = &instance.replica_source {
-        blockers.push(format!("{id} is a read replica of {source}: a tree of replicas is one unit, and this version does not rebuild trees"));
+/// What blocks an instance outside clusters, its replicas included.
+pub(super) fn tree(main: &Instance, replicas: &[Instance], blockers: &mut Vec<String>) {
+    if let Some(source) = &main.replica_source {
+        let id = &main.id;
+        blockers.push(match source.starts_with("arn:") {
+            true => format!("{id} is a read replica of {source}, in another region: encrypt the source, then create the replica anew there with a key of that region (`aws rds create-db-instance-read-replica --kms-key-id`)"),
+            false => format!("{id} is a read replica of {source}: it is rebuilt with it"),
+        });
     }
+    for one in std::iter::once(main).chain(replicas) {
+        instance(one, blockers);
+        let known = |name: &String| replicas.iter().any(|r| r.id == *name);
+        for far in one.replicas.iter().filter(|name| !known(name)) {
+            blockers.push(format!("{}: its replica {far} is in another region or could not be read: this version rebuilds replicas of the same region; delete it, and create it anew from the twin", one.id));
+        }
+    }
+}
+
+/// What blocks an instance.
+fn instance(instance: &Instance, blockers: &mut Vec<String>) {
+    let id = &instance.id;
     if instance.engine.starts_with("custom-") {
         blockers.push(format!("{id} is RDS Custom: its snapshots cannot be copied"));
     }

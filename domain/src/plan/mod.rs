@@ -1,6 +1,7 @@
 //! A plan: an immutable, hashed list of changes that people approve.
 
 mod blockers;
+mod steps;
 
 use crate::approval::Approval;
 use crate::finding::{Finding, Kind, Resource};
@@ -8,17 +9,36 @@ use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::org::AccountState;
-use crate::remediation::{Remediation, twin_name};
+use crate::remediation::{Quiesce, Remediation, Swap, held_name, is_held, twin_name};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// What holds for every twin, and must be known before one agrees.
 pub const GENERAL_NOTES: &[&str] = &[
-    "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it",
-    "the twin is alive: schedulers, jobs and links of the original run in it too",
+    "the twin is alive: schedulers (event_scheduler, pg_cron, SQL Server Agent, Oracle jobs), links and subscriptions of the original run in it too",
     "point-in-time history stays with the original, unencrypted",
 ];
+
+/// What holds where the twin stands beside the original.
+const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it";
+
+/// What holds where the twin takes the original's place.
+const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers; DNS caches may hold the old address for minutes";
+
+/// How the databases of a plan are to be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The twin takes the original's place.
+    pub swap: bool,
+    /// How writes are made to stop first.
+    pub quiesce: Quiesce,
+    /// Whether the cutover follows as soon as the twin is verified.
+    pub auto: bool,
+    /// The isolation group of each VPC (`remediation.isolation_groups`).
+    pub isolation: BTreeMap<String, String>,
+}
 
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +59,9 @@ pub struct Item {
     pub twin: String,
     /// The key's ARN, resolved from the alias in this region.
     pub key_arn: Option<String>,
+    /// How the twin takes the original's place; `None` where it stays beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
     /// What will be done, in order.
     pub steps: Vec<String>,
     /// What people should know before they agree.
@@ -132,6 +155,15 @@ impl Plan {
             if item.blockers.is_empty() {
                 let _ = writeln!(out, "    twin  {}", item.twin);
                 let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
+                if let Some(swap) = &item.swap {
+                    let quiesce = swap.quiesce.as_str();
+                    let cutover = if swap.auto { "at once" } else { "when a person says so" };
+                    let group = &swap.isolation;
+                    let _ = writeln!(
+                        out,
+                        "    swap  {quiesce} first, isolation group {group}, cutover {cutover}"
+                    );
+                }
             }
             for (i, step) in item.steps.iter().enumerate() {
                 let _ = writeln!(out, "    {}. {step}", i + 1);
@@ -142,9 +174,11 @@ impl Plan {
         }
         if ready > 0 {
             out.push_str("\nFor every twin:\n");
-        }
-        for note in GENERAL_NOTES.iter().filter(|_| ready > 0) {
-            let _ = writeln!(out, "  - {note}");
+            let swaps = self.ready().any(|i| i.swap.is_some());
+            let first = if swaps { SWAP_NOTE } else { BESIDE_NOTE };
+            for note in std::iter::once(&first).chain(GENERAL_NOTES) {
+                let _ = writeln!(out, "  - {note}");
+            }
         }
         out
     }
@@ -176,14 +210,59 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
 /// The names of all databases that a remediation of this resource makes, the twin first.
 pub fn names(resource: &Resource) -> Vec<String> {
     let mut names = vec![twin_name(resource.name(), resource.resource_id())];
-    if let Resource::Cluster { members, .. } = resource {
-        names.extend(members.iter().map(|m| twin_name(&m.id, &m.resource_id)));
-    }
+    names.extend(resource.dependents().iter().map(|m| twin_name(&m.id, &m.resource_id)));
     names
 }
 
+/// The names that originals get when their twins take theirs, in the same order.
+fn held_names(resource: &Resource) -> Vec<String> {
+    let mut names = vec![held_name(resource.name(), resource.resource_id())];
+    names.extend(resource.dependents().iter().map(|m| held_name(&m.id, &m.resource_id)));
+    names
+}
+
+impl Item {
+    /// The names that must be free for it.
+    pub fn new_names(&self) -> Vec<String> {
+        let mut names = names(&self.resource);
+        if self.swap.is_some() {
+            names.extend(held_names(&self.resource));
+        }
+        names
+    }
+}
+
+/// How the twin of this resource takes its place, or why it cannot.
+fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
+    if !wanted.swap {
+        return Ok(None);
+    }
+    let name = resource.name();
+    let vpc = match resource {
+        Resource::Instance { instance, .. } => instance.vpc.as_ref(),
+        Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_ref()),
+    };
+    let vpc =
+        vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
+    let group = wanted.isolation.get(vpc).ok_or_else(|| {
+        format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")
+    })?;
+    Ok(Some(Swap {
+        isolation: group.clone(),
+        quiesce: wanted.quiesce,
+        auto: wanted.auto,
+        ..Swap::default()
+    }))
+}
+
 /// Plans one finding, given its cell and its account's state.
-pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan: &str) -> Item {
+pub fn item(
+    finding: &Finding,
+    cell: Option<&Cell>,
+    account: &AccountState,
+    plan: &str,
+    wanted: &Wanted,
+) -> Item {
     let resource = finding.resource.clone();
     let twin = twin_name(resource.name(), resource.resource_id());
     let key = cell.and_then(|c| c.key.as_ref());
@@ -198,6 +277,12 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
     if let Some(held) = &finding.held_by {
         blockers.push(format!("its twin {twin} was verified by {held} already"));
     }
+    if is_held(resource.name(), resource.resource_id()) {
+        blockers.push(format!(
+            "{} is the original of a swap: it is kept until its remediation is rolled back or decommissioned",
+            resource.name()
+        ));
+    }
     match key {
         None => {
             blockers.push("its key was not read: run `ringfence scan start` for the account".into())
@@ -207,13 +292,20 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
     let taken = |name: &String| cell.is_some_and(|c| c.names.contains(name));
     let made = names(&resource);
     match &resource {
-        Resource::Instance { instance } => blockers::instance(instance, &mut blockers),
+        Resource::Instance { instance, replicas } => {
+            blockers::tree(instance, replicas, &mut blockers);
+        }
         Resource::Cluster { cluster, members } => {
             blockers::cluster(cluster, members, &mut blockers);
         }
     }
+    let swap = swap(&resource, wanted).unwrap_or_else(|why| {
+        blockers.push(why);
+        None
+    });
+    let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
     if finding.held_by.is_none() {
-        for name in made.iter().filter(|n| taken(n)) {
+        for name in made.iter().chain(&held).filter(|n| taken(n)) {
             blockers.push(format!("the name {name} is taken in {}", finding.region));
         }
     }
@@ -225,59 +317,22 @@ pub fn item(finding: &Finding, cell: Option<&Cell>, account: &AccountState, plan
         fingerprint: resource.fingerprint(),
         key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
         steps: if blockers.is_empty() {
-            steps(&resource, &Remediation::id_of(plan, &finding.id), &made)
+            steps::of(&resource, &Remediation::id_of(plan, &finding.id), swap.as_ref(), &made)
         } else {
             Vec::new()
         },
         notes: if blockers.is_empty() { notes(&resource) } else { Vec::new() },
         twin,
+        swap,
         resource,
         blockers,
-    }
-}
-
-fn steps(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> {
-    let snapshot = format!("ringfence-{remediation}-plain");
-    let copy = format!("ringfence-{remediation}-enc");
-    let twin = &made[0];
-    match resource {
-        Resource::Instance { instance } => vec![
-            format!("snapshot {} as {snapshot}", instance.id),
-            format!("copy it, encrypted under the key, to {copy}"),
-            format!("restore it as {twin}, with every setting of {}", instance.id),
-            format!(
-                "compare {twin} with {} field by field; set deletion protection last",
-                instance.id
-            ),
-            format!("delete {copy} and {snapshot}"),
-        ],
-        Resource::Cluster { cluster, .. } => vec![
-            format!("snapshot cluster {} as {snapshot}", cluster.id),
-            format!(
-                "restore it as {twin} under the key, at engine version {}",
-                cluster.engine_version
-            ),
-            "check that it is encrypted under the key before any member is made".to_owned(),
-            format!("create its members, writer first: {}", made[1..].join(", ")),
-            format!(
-                "compare {twin} with {} field by field; set deletion protection last",
-                cluster.id
-            ),
-            format!("delete {snapshot}"),
-        ],
     }
 }
 
 fn notes(resource: &Resource) -> Vec<String> {
     let mut notes = Vec::new();
     let secret = match resource {
-        Resource::Instance { instance } => {
-            if !instance.replicas.is_empty() {
-                notes.push(format!(
-                    "its read replicas ({}) are not rebuilt: the twin comes without them",
-                    instance.replicas.join(", ")
-                ));
-            }
+        Resource::Instance { instance, .. } => {
             notes.extend(
                 instance
                     .out_of_sync
@@ -321,6 +376,10 @@ mod tests {
         )
     }
 
+    fn single(instance: Instance) -> Resource {
+        Resource::Instance { instance, replicas: vec![] }
+    }
+
     fn cell() -> Cell {
         let key = Key {
             arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
@@ -335,7 +394,13 @@ mod tests {
     }
 
     fn plan(resource: Resource) -> Plan {
-        let item = item(&finding(resource), Some(&cell()), &AccountState::Active, "pl-1");
+        let item = item(
+            &finding(resource),
+            Some(&cell()),
+            &AccountState::Active,
+            "pl-1",
+            &Wanted::default(),
+        );
         Plan::new(Body {
             id: "pl-1".into(),
             author: "ann".into(),
@@ -347,7 +412,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_will_be_done() {
-        let plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        let plan = plan(single(sample::instance("orders")));
         let text = plan.text();
         let text = text.split_once("\n\n").unwrap().1;
         expect![[r#"
@@ -362,7 +427,7 @@ mod tests {
 
             For every twin:
               - the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it
-              - the twin is alive: schedulers, jobs and links of the original run in it too
+              - the twin is alive: schedulers (event_scheduler, pg_cron, SQL Server Agent, Oracle jobs), links and subscriptions of the original run in it too
               - point-in-time history stays with the original, unencrypted
         "#]]
         .assert_eq(text);
@@ -373,7 +438,7 @@ mod tests {
         let check = |change: &dyn Fn(&mut Instance), want: &str| {
             let mut instance = sample::instance("orders");
             change(&mut instance);
-            let plan = plan(Resource::Instance { instance });
+            let plan = plan(single(instance));
             let blockers = plan.body.items[0].blockers.join("; ");
             assert!(blockers.contains(want), "want {want}, have {blockers:?}");
             assert_eq!(plan.ready().count(), 0);
@@ -392,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_taken_name_a_missing_key_and_a_closing_account_block() {
-        let f = finding(Resource::Instance { instance: sample::instance("orders") });
+        let f = finding(single(sample::instance("orders")));
         let mut taken = cell();
         taken.names.push("encrypted-orders".into());
         let mut keyless = cell();
@@ -403,7 +468,7 @@ mod tests {
             (None, AccountState::Active, "key was not read"),
             (Some(&cell()), AccountState::PendingClosure, "never written to"),
         ] {
-            let blockers = item(&f, cell, &state, "pl-1").blockers.join("; ");
+            let blockers = item(&f, cell, &state, "pl-1", &Wanted::default()).blockers.join("; ");
             assert!(blockers.contains(want), "want {want}, have {blockers:?}");
         }
     }
@@ -411,11 +476,11 @@ mod tests {
     #[test]
     fn staleness_is_a_changed_world_or_age() {
         let instance = sample::instance("orders");
-        let plan = plan(Resource::Instance { instance: instance.clone() });
-        let fresh = finding(Resource::Instance { instance: instance.clone() });
+        let plan = plan(single(instance.clone()));
+        let fresh = finding(single(instance.clone()));
         let mut other = instance;
         other.settings.backup_retention_period = 1;
-        let changed = finding(Resource::Instance { instance: other });
+        let changed = finding(single(other));
         let day = Span::hours(24);
         for (findings, now, want) in [
             (vec![fresh.clone()], Time(1), None),
@@ -432,7 +497,7 @@ mod tests {
 
     #[test]
     fn an_edited_plan_is_noticed() {
-        let mut plan = plan(Resource::Instance { instance: sample::instance("orders") });
+        let mut plan = plan(single(sample::instance("orders")));
         assert!(plan.intact());
         plan.body.items[0].twin = "other".into();
         assert!(!plan.intact());

@@ -1,5 +1,6 @@
 //! One write: what AWS is asked for.
 
+use crate::finding::Kind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -19,6 +20,17 @@ pub enum Act {
     DeleteSnapshot { snapshot: String },
     DeleteClusterSnapshot { snapshot: String },
     DeleteCluster { cluster: String },
+    CreateReplica { source: String, instance: String, of: String },
+    SetGroups { kind: Kind, database: String, resource_id: String, groups: BTreeSet<String> },
+    Rename { kind: Kind, from: String, to: String, resource_id: String },
+    Protect { kind: Kind, database: String, resource_id: String, on: bool },
+    Start { kind: Kind, database: String, resource_id: String },
+    Stop { kind: Kind, database: String, resource_id: String },
+    Reboot { instance: String, resource_id: String },
+    LastSnapshot { snapshot: String },
+    LastCopy { from: String, to: String },
+    SnapshotTwin { snapshot: String },
+    Retire { kind: Kind, database: String, resource_id: String },
 }
 
 impl Act {
@@ -41,6 +53,33 @@ impl Act {
                 format!("delete {snapshot}")
             }
             Act::DeleteCluster { cluster } => format!("delete {cluster}"),
+            Act::CreateReplica { instance, .. } => format!("replica {instance}"),
+            Act::SetGroups { resource_id, groups, .. } => {
+                super::swap::groups_key(resource_id, groups)
+            }
+            Act::Rename { to, resource_id, .. } => format!("rename {resource_id} {to}"),
+            Act::Protect { resource_id, on, .. } => format!("protection {resource_id} {on}"),
+            Act::Start { resource_id, .. } => format!("start {resource_id}"),
+            Act::Stop { resource_id, .. } => format!("stop {resource_id}"),
+            Act::Reboot { resource_id, .. } => format!("reboot {resource_id}"),
+            Act::LastSnapshot { .. } | Act::SnapshotTwin { .. } => "last snapshot".into(),
+            Act::LastCopy { .. } => "last copy".into(),
+            Act::Retire { resource_id, .. } => format!("retire {resource_id}"),
+        }
+    }
+
+    /// The database that it is done to, where that exists already: its kind, its name and its immutable id.
+    /// Both are read again right before the call.
+    pub fn subject(&self) -> Option<(Kind, &str, &str)> {
+        match self {
+            Act::SetGroups { kind, database, resource_id, .. }
+            | Act::Protect { kind, database, resource_id, .. }
+            | Act::Start { kind, database, resource_id }
+            | Act::Stop { kind, database, resource_id }
+            | Act::Rename { kind, from: database, resource_id, .. }
+            | Act::Retire { kind, database, resource_id } => Some((*kind, database, resource_id)),
+            Act::Reboot { instance, resource_id } => Some((Kind::Instance, instance, resource_id)),
+            _ => None,
         }
     }
 
@@ -52,12 +91,23 @@ impl Act {
             | Act::RestoreInstance { .. }
             | Act::CreateClusterSnapshot { .. }
             | Act::RestoreCluster { .. }
-            | Act::CreateMember { .. } => true,
+            | Act::CreateMember { .. }
+            | Act::CreateReplica { .. }
+            | Act::LastSnapshot { .. }
+            | Act::LastCopy { .. }
+            | Act::SnapshotTwin { .. } => true,
             Act::ModifyInstance { .. }
             | Act::ModifyCluster { .. }
             | Act::DeleteSnapshot { .. }
             | Act::DeleteClusterSnapshot { .. }
-            | Act::DeleteCluster { .. } => false,
+            | Act::DeleteCluster { .. }
+            | Act::SetGroups { .. }
+            | Act::Rename { .. }
+            | Act::Protect { .. }
+            | Act::Start { .. }
+            | Act::Stop { .. }
+            | Act::Reboot { .. }
+            | Act::Retire { .. } => false,
         }
     }
 
@@ -83,6 +133,22 @@ impl Act {
                 format!("delete scratch snapshot {snapshot}")
             }
             Act::DeleteCluster { cluster } => format!("delete unusable twin cluster {cluster}"),
+            Act::CreateReplica { instance, of, .. } => format!("create replica {instance} of {of}"),
+            Act::SetGroups { database, groups, .. } => {
+                format!("put {database} into {}", list(groups))
+            }
+            Act::Rename { from, to, .. } => format!("rename {from} to {to}"),
+            Act::Protect { database, on: true, .. } => format!("protect {database} from deletion"),
+            Act::Protect { database, on: false, .. } => {
+                format!("lift deletion protection of {database}")
+            }
+            Act::Start { database, .. } => format!("start {database}"),
+            Act::Stop { database, .. } => format!("stop {database}"),
+            Act::Reboot { instance, .. } => format!("reboot {instance}"),
+            Act::LastSnapshot { snapshot } => format!("create last snapshot {snapshot}"),
+            Act::LastCopy { from, to } => format!("copy {from}, encrypted, to {to}"),
+            Act::SnapshotTwin { snapshot } => format!("create snapshot {snapshot} of the twin"),
+            Act::Retire { database, .. } => format!("delete {database}"),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! Restoring with `KmsKeyId` is the step that encrypts: copying an unencrypted Aurora snapshot with
 //! a key is an error (API reference, CopyDBClusterSnapshot).
 
+use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, repeat, twin_name, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, twin_name, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -41,7 +42,7 @@ pub(super) fn decide(
         };
         return drop_scratch().unwrap_or(end);
     }
-    if let Some(why) = source_changed(spec, members, seen) {
+    if let Some(why) = source_changed(rem, seen) {
         return Step::AskHuman(why);
     }
     if let Some(twin) = twin {
@@ -69,11 +70,20 @@ pub(super) fn decide(
     if status != "available" && !rem.intents.contains_key("snapshot") {
         return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
     }
+    // What was asked for is waited for first.
+    if !rem.intents.contains_key("snapshot")
+        && let Some(step) = quiet::before_snapshot(rem, seen, now, bounds)
+    {
+        return step;
+    }
     create(rem, Act::CreateClusterSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
 }
 
 /// Why the source is no longer what was planned; `None` while it is.
-fn source_changed(spec: &Cluster, members: &[Instance], seen: &Sweep) -> Option<String> {
+fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> {
+    let Resource::Cluster { cluster: spec, members } = &rem.source else {
+        return Some("its plan is for another kind of database".into());
+    };
     let id = &spec.id;
     let Some(source) = seen.cluster(id) else {
         return Some(format!("the original cluster {id} is gone"));
@@ -87,13 +97,26 @@ fn source_changed(spec: &Cluster, members: &[Instance], seen: &Sweep) -> Option<
     if source.encryption == Encryption::SseKms {
         return Some(format!("{id} is encrypted already"));
     }
-    let now: Vec<Instance> =
+    let mut source = source.clone();
+    let mut now: Vec<Instance> =
         source.members.iter().filter_map(|m| seen.instance(&m.id)).cloned().collect();
+    // Isolated by us: it has its own groups again after a cutover or a way back.
+    if let Some(swap) = &rem.swap
+        && source.settings.vpc_security_group_ids == swap.only()
+    {
+        source.settings.vpc_security_group_ids.clone_from(&spec.settings.vpc_security_group_ids);
+        for one in &mut now {
+            if let Some(planned) = members.iter().find(|m| m.id == one.id) {
+                let groups = &planned.settings.vpc_security_group_ids;
+                one.settings.vpc_security_group_ids.clone_from(groups);
+            }
+        }
+    }
     let print = |cluster: &Cluster, members: &[Instance]| {
         Resource::Cluster { cluster: cluster.clone(), members: members.to_vec() }.fingerprint()
     };
-    if print(source, &now) != print(spec, members) {
-        let what = fidelity::describe(&fidelity::cluster(spec, source));
+    if print(&source, &now) != print(spec, members) {
+        let what = fidelity::describe(&fidelity::cluster(spec, &source));
         let what = if what.is_empty() { "its members".to_owned() } else { what };
         return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
     }
@@ -164,14 +187,6 @@ fn after_restore(
         Ok(fields) => repeat(rem, Act::ModifyCluster { cluster: id.clone(), fields }, now, bounds),
         Err(why) => Step::AskHuman(format!("the twin cluster {id} differs: {why}")),
     }
-}
-
-/// The members in the order in which their twins are made: whoever comes first becomes the writer.
-fn writer_first<'a>(spec: &Cluster, members: &'a [Instance]) -> Vec<&'a Instance> {
-    let writer = spec.members.iter().find(|m| m.writer).map(|m| m.id.as_str());
-    let mut order: Vec<&Instance> = members.iter().collect();
-    order.sort_by_key(|m| (Some(m.id.as_str()) != writer, m.id.clone()));
-    order
 }
 
 /// One member's rows: `None` when it is available and equal.

@@ -2,7 +2,7 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, repeat, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, replica, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
@@ -12,6 +12,7 @@ use crate::time::Time;
 pub(super) fn decide(
     rem: &Remediation,
     spec: &Instance,
+    replicas: &[Instance],
     seen: &Sweep,
     now: Time,
     bounds: Bounds,
@@ -38,11 +39,14 @@ pub(super) fn decide(
     if let Some(why) = &rem.giving_up {
         return drop_scratch().unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
-    if let Some(why) = source_changed(spec, seen) {
+    if let Some(why) = source_changed(rem, seen) {
         return Step::AskHuman(why);
     }
     if let Some(twin) = seen.instance(&names.twin) {
-        return mend_or_verify(rem, spec, twin, now, bounds);
+        return mend_or_verify(rem, spec, twin, now, bounds).unwrap_or_else(|| {
+            let rest = replica::rebuild(rem, spec, replicas, seen, now, bounds);
+            rest.unwrap_or(Step::Mark(Mark::Verified))
+        });
     }
     if let Some(copy) = copy {
         return after_copy(rem, copy, now, bounds);
@@ -59,11 +63,20 @@ pub(super) fn decide(
     if status != "available" && !rem.intents.contains_key("snapshot") {
         return wait_for(rem, "snapshot", &spec.id, status, MODIFY_FOR_MAX, now);
     }
+    // What was asked for is waited for first.
+    if !rem.intents.contains_key("snapshot")
+        && let Some(step) = quiet::before_snapshot(rem, seen, now, bounds)
+    {
+        return step;
+    }
     create(rem, Act::CreateSnapshot { snapshot: names.snapshot.clone() }, now, bounds)
 }
 
 /// Why the source is no longer what was planned; `None` while it is.
-fn source_changed(spec: &Instance, seen: &Sweep) -> Option<String> {
+fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> {
+    let Resource::Instance { instance: spec, replicas } = &rem.source else {
+        return Some("its plan is for another kind of database".into());
+    };
     let id = &spec.id;
     let Some(source) = seen.instance(id) else {
         return Some(format!("the original {id} is gone"));
@@ -77,9 +90,16 @@ fn source_changed(spec: &Instance, seen: &Sweep) -> Option<String> {
     if source.encryption == Encryption::SseKms {
         return Some(format!("{id} is encrypted already"));
     }
-    let print = |i: &Instance| Resource::Instance { instance: i.clone() }.fingerprint();
-    if print(source) != print(spec) {
-        let what = fidelity::describe(&fidelity::instance(spec, source));
+    let mut source = source.clone();
+    // Isolated by us: it has its own groups again after a cutover or a way back.
+    if rem.swap.as_ref().is_some_and(|s| source.settings.vpc_security_group_ids == s.only()) {
+        source.settings.vpc_security_group_ids.clone_from(&spec.settings.vpc_security_group_ids);
+    }
+    let print = |instance: &Instance, replicas: Vec<Instance>| {
+        Resource::Instance { instance: instance.clone(), replicas }.fingerprint()
+    };
+    if print(&source, seen.tree(id)) != print(spec, replicas.clone()) {
+        let what = fidelity::describe(&fidelity::instance(spec, &source));
         let what = if what.is_empty() { "its replicas".to_owned() } else { what };
         return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
     }
@@ -120,53 +140,54 @@ fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> 
     create(rem, Act::RestoreInstance { snapshot, instance }, now, bounds)
 }
 
+/// The twin's own rows; `None` when it is available, encrypted and equal.
 fn mend_or_verify(
     rem: &Remediation,
     spec: &Instance,
     twin: &Instance,
     now: Time,
     bounds: Bounds,
-) -> Step {
+) -> Option<Step> {
     let id = &twin.id;
     if twin.made_by.as_deref() != Some(rem.id.as_str()) {
-        return Step::AskHuman(format!("{id} exists and was not made by {}", rem.id));
+        return Some(Step::AskHuman(format!("{id} exists and was not made by {}", rem.id)));
     }
     let modify = format!("modify {id}");
     if broken(&twin.status) {
-        return Step::AskHuman(format!("the twin {id} is {}", twin.status));
+        return Some(Step::AskHuman(format!("the twin {id} is {}", twin.status)));
     }
     if twin.status != "available" {
         let (key, max) = match rem.intents.contains_key(&modify) {
             true => (modify.as_str(), MODIFY_FOR_MAX),
             false => ("twin", CREATE_FOR_MAX),
         };
-        return wait_for(rem, key, id, &twin.status, max, now);
+        return Some(wait_for(rem, key, id, &twin.status, max, now));
     }
     let key = twin.kms_key.as_deref();
     if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
-        return Step::AskHuman(format!(
+        return Some(Step::AskHuman(format!(
             "the twin {id} is not encrypted under {} (AWS reports encryption `{}`, key {}); it is left for you to look at",
             rem.key_arn,
             twin.encryption,
             key.unwrap_or("none"),
-        ));
+        )));
     }
     let unsettled: Vec<&str> =
         twin.pending.iter().chain(&twin.out_of_sync).map(String::as_str).collect();
     if !unsettled.is_empty() {
         let what = format!("{id}: {}", unsettled.join(", "));
-        return wait_for(rem, &modify, &what, "being applied", MODIFY_FOR_MAX, now);
+        return Some(wait_for(rem, &modify, &what, "being applied", MODIFY_FOR_MAX, now));
     }
     let differences = fidelity::instance(spec, twin);
     if differences.is_empty() {
-        return Step::Mark(Mark::Verified);
+        return None;
     }
-    match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
+    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
         Ok(fields) => {
             repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
         }
         Err(why) => Step::AskHuman(format!("the twin {id} differs: {why}")),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -7,13 +7,30 @@
 mod act;
 pub mod cluster;
 pub mod fidelity;
+mod goal;
 pub mod instance;
+mod quiet;
+mod replica;
+mod retire;
 #[cfg(test)]
 pub(crate) mod sample;
+mod state;
+mod steps;
 mod stop;
+mod swap;
+mod unit;
 
 pub use act::Act;
+pub use goal::{Goal, Mark, ROUNDS_MAX};
+pub use quiet::{Activity, Quiesce};
+pub use retire::Retirement;
+pub use state::State;
+pub use steps::broken;
 pub use stop::Failure;
+pub use swap::Swap;
+pub use unit::{Part, held_name, is_held};
+
+use steps::{create, drop_snapshot, repeat, wait_for};
 
 use crate::finding::{Kind, Resource};
 use crate::hash;
@@ -49,19 +66,18 @@ pub struct Bounds {
     /// How long something that was asked for may stay invisible before it is asked for again, or,
     /// if AWS had confirmed it, before a person is asked.
     pub expect_for: Span,
-}
-
-/// A fact that AWS cannot show. Set once, before the act that it permits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "mark")]
-pub enum Mark {
-    /// The twin equals the original, field by field, and is encrypted under the key.
-    Verified,
-    /// It cannot work: what we made is taken down again, for this reason.
-    GivingUp {
-        /// What went wrong.
-        why: String,
-    },
+    /// How long nobody may have been connected before the snapshot of a database that is swapped.
+    pub quiet_for: Span,
+    /// More writes a second than that are somebody's; an idle engine writes a little.
+    pub quiet_writes: u32,
+    /// The period of the metrics: RDS has one value a minute.
+    pub metric_period: Span,
+    /// How long an answer of CloudWatch serves.
+    pub measure_every: Span,
+    /// How long an original is kept after its cutover.
+    pub hold: Span,
+    /// How often one that is kept is looked at.
+    pub hold_look: Span,
 }
 
 /// What to do next.
@@ -71,6 +87,13 @@ pub enum Step {
     Act(Act),
     /// Look again later.
     Wait(String),
+    /// Ask CloudWatch what these instances have been doing since.
+    Measure {
+        /// Their names.
+        names: Vec<String>,
+        /// From when.
+        from: Time,
+    },
     /// Set a milestone.
     Mark(Mark),
     /// All is done and cleaned up.
@@ -93,62 +116,13 @@ pub struct Intent {
     /// The ARN of what came of it: from AWS's own reply, or from an observation of a resource with
     /// our tag under the exact name while this intent was open.
     pub made: Option<String>,
-    /// The immutable id of what came of it, of a cluster: what a deletion compares.
+    /// The immutable id of what came of it, of a database: what names it after a swap, and what a deletion
+    /// compares.
     #[serde(default)]
     pub resource_id: Option<String>,
     /// Restore without the IOPS of gp3: AWS refused them at an earlier try.
     #[serde(default)]
     pub plain_gp3: bool,
-}
-
-/// Where a remediation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Admitted, not begun.
-    Pending,
-    /// Being worked on.
-    Running,
-    /// The twin is verified and the scratch is gone.
-    Verified,
-    /// A person must look; `why` says at what.
-    Stopped,
-    /// A person stopped it for a while, or its plan's failures did; nothing is done.
-    Paused,
-    /// A person ended it; its scratch is gone.
-    Cancelled,
-}
-
-impl State {
-    /// All states.
-    pub const ALL: [State; 6] = [
-        State::Pending,
-        State::Running,
-        State::Verified,
-        State::Stopped,
-        State::Paused,
-        State::Cancelled,
-    ];
-
-    /// The name in JSON and on screen.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Pending => "pending",
-            State::Running => "running",
-            State::Verified => "verified",
-            State::Stopped => "stopped",
-            State::Paused => "paused",
-            State::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether nothing more will happen, unless a person asks for it.
-    pub fn ended(self) -> bool {
-        match self {
-            State::Verified | State::Stopped | State::Cancelled => true,
-            State::Pending | State::Running | State::Paused => false,
-        }
-    }
 }
 
 /// The names of what a remediation makes. Functions of the source and the remediation, so that a
@@ -182,6 +156,14 @@ impl Names {
             copy: format!("ringfence-{remediation}-enc"),
             twin: twin_name(resource.name(), resource.resource_id()),
         }
+    }
+
+    /// The names after it began again so often.
+    pub fn again(remediation: &str, resource: &Resource, rounds: u32) -> Names {
+        let names = Names::new(remediation, resource);
+        let (snapshot, copy) =
+            (format!("{}-{rounds}", names.snapshot), format!("{}-{rounds}", names.copy));
+        Names { snapshot, copy, ..names }
     }
 }
 
@@ -229,6 +211,21 @@ pub struct Remediation {
     /// Those with a higher one begin first.
     #[serde(default)]
     pub priority: i32,
+    /// What is wanted.
+    #[serde(default)]
+    pub goal: Goal,
+    /// How the twin takes the original's place, where the plan says so.
+    #[serde(default)]
+    pub swap: Option<Swap>,
+    /// How often all began again.
+    #[serde(default)]
+    pub rounds: u32,
+    /// What CloudWatch said last.
+    #[serde(default)]
+    pub activity: Option<Activity>,
+    /// What people were asked to agree to before the original is deleted.
+    #[serde(default)]
+    pub retirement: Option<Retirement>,
     /// What was asked for, by [`Act::key`].
     pub intents: BTreeMap<String, Intent>,
     /// Where it stands.
@@ -256,6 +253,9 @@ impl Remediation {
             resource_id: None,
             plain_gp3: false,
         });
+        if now.since(intent.at) > MODIFY_FOR_MAX {
+            intent.attempts = 0; // another time: an original that AWS started again is stopped again
+        }
         intent.act = act;
         intent.at = now;
         intent.attempts += 1;
@@ -272,14 +272,17 @@ impl Remediation {
         };
         for intent in self.intents.values_mut().filter(|i| i.made.is_none()) {
             intent.made = match &intent.act {
-                Act::CreateSnapshot { snapshot: name } | Act::CopySnapshot { to: name, .. } => {
-                    snapshot(&seen.snapshots, name)
-                }
-                Act::CreateClusterSnapshot { snapshot: name } => {
-                    snapshot(&seen.cluster_snapshots, name)
-                }
-                Act::RestoreInstance { instance, .. } | Act::CreateMember { instance, .. } => {
+                Act::CreateSnapshot { snapshot: name }
+                | Act::CopySnapshot { to: name, .. }
+                | Act::LastSnapshot { snapshot: name }
+                | Act::LastCopy { to: name, .. } => snapshot(&seen.snapshots, name),
+                Act::CreateClusterSnapshot { snapshot: name }
+                | Act::SnapshotTwin { snapshot: name } => snapshot(&seen.cluster_snapshots, name),
+                Act::RestoreInstance { instance, .. }
+                | Act::CreateMember { instance, .. }
+                | Act::CreateReplica { instance, .. } => {
                     let found = seen.instance(instance).filter(|i| ours(&i.made_by));
+                    intent.resource_id = found.map(|i| i.resource_id.clone());
                     found.map(|i| i.arn.clone())
                 }
                 Act::RestoreCluster { cluster, .. } => {
@@ -291,9 +294,35 @@ impl Remediation {
                 | Act::ModifyCluster { .. }
                 | Act::DeleteSnapshot { .. }
                 | Act::DeleteClusterSnapshot { .. }
-                | Act::DeleteCluster { .. } => None,
+                | Act::DeleteCluster { .. }
+                | Act::SetGroups { .. }
+                | Act::Rename { .. }
+                | Act::Protect { .. }
+                | Act::Start { .. }
+                | Act::Stop { .. }
+                | Act::Reboot { .. }
+                | Act::Retire { .. } => None,
             };
         }
+    }
+
+    /// What the twin must equal until a cutover: the original, with the isolation group as its only one where
+    /// it is to be swapped, for a restored copy is alive.
+    pub fn twin_spec(&self) -> Resource {
+        let mut spec = self.source.clone();
+        if let Some(swap) = &self.swap {
+            match &mut spec {
+                Resource::Instance { instance, replicas } => {
+                    for one in std::iter::once(instance).chain(replicas) {
+                        one.settings.vpc_security_group_ids = swap.only();
+                    }
+                }
+                Resource::Cluster { cluster, .. } => {
+                    cluster.settings.vpc_security_group_ids = swap.only();
+                }
+            }
+        }
+        spec
     }
 
     /// From when its bounds count: the last time that it began, or was told to end.
@@ -332,6 +361,27 @@ impl Remediation {
 
 /// The next step. Pure: the same remediation, observation and instant give the same answer.
 pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    let step = match rem.goal {
+        Goal::Twin => return make_twin(rem, seen, now, bounds),
+        Goal::CutOver => swap::cut_over(rem, seen, now, bounds),
+        Goal::RollBack => swap::roll_back(rem, seen, now, bounds),
+        Goal::Decommission => retire::decommission(rem, seen, now, bounds),
+        Goal::Discard => retire::discard(rem, seen, now, bounds),
+    };
+    // An original that is kept is looked at for as long as it is.
+    let kept = rem.goal == Goal::CutOver && rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    match step {
+        Step::Act(_) | Step::Wait(_) | Step::Measure { .. }
+            if !kept && now.since(rem.since()) > JOB_FOR_MAX =>
+        {
+            Step::AskHuman(format!("not finished {JOB_FOR_MAX} after it was asked for"))
+        }
+        step => step,
+    }
+}
+
+/// The way to a verified twin.
+fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let unverified = rem.verified_at.is_none() && rem.giving_up.is_none();
     if unverified && rem.is_late(now) {
         let why = format!("not finished {JOB_FOR_MAX} after it began");
@@ -340,8 +390,10 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
             false => Step::AskHuman(why),
         };
     }
-    let step = match &rem.source {
-        Resource::Instance { instance } => instance::decide(rem, instance, seen, now, bounds),
+    let step = match &rem.twin_spec() {
+        Resource::Instance { instance, replicas } => {
+            instance::decide(rem, instance, replicas, seen, now, bounds)
+        }
         Resource::Cluster { cluster, members } => {
             cluster::decide(rem, cluster, members, seen, now, bounds)
         }
@@ -363,86 +415,6 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
         }
         step => step,
     }
-}
-
-/// Asks for a thing that is not there, unless it was asked for and may still appear.
-fn create(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
-    let title = act.title();
-    match rem.intents.get(&act.key()) {
-        None => Step::Act(act),
-        // Reads may lag writes: an unseen thing is not an absent thing until its time is up.
-        Some(i) if now.since(i.at) < bounds.expect_for => {
-            Step::Wait(format!("asked AWS to {title}; it is not visible yet"))
-        }
-        Some(i) if i.made.is_some() => Step::AskHuman(format!(
-            "AWS had confirmed: {title}; now it is gone. Somebody may have deleted it"
-        )),
-        Some(i) if i.attempts >= ATTEMPTS_MAX => {
-            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
-        }
-        Some(_) => Step::Act(act),
-    }
-}
-
-/// Repeats an act that changes nothing when done twice, at most [`ATTEMPTS_MAX`] times.
-fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
-    let title = act.title();
-    match rem.intents.get(&act.key()) {
-        None => Step::Act(act),
-        Some(i) if now.since(i.at) < bounds.expect_for => {
-            Step::Wait(format!("asked AWS to {title}; it does not show yet"))
-        }
-        Some(i) if i.attempts >= ATTEMPTS_MAX => {
-            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
-        }
-        Some(_) => Step::Act(act),
-    }
-}
-
-/// Waits for a thing that is being made, as long as that may take.
-fn wait_for(rem: &Remediation, key: &str, what: &str, status: &str, max: Span, now: Time) -> Step {
-    // Without an intent of its own the wait began with what was asked for last.
-    let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.since());
-    let since = rem.intents.get(key).map_or(last, |i| i.at);
-    if now.since(since) > max {
-        Step::AskHuman(format!("{what} is still {status} after {max}"))
-    } else {
-        Step::Wait(format!("{what} is {status}"))
-    }
-}
-
-/// Deletes one scratch snapshot if it is there; `None` when it is gone.
-fn drop_snapshot(
-    rem: &Remediation,
-    snapshot: Option<&Snapshot>,
-    key: &str,
-    act: Act,
-    now: Time,
-    bounds: Bounds,
-) -> Option<Step> {
-    let found = snapshot?;
-    if !rem.made(key, &found.arn, found.made_by.as_deref()) {
-        return Some(Step::AskHuman(format!(
-            "snapshot {} bears the name of our scratch but was not made by {}: it is left alone",
-            found.id, rem.id
-        )));
-    }
-    if found.status == "deleting" {
-        let what = format!("snapshot {}", found.id);
-        return Some(wait_for(rem, &act.key(), &what, "deleting", MODIFY_FOR_MAX, now));
-    }
-    Some(repeat(rem, act, now, bounds))
-}
-
-/// Whether a status of an instance, cluster or snapshot is one that does not heal by waiting
-/// (RDS guide, "Viewing DB instance status").
-pub fn broken(status: &str) -> bool {
-    status == "failed"
-        || status == "restore-error"
-        || status == "storage-full"
-        || status == "insufficient-capacity"
-        || status.starts_with("incompatible-")
-        || status.starts_with("inaccessible-")
 }
 
 #[cfg(test)]

@@ -11,7 +11,15 @@ use std::collections::BTreeMap;
 
 const NOW: Time = Time(1_000_000_000);
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
-pub(crate) const BOUNDS: Bounds = Bounds { expect_for: Span::seconds(60) };
+pub(crate) const BOUNDS: Bounds = Bounds {
+    expect_for: Span::seconds(60),
+    quiet_for: Span::seconds(900),
+    quiet_writes: 5,
+    metric_period: Span::seconds(60),
+    measure_every: Span::seconds(60),
+    hold: Span::hours(24 * 7),
+    hold_look: Span::hours(6),
+};
 
 /// How a world differs from one where only the source exists.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +75,7 @@ pub(crate) fn instance(id: &str) -> Instance {
         cluster: None,
         replica_source: None,
         replicas: vec![],
+        vpc: Some("vpc-1".into()),
         settings: InstanceSettings {
             db_instance_class: "db.m5.large".into(),
             allocated_storage: Some(100),
@@ -158,6 +167,11 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
         failure: None,
         forgiven: false,
         priority: 0,
+        goal: super::Goal::Twin,
+        swap: None,
+        rounds: 0,
+        activity: None,
+        retirement: None,
         intents: BTreeMap::new(),
         state: State::Pending,
         why: String::new(),
@@ -240,7 +254,8 @@ fn common(
 /// A world around the instance `orders`.
 pub(crate) fn instance_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
     let source = instance("orders");
-    let mut rem = remediation(Resource::Instance { instance: source.clone() }, Kind::Instance);
+    let resource = Resource::Instance { instance: source.clone(), replicas: vec![] };
+    let mut rem = remediation(resource, Kind::Instance);
     let mut seen = Sweep { instances: vec![source.clone()], ..Sweep::default() };
     let mut now = NOW;
     for change in changes {
@@ -357,8 +372,16 @@ pub(crate) fn show(step: &Step) -> String {
     match step {
         Step::Act(act) => format!("act {}", act.title()),
         Step::Wait(why) => format!("wait {why}"),
+        Step::Measure { names, .. } => format!("measure {}", names.join(", ")),
         Step::Mark(Mark::Verified) => "mark verified".into(),
         Step::Mark(Mark::GivingUp { why }) => format!("mark giving up: {why}"),
+        Step::Mark(Mark::Quiet { .. }) => "mark quiet".into(),
+        Step::Mark(Mark::Unmet) => "mark unmet".into(),
+        Step::Mark(Mark::CutOverBegins { .. }) => "mark cutover begins".into(),
+        Step::Mark(Mark::CutOver) => "mark cut over".into(),
+        Step::Mark(Mark::Stale { why }) => format!("mark stale: {why}"),
+        Step::Mark(Mark::RollBackBegins) => "mark rollback begins".into(),
+        Step::Mark(Mark::NoWayBack { why }) => format!("mark no way back: {why}"),
         Step::Finish => "finish".into(),
         Step::AskHuman(why) => format!("ask {why}"),
     }

@@ -1,6 +1,6 @@
 //! How a remediation ends without a verified twin, by trouble or by a person's word, and begins again.
 
-use super::{Remediation, State};
+use super::{Goal, Remediation, State};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,13 @@ impl Remediation {
 
     /// Begins again after it stopped or was cancelled: what stands is used, what is gone is made anew.
     pub fn retry(&mut self, now: Time) {
+        if self.goal != Goal::Twin {
+            // Databases have other names now: what was recorded stays recorded.
+            self.intents.retain(|_, intent| intent.act.creates());
+            (self.failure, self.forgiven, self.activity) = (None, false, None);
+            (self.state, self.wake_at) = (State::Pending, now);
+            return;
+        }
         // What stands, the next look tells; it is recorded again by its name and tag.
         self.intents.retain(|_, intent| intent.act.creates());
         for intent in self.intents.values_mut() {

@@ -162,7 +162,8 @@ mod tests {
     }
 
     fn finding() -> Finding {
-        let resource = Resource::Instance { instance: sample::instance("orders") };
+        let instance = sample::instance("orders");
+        let resource = Resource::Instance { instance, replicas: vec![] };
         let found = Detected { kind: Kind::Instance, resource, config: None };
         let (account, region) = (sample::account(), sample::region());
         Finding::seen(None, "rds-encryption", &account, &region, found, false, Time(0))

@@ -13,7 +13,7 @@ use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
 use ringfence_domain::plan::{Item, Plan};
-use ringfence_domain::remediation::{self, Remediation};
+use ringfence_domain::remediation::{self, Activity, Remediation, Retirement, held_name};
 use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::time::Time;
 use ringfence_domain::work::{Listing, Scan};
@@ -206,7 +206,7 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
         FindingState::Resolved => v1::FindingState::Resolved,
     };
     let encryption = match &f.resource {
-        Resource::Instance { instance } => &instance.encryption,
+        Resource::Instance { instance, .. } => &instance.encryption,
         Resource::Cluster { cluster, .. } => &cluster.encryption,
     };
     v1::Finding {
@@ -250,7 +250,7 @@ pub(crate) fn approval(a: &Approval) -> v1::Approval {
 
 fn item(i: &Item) -> v1::PlanItem {
     let settings = match &i.resource {
-        Resource::Instance { instance } => crate::store::json(&instance.settings),
+        Resource::Instance { instance, .. } => crate::store::json(&instance.settings),
         Resource::Cluster { cluster, .. } => crate::store::json(&cluster.settings),
     };
     v1::PlanItem {
@@ -266,6 +266,7 @@ fn item(i: &Item) -> v1::PlanItem {
         notes: i.notes.clone(),
         blockers: i.blockers.clone(),
         settings_json: settings,
+        strategy: strategy(i.swap.is_some()),
     }
 }
 
@@ -291,7 +292,29 @@ pub(crate) fn plan(p: &Plan, needed: usize) -> v1::Plan {
     }
 }
 
-pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
+fn strategy(swap: bool) -> String {
+    if swap { "swap".into() } else { "side-by-side".into() }
+}
+
+fn retirement(r: &Retirement, needed: usize) -> v1::Retirement {
+    let named =
+        |list: &[(String, String)]| list.iter().map(|(n, id)| format!("{n} ({id})")).collect();
+    v1::Retirement {
+        author: r.author.clone(),
+        at: r.at.to_string(),
+        reason: r.reason.clone(),
+        hash: r.hash(),
+        originals: named(&r.originals),
+        twins: named(&r.twins),
+        approvals: r.approvals.iter().map(approval).collect(),
+        approvals_needed: count(needed),
+    }
+}
+
+/// A remediation; `needed` is how many approve a decommission.
+pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
+    let swap = r.swap.as_ref();
+    let said = |proof: Option<&Activity>| proof.map(ToString::to_string).unwrap_or_default();
     let state = match r.state {
         remediation::State::Pending => v1::RemediationState::Pending,
         remediation::State::Running => v1::RemediationState::Running,
@@ -299,6 +322,9 @@ pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
         remediation::State::Stopped => v1::RemediationState::Stopped,
         remediation::State::Paused => v1::RemediationState::Paused,
         remediation::State::Cancelled => v1::RemediationState::Cancelled,
+        remediation::State::CutOver => v1::RemediationState::CutOver,
+        remediation::State::RolledBack => v1::RemediationState::RolledBack,
+        remediation::State::Decommissioned => v1::RemediationState::Decommissioned,
     };
     let mut steps: Vec<_> = r.intents.values().collect();
     steps.sort_by_key(|i| i.first_at);
@@ -325,6 +351,12 @@ pub(crate) fn remediation(r: &Remediation) -> v1::Remediation {
         verified_at: when(r.verified_at),
         failure: r.failure.map_or(String::new(), |f| f.as_str().to_owned()),
         priority: r.priority,
+        strategy: strategy(swap.is_some()),
+        held: swap.map_or(String::new(), |_| held_name(r.source.name(), r.source.resource_id())),
+        cut_over_at: when(swap.and_then(|s| s.done_at)),
+        quiet: said(swap.and_then(|s| s.quiet.as_ref())),
+        proof: said(swap.and_then(|s| s.proof.as_ref())),
+        retirement: r.retirement.as_ref().map(|r| retirement(r, needed)),
     }
 }
 

@@ -1,9 +1,11 @@
 //! `PlanService`.
 
 use super::{Answer, Rpc, actor, convert, id_of, ok, page, page_size};
+use crate::app::Fault;
 use crate::plans;
 use crate::store::{Filter, Kind, Row};
-use ringfence_domain::plan::Plan;
+use ringfence_domain::plan::{Plan, Wanted};
+use ringfence_domain::remediation::Quiesce;
 use ringfence_proto::v1;
 use ringfence_proto::v1::plan_service_server::PlanService;
 use tonic::Request;
@@ -24,7 +26,17 @@ impl PlanService for Rpc {
         let a = request.into_inner();
         let scope = convert::scope(a.scope)?;
         let id = id_of("pl", &a.request_id);
-        let plan = plans::create(&self.0, &who, &id, &a.findings, &scope, a.validate_only).await?;
+        let wanted = Wanted {
+            swap: a.swap,
+            quiesce: match a.quiesce.as_str() {
+                "" => Quiesce::default(),
+                text => text.parse().map_err(|e| Fault::Invalid(format!("quiesce: {e}")))?,
+            },
+            auto: a.auto_cutover,
+            isolation: self.0.config.isolation_groups.clone(),
+        };
+        let plan = plans::create(&self.0, &who, &id, &a.findings, &scope, &wanted, a.validate_only)
+            .await?;
         ok(v1::CreatePlanResponse { plan: Some(self.plan(&plan)) })
     }
 

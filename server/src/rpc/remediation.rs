@@ -2,6 +2,7 @@
 
 use super::{Answer, Rpc, Watch, actor, convert, ok, page, page_size, watch};
 use crate::app::{App, Fault};
+use crate::decommission;
 use crate::orders::{self, Order};
 use crate::plans;
 use crate::remediations::of_plan;
@@ -14,10 +15,15 @@ use tonic::Request;
 
 async fn show(app: &App, id: &str) -> Result<v1::Remediation, Fault> {
     let (_, rem): (Row, Remediation) = app.load(Kind::Remediation, id).await?;
-    Ok(convert::remediation(&rem))
+    Ok(convert::remediation(&rem, app.config.approvals_decommission))
 }
 
 impl Rpc {
+    fn remediations(&self, list: &[Remediation]) -> Vec<v1::Remediation> {
+        let needed = self.0.config.approvals_decommission;
+        list.iter().map(|rem| convert::remediation(rem, needed)).collect()
+    }
+
     async fn order(
         &self,
         who: &Actor,
@@ -27,7 +33,7 @@ impl Rpc {
         dry: bool,
     ) -> Result<Vec<v1::Remediation>, Fault> {
         let changed = orders::give(&self.0, who, order, id, reason, dry).await?;
-        Ok(changed.iter().map(convert::remediation).collect())
+        Ok(self.remediations(&changed))
     }
 }
 
@@ -40,7 +46,7 @@ impl RemediationService for Rpc {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let made = plans::apply(&self.0, &who, &a.plan, a.priority, a.validate_only).await?;
-        let remediations = made.iter().map(convert::remediation).collect();
+        let remediations = self.remediations(&made);
         ok(v1::ApplyPlanResponse { plan: a.plan, remediations })
     }
 
@@ -60,7 +66,8 @@ impl RemediationService for Rpc {
         let a = request.into_inner();
         let filter = of_plan(&a.plan);
         let all: Vec<(Row, Remediation)> = self.0.all(Kind::Remediation, &filter).await?;
-        let all = all.iter().map(|(_, r)| convert::remediation(r)).collect();
+        let all: Vec<Remediation> = all.into_iter().map(|(_, r)| r).collect();
+        let all = self.remediations(&all);
         let (remediations, next_page_token) = page(all, page_size(a.page_size)?, &a.page_token)?;
         ok(v1::ListRemediationsResponse { remediations, next_page_token })
     }
@@ -109,6 +116,62 @@ impl RemediationService for Rpc {
         ok(v1::RetryRemediationResponse { remediations })
     }
 
+    async fn cut_over_remediation(
+        &self,
+        request: Request<v1::CutOverRemediationRequest>,
+    ) -> Answer<v1::CutOverRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::CutOver, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::CutOverRemediationResponse { remediations })
+    }
+
+    async fn roll_back_remediation(
+        &self,
+        request: Request<v1::RollBackRemediationRequest>,
+    ) -> Answer<v1::RollBackRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::RollBack, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::RollBackRemediationResponse { remediations })
+    }
+
+    async fn discard_remediation(
+        &self,
+        request: Request<v1::DiscardRemediationRequest>,
+    ) -> Answer<v1::DiscardRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Discard, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::DiscardRemediationResponse { remediations })
+    }
+
+    async fn decommission_remediation(
+        &self,
+        request: Request<v1::DecommissionRemediationRequest>,
+    ) -> Answer<v1::DecommissionRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let dry = a.validate_only;
+        let rem = decommission::order(&self.0, &who, &a.id, &a.confirm, &a.reason, dry).await?;
+        let remediation = self.remediations(&[rem]).pop();
+        ok(v1::DecommissionRemediationResponse { remediation })
+    }
+
+    async fn approve_decommission(
+        &self,
+        request: Request<v1::ApproveDecommissionRequest>,
+    ) -> Answer<v1::ApproveDecommissionResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let rem = decommission::approve(&self.0, &who, &a.id, &a.reason, &a.hash).await?;
+        let remediation = self.remediations(&[rem]).pop();
+        ok(v1::ApproveDecommissionResponse { remediation })
+    }
+
     type WatchRemediationStream = Watch<v1::WatchRemediationResponse>;
 
     async fn watch_remediation(
@@ -124,6 +187,9 @@ impl RemediationService for Rpc {
             v1::RemediationState::Verified,
             v1::RemediationState::Stopped,
             v1::RemediationState::Cancelled,
+            v1::RemediationState::CutOver,
+            v1::RemediationState::RolledBack,
+            v1::RemediationState::Decommissioned,
         ];
         let done = move |r: &v1::WatchRemediationResponse| {
             r.remediation.as_ref().is_some_and(|r| ended.contains(&r.state()))

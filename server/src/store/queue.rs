@@ -275,7 +275,7 @@ macro_rules! queue {
                 let rows = sqlx::query(concat!(
                     "SELECT account, MIN(priority) AS priority FROM (
                         SELECT * FROM (SELECT w.account, -1 AS priority FROM resource w WHERE w.kind = 'remediation'
-                            AND w.state = 'running' AND w.wake_at <= $1 AND w.account <> ''
+                            AND w.state IN ('running', 'cut_over') AND w.wake_at <= $1 AND w.account <> ''
                             AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.name = 'account/' || w.account AND l.expires_at > ", $now, ")
                             ORDER BY w.account LIMIT $2) r
                         UNION ALL SELECT * FROM (SELECT w.account, w.priority FROM scan_account w WHERE w.done = 0
@@ -318,7 +318,7 @@ macro_rules! queue {
 
             async fn due_remediations(&self, accounts: &[&str], now: Time) -> Result<Vec<Row>> {
                 let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
-                    WHERE kind = 'remediation' AND state = 'running' AND wake_at <= $2
+                    WHERE kind = 'remediation' AND state IN ('running', 'cut_over') AND wake_at <= $2
                     AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
                     .bind(json(&accounts)).bind(now.0).fetch_all(&self.reader).await?;
                 let mut found = rows.iter().map(|r| Self::row(r, Kind::Remediation)).collect::<Result<Vec<_>>>()?;

@@ -2,7 +2,8 @@
 //!
 //! Source: CloudWatch API reference, GetMetricData; RDS user guide, "Amazon CloudWatch metrics for
 //! RDS". Metrics are looked up by name, and are those of the database that has the name now. They
-//! lag by a minute, and WriteIOPS of an idle engine is small and not zero (checkpoints, vacuum).
+//! lag by a minute, and WriteIOPS of an idle engine is small and not zero (checkpoints, vacuum). A minute
+//! is as short as the time scale makes it, so that a stretch of quiet can be waited for.
 
 use super::{Ctx, Op, op};
 use crate::fault::Fault;
@@ -32,7 +33,8 @@ pub(crate) const OPS: &[Op] = &[
 const QUERIES: usize = 500;
 /// Datapoints of one call.
 const POINTS: i64 = 100_800;
-const MINUTE: i64 = 60_000;
+/// Values of one period at most.
+const VALUES: i64 = 60;
 
 /// What people do to a database from a moment on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,8 +53,9 @@ pub(crate) struct Metrics {
 
 /// The value of a metric of a database at a moment.
 fn sample(ctx: &mut Ctx<'_>, metric: &str, name: &str, at: Time) -> Option<f64> {
-    // A minute is complete when it is over.
-    if at.plus(2 * MINUTE) > ctx.now {
+    // A minute is complete when it is over, and known a minute later.
+    let known = at.plus(ctx.world.scaled(120));
+    if known > ctx.now {
         return None;
     }
     let cell = ctx.cell();
@@ -65,7 +68,7 @@ fn sample(ctx: &mut Ctx<'_>, metric: &str, name: &str, at: Time) -> Option<f64> 
     match metric {
         "DatabaseConnections" => Some(load.map_or(0.0, |l| l.connections)),
         "WriteIOPS" => {
-            let noise = (hash::of(at.0 as u64 / 60_000, name) % 40) as f64 / 100.0;
+            let noise = (hash::of(at.0 as u64, name) % 40) as f64 / 100.0;
             Some(load.map_or(0.0, |l| l.write_iops) + noise)
         }
         "ReadIOPS" | "CPUUtilization" => Some((hash::of(at.0 as u64, name) % 500) as f64 / 100.0),
@@ -103,12 +106,15 @@ fn points(
     };
     let which = metric.text_or_empty("MetricName").to_owned();
     let step = period * 1000;
+    // One value a minute, which passes as fast as everything else here.
+    let minute = ctx.world.scaled(60).max(1).max(step / VALUES);
     let mut found = Vec::new();
     let mut at = Time(start.0.div_euclid(step) * step);
     while at < end {
-        let minutes = (0..step / MINUTE).map(|m| at.plus(m * MINUTE));
+        let first = (at.0 + minute - 1).div_euclid(minute) * minute;
+        let minutes = (first..at.0 + step).step_by(minute as usize);
         let values: Vec<f64> =
-            minutes.filter_map(|minute| sample(ctx, &which, &name, minute)).collect();
+            minutes.filter_map(|minute| sample(ctx, &which, &name, Time(minute))).collect();
         if !values.is_empty() {
             let sum: f64 = values.iter().sum();
             let value = match stat {
@@ -132,8 +138,12 @@ fn range(params: &Map, period: i64, series: i64) -> Result<(Time, Time), Fault> 
     if start >= end {
         return Err(invalid("The parameter StartTime must be less than the parameter EndTime."));
     }
-    if !(60..=86_400).contains(&period) || period % 60 != 0 {
-        return Err(invalid("The parameter Period must be a multiple of 60, and a day at most."));
+    // API reference, MetricStat, Period.
+    let fine = [1, 5, 10, 20, 30].contains(&period);
+    if !fine && (!(60..=86_400).contains(&period) || period % 60 != 0) {
+        return Err(invalid(
+            "The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60, and a day at most.",
+        ));
     }
     if (end.0 - start.0) / 1000 / period * series > POINTS {
         return Err(invalid("You have requested too many datapoints."));

@@ -460,6 +460,47 @@ pub(super) fn delete(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     Ok(shown(ctx, &cluster.name))
 }
 
+/// A cluster stops and starts with its members (Aurora user guide, "Stopping and starting an Amazon Aurora
+/// DB cluster").
+fn through(
+    ctx: &mut Ctx<'_>,
+    params: &Map,
+    from: &str,
+    states: [&'static str; 2],
+    takes: i64,
+) -> Result<Cluster, Fault> {
+    let cluster = named(ctx.rds(), params)?.clone();
+    if cluster.status != from {
+        let message = format!("DB cluster {} is not in {from} state.", cluster.name);
+        return Err(Fault::new(400, "InvalidDBClusterStateFault", message));
+    }
+    let at = ctx.after(takes);
+    let rds = ctx.rds();
+    if let Some(found) = rds.clusters.get_mut(&cluster.name) {
+        found.status = states[0].into();
+    }
+    rds.forget_states(&cluster.resource_id);
+    rds.at(at, Step::Cluster { id: cluster.resource_id.clone(), status: states[1] });
+    for member in &cluster.members {
+        let Some(found) = rds.instances.get_mut(member) else { continue };
+        found.status = states[0].into();
+        let dbi = found.dbi.clone();
+        rds.forget_states(&dbi);
+        rds.at(at, Step::Instance { dbi, status: states[1] });
+    }
+    Ok(cluster)
+}
+
+pub(super) fn stop(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let cluster = through(ctx, params, "available", ["stopping", "stopped"], seconds::STOP)?;
+    Ok(shown(ctx, &cluster.name))
+}
+
+pub(super) fn start(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let cluster = through(ctx, params, "stopped", ["starting", "available"], seconds::START)?;
+    Ok(shown(ctx, &cluster.name))
+}
+
 pub(super) fn add_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = named(ctx.rds(), params)?.name.clone();
     let role = Map::new()

@@ -115,6 +115,8 @@ pub(crate) const OPS: &[Op] = &[
         "CopyTagsToSnapshot", "MonitoringInterval", "MonitoringRoleArn", "KmsKeyId",
         "EnableIAMDatabaseAuthentication", "EnablePerformanceInsights", "DeletionProtection",
         "NetworkType", "CACertificateIdentifier", "AllocatedStorage", "StorageThroughput",
+        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod",
+        "EnableCloudwatchLogsExports", "MaxAllocatedStorage",
     ) replicas::create),
     op!(Write "PromoteReadReplica" ("DBInstanceIdentifier", "BackupRetentionPeriod", "PreferredBackupWindow") replicas::promote),
     op!(Read "DescribeDBClusters" ("DBClusterIdentifier", "Filters", "MaxRecords", "Marker", "IncludeShared") clusters::describe),
@@ -155,6 +157,8 @@ pub(crate) const OPS: &[Op] = &[
     op!(Write "DeleteDBCluster" (
         "DBClusterIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
     ) clusters::delete),
+    op!(Write "StopDBCluster" ("DBClusterIdentifier") clusters::stop),
+    op!(Write "StartDBCluster" ("DBClusterIdentifier") clusters::start),
     op!(Write "AddRoleToDBCluster" ("DBClusterIdentifier", "RoleArn", "FeatureName") clusters::add_role),
     op!(Write "CreateDBClusterEndpoint" (
         "DBClusterIdentifier", "DBClusterEndpointIdentifier", "EndpointType", "StaticMembers",

@@ -1,0 +1,195 @@
+//! An act, as exactly one AWS write.
+
+use crate::lease::{Desk, Pipe};
+use ringfence_aws::rds::Made;
+use ringfence_aws::{Phase, Session};
+use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::finding::{Kind, Resource};
+use ringfence_domain::id::Region;
+use ringfence_domain::rds::{Instance, Sweep};
+use ringfence_domain::remediation::{Act, Remediation, held_name, twin_name};
+
+/// Does it.
+pub(crate) async fn perform<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+    seen: &Sweep,
+) -> Result<Option<Made>, CloudError> {
+    match act {
+        Act::CreateSnapshot { .. }
+        | Act::CopySnapshot { .. }
+        | Act::CreateClusterSnapshot { .. }
+        | Act::LastSnapshot { .. }
+        | Act::LastCopy { .. }
+        | Act::SnapshotTwin { .. } => snapshot(desk, session, region, rem, act).await.map(Some),
+        Act::RestoreInstance { .. }
+        | Act::RestoreCluster { .. }
+        | Act::CreateMember { .. }
+        | Act::CreateReplica { .. } => twin(desk, session, region, rem, act).await.map(Some),
+        Act::ModifyInstance { .. } | Act::ModifyCluster { .. } => {
+            mend(desk, session, region, rem, act).await.map(|()| None)
+        }
+        Act::SetGroups { .. }
+        | Act::Rename { .. }
+        | Act::Protect { .. }
+        | Act::Start { .. }
+        | Act::Stop { .. }
+        | Act::Reboot { .. } => place(desk, session, region, act).await.map(|()| None),
+        Act::DeleteSnapshot { snapshot } => {
+            desk.cloud.delete_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        Act::DeleteClusterSnapshot { snapshot } => {
+            desk.cloud.delete_cluster_snapshot(session, region, snapshot).await.map(|()| None)
+        }
+        Act::DeleteCluster { cluster } => {
+            desk.cloud.delete_cluster(session, region, cluster).await.map(|()| None)
+        }
+        Act::Retire { kind, database, resource_id } => {
+            let arn = match kind {
+                Kind::Instance => {
+                    let found = seen.instances.iter().find(|i| i.resource_id == *resource_id);
+                    found.map(|i| i.arn.clone())
+                }
+                Kind::Cluster => {
+                    let found = seen.clusters.iter().find(|c| c.resource_id == *resource_id);
+                    found.map(|c| c.arn.clone())
+                }
+            };
+            let arn = arn.ok_or_else(|| confused(database))?;
+            // A session that can delete this one, and nothing else that we did not make.
+            let phase = Phase::Decommission(arn);
+            let session = desk.cloud.enter(&rem.account, phase, &rem.id).await?;
+            desk.cloud.retire(&session, region, *kind, database).await.map(|()| None)
+        }
+    }
+}
+
+async fn snapshot<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Result<Made, CloudError> {
+    let cloud = &desk.cloud;
+    let name = |name: &str| desk.settings.names.of(name);
+    let source = rem.source.name();
+    match act {
+        Act::CreateSnapshot { snapshot } => {
+            cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await
+        }
+        Act::CopySnapshot { from, to } | Act::LastCopy { from, to } => {
+            cloud.copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id).await
+        }
+        // After the swap the original's name is the twin's.
+        Act::CreateClusterSnapshot { snapshot } | Act::SnapshotTwin { snapshot } => {
+            cloud.create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id).await
+        }
+        Act::LastSnapshot { snapshot } => {
+            let held = held_name(source, rem.source.resource_id());
+            cloud.create_snapshot(session, region, &held, &name(snapshot), &rem.id).await
+        }
+        _ => Err(confused(source)),
+    }
+}
+
+async fn twin<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Result<Made, CloudError> {
+    let cloud = &desk.cloud;
+    let name = |name: &str| desk.settings.names.of(name);
+    match (act, &rem.twin_spec()) {
+        (Act::RestoreInstance { snapshot, instance: id }, Resource::Instance { instance, .. }) => {
+            let plain = rem.intents.get(&act.key()).is_some_and(|i| i.plain_gp3);
+            let names = (snapshot.as_str(), name(id));
+            cloud
+                .restore_instance(session, region, (names.0, &names.1), instance, &rem.id, plain)
+                .await
+        }
+        (Act::RestoreCluster { snapshot, cluster: id }, Resource::Cluster { cluster, .. }) => {
+            let names = (snapshot.as_str(), name(id));
+            let key = &rem.key_arn;
+            cloud.restore_cluster(session, region, (names.0, &names.1), cluster, key, &rem.id).await
+        }
+        (Act::CreateMember { source, instance, cluster }, Resource::Cluster { members, .. }) => {
+            let member = one_of(members, source)?;
+            cloud.create_member(session, region, (&name(instance), cluster), member, &rem.id).await
+        }
+        (Act::CreateReplica { source, instance, of }, Resource::Instance { replicas, .. }) => {
+            let replica = one_of(replicas, source)?;
+            cloud.create_replica(session, region, (&name(instance), of), replica, &rem.id).await
+        }
+        _ => Err(confused(rem.source.name())),
+    }
+}
+
+async fn mend<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Result<(), CloudError> {
+    let cloud = &desk.cloud;
+    match (act, &rem.twin_spec()) {
+        (Act::ModifyInstance { instance: id, fields }, spec) => {
+            let is = |i: &&Instance| twin_name(&i.id, &i.resource_id) == *id;
+            let main = match spec {
+                Resource::Instance { instance, .. } => Some(instance),
+                Resource::Cluster { .. } => None,
+            };
+            let want = main.into_iter().chain(spec.dependents()).find(is);
+            let want = want.ok_or_else(|| confused(id))?;
+            cloud.modify_instance(session, region, id, &want.settings, fields).await
+        }
+        (Act::ModifyCluster { cluster: id, fields }, Resource::Cluster { cluster, .. }) => {
+            cloud.modify_cluster(session, region, id, &cluster.settings, fields).await
+        }
+        _ => Err(confused(rem.source.name())),
+    }
+}
+
+async fn place<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    act: &Act,
+) -> Result<(), CloudError> {
+    let cloud = &desk.cloud;
+    match act {
+        Act::SetGroups { kind, database, groups, .. } => {
+            cloud.set_groups(session, region, *kind, database, groups).await
+        }
+        Act::Rename { kind, from, to, .. } => {
+            cloud.rename(session, region, *kind, (from, to)).await
+        }
+        Act::Protect { kind, database, on, .. } => {
+            cloud.protect(session, region, *kind, database, *on).await
+        }
+        Act::Start { kind, database, .. } => cloud.start(session, region, *kind, database).await,
+        Act::Stop { kind, database, .. } => cloud.stop(session, region, *kind, database).await,
+        Act::Reboot { instance, .. } => cloud.reboot(session, region, instance).await,
+        _ => Err(confused(&act.title())),
+    }
+}
+
+fn one_of<'a>(list: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError> {
+    list.iter().find(|m| m.id == id).ok_or_else(|| confused(id))
+}
+
+/// A step that does not fit its source: nothing is called, a person is asked.
+fn confused(id: &str) -> CloudError {
+    CloudError {
+        class: ErrorClass::Invalid,
+        operation: "ringfence".into(),
+        code: "Confused".into(),
+        message: format!("the step does not fit the source of {id}"),
+    }
+}

@@ -1,0 +1,233 @@
+//! The writes that move databases: names, groups, protection, start and stop, and the end of an original.
+//! One AWS call each.
+
+use super::write::{gone, send};
+use crate::client::Cloud;
+use crate::error::cloud_error;
+use crate::limits::Class;
+use crate::retry::To;
+use crate::session::Session;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::finding::Kind;
+use ringfence_domain::id::Region;
+use std::collections::BTreeSet;
+
+impl Cloud {
+    /// The immutable id of the database that has this name now; `None` where there is none.
+    pub async fn resource_id(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Option<String>, CloudError> {
+        let client = self.rds(region.as_str());
+        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
+        let answer = match kind {
+            Kind::Instance => {
+                const OP: &str = "rds:DescribeDBInstances";
+                let call = || async {
+                    let call = client.describe_db_instances().db_instance_identifier(name).send();
+                    session.within(call).await.map_err(|e| cloud_error(OP, e))
+                };
+                let answer = self.0.gate.read(to, OP, call).await;
+                answer.map(|a| {
+                    a.db_instances().first().and_then(|i| i.dbi_resource_id()).map(str::to_owned)
+                })
+            }
+            Kind::Cluster => {
+                const OP: &str = "rds:DescribeDBClusters";
+                let call = || async {
+                    let call = client.describe_db_clusters().db_cluster_identifier(name).send();
+                    session.within(call).await.map_err(|e| cloud_error(OP, e))
+                };
+                let answer = self.0.gate.read(to, OP, call).await;
+                answer.map(|a| {
+                    let first = a.db_clusters().first();
+                    first.and_then(|c| c.db_cluster_resource_id()).map(str::to_owned)
+                })
+            }
+        };
+        match answer {
+            Err(error) if error.class == ErrorClass::NotFound => Ok(None),
+            other => other,
+        }
+    }
+
+    /// A new name, at once.
+    pub async fn rename(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        (from, to): (&str, &str),
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => {
+                drop(send!(self, session, region, "rds:ModifyDBInstance", |client| {
+                    client
+                        .modify_db_instance()
+                        .db_instance_identifier(from)
+                        .new_db_instance_identifier(to)
+                        .apply_immediately(true)
+                })?)
+            }
+            Kind::Cluster => drop(send!(self, session, region, "rds:ModifyDBCluster", |client| {
+                client
+                    .modify_db_cluster()
+                    .db_cluster_identifier(from)
+                    .new_db_cluster_identifier(to)
+                    .apply_immediately(true)
+            })?),
+        }
+        Ok(())
+    }
+
+    /// Other security groups, at once.
+    pub async fn set_groups(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+        groups: &BTreeSet<String>,
+    ) -> Result<(), CloudError> {
+        let list: Vec<String> = groups.iter().cloned().collect();
+        match kind {
+            Kind::Instance => {
+                drop(send!(self, session, region, "rds:ModifyDBInstance", |client| {
+                    client
+                        .modify_db_instance()
+                        .db_instance_identifier(name)
+                        .set_vpc_security_group_ids(Some(list.clone()))
+                        .apply_immediately(true)
+                })?)
+            }
+            Kind::Cluster => drop(send!(self, session, region, "rds:ModifyDBCluster", |client| {
+                client
+                    .modify_db_cluster()
+                    .db_cluster_identifier(name)
+                    .set_vpc_security_group_ids(Some(list.clone()))
+                    .apply_immediately(true)
+            })?),
+        }
+        Ok(())
+    }
+
+    /// Deletion protection.
+    pub async fn protect(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+        on: bool,
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => {
+                drop(send!(self, session, region, "rds:ModifyDBInstance", |client| {
+                    client
+                        .modify_db_instance()
+                        .db_instance_identifier(name)
+                        .deletion_protection(on)
+                        .apply_immediately(true)
+                })?)
+            }
+            Kind::Cluster => drop(send!(self, session, region, "rds:ModifyDBCluster", |client| {
+                client
+                    .modify_db_cluster()
+                    .db_cluster_identifier(name)
+                    .deletion_protection(on)
+                    .apply_immediately(true)
+            })?),
+        }
+        Ok(())
+    }
+
+    /// `StartDBInstance` or `StartDBCluster`.
+    pub async fn start(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => {
+                drop(send!(self, session, region, "rds:StartDBInstance", |client| {
+                    client.start_db_instance().db_instance_identifier(name)
+                })?)
+            }
+            Kind::Cluster => drop(send!(self, session, region, "rds:StartDBCluster", |client| {
+                client.start_db_cluster().db_cluster_identifier(name)
+            })?),
+        }
+        Ok(())
+    }
+
+    /// `StopDBInstance` or `StopDBCluster`.
+    pub async fn stop(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => drop(send!(self, session, region, "rds:StopDBInstance", |client| {
+                client.stop_db_instance().db_instance_identifier(name)
+            })?),
+            Kind::Cluster => drop(send!(self, session, region, "rds:StopDBCluster", |client| {
+                client.stop_db_cluster().db_cluster_identifier(name)
+            })?),
+        }
+        Ok(())
+    }
+
+    /// `RebootDBInstance`.
+    pub async fn reboot(
+        &self,
+        session: &Session,
+        region: &Region,
+        name: &str,
+    ) -> Result<(), CloudError> {
+        send!(self, session, region, "rds:RebootDBInstance", |client| {
+            client.reboot_db_instance().db_instance_identifier(name)
+        })?;
+        Ok(())
+    }
+
+    /// Deletes an original, or a twin that nobody wants. No final snapshot: the last copy is made, encrypted
+    /// and proven before. Automated backups are kept until their retention ends. That it is gone already is
+    /// success.
+    pub async fn retire(
+        &self,
+        session: &Session,
+        region: &Region,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => gone(
+                send!(self, session, region, "rds:DeleteDBInstance", |client| {
+                    client
+                        .delete_db_instance()
+                        .db_instance_identifier(name)
+                        .skip_final_snapshot(true)
+                        .delete_automated_backups(false)
+                })
+                .map(drop),
+            ),
+            Kind::Cluster => gone(
+                send!(self, session, region, "rds:DeleteDBCluster", |client| {
+                    client
+                        .delete_db_cluster()
+                        .db_cluster_identifier(name)
+                        .skip_final_snapshot(true)
+                        .delete_automated_backups(false)
+                })
+                .map(drop),
+            ),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What will be done, in words: what people agree to.
+
+use crate::finding::Resource;
+use crate::remediation::{Quiesce, Swap, held_name, twin_name};
+
+/// The steps for one database.
+pub(super) fn of(
+    resource: &Resource,
+    remediation: &str,
+    swap: Option<&Swap>,
+    made: &[String],
+) -> Vec<String> {
+    let name = resource.name();
+    let mut steps = Vec::new();
+    if let Some(swap) = swap {
+        steps.extend(before(name, swap));
+    }
+    steps.extend(twin(resource, remediation, made));
+    if let Some(swap) = swap {
+        steps.extend(after(resource, swap, made));
+    }
+    steps
+}
+
+fn before(name: &str, swap: &Swap) -> Vec<String> {
+    let group = &swap.isolation;
+    let mut steps = Vec::new();
+    if swap.quiesce == Quiesce::Isolate {
+        steps.push(format!(
+            "cut {name} off: put it into {group}, and reboot it if connections outlive that"
+        ));
+    }
+    steps.push(format!(
+        "wait until CloudWatch shows no connection to {name} and next to no writes for remediation.quiet_for"
+    ));
+    steps
+}
+
+fn twin(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> {
+    let snapshot = format!("ringfence-{remediation}-plain");
+    let copy = format!("ringfence-{remediation}-enc");
+    let twin = &made[0];
+    match resource {
+        Resource::Instance { instance, replicas } => {
+            let mut steps = vec![
+                format!("snapshot {} as {snapshot}", instance.id),
+                format!("copy it, encrypted under the key, to {copy}"),
+                format!("restore it as {twin}, with every setting of {}", instance.id),
+            ];
+            if !replicas.is_empty() {
+                steps.push(format!(
+                    "create its read replicas, each after its source: {}",
+                    made[1..].join(", ")
+                ));
+            }
+            steps.push(format!(
+                "compare {twin} with {} field by field; set deletion protection last",
+                instance.id
+            ));
+            steps.push(format!("delete {copy} and {snapshot}"));
+            steps
+        }
+        Resource::Cluster { cluster, .. } => vec![
+            format!("snapshot cluster {} as {snapshot}", cluster.id),
+            format!(
+                "restore it as {twin} under the key, at engine version {}",
+                cluster.engine_version
+            ),
+            "check that it is encrypted under the key before any member is made".to_owned(),
+            format!("create its members, writer first: {}", made[1..].join(", ")),
+            format!(
+                "compare {twin} with {} field by field; set deletion protection last",
+                cluster.id
+            ),
+            format!("delete {snapshot}"),
+        ],
+    }
+}
+
+fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
+    let name = resource.name();
+    let group = &swap.isolation;
+    let when = match swap.auto {
+        true => "at once",
+        false => "when a person says so (`ringfence remediation cutover`)",
+    };
+    let mut steps = vec![format!(
+        "{when}: put {name} into {group}, and prove by CloudWatch that nobody used it since before the snapshot, nor the twin at all"
+    )];
+    let mut pairs = vec![(name, resource.resource_id(), made[0].clone())];
+    let dependents = resource.dependents().iter();
+    pairs.extend(
+        dependents
+            .map(|d| (d.id.as_str(), d.resource_id.as_str(), twin_name(&d.id, &d.resource_id))),
+    );
+    for (own, resource_id, twin) in pairs {
+        let held = held_name(own, resource_id);
+        steps.push(format!("rename {own} to {held}, and {twin} to {own}"));
+    }
+    steps.push(format!(
+        "put {name} (encrypted now) into its own security groups, and compare again"
+    ));
+    steps.push(format!(
+        "keep {}: isolated, protected from deletion, stopped where AWS lets it be, until it is decommissioned on an approval of its own",
+        held_name(name, resource.resource_id())
+    ));
+    steps
+}

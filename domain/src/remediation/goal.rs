@@ -1,0 +1,289 @@
+//! What people want of a remediation beyond its verified twin, and what becomes of it when a milestone is
+//! reached.
+
+use super::{Activity, Bounds, Names, Remediation, Retirement, State, Swap, held_name};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// How often all may begin again because the original was used after its snapshot.
+pub const ROUNDS_MAX: u32 = 3;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// A verified twin.
+    #[default]
+    Twin,
+    /// The twin in the original's place.
+    CutOver,
+    /// The original in its own place again.
+    RollBack,
+    /// The original gone.
+    Decommission,
+    /// The twin gone.
+    Discard,
+}
+
+impl Goal {
+    /// Where a remediation stands that has reached it.
+    pub fn reached(self) -> State {
+        match self {
+            Goal::Twin => State::Verified,
+            Goal::CutOver => State::CutOver,
+            Goal::RollBack => State::RolledBack,
+            Goal::Decommission => State::Decommissioned,
+            Goal::Discard => State::Cancelled,
+        }
+    }
+}
+
+/// A fact that AWS cannot show. Set once, before the act that it permits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "mark")]
+pub enum Mark {
+    /// The twin equals the original, field by field, and is encrypted under the key.
+    Verified,
+    /// It cannot work: what we made is taken down again, for this reason.
+    GivingUp {
+        /// What went wrong.
+        why: String,
+    },
+    /// Nobody is connected, so the snapshot may be taken.
+    Quiet {
+        /// The proof.
+        activity: Activity,
+    },
+    /// Nobody has met the twin.
+    Unmet,
+    /// It was quiet up to its isolation, so names may change.
+    CutOverBegins {
+        /// The proof.
+        proof: Activity,
+    },
+    /// The twin bears the name, equals the original, and is open.
+    CutOver,
+    /// The original was used after its snapshot.
+    Stale {
+        /// When, and how much.
+        why: String,
+    },
+    /// Nobody met the twin, so names may change back.
+    RollBackBegins,
+    /// Somebody did: the twin stays.
+    NoWayBack {
+        /// When, and how much.
+        why: String,
+    },
+}
+
+impl Remediation {
+    /// Sets a milestone. The action and the reason for the audit log.
+    pub fn mark(&mut self, mark: &Mark, now: Time) -> (&'static str, String) {
+        // Marks of a swap are only decided where there is one.
+        let mut swap = self.swap.take().unwrap_or_default();
+        let swaps = !matches!(mark, Mark::Verified | Mark::GivingUp { .. });
+        let mut aim = None;
+        let said = match mark {
+            Mark::Verified => {
+                self.verified_at = Some(now);
+                self.why = "verified; scratch is being deleted".into();
+                ("remediation.verify", "the twin equals the original".into())
+            }
+            Mark::GivingUp { why } => {
+                self.giving_up = Some(why.clone());
+                self.why = format!("{why}; what was made is being taken down");
+                ("remediation.give-up", why.clone())
+            }
+            Mark::Quiet { activity } => {
+                swap.quiet = Some(activity.clone());
+                ("remediation.quiet", activity.to_string())
+            }
+            Mark::Unmet => {
+                swap.unmet_at = Some(now);
+                ("remediation.unmet", "nobody connected to the twin".into())
+            }
+            Mark::CutOverBegins { proof } => {
+                (swap.began_at, swap.proof) = (Some(now), Some(proof.clone()));
+                ("remediation.cutover-begins", proof.to_string())
+            }
+            Mark::CutOver => {
+                swap.done_at = Some(now);
+                ("remediation.cut-over", "the twin has the original's name and settings".into())
+            }
+            Mark::Stale { why } => {
+                swap.stale = Some(why.clone());
+                aim = Some(Goal::RollBack);
+                ("remediation.stale", why.clone())
+            }
+            Mark::RollBackBegins => {
+                swap.back_at = Some(now);
+                ("remediation.rollback-begins", "nobody connected since the cutover".into())
+            }
+            Mark::NoWayBack { why } => {
+                // The twin's groups are given back as at the cutover.
+                swap.done_at = None;
+                aim = Some(Goal::CutOver);
+                ("remediation.no-way-back", why.clone())
+            }
+        };
+        self.swap = (swap != Swap::default()).then_some(swap);
+        if let Some(goal) = aim {
+            self.aim(goal, now);
+        }
+        if swaps {
+            self.why.clone_from(&said.1);
+        }
+        said
+    }
+
+    /// Sets what is wanted now. What was made stays recorded; what was asked of it counts no more.
+    fn aim(&mut self, goal: Goal, now: Time) {
+        self.goal = goal;
+        self.intents.retain(|_, intent| intent.act.creates());
+        (self.activity, self.begun_at, self.wake_at) = (None, Some(now), now);
+        (self.failure, self.forgiven) = (None, false);
+        self.state = State::Running;
+    }
+
+    /// Why it cannot be cut over; `None` if it can.
+    pub fn cut_over(&mut self, now: Time) -> Option<String> {
+        if self.swap.is_none() {
+            return Some(
+                "its plan makes a twin beside the original: plan with --strategy swap".into(),
+            );
+        }
+        let ready = self.goal == Goal::Twin && self.state == State::Verified;
+        if !ready {
+            return Some(format!(
+                "it is {}, and a cutover begins with a verified twin",
+                self.state.as_str()
+            ));
+        }
+        self.aim(Goal::CutOver, now);
+        None
+    }
+
+    /// Why there is no way back; `None` if it has begun.
+    pub fn roll_back(&mut self, now: Time) -> Option<String> {
+        let open = matches!(self.state, State::Running | State::Stopped | State::CutOver);
+        if self.goal != Goal::CutOver || !open {
+            return Some(format!(
+                "it is {}, and only a cutover can be rolled back",
+                self.state.as_str()
+            ));
+        }
+        self.aim(Goal::RollBack, now);
+        None
+    }
+
+    /// Why the original cannot be decommissioned; `None` if that has begun.
+    pub fn decommission(&mut self, now: Time, bounds: Bounds) -> Option<String> {
+        let swap = self.swap.as_ref();
+        let (true, Some(done)) = (self.state == State::CutOver, swap.and_then(|s| s.done_at))
+        else {
+            return Some(format!(
+                "it is {}, and only an original whose twin has its place is decommissioned",
+                self.state.as_str()
+            ));
+        };
+        if now.since(done) < bounds.hold {
+            return Some(format!(
+                "the original is held until {} (remediation.hold is {})",
+                done.plus(bounds.hold),
+                bounds.hold
+            ));
+        }
+        self.aim(Goal::Decommission, now);
+        None
+    }
+
+    /// Why the twin cannot be discarded; `None` if that has begun.
+    pub fn discard(&mut self, now: Time) -> Option<String> {
+        if !matches!(self.state, State::Verified | State::RolledBack) {
+            return Some(format!(
+                "it is {}, and only a twin beside its original is discarded",
+                self.state.as_str()
+            ));
+        }
+        self.aim(Goal::Discard, now);
+        None
+    }
+
+    /// What people agree to when its original is to be deleted.
+    pub fn retirement(&self, author: &str, at: Time, reason: &str) -> Retirement {
+        let twin = |key: &str| self.intents.get(key).and_then(|i| i.resource_id.clone());
+        let parts = self.parts();
+        Retirement {
+            author: author.to_owned(),
+            at,
+            reason: reason.to_owned(),
+            originals: parts.iter().map(|p| (p.held.clone(), p.resource_id.to_owned())).collect(),
+            twins: parts
+                .iter()
+                .map(|p| (p.id.to_owned(), twin(&p.key).unwrap_or_default()))
+                .collect(),
+            approvals: Vec::new(),
+        }
+    }
+
+    /// Its goal is reached.
+    pub fn finish(&mut self, now: Time, bounds: Bounds) {
+        let swap = self.swap.clone().unwrap_or_default();
+        match (self.goal, swap.stale) {
+            (Goal::Twin, _) if swap.auto => {
+                self.aim(Goal::CutOver, now);
+                self.why = "its plan permits the cutover".into();
+                return;
+            }
+            // The original has its groups back; the twin without its writes goes.
+            (Goal::RollBack, Some(why)) => {
+                self.aim(Goal::Discard, now);
+                self.why = why;
+                return;
+            }
+            (Goal::Discard, Some(why)) => return self.begin_again(&why, now),
+            _ => {}
+        }
+        self.state = self.goal.reached();
+        self.why = match self.goal {
+            Goal::CutOver => format!(
+                "the original is kept as {} until it is decommissioned",
+                held_name(self.source.name(), self.source.resource_id())
+            ),
+            Goal::RollBack => format!("the twin {} stays, isolated", self.names.twin),
+            Goal::Discard => "the twin is discarded".into(),
+            Goal::Twin if self.swap.is_some() => {
+                format!("next: ringfence remediation cutover {}", self.id)
+            }
+            Goal::Twin | Goal::Decommission => String::new(),
+        };
+        // An original that AWS starts again after seven days is stopped again.
+        self.wake_at = now.plus(bounds.hold_look);
+        if self.goal == Goal::Discard {
+            self.cancelled = true;
+            self.forget_twin();
+        }
+    }
+
+    /// There is no twin and no scratch: a retry begins anew.
+    fn forget_twin(&mut self) {
+        (self.goal, self.verified_at) = (Goal::Twin, None);
+        self.intents.clear();
+        if let Some(Swap { isolation, quiesce, auto, .. }) = self.swap.take() {
+            self.swap = Some(Swap { isolation, quiesce, auto, ..Swap::default() });
+        }
+    }
+
+    /// All begins again with another snapshot, a few times.
+    fn begin_again(&mut self, why: &str, now: Time) {
+        self.rounds += 1;
+        self.aim(Goal::Twin, now);
+        self.forget_twin();
+        self.names = Names::again(&self.id, &self.source, self.rounds);
+        self.why = format!("{why}; it begins again");
+        if self.rounds >= ROUNDS_MAX {
+            self.stop(&format!("{why}; it began {ROUNDS_MAX} times"), super::Failure::Blocked);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The end of an original: decommissioned after its hold, on an approval of its own; and of a twin that
+//! nobody wants: discarded.
+//!
+//! Nothing is deleted before its last copy is proven: of an instance an encrypted copy of a last snapshot
+//! ("it is unencrypted again" otherwise: a final snapshot is as its database is, API reference,
+//! DeleteDBInstance); of an Aurora cluster, whose snapshots no copy encrypts, a snapshot of the twin.
+
+use super::swap::{protect, unmet, when_available};
+use super::unit::{Db, Part, find, twin, twin_id};
+use super::{
+    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, drop_snapshot,
+    repeat, wait_for,
+};
+use crate::approval::Approval;
+use crate::finding::Kind;
+use crate::hash;
+use crate::rds::{Encryption, Snapshot, Sweep};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// What people agree to when an original is to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retirement {
+    /// Who asked, and so may not approve.
+    pub author: String,
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub reason: String,
+    /// What is deleted: names and immutable ids.
+    pub originals: Vec<(String, String)>,
+    /// What stays: names and immutable ids.
+    pub twins: Vec<(String, String)>,
+    /// Who agreed.
+    pub approvals: Vec<Approval>,
+}
+
+impl Retirement {
+    /// The hash that approvals are bound to.
+    pub fn hash(&self) -> String {
+        hash::of(&(&self.author, self.at, &self.reason, &self.originals, &self.twins))
+    }
+}
+
+/// The names of the last snapshot and of its encrypted copy.
+fn last_names(rem: &Remediation) -> (String, String) {
+    (format!("ringfence-{}-final", rem.id), format!("ringfence-{}-final-enc", rem.id))
+}
+
+/// The table of a decommission; the first row that holds is the answer.
+pub(super) fn decommission(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    let parts = rem.parts();
+    if let Err(why) = twins_stand(rem, &parts, seen) {
+        return Step::AskHuman(why);
+    }
+    let asked = |p: &Part<'_>| rem.intents.contains_key(&format!("retire {}", p.resource_id));
+    let original = |p: &Part<'_>| find(seen, p.kind, p.resource_id);
+    // Only a deletion that we asked for explains that one is gone.
+    if let Some(gone) = parts.iter().find(|p| original(p).is_none() && !asked(p)) {
+        return Step::AskHuman(format!(
+            "the original of {} ({}) is gone, and it was not deleted by {}",
+            gone.id, gone.resource_id, rem.id
+        ));
+    }
+    let begun = parts.iter().any(asked);
+    if !begun && let Some(step) = last_copy(rem, &parts[0], seen, now, bounds) {
+        return step;
+    }
+    // Replicas before their sources: a deleted source would promote them (RDS guide, "Working with read
+    // replicas"); and members before their cluster.
+    for part in parts.iter().rev() {
+        if let Some(db) = original(part)
+            && let Some(step) = retire(rem, part, &db, now, bounds)
+        {
+            return step;
+        }
+    }
+    Step::Finish
+}
+
+/// Deletes one database, protection first; `None` once it is being deleted and the next may go.
+fn retire(
+    rem: &Remediation,
+    part: &Part<'_>,
+    db: &Db<'_>,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let act = Act::Retire {
+        kind: db.kind,
+        database: db.id.to_owned(),
+        resource_id: db.resource_id.to_owned(),
+    };
+    if db.status == "deleting" {
+        return Some(wait_for(rem, &act.key(), db.id, "being deleted", MODIFY_FOR_MAX, now));
+    }
+    let unprotect = || part.own.and_then(|_| protect(rem, db, false, now, bounds));
+    unprotect().or_else(|| Some(repeat(rem, act, now, bounds)))
+}
+
+/// Never the last copy: every twin is there, available and encrypted under the recorded key.
+fn twins_stand(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep) -> Result<(), String> {
+    for part in parts {
+        let db = twin(rem, part, seen)?;
+        if db.status != "available" {
+            return Err(format!(
+                "{} is {}: nothing is deleted while it is not available",
+                db.id, db.status
+            ));
+        }
+        if *db.encryption != Encryption::SseKms || db.kms_key != Some(rem.key_arn.as_str()) {
+            return Err(format!("{} is not encrypted under {}", db.id, rem.key_arn));
+        }
+    }
+    Ok(())
+}
+
+/// The last copy, encrypted; `None` once it is proven and the plain one is gone.
+fn last_copy(
+    rem: &Remediation,
+    top: &Part<'_>,
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let (plain, copy) = last_names(rem);
+    if top.kind == Kind::Cluster {
+        let act = Act::SnapshotTwin { snapshot: plain.clone() };
+        let Some(found) = seen.cluster_snapshots.iter().find(|s| s.id == plain) else {
+            return Some(create(rem, act, now, bounds));
+        };
+        return proven(rem, found, &act.key(), now);
+    }
+    let find_snapshot = |name: &String| seen.snapshots.iter().find(|s| s.id == *name);
+    let create_plain = Act::LastSnapshot { snapshot: plain.clone() };
+    let act = Act::LastCopy { from: plain.clone(), to: copy.clone() };
+    if let Some(found) = find_snapshot(&copy) {
+        if let Some(step) = proven(rem, found, &act.key(), now) {
+            return Some(step);
+        }
+        let delete = Act::DeleteSnapshot { snapshot: plain.clone() };
+        return drop_snapshot(rem, find_snapshot(&plain), &create_plain.key(), delete, now, bounds);
+    }
+    let Some(found) = find_snapshot(&plain) else {
+        let source = find(seen, top.kind, top.resource_id)?;
+        let ready = when_available(rem, &source, &create_plain.key(), now, bounds);
+        return ready.or_else(|| Some(create(rem, create_plain, now, bounds)));
+    };
+    ours(rem, found, &create_plain.key(), now).or_else(|| Some(create(rem, act, now, bounds)))
+}
+
+/// Waits for a snapshot that must be ours; `None` once it is available.
+fn ours(rem: &Remediation, found: &Snapshot, key: &str, now: Time) -> Option<Step> {
+    let id = &found.id;
+    if found.made_by.as_deref() != Some(rem.id.as_str()) {
+        return Some(Step::AskHuman(format!(
+            "snapshot {id} exists and was not made by {}",
+            rem.id
+        )));
+    }
+    match found.status.as_str() {
+        "available" => None,
+        status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
+        status => Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now)),
+    }
+}
+
+/// The same, and it must be encrypted under the recorded key.
+fn proven(rem: &Remediation, found: &Snapshot, key: &str, now: Time) -> Option<Step> {
+    ours(rem, found, key, now).or_else(|| {
+        let same = found.kms_key.as_deref() == Some(rem.key_arn.as_str());
+        (found.encryption != Encryption::SseKms || !same).then(|| {
+            Step::AskHuman(format!("snapshot {} is not encrypted under {}", found.id, rem.key_arn))
+        })
+    })
+}
+
+/// The table of a twin that is taken down; the first row that holds is the answer.
+///
+/// Only what this remediation made: its tag, the id from the reply to its own call; and only what nobody
+/// has ever connected to.
+pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    let parts = rem.parts();
+    let mut there: Vec<(&Part<'_>, Db<'_>)> = Vec::new();
+    for part in &parts {
+        let Some(id) = twin_id(rem, part) else { continue };
+        let Some(db) = find(seen, part.kind, id) else { continue };
+        let source = parts.iter().any(|p| p.resource_id == id);
+        if source || db.made_by != Some(rem.id.as_str()) || db.id != part.twin {
+            return Step::AskHuman(format!(
+                "{} is left alone: it is not a twin that {} made, or it has lost its tag or name",
+                db.id, rem.id
+            ));
+        }
+        there.push((part, db));
+    }
+    let made = rem.intents.get("twin").map_or(now, |i| i.first_at);
+    let begun = there.iter().any(|(_, db)| db.status == "deleting");
+    if !begun && !there.is_empty() {
+        let twins = there.iter().map(|(part, db)| (*part, db.id));
+        if let Some(step) = unmet(rem, twins, made, now, bounds) {
+            return step;
+        }
+    }
+    for (part, db) in there.iter().rev() {
+        if let Some(step) = retire(rem, part, db, now, bounds) {
+            return step;
+        }
+    }
+    Step::Finish
+}

@@ -1,0 +1,92 @@
+//! The steps that all tables share: ask once, ask again, wait, delete scratch.
+
+use super::{ATTEMPTS_MAX, Act, Bounds, MODIFY_FOR_MAX, Remediation, Step};
+use crate::rds::Snapshot;
+use crate::time::{Span, Time};
+
+/// Asks for a thing that is not there, unless it was asked for and may still appear.
+pub(super) fn create(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
+    let title = act.title();
+    match rem.intents.get(&act.key()) {
+        None => Step::Act(act),
+        // Reads may lag writes: an unseen thing is not an absent thing until its time is up.
+        Some(i) if now.since(i.at) < bounds.expect_for => {
+            Step::Wait(format!("asked AWS to {title}; it is not visible yet"))
+        }
+        Some(i) if i.made.is_some() => Step::AskHuman(format!(
+            "AWS had confirmed: {title}; now it is gone. Somebody may have deleted it"
+        )),
+        Some(i) if i.attempts >= ATTEMPTS_MAX => {
+            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
+        }
+        Some(_) => Step::Act(act),
+    }
+}
+
+/// Repeats an act that changes nothing when done twice, at most [`ATTEMPTS_MAX`] times.
+pub(super) fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
+    let title = act.title();
+    match rem.intents.get(&act.key()) {
+        None => Step::Act(act),
+        Some(i) if now.since(i.at) < bounds.expect_for => {
+            Step::Wait(format!("asked AWS to {title}; it does not show yet"))
+        }
+        Some(i) if i.attempts >= ATTEMPTS_MAX && now.since(i.at) <= MODIFY_FOR_MAX => {
+            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
+        }
+        Some(_) => Step::Act(act),
+    }
+}
+
+/// Waits for a thing that is being made, as long as that may take.
+pub(super) fn wait_for(
+    rem: &Remediation,
+    key: &str,
+    what: &str,
+    status: &str,
+    max: Span,
+    now: Time,
+) -> Step {
+    // Without an intent of its own the wait began with what was asked for last.
+    let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.since());
+    let since = rem.intents.get(key).map_or(last, |i| i.at);
+    if now.since(since) > max {
+        Step::AskHuman(format!("{what} is still {status} after {max}"))
+    } else {
+        Step::Wait(format!("{what} is {status}"))
+    }
+}
+
+/// Deletes one scratch snapshot if it is there; `None` when it is gone.
+pub(super) fn drop_snapshot(
+    rem: &Remediation,
+    snapshot: Option<&Snapshot>,
+    key: &str,
+    act: Act,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let found = snapshot?;
+    if !rem.made(key, &found.arn, found.made_by.as_deref()) {
+        return Some(Step::AskHuman(format!(
+            "snapshot {} bears the name of our scratch but was not made by {}: it is left alone",
+            found.id, rem.id
+        )));
+    }
+    if found.status == "deleting" {
+        let what = format!("snapshot {}", found.id);
+        return Some(wait_for(rem, &act.key(), &what, "deleting", MODIFY_FOR_MAX, now));
+    }
+    Some(repeat(rem, act, now, bounds))
+}
+
+/// Whether a status of an instance, cluster or snapshot is one that does not heal by waiting
+/// (RDS guide, "Viewing DB instance status").
+pub fn broken(status: &str) -> bool {
+    status == "failed"
+        || status == "restore-error"
+        || status == "storage-full"
+        || status == "insufficient-capacity"
+        || status.starts_with("incompatible-")
+        || status.starts_with("inaccessible-")
+}

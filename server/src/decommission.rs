@@ -1,0 +1,99 @@
+//! The end of an original: asked for by one, agreed to by others, done by an agent.
+
+use crate::app::{App, Fault, changed, now, refused};
+use crate::plans;
+use crate::remediations::row_with;
+use crate::store::{Kind, Row};
+use ringfence_domain::approval::Approval;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::remediation::{Remediation, Retirement};
+
+/// Orders the decommission, once enough others have approved the request; records the request, and refuses,
+/// until then.
+pub(crate) async fn order(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    confirm: &str,
+    reason: &str,
+    dry: bool,
+) -> Result<Remediation, Fault> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(Fault::Invalid("reason: say why; it goes into the audit log".into()));
+    }
+    let (row, mut rem): (Row, Remediation) = app.load(Kind::Remediation, id).await?;
+    let at = now();
+    let mut ordered = rem.clone();
+    if let Some(why) = ordered.decommission(at, app.config.bounds) {
+        return refused("NOT_NOW", format!("{id}: no decommission: {why}; nothing was changed"));
+    }
+    let wanted = rem.retirement(&actor.name, at, reason);
+    let name = wanted.originals.first().map(|(name, _)| name.clone()).unwrap_or_default();
+    if confirm != name {
+        return Err(Fault::Invalid(format!(
+            "confirm: `{confirm}` is not what is deleted; to delete it, type its name: {name}"
+        )));
+    }
+    // What was agreed to is this: the same databases, none that came into their places since.
+    let same = |r: &&Retirement| r.originals == wanted.originals && r.twins == wanted.twins;
+    let Some(asked) = rem.retirement.as_ref().filter(same) else {
+        let hash = wanted.hash();
+        rem.retirement = Some(wanted);
+        if !dry {
+            let event =
+                actor.did(at, "decommission.request", id, format!("{reason} (hash {hash})"));
+            if !app.store.update(&[row_with(row, &rem)], &event).await? {
+                return Err(changed(id));
+            }
+        }
+        let needed = app.config.approvals_decommission;
+        return refused(
+            "APPROVAL_MISSING",
+            format!(
+                "the decommission of {name} is asked for; {needed} others must approve it: `ringfence approve {id} --reason ...`; then give this order again"
+            ),
+        );
+    };
+    let needed = app.config.approvals_decommission;
+    plans::approved(id, &asked.author, &asked.hash(), &asked.approvals, needed)?;
+    ordered.why = format!("decommission ordered by {}: {reason}", actor.name);
+    if dry {
+        return Ok(ordered);
+    }
+    let event = actor.did(at, "remediation.decommission", id, reason);
+    if !app.store.update(&[row_with(row, &ordered)], &event).await? {
+        return Err(changed(id));
+    }
+    app.wake_agents.notify_waiters();
+    Ok(ordered)
+}
+
+/// Adds a person's approval to a request.
+pub(crate) async fn approve(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    hash: &str,
+) -> Result<Remediation, Fault> {
+    let (row, mut rem): (Row, Remediation) = app.load(Kind::Remediation, id).await?;
+    let Some(asked) = &mut rem.retirement else {
+        return refused(
+            "NOTHING_TO_APPROVE",
+            format!(
+                "{id}: nobody asked for its decommission; a plan is approved by its own id (pl-...)"
+            ),
+        );
+    };
+    let at = now();
+    let approval =
+        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
+    let (author, own) = (asked.author.clone(), asked.hash());
+    plans::approve(&author, &own, &mut asked.approvals, approval)?;
+    let event = actor.did(at, "decommission.approve", id, format!("{reason} (hash {hash})"));
+    if !app.store.update(&[row_with(row, &rem)], &event).await? {
+        return Err(changed(id));
+    }
+    Ok(rem)
+}

@@ -1,0 +1,440 @@
+//! The twin in the original's place, the way back, and the end of the original, on the simulator.
+
+use ringfence_tests::emulator::Sim;
+use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::{Guard, until};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One account of a simulated organization with databases of the test's own, and a server.
+struct Stage {
+    sim: Sim,
+    setup: Setup,
+    server: Option<Guard>,
+    account: String,
+    region: String,
+    /// The security group that the databases are in, and the one that lets nobody in.
+    own: String,
+    isolation: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sim = Sim::plain(1, 1, 0.0, &["--seed", "5", "--time-scale", "3000"]);
+        sim.inside().world().settings.aurora_default = "none".into();
+        let cells = sim.truth()["cells"].as_array().expect("cells").clone();
+        let management = sim.truth()["management"].as_str().unwrap_or_default().to_owned();
+        let cell = cells.iter().find(|c| c["account"] != management.as_str()).expect("a cell");
+        let text = |field: &str| cell[field].as_str().expect("text").to_owned();
+        let (account, region) = (text("account"), text("region"));
+        let mut stage = Stage {
+            setup: Setup::new(&sim.url(), folder.path()),
+            sim,
+            server: None,
+            account,
+            region,
+            own: String::new(),
+            isolation: String::new(),
+            _folder: folder,
+        };
+        let group = |stage: &Stage, name: &str| {
+            let made = stage.call(
+                "ec2",
+                "CreateSecurityGroup",
+                json!({"GroupName": name, "GroupDescription": name}),
+            );
+            made["groupId"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+        };
+        let key = stage.call("kms", "CreateKey", json!({}));
+        let key = key["KeyMetadata"]["KeyId"].as_str().unwrap_or_else(|| panic!("{key}"));
+        let alias = "alias/RDSEncryptionAtRestKMSAlias";
+        stage.call("kms", "CreateAlias", json!({"AliasName": alias, "TargetKeyId": key}));
+        stage.own = group(&stage, "app");
+        stage.isolation = group(&stage, "nobody");
+        stage
+    }
+
+    /// Starts the server; the databases are there, so the VPC is known.
+    fn start(&mut self, settings: &[(&str, &str)]) {
+        let some = self.describe().into_values().next().expect("a database");
+        let vpc = some["DBSubnetGroup"]["VpcId"].as_str().expect("a VPC").to_owned();
+        let groups = format!("{vpc}={}", self.isolation);
+        for (key, value) in [
+            ("RINGFENCE_AWS__REGIONS", ""),
+            ("RINGFENCE_AWS__EXTERNAL_ID", ""),
+            ("RINGFENCE_LIMITS__METRICS_READ", "1000"),
+            ("RINGFENCE_REMEDIATION__METRIC_PERIOD", "1s"),
+            ("RINGFENCE_REMEDIATION__QUIET_FOR", "1s"),
+            ("RINGFENCE_REMEDIATION__HOLD", "0s"),
+            ("RINGFENCE_REMEDIATION__ISOLATION_GROUPS", &groups),
+        ] {
+            self.setup.set(key, value);
+        }
+        for (key, value) in settings {
+            self.setup.set(&format!("RINGFENCE_{key}"), value);
+        }
+        self.server = Some(self.setup.start());
+        self.cli("ann").expect("org sync", 0);
+    }
+
+    fn cli(&self, user: &str) -> Cli {
+        self.setup.cli(user)
+    }
+
+    fn call(&self, service: &str, operation: &str, params: Value) -> Value {
+        let (account, region) = (&self.account, &self.region);
+        self.sim.change(json!({"call": {"account": account, "region": region, "service": service,
+            "operation": operation, "params": params}}))
+    }
+
+    fn instance(&self, name: &str) {
+        let own = &self.own;
+        self.call("rds", "CreateDBInstance", json!({"DBInstanceIdentifier": name, "Engine": "postgres",
+            "DBInstanceClass": "db.m6g.large", "AllocatedStorage": 100, "MasterUsername": "admin",
+            "MasterUserPassword": "secret-secret", "BackupRetentionPeriod": 7, "DeletionProtection": true,
+            "VpcSecurityGroupIds": [own], "Tags": [{"Key": "team", "Value": "a"}]}));
+        self.available(name);
+    }
+
+    fn replica(&self, name: &str, of: &str) {
+        let own = &self.own;
+        self.call("rds", "CreateDBInstanceReadReplica", json!({"DBInstanceIdentifier": name,
+            "SourceDBInstanceIdentifier": of, "DBInstanceClass": "db.m6g.xlarge", "VpcSecurityGroupIds": [own]}));
+        self.available(name);
+    }
+
+    fn cluster(&self, name: &str, members: &[&str]) {
+        let own = &self.own;
+        self.call("rds", "CreateDBCluster", json!({"DBClusterIdentifier": name, "Engine": "aurora-postgresql",
+            "MasterUsername": "admin", "MasterUserPassword": "secret-secret", "DeletionProtection": true,
+            "VpcSecurityGroupIds": [own]}));
+        until("the cluster is available", MINUTE, || {
+            let status = self.clusters()[name]["Status"].to_string();
+            if status == "\"available\"" { Ok(()) } else { Err(status) }
+        });
+        for (tier, member) in members.iter().enumerate() {
+            self.call("rds", "CreateDBInstance", json!({"DBInstanceIdentifier": member, "DBClusterIdentifier": name,
+                "Engine": "aurora-postgresql", "DBInstanceClass": "db.r6g.large", "PromotionTier": tier}));
+            self.available(member);
+        }
+    }
+
+    fn available(&self, name: &str) {
+        until(&format!("{name} is available"), MINUTE, || {
+            let status = self.describe().get(name).map(|i| i["DBInstanceStatus"].to_string());
+            if status.as_deref() == Some("\"available\"") {
+                Ok(())
+            } else {
+                Err(format!("{status:?}"))
+            }
+        });
+    }
+
+    /// All instances by name, as AWS shows them.
+    fn describe(&self) -> BTreeMap<String, Value> {
+        let all = self.call("rds", "DescribeDBInstances", json!({}));
+        let list = all["DBInstances"].as_array().expect("instances").clone();
+        list.into_iter()
+            .map(|i| (i["DBInstanceIdentifier"].as_str().expect("a name").to_owned(), i))
+            .collect()
+    }
+
+    fn clusters(&self) -> BTreeMap<String, Value> {
+        let all = self.call("rds", "DescribeDBClusters", json!({}));
+        let list = all["DBClusters"].as_array().expect("clusters").clone();
+        list.into_iter()
+            .map(|i| (i["DBClusterIdentifier"].as_str().expect("a name").to_owned(), i))
+            .collect()
+    }
+
+    fn snapshots(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (operation, list, id) in [
+            ("DescribeDBSnapshots", "DBSnapshots", "DBSnapshotIdentifier"),
+            ("DescribeDBClusterSnapshots", "DBClusterSnapshots", "DBClusterSnapshotIdentifier"),
+        ] {
+            let all = self.call("rds", operation, json!({}));
+            let all = all[list].as_array().expect("snapshots").clone();
+            names.extend(all.iter().map(|s| {
+                format!(
+                    "{} {}",
+                    s[id].as_str().expect("a name"),
+                    s["StorageEncryptionType"].as_str().unwrap_or("?")
+                )
+            }));
+        }
+        names
+    }
+
+    fn load(&self, instance: &str, connections: u32) {
+        let (account, region) = (&self.account, &self.region);
+        self.sim
+            .change(json!({"load": {"account": account, "region": region, "instance": instance,
+            "connections": connections, "write_iops": connections}}));
+    }
+
+    /// Plans with these flags, approves, applies; the remediations by the original's name.
+    fn apply(&self, flags: &str) -> BTreeMap<String, String> {
+        let (ann, bob) = (self.cli("ann"), self.cli("bob"));
+        ann.expect("scan start --wait --timeout 60s", 0);
+        let plan = ann.json(&format!("plan create --all {flags}"), 0);
+        let blocked: Vec<&Value> = plan["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .flat_map(|i| i["blockers"].as_array())
+            .flatten()
+            .collect();
+        println!("blocked: {blocked:?}");
+        let plan = plan["id"].as_str().expect("a plan");
+        bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
+        let made = ann.json(&format!("remediation apply {plan}"), 0);
+        let list = made["remediations"].as_array().expect("remediations").clone();
+        let text = |r: &Value, field: &str| r[field].as_str().expect("text").to_owned();
+        list.iter().map(|r| (text(r, "name"), text(r, "id"))).collect()
+    }
+
+    fn get(&self, id: &str) -> Value {
+        self.cli("ann").json(&format!("remediation get {id}"), 0)
+    }
+
+    fn reaches(&self, id: &str, state: &str) -> Value {
+        until(&format!("{id} is {state}"), MINUTE, || {
+            let rem = self.get(id);
+            if rem["state"] == state { Ok(rem) } else { Err(rem.to_string()) }
+        })
+    }
+
+    fn order(&self, verb: &str, id: &str, code: i32) -> String {
+        let ran = self.cli("ann").args(&["remediation", verb, id, "--reason", "because"]);
+        assert_eq!(ran.code, code, "{verb} {id}: {ran:?}");
+        ran.err
+    }
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+fn groups(database: &Value) -> Vec<&str> {
+    let list = database["VpcSecurityGroups"].as_array().expect("groups");
+    list.iter().map(|g| text(g, "VpcSecurityGroupId")).collect()
+}
+
+#[test]
+fn an_instance_with_its_replicas_is_swapped_kept_and_decommissioned() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.replica("orders-read", "orders");
+    let before = stage.describe();
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap");
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["orders"], "the replica goes with its source");
+    let id = &made["orders"];
+    let rem = stage.reaches(id, "verified");
+    assert!(!text(&rem, "quiet").is_empty(), "{rem}");
+    let twins = stage.describe();
+    for twin in ["encrypted-orders", "encrypted-orders-read"] {
+        assert_eq!(groups(&twins[twin]), [stage.isolation.as_str()], "the twin is quiet");
+    }
+    assert_eq!(
+        text(&twins["encrypted-orders-read"], "ReadReplicaSourceDBInstanceIdentifier"),
+        "encrypted-orders"
+    );
+    assert_eq!(groups(&twins["orders"]), [stage.own.as_str()], "the original is not touched yet");
+
+    stage.order("cutover", id, 0);
+    let rem = stage.reaches(id, "cut_over");
+    let held = text(&rem, "held").to_owned();
+    let after = stage.describe();
+    for name in ["orders", "orders-read"] {
+        let (old, new) = (&before[name], &after[name]);
+        assert_ne!(old["DbiResourceId"], new["DbiResourceId"], "{name} is another database");
+        assert_eq!(text(new, "StorageEncryptionType"), "sse-kms");
+        for field in [
+            "DBInstanceClass",
+            "DeletionProtection",
+            "BackupRetentionPeriod",
+            "Endpoint",
+            "VpcSecurityGroups",
+        ] {
+            assert_eq!(old[field], new[field], "{name} {field}");
+        }
+        let kept = after.values().find(|i| i["DbiResourceId"] == old["DbiResourceId"]);
+        let kept = kept.expect("the original is kept");
+        assert!(
+            text(kept, "DBInstanceIdentifier").starts_with(&format!("{name}-unencrypted-")),
+            "{kept}"
+        );
+        assert_eq!(
+            (groups(kept), &kept["DeletionProtection"]),
+            (vec![stage.isolation.as_str()], &json!(true))
+        );
+    }
+    assert_eq!(text(&after["orders-read"], "ReadReplicaSourceDBInstanceIdentifier"), "orders");
+    assert_eq!(stage.snapshots(), Vec::<String>::new(), "the scratch is gone");
+    // The kept ones are open findings, held, and so is what a scan says.
+    for scanned in [false, true] {
+        if scanned {
+            stage.cli("ann").expect("scan start --wait --timeout 60s", 0);
+        }
+        let list = stage.cli("ann").json("finding list", 0);
+        let list = list["findings"].as_array().expect("findings");
+        let names: Vec<&str> = list.iter().map(|f| text(f, "name")).collect();
+        assert_eq!(names.len(), 2, "{scanned} {list:?}");
+        assert!(list.iter().all(|f| f["held_by"] == id.as_str()), "{list:?}");
+        assert!(names.contains(&held.as_str()), "{names:?}");
+    }
+
+    // Its end: a name typed, two others, and a last copy that is encrypted.
+    let ann = stage.cli("ann");
+    let decommission = |confirm: &str| {
+        ann.args(&[
+            "remediation",
+            "decommission",
+            id,
+            "--confirm",
+            confirm,
+            "--reason",
+            "done with it",
+        ])
+    };
+    let wrong = decommission("orders");
+    assert!(wrong.code == 1 && wrong.err.contains(&held), "{wrong:?}");
+    let asked = decommission(&held);
+    assert!(asked.code == 5 && asked.err.contains("2 others must approve"), "{asked:?}");
+    let own = ann.run(&format!("approve {id} --reason mine"));
+    assert_eq!(own.code, 4, "{own:?}");
+    stage.cli("bob").expect(&format!("approve {id} --reason CHG-2"), 0);
+    let asked = decommission(&held);
+    assert!(asked.code == 5 && asked.err.contains("1 missing"), "{asked:?}");
+    stage.cli("eve").expect(&format!("approve {id} --reason CHG-2"), 0);
+    assert_eq!(decommission(&held).code, 0);
+    stage.reaches(id, "decommissioned");
+    let left = stage.describe();
+    assert_eq!(
+        left.keys().collect::<Vec<_>>(),
+        ["orders", "orders-read"],
+        "only the twins are left"
+    );
+    assert_eq!(stage.snapshots(), [format!("ringfence-{id}-final-enc sse-kms")]);
+    let list = ann.json("finding list", 0);
+    assert_eq!(list["findings"], json!([]), "{list}");
+}
+
+#[test]
+fn a_rollback_gives_the_original_back_unless_somebody_met_the_twin() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    let before = stage.describe()["orders"].clone();
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap --auto-cutover --quiesce isolate");
+    let id = &made["orders"];
+    stage.reaches(id, "cut_over");
+    let kept =
+        stage.describe().into_values().find(|i| i["DbiResourceId"] == before["DbiResourceId"]);
+    assert_eq!(text(&kept.expect("kept"), "DBInstanceStatus"), "stopped");
+    stage.order("rollback", id, 0);
+    let rem = stage.reaches(id, "rolled_back");
+    let after = stage.describe();
+    for field in
+        ["DbiResourceId", "VpcSecurityGroups", "DeletionProtection", "DBInstanceStatus", "Endpoint"]
+    {
+        assert_eq!(after["orders"][field], before[field], "{field}");
+    }
+    assert_eq!(groups(&after["encrypted-orders"]), [stage.isolation.as_str()], "{rem}");
+    let list = stage.cli("ann").json("finding list", 0);
+    assert_eq!(list["findings"].as_array().map(Vec::len), Some(1), "{list}");
+
+    // The twin goes, and all can begin again; this time somebody connects to it after the cutover.
+    stage.order("discard", id, 0);
+    stage.reaches(id, "cancelled");
+    assert_eq!(stage.describe().keys().collect::<Vec<_>>(), ["orders"]);
+    stage.order("retry", id, 0);
+    stage.reaches(id, "cut_over");
+    stage.load("orders", 3);
+    std::thread::sleep(Duration::from_millis(1_500));
+    stage.order("rollback", id, 0);
+    let rem = until("the rollback is refused", MINUTE, || {
+        let rem = stage.get(id);
+        if rem["state"] == "cut_over" { Ok(rem) } else { Err(rem.to_string()) }
+    });
+    let log = stage.cli("ann").run(&format!("audit list --subject {id} -o json"));
+    assert!(log.out.contains("remediation.no-way-back"), "{rem} {}", log.out);
+    let after = stage.describe();
+    assert_ne!(after["orders"]["DbiResourceId"], before["DbiResourceId"], "the twin stays");
+    assert_eq!(groups(&after["orders"]), [stage.own.as_str()], "and is open");
+}
+
+#[test]
+fn a_cluster_is_swapped_with_its_members_and_decommissioned() {
+    let mut stage = Stage::new();
+    stage.cluster("ledger", &["ledger-1", "ledger-2"]);
+    let (before, members) = (stage.clusters()["ledger"].clone(), stage.describe());
+    stage.start(&[("APPROVALS__DECOMMISSION", "1")]);
+    let made = stage.apply("--strategy swap --auto-cutover");
+    let id = &made["ledger"];
+    let rem = stage.reaches(id, "cut_over");
+    let (after, now) = (stage.clusters()["ledger"].clone(), stage.describe());
+    assert_ne!(before["DbClusterResourceId"], after["DbClusterResourceId"]);
+    assert_eq!(text(&after, "StorageEncryptionType"), "sse-kms");
+    assert_eq!(groups(&after), [stage.own.as_str()]);
+    for name in ["ledger-1", "ledger-2"] {
+        assert_ne!(members[name]["DbiResourceId"], now[name]["DbiResourceId"]);
+        assert_eq!(members[name]["PromotionTier"], now[name]["PromotionTier"]);
+        assert_eq!(text(&now[name], "DBClusterIdentifier"), "ledger");
+    }
+    let held = text(&rem, "held");
+    assert_eq!(text(&stage.clusters()[held], "Status"), "stopped");
+    let args = ["remediation", "decommission", id, "--confirm", held, "--reason", "done"];
+    assert_eq!(stage.cli("ann").args(&args).code, 5);
+    stage.cli("bob").expect(&format!("approve {id} --reason CHG-2"), 0);
+    assert_eq!(stage.cli("ann").args(&args).code, 0);
+    stage.reaches(id, "decommissioned");
+    assert_eq!(stage.clusters().keys().collect::<Vec<_>>(), ["ledger"]);
+    assert_eq!(stage.snapshots(), [format!("ringfence-{id}-final sse-kms")]);
+}
+
+#[test]
+fn a_swap_waits_for_quiet_and_begins_again_when_the_original_moved() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.load("orders", 4);
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap");
+    let id = &made["orders"];
+    let waits = until("it waits for quiet", MINUTE, || {
+        let rem = stage.get(id);
+        if text(&rem, "why").contains("4 connections") { Ok(rem) } else { Err(rem.to_string()) }
+    });
+    assert_eq!(waits["steps"], json!([]), "nothing was asked for: {waits}");
+    stage.load("orders", 0);
+    stage.reaches(id, "verified");
+    // Somebody comes back before the cutover, and goes again.
+    stage.load("orders", 2);
+    std::thread::sleep(Duration::from_millis(1_500));
+    stage.load("orders", 0);
+    let first = stage.describe()["encrypted-orders"]["DbiResourceId"].clone();
+    stage.order("cutover", id, 0);
+    let rem = until("it is verified again", MINUTE, || {
+        let rem = stage.get(id);
+        let twin = stage.describe().get("encrypted-orders").map(|t| t["DbiResourceId"].clone());
+        let again = twin.is_some_and(|t| t != first);
+        if rem["state"] == "verified" && again { Ok(rem) } else { Err(rem.to_string()) }
+    });
+    let log = stage.cli("ann").run(&format!("audit list --subject {id} -o json"));
+    assert!(log.out.contains("remediation.stale"), "{rem} {}", log.out);
+    assert_eq!(
+        groups(&stage.describe()["orders"]),
+        [stage.own.as_str()],
+        "it can be used meanwhile"
+    );
+    stage.order("cutover", id, 0);
+    stage.reaches(id, "cut_over");
+    assert_eq!(text(&stage.describe()["orders"], "StorageEncryptionType"), "sse-kms");
+}
