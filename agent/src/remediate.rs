@@ -248,10 +248,12 @@ async fn act_on<P: Pipe>(
     record(desk, &mut one, "remediation.intend", &title).await?;
     match perform(desk, session, region, &one.remediation, &act, seen).await {
         Ok(made) => {
-            if let (Some(made), Some(intent)) = (made, one.remediation.intents.get_mut(&act.key()))
-            {
-                intent.made = Some(made.arn);
-                intent.resource_id = made.resource_id;
+            if let Some(intent) = one.remediation.intents.get_mut(&act.key()) {
+                intent.done = true;
+                if let Some(made) = made {
+                    intent.made = Some(made.arn);
+                    intent.resource_id = made.resource_id;
+                }
             }
             let done = record(desk, &mut one, "remediation.done", &title).await;
             if done.as_ref().is_err_and(|status| status.code() == tonic::Code::Aborted) {

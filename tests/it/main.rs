@@ -10,6 +10,8 @@ mod first_light;
 mod many_accounts;
 mod regions;
 mod simulator;
+mod stage;
 mod store_contract;
 mod swap;
+mod swap_crash;
 mod tidy;

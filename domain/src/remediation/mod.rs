@@ -13,6 +13,8 @@ mod quiet;
 mod replica;
 mod retire;
 #[cfg(test)]
+mod safety;
+#[cfg(test)]
 pub(crate) mod sample;
 mod state;
 mod steps;
@@ -120,6 +122,9 @@ pub struct Intent {
     /// compares.
     #[serde(default)]
     pub resource_id: Option<String>,
+    /// Whether AWS confirmed it.
+    #[serde(default)]
+    pub done: bool,
     /// Restore without the IOPS of gp3: AWS refused them at an earlier try.
     #[serde(default)]
     pub plain_gp3: bool,
@@ -251,13 +256,14 @@ impl Remediation {
             attempts: 0,
             made: None,
             resource_id: None,
+            done: false,
             plain_gp3: false,
         });
         if now.since(intent.at) > MODIFY_FOR_MAX {
             intent.attempts = 0; // another time: an original that AWS started again is stopped again
         }
         intent.act = act;
-        intent.at = now;
+        (intent.at, intent.done) = (now, false);
         intent.attempts += 1;
         self.state = State::Running;
     }

@@ -143,7 +143,7 @@ pub(super) fn before_snapshot(
         let Some(source) = super::unit::find(seen, top.kind, top.resource_id) else {
             return Some(Step::AskHuman(format!("the original {} is gone", top.id)));
         };
-        if let Some(step) = swap::set_groups(rem, &source, &swap.only(), now, bounds) {
+        if let Some(step) = swap::isolate(rem, &source, &swap.only(), now, bounds) {
             return Some(step);
         }
         let written = parts.iter().filter(|p| p.written);

@@ -5,7 +5,7 @@
 //! ("it is unencrypted again" otherwise: a final snapshot is as its database is, API reference,
 //! DeleteDBInstance); of an Aurora cluster, whose snapshots no copy encrypts, a snapshot of the twin.
 
-use super::swap::{protect, unmet, when_available};
+use super::swap::{protect, settle, unmet, when_available};
 use super::unit::{Db, Part, find, twin, twin_id};
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, drop_snapshot,
@@ -50,8 +50,8 @@ fn last_names(rem: &Remediation) -> (String, String) {
 /// The table of a decommission; the first row that holds is the answer.
 pub(super) fn decommission(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let parts = rem.parts();
-    if let Err(why) = twins_stand(rem, &parts, seen) {
-        return Step::AskHuman(why);
+    if let Some(step) = twins_stand(rem, &parts, seen, now) {
+        return step;
     }
     let asked = |p: &Part<'_>| rem.intents.contains_key(&format!("retire {}", p.resource_id));
     let original = |p: &Part<'_>| find(seen, p.kind, p.resource_id);
@@ -66,53 +66,56 @@ pub(super) fn decommission(rem: &Remediation, seen: &Sweep, now: Time, bounds: B
     if !begun && let Some(step) = last_copy(rem, &parts[0], seen, now, bounds) {
         return step;
     }
+    // All are up and unprotected first: members of a cluster that is stopped cannot be deleted.
+    for part in parts.iter().filter(|p| p.own.is_some()) {
+        if let Some(db) = original(part).filter(|db| db.status != "deleting")
+            && let Some(step) = protect(rem, &db, false, now, bounds)
+        {
+            return step;
+        }
+    }
     // Replicas before their sources: a deleted source would promote them (RDS guide, "Working with read
     // replicas"); and members before their cluster.
     for part in parts.iter().rev() {
-        if let Some(db) = original(part)
-            && let Some(step) = retire(rem, part, &db, now, bounds)
-        {
-            return step;
+        if let Some(db) = original(part) {
+            return retire(rem, &db, now, bounds);
         }
     }
     Step::Finish
 }
 
-/// Deletes one database, protection first; `None` once it is being deleted and the next may go.
-fn retire(
-    rem: &Remediation,
-    part: &Part<'_>,
-    db: &Db<'_>,
-    now: Time,
-    bounds: Bounds,
-) -> Option<Step> {
+/// Deletes one database, and waits until it is gone.
+fn retire(rem: &Remediation, db: &Db<'_>, now: Time, bounds: Bounds) -> Step {
     let act = Act::Retire {
         kind: db.kind,
         database: db.id.to_owned(),
         resource_id: db.resource_id.to_owned(),
     };
     if db.status == "deleting" {
-        return Some(wait_for(rem, &act.key(), db.id, "being deleted", MODIFY_FOR_MAX, now));
+        return wait_for(rem, &act.key(), db.id, "being deleted", MODIFY_FOR_MAX, now);
     }
-    let unprotect = || part.own.and_then(|_| protect(rem, db, false, now, bounds));
-    unprotect().or_else(|| Some(repeat(rem, act, now, bounds)))
+    // One that is broken will not get better, and can be deleted all the same.
+    let ready = || when_available(rem, db, &act.key(), now, bounds);
+    let wait = if broken(db.status) { None } else { ready() };
+    wait.unwrap_or_else(|| repeat(rem, act, now, bounds))
 }
 
-/// Never the last copy: every twin is there, available and encrypted under the recorded key.
-fn twins_stand(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep) -> Result<(), String> {
+/// Never the last copy: `None` where every twin is there, available and encrypted under the recorded key.
+fn twins_stand(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep, now: Time) -> Option<Step> {
     for part in parts {
-        let db = twin(rem, part, seen)?;
-        if db.status != "available" {
-            return Err(format!(
-                "{} is {}: nothing is deleted while it is not available",
-                db.id, db.status
-            ));
-        }
+        let db = match twin(rem, part, seen) {
+            Ok(db) => db,
+            Err(why) => return Some(Step::AskHuman(why)),
+        };
         if *db.encryption != Encryption::SseKms || db.kms_key != Some(rem.key_arn.as_str()) {
-            return Err(format!("{} is not encrypted under {}", db.id, rem.key_arn));
+            let why = format!("{} is not encrypted under {}", db.id, rem.key_arn);
+            return Some(Step::AskHuman(why));
+        }
+        if let Some(step) = settle(rem, &db, "last snapshot", now) {
+            return Some(step);
         }
     }
-    Ok(())
+    None
 }
 
 /// The last copy, encrypted; `None` once it is proven and the plain one is gone.
@@ -202,10 +205,13 @@ pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds
             return step;
         }
     }
-    for (part, db) in there.iter().rev() {
-        if let Some(step) = retire(rem, part, db, now, bounds) {
+    for (part, db) in &there {
+        if part.own.is_some()
+            && db.status != "deleting"
+            && let Some(step) = protect(rem, db, false, now, bounds)
+        {
             return step;
         }
     }
-    Step::Finish
+    there.last().map_or(Step::Finish, |(_, db)| retire(rem, db, now, bounds))
 }

@@ -189,6 +189,7 @@ fn record(rem: &mut Remediation, key: &str, arn: &str) {
         attempts: 1,
         made: Some(arn.into()),
         resource_id: None,
+        done: false,
         plain_gp3: false,
     };
     rem.intents.insert(key.into(), intent);
@@ -220,6 +221,7 @@ fn common(
                     attempts,
                     made: None,
                     resource_id: None,
+                    done: false,
                     plain_gp3: false,
                 },
             );

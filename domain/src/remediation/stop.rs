@@ -113,7 +113,19 @@ mod tests {
         let made = made.then(|| "arn".to_owned());
         let (at, resource_id) = (Time(0), None);
         let key = act.key();
-        (key, Intent { act, first_at: at, at, attempts: 3, made, resource_id, plain_gp3: false })
+        (
+            key,
+            Intent {
+                act,
+                first_at: at,
+                at,
+                attempts: 3,
+                made,
+                resource_id,
+                done: false,
+                plain_gp3: false,
+            },
+        )
     }
 
     #[test]

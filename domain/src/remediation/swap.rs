@@ -76,8 +76,37 @@ pub(super) fn set_groups(
     when_available(rem, db, &act.key(), now, bounds).or_else(|| Some(repeat(rem, act, now, bounds)))
 }
 
+/// Cuts a database off, for a proof that follows; `None` once it is.
+///
+/// That it looks isolated is not enough: a read may be older than the opening of its groups. So it is asked
+/// for once more, and what is seen counts after AWS confirmed that, or after reads have had their time.
+pub(super) fn isolate(
+    rem: &Remediation,
+    db: &Db<'_>,
+    only: &BTreeSet<String>,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let key = groups_key(db.resource_id, only);
+    match rem.intents.get(&key) {
+        None => {
+            let act = Act::SetGroups {
+                kind: db.kind,
+                database: db.id.to_owned(),
+                resource_id: db.resource_id.to_owned(),
+                groups: only.clone(),
+            };
+            when_available(rem, db, &key, now, bounds).or(Some(Step::Act(act)))
+        }
+        Some(intent) if !intent.done && now.since(intent.at) < bounds.expect_for => {
+            Some(Step::Wait(format!("{} is being isolated", db.id)))
+        }
+        Some(_) => set_groups(rem, db, only, now, bounds),
+    }
+}
+
 /// Waits until what was asked for is applied; `None` once it is.
-fn settle(rem: &Remediation, db: &Db<'_>, key: &str, now: Time) -> Option<Step> {
+pub(super) fn settle(rem: &Remediation, db: &Db<'_>, key: &str, now: Time) -> Option<Step> {
     if broken(db.status) {
         return Some(Step::AskHuman(format!("{} is {}", db.id, db.status)));
     }
@@ -153,7 +182,7 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
     let steps = || {
         if swap.began_at.is_none() {
             let top = &pairs[0];
-            if let Some(step) = set_groups(rem, &top.source, &swap.only(), now, bounds) {
+            if let Some(step) = isolate(rem, &top.source, &swap.only(), now, bounds) {
                 return Some(step);
             }
             return Some(prove(rem, swap, &pairs, now, bounds));
@@ -256,8 +285,8 @@ fn hold(rem: &Remediation, swap: &Swap, pairs: &[Pair<'_>], now: Time, bounds: B
             if pair.part.own.is_none() || at_rest {
                 continue;
             }
-            let isolate = || set_groups(rem, &pair.source, &swap.only(), now, bounds);
-            if let Some(step) = isolate().or_else(|| protect(rem, &pair.source, true, now, bounds))
+            let cut_off = || set_groups(rem, &pair.source, &swap.only(), now, bounds);
+            if let Some(step) = cut_off().or_else(|| protect(rem, &pair.source, true, now, bounds))
             {
                 return Some(step);
             }
@@ -359,7 +388,7 @@ fn prove_unmet(
     bounds: Bounds,
 ) -> Step {
     for pair in pairs.iter().filter(|p| p.part.own.is_some()) {
-        if let Some(step) = set_groups(rem, &pair.twin, &swap.only(), now, bounds) {
+        if let Some(step) = isolate(rem, &pair.twin, &swap.only(), now, bounds) {
             return step;
         }
     }

@@ -1,0 +1,672 @@
+//! The safety sweep: every state that people, AWS and crashes can bring a swap into, through `decide`.
+//!
+//! A small AWS in memory: what is asked for happens at once, later, or not at all (the call or its answer
+//! was lost); reads may lag by one change; somebody connects, deletes, breaks. From each state all of these
+//! follow, and of each step that `decide` names the rules are checked: no rename before the twin is verified
+//! and the original proven quiet, no deletion of an original without an approved order, none of a twin that
+//! was met, never two databases changed by one step.
+
+use super::sample;
+use super::*;
+use crate::finding::Kind;
+use crate::rds::{Cluster, Encryption, Instance, MemberRef};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
+
+/// Between two looks.
+const STEP: Span = Span::seconds(61);
+const BOUNDS: Bounds = Bounds { expect_for: Span::seconds(100), ..sample::BOUNDS };
+
+/// What can happen beside the next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// The step is done, and its answer recorded.
+    Done,
+    /// The call takes effect, and the process dies before it records that.
+    DoneUnrecorded,
+    /// The process dies before the call.
+    NotDone,
+    /// It is decided by what was there one change ago.
+    Stale,
+    /// Nothing happens for a while.
+    Rest,
+    /// Somebody is connected to what bears the original's name, from now on until nobody is.
+    Connect,
+    /// A person orders.
+    CutOver,
+    RollBack,
+    Decommission,
+    Discard,
+    Retry,
+    /// Somebody deletes the database of that place.
+    Lose(&'static str),
+    /// It breaks.
+    Break(&'static str),
+    /// Somebody lets himself in and connects to it.
+    Meet(&'static str),
+}
+
+/// The world: what is there, who is connected to what, and the remediation.
+#[derive(Debug, Clone)]
+struct World {
+    rem: Remediation,
+    seen: Sweep,
+    /// What was there one change ago, and when it changed.
+    before: Sweep,
+    changed_at: Time,
+    now: Time,
+    made: u32,
+    /// Resource ids that somebody connected to after they were made or since the snapshot.
+    met: BTreeSet<String>,
+    /// Of these, who was met after CloudWatch was asked last: no proof can know.
+    late: BTreeSet<String>,
+    connected: bool,
+    /// Blows of fate so far, and crashes.
+    events: u32,
+    crashes: u32,
+    /// What happened, for a person who has to understand a failure.
+    trail: Vec<String>,
+}
+
+impl World {
+    fn instance() -> World {
+        let (rem, seen, now) = sample::instance_world(&[]);
+        World::of(rem, seen, now)
+    }
+
+    fn tree() -> World {
+        let mut main = sample::instance("orders");
+        let mut read = sample::instance("orders-read");
+        read.replica_source = Some("orders".into());
+        main.replicas = vec!["orders-read".into()];
+        let (mut rem, mut seen, now) = sample::instance_world(&[]);
+        rem.source = Resource::Instance { instance: main.clone(), replicas: vec![read.clone()] };
+        seen.instances = vec![main, read];
+        World::of(rem, seen, now)
+    }
+
+    fn cluster() -> World {
+        let (rem, seen, now) = sample::cluster_world(&[]);
+        World::of(rem, seen, now)
+    }
+
+    fn of(mut rem: Remediation, seen: Sweep, now: Time) -> World {
+        rem.swap = Some(Swap { isolation: "sg-nobody".into(), ..Swap::default() });
+        rem.state = State::Running;
+        rem.begun_at = Some(now);
+        World {
+            rem,
+            before: seen.clone(),
+            changed_at: Time(0),
+            seen,
+            now,
+            made: 0,
+            met: BTreeSet::new(),
+            late: BTreeSet::new(),
+            connected: false,
+            events: 0,
+            crashes: 0,
+            trail: Vec::new(),
+        }
+    }
+
+    /// What makes two worlds the same for what follows: times are left out.
+    fn print(&self) -> String {
+        let mut rem = self.rem.clone();
+        // At the next step.
+        let fresh = |a: &Activity| self.now.plus(STEP).since(a.at) < BOUNDS.measure_every;
+        let known =
+            rem.activity.take().filter(fresh).map(|a| (a.names, a.connections, a.from > self.now));
+        for intent in rem.intents.values_mut() {
+            (intent.first_at, intent.at) = (Time(0), Time(0));
+        }
+        (rem.begun_at, rem.wake_at, rem.approved_at) = (None, Time(0), Time(0));
+        rem.verified_at = rem.verified_at.map(|_| Time(0));
+        rem.why = String::new();
+        if let Some(swap) = &mut rem.swap {
+            let quiet = swap.quiet.take().map(|_| ());
+            let marks =
+                [&mut swap.unmet_at, &mut swap.began_at, &mut swap.done_at, &mut swap.back_at];
+            marks.into_iter().for_each(|m| *m = m.map(|_| Time(0)));
+            swap.proof = None;
+            swap.stale = swap.stale.as_ref().map(|_| String::new());
+            rem.why = format!("{quiet:?}");
+        }
+        hash::of(&(
+            &rem,
+            (&self.seen, &self.before),
+            (&self.met, &self.late),
+            self.connected,
+            (self.events, self.crashes),
+            known,
+        ))
+    }
+
+    fn measure(&self, names: &[String], from: Time) -> Activity {
+        let bears = |name: &String| self.seen.instance(name).map(|i| i.resource_id.clone());
+        // Before the snapshot only who is there now counts; afterwards everybody since.
+        let proving = self.rem.swap.as_ref().is_some_and(|s| s.quiet.is_some());
+        let met = match proving {
+            true => names.iter().filter_map(bears).any(|id| self.met.contains(&id)),
+            false => self.connected,
+        };
+        Activity {
+            names: names.to_vec(),
+            from,
+            until: self.now,
+            at: self.now,
+            points: u32::MAX,
+            connections: u32::from(met),
+            writes: 0,
+            connected_at: met.then_some(self.now),
+        }
+    }
+
+    /// The name that clients use.
+    fn name(&self) -> &str {
+        match self.rem.kind {
+            Kind::Instance => "orders",
+            Kind::Cluster => "m2",
+        }
+    }
+
+    fn groups_of(&self, i: &Instance) -> BTreeSet<String> {
+        let of = i.cluster.as_ref().and_then(|c| self.seen.cluster(c));
+        of.map_or(&i.settings.vpc_security_group_ids, |c| &c.settings.vpc_security_group_ids)
+            .clone()
+    }
+
+    /// Clients are where the name is, if its groups let them in.
+    fn meet(&mut self) {
+        let Some(found) = self.seen.instance(self.name()).filter(|_| self.connected) else {
+            return;
+        };
+        let open = self.groups_of(found) != BTreeSet::from(["sg-nobody".to_owned()]);
+        if open && found.status == "available" {
+            let id = found.resource_id.clone();
+            self.met.insert(id);
+        }
+    }
+
+    fn fresh(&mut self) -> u32 {
+        self.made += 1;
+        self.made
+    }
+
+    fn snapshot(&mut self, id: &str, encrypted: bool) -> Snapshot {
+        Snapshot {
+            id: id.into(),
+            arn: format!("arn:snapshot:{id}:{}", self.fresh()),
+            of: String::new(),
+            status: "available".into(),
+            encryption: if encrypted { Encryption::SseKms } else { Encryption::None },
+            kms_key: encrypted.then(|| KEY.into()),
+            created_at: Some(self.now),
+            made_by: Some(self.rem.id.clone()),
+        }
+    }
+
+    fn twin_of(&mut self, source: &str, id: &str, cluster: Option<&str>, of: Option<&str>) {
+        let spec = self.rem.twin_spec();
+        let main = match &spec {
+            Resource::Instance { instance, .. } => Some(instance),
+            Resource::Cluster { .. } => None,
+        };
+        let want = main.into_iter().chain(spec.dependents()).find(|i| i.id == source).unwrap();
+        let n = self.fresh();
+        let twin = Instance {
+            id: id.into(),
+            arn: format!("arn:aws:rds:eu-west-1:111122223333:db:{id}"),
+            resource_id: format!("db-TWIN{n}"),
+            encryption: Encryption::SseKms,
+            kms_key: Some(KEY.into()),
+            cluster: cluster.map(str::to_owned),
+            replica_source: of.map(str::to_owned),
+            replicas: vec![],
+            made_by: Some(self.rem.id.clone()),
+            ..want.clone()
+        };
+        self.seen.instances.push(twin);
+    }
+
+    fn instances(&mut self, id: &str, change: impl FnOnce(&mut Instance)) {
+        change(self.seen.instances.iter_mut().find(|i| i.resource_id == id).expect("it is there"));
+    }
+
+    fn clusters(&mut self, id: &str, change: impl FnOnce(&mut Cluster)) {
+        change(self.seen.clusters.iter_mut().find(|c| c.resource_id == id).expect("it is there"));
+    }
+
+    /// What AWS does.
+    fn perform(&mut self, act: &Act) {
+        match act.clone() {
+            Act::CreateSnapshot { snapshot } | Act::LastSnapshot { snapshot } => {
+                let s = self.snapshot(&snapshot, false);
+                self.seen.snapshots.push(s);
+                // What was written before it is in it.
+                if matches!(act, Act::CreateSnapshot { .. }) {
+                    self.met.clear();
+                }
+            }
+            Act::CopySnapshot { to, .. } | Act::LastCopy { to, .. } => {
+                let s = self.snapshot(&to, true);
+                self.seen.snapshots.push(s);
+            }
+            Act::CreateClusterSnapshot { snapshot } => {
+                let s = self.snapshot(&snapshot, false);
+                self.seen.cluster_snapshots.push(s);
+                self.met.clear();
+            }
+            Act::SnapshotTwin { snapshot } => {
+                let s = self.snapshot(&snapshot, true);
+                self.seen.cluster_snapshots.push(s);
+            }
+            Act::RestoreInstance { instance, .. } => self.twin_of("orders", &instance, None, None),
+            Act::CreateReplica { source, instance, of } => {
+                self.twin_of(&source, &instance, None, Some(&of));
+            }
+            Act::CreateMember { source, instance, cluster } => {
+                self.twin_of(&source, &instance, Some(&cluster), None);
+                let twin = self.seen.clusters.iter_mut().find(|c| c.id == cluster).unwrap();
+                let writer = twin.members.is_empty();
+                twin.members.push(MemberRef { id: instance, writer });
+            }
+            Act::RestoreCluster { cluster, .. } => {
+                let Resource::Cluster { cluster: want, .. } = self.rem.twin_spec() else { return };
+                let n = self.fresh();
+                self.seen.clusters.push(Cluster {
+                    id: cluster.clone(),
+                    arn: format!("arn:aws:rds:eu-west-1:111122223333:cluster:{cluster}"),
+                    resource_id: format!("cluster-TWIN{n}"),
+                    encryption: Encryption::SseKms,
+                    kms_key: Some(KEY.into()),
+                    members: vec![],
+                    made_by: Some(self.rem.id.clone()),
+                    ..want
+                });
+            }
+            Act::DeleteSnapshot { snapshot } => self.seen.snapshots.retain(|s| s.id != snapshot),
+            Act::DeleteClusterSnapshot { snapshot } => {
+                self.seen.cluster_snapshots.retain(|s| s.id != snapshot);
+            }
+            Act::SetGroups { kind: Kind::Instance, resource_id, groups, .. } => {
+                self.instances(&resource_id, |i| i.settings.vpc_security_group_ids = groups);
+            }
+            Act::SetGroups { resource_id, groups, .. } => {
+                self.clusters(&resource_id, |c| c.settings.vpc_security_group_ids = groups);
+            }
+            Act::Protect { kind: Kind::Instance, resource_id, on, .. } => {
+                self.instances(&resource_id, |i| i.settings.deletion_protection = on);
+            }
+            Act::Protect { resource_id, on, .. } => {
+                self.clusters(&resource_id, |c| c.settings.deletion_protection = on);
+            }
+            Act::Stop { kind, resource_id, .. } => self.status(kind, &resource_id, "stopped"),
+            Act::Start { kind, resource_id, .. } => self.status(kind, &resource_id, "available"),
+            Act::Rename { kind, from, to, resource_id } => {
+                self.rename(kind, &from, &to, &resource_id)
+            }
+            Act::Retire { kind: Kind::Instance, resource_id, database } => {
+                self.seen.instances.retain(|i| i.resource_id != resource_id);
+                for cluster in &mut self.seen.clusters {
+                    cluster.members.retain(|m| m.id != database);
+                }
+            }
+            Act::Retire { resource_id, .. } => {
+                self.seen.clusters.retain(|c| c.resource_id != resource_id);
+            }
+            Act::Reboot { .. }
+            | Act::ModifyInstance { .. }
+            | Act::ModifyCluster { .. }
+            | Act::DeleteCluster { .. } => {}
+        }
+    }
+
+    fn status(&mut self, kind: Kind, id: &str, status: &str) {
+        match kind {
+            Kind::Instance => self.instances(id, |i| i.status = status.into()),
+            Kind::Cluster => {
+                self.clusters(id, |c| c.status = status.into());
+                let name =
+                    self.seen.clusters.iter().find(|c| c.resource_id == id).unwrap().id.clone();
+                for i in
+                    self.seen.instances.iter_mut().filter(|i| i.cluster.as_ref() == Some(&name))
+                {
+                    i.status = status.into();
+                }
+            }
+        }
+    }
+
+    fn rename(&mut self, kind: Kind, from: &str, to: &str, id: &str) {
+        match kind {
+            Kind::Instance => {
+                assert!(self.seen.instance(to).is_none(), "AWS refuses a name that is taken: {to}");
+                self.instances(id, |i| {
+                    i.arn = i.arn.replace(&format!(":{from}"), &format!(":{to}"));
+                    i.id = to.into();
+                });
+                for i in &mut self.seen.instances {
+                    if i.replica_source.as_deref() == Some(from) {
+                        i.replica_source = Some(to.into());
+                    }
+                }
+                for m in self.seen.clusters.iter_mut().flat_map(|c| &mut c.members) {
+                    if m.id == from {
+                        m.id = to.into();
+                    }
+                }
+            }
+            Kind::Cluster => {
+                assert!(self.seen.cluster(to).is_none(), "AWS refuses a name that is taken: {to}");
+                self.clusters(id, |c| c.id = to.into());
+                for i in self.seen.instances.iter_mut() {
+                    if i.cluster.as_deref() == Some(from) {
+                        i.cluster = Some(to.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rules, for one act that `decide` wants.
+    fn check(&self, act: &Act) {
+        let rem = &self.rem;
+        let swap = rem.swap.as_ref().expect("a swap");
+        let originals: Vec<&str> = match &rem.source {
+            Resource::Instance { instance, replicas } => {
+                std::iter::once(instance).chain(replicas).map(|i| i.resource_id.as_str()).collect()
+            }
+            Resource::Cluster { cluster, members } => std::iter::once(cluster.resource_id.as_str())
+                .chain(members.iter().map(|m| m.resource_id.as_str()))
+                .collect(),
+        };
+        let is_original = |id: &str| originals.contains(&id);
+        match act {
+            Act::CreateSnapshot { .. } | Act::CreateClusterSnapshot { .. } => {
+                assert!(swap.quiet.is_some(), "a snapshot before quiet is proven");
+            }
+            Act::Rename { resource_id, .. } => {
+                assert!(rem.verified_at.is_some(), "a rename before verification");
+                assert!(swap.began_at.is_some(), "a rename before the original is proven quiet");
+                assert!(
+                    matches!(rem.goal, Goal::CutOver | Goal::RollBack),
+                    "a rename nobody ordered"
+                );
+                if rem.goal == Goal::CutOver {
+                    let top = self.top_id(&originals);
+                    assert!(!self.met.contains(top), "the original was used after its snapshot");
+                }
+                if rem.goal == Goal::RollBack {
+                    assert!(swap.back_at.is_some(), "back before the twin is proven unmet");
+                    let met = self.met.contains(resource_id) && !self.late.contains(resource_id);
+                    assert!(
+                        is_original(resource_id) || !met,
+                        "back, and the twin was met: {:#?}",
+                        self.trail
+                    );
+                }
+            }
+            Act::Retire { resource_id, .. } if is_original(resource_id) => {
+                assert_eq!(rem.goal, Goal::Decommission, "an original deleted without an order");
+                assert!(
+                    swap.done_at.is_some(),
+                    "an original deleted before its twin has its place"
+                );
+                for part in rem.parts() {
+                    let twin =
+                        super::unit::twin(rem, &part, &self.seen).expect("its twin is there");
+                    assert_eq!(*twin.encryption, Encryption::SseKms);
+                }
+                let last = self.seen.snapshots.iter().chain(&self.seen.cluster_snapshots);
+                assert!(
+                    last.into_iter().any(|s| s.encryption == Encryption::SseKms),
+                    "no last copy"
+                );
+            }
+            Act::Retire { resource_id, .. } => {
+                assert_eq!(rem.goal, Goal::Discard, "a twin deleted without an order");
+                let known = self.met.contains(resource_id) && !self.late.contains(resource_id);
+                assert!(!known, "a twin deleted that somebody met");
+            }
+            Act::Stop { resource_id, .. } => {
+                assert!(is_original(resource_id) && swap.done_at.is_some(), "a twin stopped");
+            }
+            Act::SetGroups { resource_id, groups, .. } if !is_original(resource_id) => {
+                let opens = *groups != swap.only();
+                assert!(!opens || swap.began_at.is_some(), "a twin opened before the cutover");
+            }
+            _ => {}
+        }
+    }
+
+    /// Who clients write to.
+    fn top_id<'a>(&self, originals: &[&'a str]) -> &'a str {
+        match self.rem.kind {
+            Kind::Instance => originals[0],
+            Kind::Cluster => originals[2],
+        }
+    }
+
+    /// Whether the database that it is done to has the id that was meant, under that name.
+    fn is_still(&self, act: &Act) -> bool {
+        let Some((kind, name, id)) = act.subject() else { return true };
+        match kind {
+            Kind::Instance => self.seen.instance(name).is_some_and(|i| i.resource_id == id),
+            Kind::Cluster => self.seen.cluster(name).is_some_and(|c| c.resource_id == id),
+        }
+    }
+
+    /// Whether AWS refuses it, because the name is taken or what it is made of is gone.
+    fn exists(&self, act: &Act) -> bool {
+        let snapshot = |name: &str| {
+            self.seen.snapshots.iter().chain(&self.seen.cluster_snapshots).any(|s| s.id == name)
+        };
+        match act {
+            Act::CreateSnapshot { snapshot: name }
+            | Act::CreateClusterSnapshot { snapshot: name }
+            | Act::LastSnapshot { snapshot: name }
+            | Act::SnapshotTwin { snapshot: name } => snapshot(name),
+            Act::CopySnapshot { from, to } | Act::LastCopy { from, to } => {
+                snapshot(to) || !snapshot(from)
+            }
+            Act::RestoreInstance { snapshot: from, instance } => {
+                self.seen.instance(instance).is_some() || !snapshot(from)
+            }
+            Act::RestoreCluster { snapshot: from, cluster } => {
+                self.seen.cluster(cluster).is_some() || !snapshot(from)
+            }
+            Act::CreateReplica { instance, of, .. } => {
+                self.seen.instance(instance).is_some() || self.seen.instance(of).is_none()
+            }
+            Act::CreateMember { instance, cluster, .. } => {
+                self.seen.instance(instance).is_some() || self.seen.cluster(cluster).is_none()
+            }
+            Act::Rename { kind: Kind::Instance, to, .. } => self.seen.instance(to).is_some(),
+            Act::Rename { to, .. } => self.seen.cluster(to).is_some(),
+            _ => false,
+        }
+    }
+
+    /// One decision, and what comes of it.
+    fn step(&mut self, event: Event) {
+        self.now = self.now.plus(STEP);
+        self.meet();
+        // Reads lag by less than `expect_for`: that is what it is.
+        let lags = event == Event::Stale && self.now.since(self.changed_at) < BOUNDS.expect_for;
+        let view = if lags { self.before.clone() } else { self.seen.clone() };
+        self.rem.adopt(&view);
+        let step = decide(&self.rem, &view, self.now, BOUNDS);
+        self.trail.push(sample::show(&step));
+        match step {
+            // Whom it is done to is read again, right before: the agent's part.
+            Step::Act(act) if !self.is_still(&act) => {
+                self.crashes += u32::from(event != Event::Done)
+            }
+            Step::Act(act) => {
+                self.check(&act);
+                self.crashes += u32::from(event != Event::Done);
+                self.rem.intend(act.clone(), self.now);
+                if event != Event::NotDone && !self.exists(&act) {
+                    (self.before, self.changed_at) = (self.seen.clone(), self.now);
+                    self.perform(&act);
+                }
+                if event == Event::Done || event == Event::Stale {
+                    self.rem.adopt(&self.seen);
+                    if let Some(intent) = self.rem.intents.get_mut(&act.key()) {
+                        intent.done = true;
+                    }
+                }
+            }
+            Step::Measure { names, from } => {
+                self.rem.activity = Some(self.measure(&names, from));
+                let asked = |id: &String| {
+                    names
+                        .iter()
+                        .any(|n| self.seen.instance(n).is_some_and(|i| i.resource_id == *id))
+                };
+                self.late.retain(|id| !asked(id));
+                // Judged at once, as the agent does.
+                self.now = Time(self.now.0 - STEP.0);
+            }
+            Step::Mark(mark) => {
+                if matches!(mark, Mark::CutOverBegins { .. }) {
+                    let known: Vec<_> = self.met.difference(&self.late).collect();
+                    assert!(known.is_empty(), "names may change, and somebody was met: {known:?}");
+                }
+                drop(self.rem.mark(&mark, self.now));
+            }
+            Step::Wait(_) => {}
+            Step::AskHuman(why) => self.rem.stop(&why, Failure::Blocked),
+            Step::Finish => self.rem.finish(self.now, BOUNDS),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        self.trail.push(format!("{event:?}"));
+        let active = matches!(self.rem.state, State::Running | State::CutOver);
+        match event {
+            Event::Done | Event::DoneUnrecorded | Event::NotDone | Event::Stale if active => {
+                self.step(event);
+            }
+            Event::Done | Event::DoneUnrecorded | Event::NotDone | Event::Stale => {}
+            Event::Rest => self.now = self.now.plus(Span::hours(1)),
+            Event::Connect => {
+                self.events += 1;
+                self.connected = !self.connected;
+                self.meet();
+            }
+            Event::CutOver => drop(self.rem.cut_over(self.now)),
+            Event::RollBack => drop(self.rem.roll_back(self.now)),
+            Event::Decommission => {
+                self.now = self.now.plus(BOUNDS.hold);
+                drop(self.rem.decommission(self.now, BOUNDS));
+            }
+            Event::Discard => drop(self.rem.discard(self.now)),
+            Event::Retry if matches!(self.rem.state, State::Stopped | State::Cancelled) => {
+                self.events += 1;
+                self.rem.retry(self.now);
+                self.rem.state = State::Running;
+            }
+            Event::Retry => {}
+            Event::Lose(name) => {
+                self.events += 1;
+                self.seen.instances.retain(|i| i.id != name);
+            }
+            Event::Meet(name) => {
+                self.events += 1;
+                let id = self.seen.instance(name).map(|i| i.resource_id.clone());
+                self.met.extend(id.clone());
+                self.late.extend(id);
+            }
+            Event::Break(name) => {
+                self.events += 1;
+                for i in self.seen.instances.iter_mut().filter(|i| i.id == name) {
+                    i.status = "storage-full".into();
+                }
+            }
+        }
+    }
+}
+
+/// Blows of fate, and crashes, on one way.
+const FATES: u32 = 1;
+const CRASHES: u32 = 1;
+
+/// All worlds that can follow, up to so many; how many there were, and how many steps were looked at.
+fn sweep(start: World, events: &[Event], most: usize) -> (usize, BTreeMap<State, usize>) {
+    let mut known: HashSet<String> = HashSet::from([start.print()]);
+    let mut left = VecDeque::from([start]);
+    let mut states: BTreeMap<State, usize> = BTreeMap::new();
+    while let Some(world) = left.pop_front() {
+        *states.entry(world.rem.state).or_default() += 1;
+        for event in events {
+            let mut next = world.clone();
+            next.happen(*event);
+            if next.events <= FATES
+                && next.crashes <= CRASHES
+                && known.len() < most
+                && known.insert(next.print())
+            {
+                left.push_back(next);
+            }
+        }
+    }
+    (known.len(), states)
+}
+
+const ORDERS: [Event; 9] = [
+    Event::Done,
+    Event::Stale,
+    Event::DoneUnrecorded,
+    Event::NotDone,
+    Event::CutOver,
+    Event::RollBack,
+    Event::Decommission,
+    Event::Discard,
+    Event::Connect,
+];
+
+#[test]
+fn nothing_unsafe_can_be_reached() {
+    for (name, start, fates) in [
+        (
+            "instance",
+            World::instance(),
+            [
+                Event::Lose("encrypted-orders"),
+                Event::Break("orders"),
+                Event::Meet("encrypted-orders"),
+            ],
+        ),
+        (
+            "tree",
+            World::tree(),
+            [
+                Event::Lose("orders-read"),
+                Event::Break("encrypted-orders"),
+                Event::Meet("encrypted-orders"),
+            ],
+        ),
+        (
+            "cluster",
+            World::cluster(),
+            [Event::Lose("m1"), Event::Break("encrypted-m2"), Event::Meet("encrypted-m2")],
+        ),
+    ] {
+        let events = [&ORDERS[..], &fates, &[Event::Rest, Event::Retry]].concat();
+        let (worlds, states) = sweep(start, &events, 400_000);
+        assert!(worlds < 400_000, "{name}: the sweep is not complete");
+        println!("{name}: {worlds} worlds, {states:?}");
+        for state in [
+            State::Verified,
+            State::CutOver,
+            State::RolledBack,
+            State::Decommissioned,
+            State::Cancelled,
+        ] {
+            assert!(states.contains_key(&state), "{name}: {state:?} is never reached: {states:?}");
+        }
+    }
+}

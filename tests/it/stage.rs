@@ -1,0 +1,233 @@
+//! One account of a simulated organization with databases of a test's own, and a server.
+
+use ringfence_tests::emulator::Sim;
+use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::{Guard, until};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// One account of a simulated organization with databases of the test's own, and a server.
+pub(crate) struct Stage {
+    pub(crate) sim: Sim,
+    pub(crate) setup: Setup,
+    pub(crate) server: Option<Guard>,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    /// The security group that the databases are in, and the one that lets nobody in.
+    pub(crate) own: String,
+    pub(crate) isolation: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sim = Sim::plain(1, 1, 0.0, &["--seed", "5", "--time-scale", "3000"]);
+        sim.inside().world().settings.aurora_default = "none".into();
+        let cells = sim.truth()["cells"].as_array().expect("cells").clone();
+        let management = sim.truth()["management"].as_str().unwrap_or_default().to_owned();
+        let cell = cells.iter().find(|c| c["account"] != management.as_str()).expect("a cell");
+        let text = |field: &str| cell[field].as_str().expect("text").to_owned();
+        let (account, region) = (text("account"), text("region"));
+        let mut stage = Stage {
+            setup: Setup::new(&sim.url(), folder.path()),
+            sim,
+            server: None,
+            account,
+            region,
+            own: String::new(),
+            isolation: String::new(),
+            _folder: folder,
+        };
+        let group = |stage: &Stage, name: &str| {
+            let made = stage.call(
+                "ec2",
+                "CreateSecurityGroup",
+                json!({"GroupName": name, "GroupDescription": name}),
+            );
+            made["groupId"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+        };
+        let key = stage.call("kms", "CreateKey", json!({}));
+        let key = key["KeyMetadata"]["KeyId"].as_str().unwrap_or_else(|| panic!("{key}"));
+        let alias = "alias/RDSEncryptionAtRestKMSAlias";
+        stage.call("kms", "CreateAlias", json!({"AliasName": alias, "TargetKeyId": key}));
+        stage.own = group(&stage, "app");
+        stage.isolation = group(&stage, "nobody");
+        stage
+    }
+
+    /// Starts the server; the databases are there, so the VPC is known.
+    pub(crate) fn start(&mut self, settings: &[(&str, &str)]) {
+        let some = self.describe().into_values().next().expect("a database");
+        let vpc = some["DBSubnetGroup"]["VpcId"].as_str().expect("a VPC").to_owned();
+        let groups = format!("{vpc}={}", self.isolation);
+        for (key, value) in [
+            ("RINGFENCE_AWS__REGIONS", ""),
+            ("RINGFENCE_AWS__EXTERNAL_ID", ""),
+            ("RINGFENCE_LIMITS__METRICS_READ", "1000"),
+            ("RINGFENCE_REMEDIATION__METRIC_PERIOD", "1s"),
+            ("RINGFENCE_REMEDIATION__QUIET_FOR", "1s"),
+            ("RINGFENCE_REMEDIATION__HOLD", "0s"),
+            ("RINGFENCE_REMEDIATION__ISOLATION_GROUPS", &groups),
+        ] {
+            self.setup.set(key, value);
+        }
+        for (key, value) in settings {
+            self.setup.set(&format!("RINGFENCE_{key}"), value);
+        }
+        self.server = Some(self.setup.start());
+        self.cli("ann").expect("org sync", 0);
+    }
+
+    /// `kill -9`, and a new server on the same store.
+    pub(crate) fn kill_and_start(&mut self) {
+        drop(self.server.take());
+        self.server = Some(self.setup.start());
+    }
+
+    pub(crate) fn cli(&self, user: &str) -> Cli {
+        self.setup.cli(user)
+    }
+
+    pub(crate) fn call(&self, service: &str, operation: &str, params: Value) -> Value {
+        let (account, region) = (&self.account, &self.region);
+        self.sim.change(json!({"call": {"account": account, "region": region, "service": service,
+            "operation": operation, "params": params}}))
+    }
+
+    pub(crate) fn instance(&self, name: &str) {
+        let own = &self.own;
+        self.call("rds", "CreateDBInstance", json!({"DBInstanceIdentifier": name, "Engine": "postgres",
+            "DBInstanceClass": "db.m6g.large", "AllocatedStorage": 100, "MasterUsername": "admin",
+            "MasterUserPassword": "secret-secret", "BackupRetentionPeriod": 7, "DeletionProtection": true,
+            "VpcSecurityGroupIds": [own], "Tags": [{"Key": "team", "Value": "a"}]}));
+        self.available(name);
+    }
+
+    pub(crate) fn replica(&self, name: &str, of: &str) {
+        let own = &self.own;
+        self.call("rds", "CreateDBInstanceReadReplica", json!({"DBInstanceIdentifier": name,
+            "SourceDBInstanceIdentifier": of, "DBInstanceClass": "db.m6g.xlarge", "VpcSecurityGroupIds": [own]}));
+        self.available(name);
+    }
+
+    pub(crate) fn cluster(&self, name: &str, members: &[&str]) {
+        let own = &self.own;
+        self.call("rds", "CreateDBCluster", json!({"DBClusterIdentifier": name, "Engine": "aurora-postgresql",
+            "MasterUsername": "admin", "MasterUserPassword": "secret-secret", "DeletionProtection": true,
+            "VpcSecurityGroupIds": [own]}));
+        until("the cluster is available", MINUTE, || {
+            let status = self.clusters()[name]["Status"].to_string();
+            if status == "\"available\"" { Ok(()) } else { Err(status) }
+        });
+        for (tier, member) in members.iter().enumerate() {
+            self.call("rds", "CreateDBInstance", json!({"DBInstanceIdentifier": member, "DBClusterIdentifier": name,
+                "Engine": "aurora-postgresql", "DBInstanceClass": "db.r6g.large", "PromotionTier": tier}));
+            self.available(member);
+        }
+    }
+
+    pub(crate) fn available(&self, name: &str) {
+        until(&format!("{name} is available"), MINUTE, || {
+            let status = self.describe().get(name).map(|i| i["DBInstanceStatus"].to_string());
+            if status.as_deref() == Some("\"available\"") {
+                Ok(())
+            } else {
+                Err(format!("{status:?}"))
+            }
+        });
+    }
+
+    /// All instances by name, as AWS shows them.
+    pub(crate) fn describe(&self) -> BTreeMap<String, Value> {
+        let all = self.call("rds", "DescribeDBInstances", json!({}));
+        let list = all["DBInstances"].as_array().expect("instances").clone();
+        list.into_iter()
+            .map(|i| (i["DBInstanceIdentifier"].as_str().expect("a name").to_owned(), i))
+            .collect()
+    }
+
+    pub(crate) fn clusters(&self) -> BTreeMap<String, Value> {
+        let all = self.call("rds", "DescribeDBClusters", json!({}));
+        let list = all["DBClusters"].as_array().expect("clusters").clone();
+        list.into_iter()
+            .map(|i| (i["DBClusterIdentifier"].as_str().expect("a name").to_owned(), i))
+            .collect()
+    }
+
+    pub(crate) fn snapshots(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (operation, list, id) in [
+            ("DescribeDBSnapshots", "DBSnapshots", "DBSnapshotIdentifier"),
+            ("DescribeDBClusterSnapshots", "DBClusterSnapshots", "DBClusterSnapshotIdentifier"),
+        ] {
+            let all = self.call("rds", operation, json!({}));
+            let all = all[list].as_array().expect("snapshots").clone();
+            names.extend(all.iter().map(|s| {
+                format!(
+                    "{} {}",
+                    s[id].as_str().expect("a name"),
+                    s["StorageEncryptionType"].as_str().unwrap_or("?")
+                )
+            }));
+        }
+        names
+    }
+
+    pub(crate) fn load(&self, instance: &str, connections: u32) {
+        let (account, region) = (&self.account, &self.region);
+        self.sim
+            .change(json!({"load": {"account": account, "region": region, "instance": instance,
+            "connections": connections, "write_iops": connections}}));
+    }
+
+    /// Plans with these flags, approves, applies; the remediations by the original's name.
+    pub(crate) fn apply(&self, flags: &str) -> BTreeMap<String, String> {
+        let (ann, bob) = (self.cli("ann"), self.cli("bob"));
+        ann.expect("scan start --wait --timeout 60s", 0);
+        let plan = ann.json(&format!("plan create --all {flags}"), 0);
+        let blocked: Vec<&Value> = plan["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .flat_map(|i| i["blockers"].as_array())
+            .flatten()
+            .collect();
+        println!("blocked: {blocked:?}");
+        let plan = plan["id"].as_str().expect("a plan");
+        bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
+        let made = ann.json(&format!("remediation apply {plan}"), 0);
+        let list = made["remediations"].as_array().expect("remediations").clone();
+        let text = |r: &Value, field: &str| r[field].as_str().expect("text").to_owned();
+        list.iter().map(|r| (text(r, "name"), text(r, "id"))).collect()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Value {
+        self.cli("ann").json(&format!("remediation get {id}"), 0)
+    }
+
+    pub(crate) fn reaches(&self, id: &str, state: &str) -> Value {
+        until(&format!("{id} is {state}"), MINUTE, || {
+            let rem = self.get(id);
+            if rem["state"] == state { Ok(rem) } else { Err(rem.to_string()) }
+        })
+    }
+
+    pub(crate) fn order(&self, verb: &str, id: &str, code: i32) -> String {
+        let ran = self.cli("ann").args(&["remediation", verb, id, "--reason", "because"]);
+        assert_eq!(ran.code, code, "{verb} {id}: {ran:?}");
+        ran.err
+    }
+}
+
+pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+pub(crate) fn groups(database: &Value) -> Vec<&str> {
+    let list = database["VpcSecurityGroups"].as_array().expect("groups");
+    list.iter().map(|g| text(g, "VpcSecurityGroupId")).collect()
+}

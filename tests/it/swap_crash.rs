@@ -1,0 +1,200 @@
+//! `kill -9` at the writes of a swap, a way back and a decommission, before the call and after its effect:
+//! started again, all ends in the same world as the uninterrupted run.
+
+use crate::stage::{MINUTE, Stage, text};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What the databases are, and what is wanted of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scenario {
+    /// An instance with a replica of a replica, swapped and decommissioned.
+    Tree,
+    /// A cluster with a reader, swapped and decommissioned.
+    Cluster,
+    /// An instance that is cut off, swapped, and put back; then its twin is discarded.
+    Back,
+}
+
+impl Scenario {
+    const ALL: [Scenario; 3] = [Scenario::Tree, Scenario::Cluster, Scenario::Back];
+
+    fn stage(self) -> (Stage, String) {
+        let mut stage = Stage::new();
+        match self {
+            Scenario::Tree => {
+                stage.instance("orders");
+                stage.replica("orders-read", "orders");
+            }
+            Scenario::Cluster => stage.cluster("orders", &["orders-1", "orders-2"]),
+            Scenario::Back => stage.instance("orders"),
+        }
+        stage.start(&[
+            ("APPROVALS__DECOMMISSION", "1"),
+            ("REMEDIATION__POLL", "100ms"),
+            ("REMEDIATION__EXPECT_FOR", "1s"),
+        ]);
+        let flags = match self {
+            Scenario::Tree | Scenario::Cluster => "--strategy swap",
+            Scenario::Back => "--strategy swap --quiesce isolate --auto-cutover",
+        };
+        let made = stage.apply(flags);
+        let id = made["orders"].clone();
+        (stage, id)
+    }
+
+    /// The next order of a person who looks at it; true when there is none.
+    fn order(self, stage: &Stage, rem: &Value) -> bool {
+        let (id, state) = (text(rem, "id"), text(rem, "state"));
+        let ann = stage.cli("ann");
+        let order = |verb: &str| drop(ann.args(&["remediation", verb, id, "--reason", "because"]));
+        match (self, state) {
+            (Scenario::Tree | Scenario::Cluster, "verified") => order("cutover"),
+            (Scenario::Tree | Scenario::Cluster, "cut_over") => {
+                let args = [
+                    "remediation",
+                    "decommission",
+                    id,
+                    "--confirm",
+                    text(rem, "held"),
+                    "--reason",
+                    "done",
+                ];
+                if ann.args(&args).code == 5 {
+                    stage.cli("bob").args(&["approve", id, "--reason", "CHG-2"]);
+                }
+            }
+            (Scenario::Back, "cut_over") => order("rollback"),
+            (Scenario::Back, "rolled_back") => order("discard"),
+            (_, "decommissioned" | "cancelled") => return true,
+            (_, "stopped") => panic!("{self:?} stopped: {rem}"),
+            _ => {}
+        }
+        false
+    }
+
+    /// Everything to its end; the process is killed where a call is held. Which call that was.
+    fn drive(self, stage: &mut Stage, id: &str) -> Option<String> {
+        let end = Instant::now() + 2 * MINUTE;
+        let mut killed = None;
+        while Instant::now() < end {
+            if let Some(hold) = stage.sim.inside().held().first() {
+                killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
+                stage.kill_and_start();
+                stage.sim.release_all();
+            }
+            let rem = stage.cli("ann").run(&format!("remediation get {id} -o json"));
+            if rem.code == 0 && self.order(stage, &rem.json()) {
+                return killed;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{self:?} ({killed:?}) does not end: {}", stage.get(id));
+    }
+}
+
+/// What is left, without what differs from run to run.
+fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (kind, list) in [("instance", stage.describe()), ("cluster", stage.clusters())] {
+        for (name, database) in list {
+            let fields = [
+                "DBInstanceStatus",
+                "Status",
+                "StorageEncryptionType",
+                "VpcSecurityGroups",
+                "DeletionProtection",
+                "DBInstanceClass",
+                "DBClusterIdentifier",
+                "ReadReplicaSourceDBInstanceIdentifier",
+                "BackupRetentionPeriod",
+            ];
+            let said = fields.map(|f| database[f].to_string()).join(" ");
+            // Security groups are made anew in each run.
+            let said = said.replace(&stage.own, "own").replace(&stage.isolation, "isolation");
+            assert!(all.insert(format!("{kind} {name}"), said).is_none());
+        }
+    }
+    for snapshot in stage.snapshots() {
+        all.insert(snapshot.replace(id, "rem"), String::new());
+    }
+    all
+}
+
+/// Calls that make or delete something, by operation.
+fn calls(stage: &Stage) -> BTreeMap<String, u64> {
+    let counts = stage.sim.inside().world().log.counts();
+    let makes = |name: &str| {
+        ["Create", "Copy", "Restore", "Delete"]
+            .iter()
+            .any(|verb| name.starts_with(&format!("rds:{verb}")))
+    };
+    counts.into_iter().filter(|(name, _)| makes(name)).map(|(name, (n, _))| (name, n)).collect()
+}
+
+struct Ran {
+    killed: Option<String>,
+    world: BTreeMap<String, String>,
+    calls: BTreeMap<String, u64>,
+}
+
+fn run(scenario: Scenario, hold: Option<(usize, &str)>) -> Ran {
+    let (mut stage, id) = scenario.stage();
+    if let Some((skip, effect)) = hold {
+        stage.sim.fault(
+            json!({"match": {"service": "rds", "write": true}, "skip": skip, "effect": effect}),
+        );
+    }
+    let killed = scenario.drive(&mut stage, &id);
+    Ran { killed, world: world(&stage, &id), calls: calls(&stage) }
+}
+
+/// Which of the crash points are tried: all in `make sweep`, else each third of them.
+fn every() -> usize {
+    if std::env::var_os("RINGFENCE_SWEEP").is_some() { 1 } else { 3 }
+}
+
+fn crash_everywhere(scenario: Scenario) {
+    let quiet = run(scenario, None);
+    let (mut points, mut met) = (0, BTreeMap::new());
+    'writes: for nth in 0.. {
+        for (n, effect) in ["hold-before", "hold-after"].into_iter().enumerate() {
+            if (2 * nth + n) % every() != 0 {
+                continue;
+            }
+            let ran = run(scenario, Some((nth, effect)));
+            let Some(operation) = ran.killed else { break 'writes };
+            points += 1;
+            let at = format!("{scenario:?}: killed at write {nth} ({operation}), {effect}");
+            assert_eq!(ran.world, quiet.world, "{at}");
+            // Only the call that was killed before its effect is made once more.
+            let all = |calls: &BTreeMap<String, u64>| calls.values().sum::<u64>();
+            let more = all(&ran.calls) - all(&quiet.calls);
+            assert!(
+                more <= u64::from(effect == "hold-before"),
+                "{at}: {:?} {:?}",
+                ran.calls,
+                quiet.calls
+            );
+            *met.entry(operation).or_insert(0) += 1;
+        }
+    }
+    println!("{scenario:?}: {points} crash points, {met:?}");
+    assert!(points >= 4, "{points}");
+}
+
+#[test]
+fn a_tree_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::ALL[0]);
+}
+
+#[test]
+fn a_cluster_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::ALL[1]);
+}
+
+#[test]
+fn a_way_back_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::ALL[2]);
+}
