@@ -18,12 +18,17 @@ const DEPENDENT: &[(&str, &[&str], &str)] = &[
             "rds:CopyDBSnapshot",
             "rds:RestoreDBInstanceFromDBSnapshot",
             "rds:RestoreDBClusterFromSnapshot",
+            "rds:CreateDBInstanceReadReplica",
         ],
         "SAR",
     ),
     (
         "iam:PassRole",
-        &["rds:RestoreDBInstanceFromDBSnapshot", "rds:RestoreDBClusterFromSnapshot"],
+        &[
+            "rds:RestoreDBInstanceFromDBSnapshot",
+            "rds:RestoreDBClusterFromSnapshot",
+            "rds:CreateDBInstanceReadReplica",
+        ],
         "SAR",
     ),
     ("rds:CreateTenantDatabase", &["rds:RestoreDBInstanceFromDBSnapshot"], "SAR"),
@@ -45,8 +50,9 @@ fn called() -> BTreeSet<String> {
     let mut read = |path: &Path| {
         let text = std::fs::read_to_string(path).expect("a source file");
         for part in text.split('"').skip(1).step_by(2) {
-            let inside =
-                ["rds:", "kms:", "account:", "config:"].iter().any(|p| part.starts_with(p));
+            let inside = ["rds:", "kms:", "account:", "config:", "cloudwatch:"]
+                .iter()
+                .any(|p| part.starts_with(p));
             let operation = part.split(':').nth(1).unwrap_or_default();
             if inside && operation.len() > 3 && operation.bytes().all(|b| b.is_ascii_alphanumeric())
             {
@@ -57,11 +63,14 @@ fn called() -> BTreeSet<String> {
     let src = root().join("aws/src");
     for file in [
         "account.rs",
+        "cloudwatch.rs",
         "config/member.rs",
         "kms.rs",
         "rds/read.rs",
         "rds/write_cluster.rs",
         "rds/write_instance.rs",
+        "rds/write_place.rs",
+        "rds/write_replica.rs",
     ] {
         read(&src.join(file));
     }

@@ -2,9 +2,10 @@
 
 use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::{Cli, Setup};
-use ringfence_tests::{Guard, until};
+use ringfence_tests::{Guard, python, root, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -78,6 +79,7 @@ impl Stage {
         for (key, value) in settings {
             self.setup.set(&format!("RINGFENCE_{key}"), value);
         }
+        self.role();
         self.server = Some(self.setup.start());
         self.cli("ann").expect("org sync", 0);
     }
@@ -86,6 +88,20 @@ impl Stage {
     pub(crate) fn kill_and_start(&mut self) {
         drop(self.server.take());
         self.server = Some(self.setup.start());
+    }
+
+    /// The member role may do what its template says, and no more.
+    pub(crate) fn role(&self) {
+        let ran = Command::new(python())
+            .arg(root().join("tests/python/role_policy.py"))
+            .arg(root().join("deploy/member-role.yaml"))
+            .arg(&self.account)
+            .output()
+            .expect("run Python");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let policy: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        self.sim.change(json!({"role": {"account": self.account, "name": "RingfenceRemediation",
+            "present": true, "policy": policy}}));
     }
 
     pub(crate) fn cli(&self, user: &str) -> Cli {

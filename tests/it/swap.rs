@@ -2,7 +2,7 @@
 
 use crate::stage::{MINUTE, Stage, groups, text};
 use ringfence_tests::until;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 #[test]

@@ -12,7 +12,9 @@ def main():
     template = load(sys.argv[1])
     actions = set()
     for resource in template["Resources"].values():
-        for policy in resource["Properties"].get("Policies", []):
+        properties = resource["Properties"]
+        own = [properties] if "PolicyDocument" in properties else []
+        for policy in properties.get("Policies", []) + own:
             for statement in policy["PolicyDocument"]["Statement"]:
                 assert statement["Effect"] == "Allow", statement
                 action = statement["Action"]

@@ -26,8 +26,10 @@ def rendered(node):
 
 
 def main():
-    role = load(sys.argv[1])["Resources"]["Role"]["Properties"]
-    statements = [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+    resources = load(sys.argv[1])["Resources"]
+    documents = [policy["PolicyDocument"] for policy in resources["Role"]["Properties"]["Policies"]]
+    documents.append(resources["SwapPolicy"]["Properties"]["PolicyDocument"])
+    statements = [s for document in documents for s in document["Statement"]]
     print(json.dumps({"Version": "2012-10-17", "Statement": rendered(statements)}))
 
 
