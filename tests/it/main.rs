@@ -15,3 +15,4 @@ mod store_contract;
 mod swap;
 mod swap_crash;
 mod tidy;
+mod zoo;

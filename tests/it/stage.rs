@@ -205,14 +205,6 @@ impl Stage {
         let (ann, bob) = (self.cli("ann"), self.cli("bob"));
         ann.expect("scan start --wait --timeout 60s", 0);
         let plan = ann.json(&format!("plan create --all {flags}"), 0);
-        let blocked: Vec<&Value> = plan["items"]
-            .as_array()
-            .expect("items")
-            .iter()
-            .flat_map(|i| i["blockers"].as_array())
-            .flatten()
-            .collect();
-        println!("blocked: {blocked:?}");
         let plan = plan["id"].as_str().expect("a plan");
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
         let made = ann.json(&format!("remediation apply {plan}"), 0);

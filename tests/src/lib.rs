@@ -124,7 +124,8 @@ impl Moto {
     }
 }
 
-pub(crate) fn script(name: &str, url: &str, args: &[&str]) -> Value {
+/// Runs one of the Python scripts against that AWS endpoint; what it printed, as JSON.
+pub fn script(name: &str, url: &str, args: &[&str]) -> Value {
     let output = Command::new(python())
         .arg(root().join("tests/python").join(name))
         .arg(url)

@@ -26,7 +26,10 @@ impl Cloud {
         let s = &source.settings;
         let insights = s.performance_insights;
         let kind = s.storage_type.as_deref();
-        let provisioned = kind.is_some_and(|t| ["io1", "io2"].contains(&t));
+        let io = kind.is_some_and(|t| ["io1", "io2"].contains(&t));
+        // A small gp3 volume reports a baseline that it need not be given (RDS guide, "DB instance storage").
+        let fast = kind == Some("gp3") && s.iops.is_some_and(|n| n > 3_000);
+        let sql_server = source.engine.starts_with("sqlserver");
         let own = |group: &Option<String>| group.clone().filter(|g| !g.starts_with("default"));
         let answer = send!(self, session, region, "rds:CreateDBInstanceReadReplica", |client| {
             client
@@ -40,7 +43,9 @@ impl Cloud {
                 .set_port(s.port)
                 .auto_minor_version_upgrade(s.auto_minor_version_upgrade)
                 .set_storage_type(s.storage_type.clone())
-                .set_iops(s.iops.filter(|n| *n > 0 && provisioned))
+                .set_allocated_storage(s.allocated_storage.filter(|_| !sql_server))
+                .set_iops(s.iops.filter(|n| *n > 0 && (io || fast)))
+                .set_storage_throughput(s.storage_throughput.filter(|n| *n > 0 && fast))
                 .set_db_parameter_group_name(own(&s.db_parameter_group))
                 .set_option_group_name(own(&s.option_group))
                 .publicly_accessible(s.publicly_accessible)

@@ -97,7 +97,7 @@ impl Remediation {
             }
             Mark::Quiet { activity } => {
                 swap.quiet = Some(activity.clone());
-                ("remediation.quiet", activity.to_string())
+                ("remediation.quiet", format!("quiet, {activity}"))
             }
             Mark::Unmet => {
                 swap.unmet_at = Some(now);
@@ -105,7 +105,7 @@ impl Remediation {
             }
             Mark::CutOverBegins { proof } => {
                 (swap.began_at, swap.proof) = (Some(now), Some(proof.clone()));
-                ("remediation.cutover-begins", proof.to_string())
+                ("remediation.cutover-begins", format!("names may change: quiet, {proof}"))
             }
             Mark::CutOver => {
                 swap.done_at = Some(now);

@@ -354,6 +354,12 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
         Err(why) => return Step::AskHuman(why),
     };
     let steps = || {
+        // What was stopped takes minutes to start: before its name is missed.
+        let asleep = pairs.iter().find(|p| p.source.status == "stopped");
+        if let Some(pair) = asleep {
+            let key = format!("start {}", pair.source.resource_id);
+            return when_available(rem, &pair.source, &key, now, bounds);
+        }
         if swap.began_at.is_some() && swap.back_at.is_none() {
             return Some(prove_unmet(rem, swap, &pairs, now, bounds));
         }

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "demo/swap.rs"]
+mod swap;
+
 const SEED: &str = "7";
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 const MARK: &str = "RINGFENCE_DEMO";
@@ -55,7 +58,7 @@ fn list(value: &Value) -> &[Value] {
 struct Server(Option<tokio::runtime::Runtime>);
 
 impl Server {
-    fn start(folder: &Path, port: u16) -> anyhow::Result<Server> {
+    fn start(folder: &Path, port: u16, isolation: &str) -> anyhow::Result<Server> {
         let environment = [
             ("RINGFENCE_SERVER__LISTEN", format!("127.0.0.1:{port}")),
             ("RINGFENCE_STORE__URL", format!("sqlite://{}", folder.join("ringfence.db").display())),
@@ -63,6 +66,11 @@ impl Server {
             ("RINGFENCE_REMEDIATION__POLL", "300ms".into()),
             ("RINGFENCE_REMEDIATION__EXPECT_FOR", "2s".into()),
             ("RINGFENCE_SERVER__LEASE_FOR", "3s".into()),
+            // A simulated minute is short.
+            ("RINGFENCE_REMEDIATION__METRIC_PERIOD", "1s".into()),
+            ("RINGFENCE_REMEDIATION__QUIET_FOR", "2s".into()),
+            ("RINGFENCE_REMEDIATION__HOLD", "0s".into()),
+            ("RINGFENCE_REMEDIATION__ISOLATION_GROUPS", isolation.to_owned()),
         ];
         let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value));
         let config = ringfence_server::config::parse("", environment)?;
@@ -102,6 +110,7 @@ struct Demo {
     server: Server,
     port: u16,
     truth: Value,
+    place: swap::Place,
     began: Instant,
 }
 
@@ -127,7 +136,7 @@ impl Demo {
             "--density",
             "0.35",
             "--time-scale",
-            "200",
+            "400",
         ];
         let args = <run::Args as clap::Parser>::try_parse_from(args)?;
         let simulator = run::start(&args)?;
@@ -135,13 +144,14 @@ impl Demo {
         simulator.simulator.write_truth(&mut truth)?;
         let truth: Value = serde_json::from_slice(&truth)?;
         let port = free_port();
-        let server = Server::start(folder.path(), port)?;
-        Ok(Demo { folder, simulator, server, port, truth, began })
+        let place = swap::Place::find(&simulator, &truth)?;
+        let server = Server::start(folder.path(), port, &place.setting())?;
+        Ok(Demo { folder, simulator, server, port, truth, place, began })
     }
 
     fn run(mut self) -> anyhow::Result<()> {
         println!(
-            "A simulated AWS organization: {} accounts, regions {}, seed {SEED}. States change 200 times faster than in AWS.",
+            "A simulated AWS organization: {} accounts, regions {}, seed {SEED}. States change 400 times faster than in AWS.",
             list(&self.truth["accounts"]).len(),
             list(&self.truth["regions"]).iter().map(text).collect::<Vec<_>>().join(", "),
         );
@@ -152,8 +162,9 @@ impl Demo {
         self.show("ann", &["org", "tree"], &[0])?;
         self.scan()?;
         let plan = self.remediate()?;
+        self.swap()?;
         let rollouts = self.fence()?;
-        say("7. What the organization looks like now");
+        say("9. What the organization looks like now");
         self.show("ann", &["scan", "start", "--wait"], &[3])?;
         self.show("ann", &["status"], &[0])?;
         self.show("ann", &["audit", "list", "--limit", "8"], &[0])?;
@@ -222,7 +233,7 @@ impl Demo {
             "stopped in the middle of {} in {}; starting again on the same store",
             held.call, held.region
         );
-        self.server = Server::start(self.folder.path(), self.port)?;
+        self.server = Server::start(self.folder.path(), self.port, &self.place.setting())?;
         self.show("ann", &["remediation", "list", "--plan", &plan], &[0])?;
         self.wait(&plan)?;
         self.show("ann", &["remediation", "list", "--plan", &plan], &[0])?;
@@ -251,7 +262,7 @@ impl Demo {
 
     /// The fence on an account that is clean, refused where it is not, and tried.
     fn fence(&self) -> anyhow::Result<Vec<String>> {
-        say("6. Fence an account that is clean, and be refused where it is not");
+        say("8. Fence an account that is clean, and be refused where it is not");
         let cells = list(&self.truth["cells"]);
         let states = |account: &str| -> Vec<&str> {
             cells.iter().filter(|c| c["account"] == account).map(|c| text(&c["expect"])).collect()
@@ -393,7 +404,7 @@ impl Demo {
             count("scp-denied"),
         );
         println!(
-            "{} unencrypted databases found; {} now have a verified, encrypted twin beside them and wait for cutover",
+            "{} unencrypted databases are left as findings; {} of them have a verified, encrypted twin, beside them or in their place",
             findings["open"], findings["held_original"]
         );
         let all = cli.json(&format!("remediation list --plan {plan}"), 0);
@@ -416,7 +427,7 @@ impl Demo {
             );
         }
         println!(
-            "No original was touched. Every line above is in `ringfence audit list`. {} s in all.",
+            "Nothing was deleted but our own scratch. Every line above is in `ringfence audit list`. {} s in all.",
             self.began.elapsed().as_secs()
         );
         Ok(())

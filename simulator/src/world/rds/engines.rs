@@ -61,7 +61,9 @@ impl Engine {
         if self.sql_server() {
             parts[1..].iter_mut().for_each(|p| *p = "0".into());
         }
-        let dash = if self.sql_server() || self.name.starts_with("oracle") { "-" } else { "" };
+        // "db2-se-11.5", "oracle-ee-19", "sqlserver-se-15.0" (API reference, CreateDBParameterGroup).
+        let dashed = ["db2", "oracle", "sqlserver"].iter().any(|e| self.name.starts_with(e));
+        let dash = if dashed { "-" } else { "" };
         format!("{}{dash}{}", self.name, parts.join("."))
     }
 
