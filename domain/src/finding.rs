@@ -28,6 +28,7 @@ impl Kind {
 }
 
 /// The resource as last read.
+#[expect(clippy::large_enum_variant, reason = "most are instances, and a box each would cost more")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Resource {

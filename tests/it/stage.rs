@@ -200,6 +200,25 @@ impl Stage {
             "connections": connections, "write_iops": connections}}));
     }
 
+    /// Waits until CloudWatch has seen so many connections at a time in the last seconds.
+    pub(crate) fn shows(&self, instance: &str, connections: u32) {
+        let time = |ms: i64| ringfence_domain::time::Time(ms).to_string();
+        until(&format!("{instance} shows {connections}"), MINUTE, || {
+            let now = self.sim.inside().clock.now().0;
+            let said = self.call(
+                "cloudwatch",
+                "GetMetricStatistics",
+                json!({"Namespace": "AWS/RDS",
+                "MetricName": "DatabaseConnections", "Period": 1, "Statistics": ["Maximum"],
+                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
+                "StartTime": time(now - 5_000), "EndTime": time(now + 1_000)}),
+            );
+            let points = said["Datapoints"].as_array().cloned().unwrap_or_default();
+            let most = points.iter().filter_map(|p| p["Maximum"].as_f64()).fold(0.0, f64::max);
+            if most >= f64::from(connections) { Ok(()) } else { Err(said.to_string()) }
+        });
+    }
+
     /// Plans with these flags, approves, applies; the remediations by the original's name.
     pub(crate) fn apply(&self, flags: &str) -> BTreeMap<String, String> {
         let (ann, bob) = (self.cli("ann"), self.cli("bob"));

@@ -3,7 +3,6 @@
 use crate::stage::{MINUTE, Stage, groups, text};
 use ringfence_tests::until;
 use serde_json::json;
-use std::time::Duration;
 
 #[test]
 fn an_instance_with_its_replicas_is_swapped_kept_and_decommissioned() {
@@ -137,7 +136,7 @@ fn a_rollback_gives_the_original_back_unless_somebody_met_the_twin() {
     stage.order("retry", id, 0);
     stage.reaches(id, "cut_over");
     stage.load("orders", 3);
-    std::thread::sleep(Duration::from_millis(1_500));
+    stage.shows("orders", 3);
     stage.order("rollback", id, 0);
     let rem = until("the rollback is refused", MINUTE, || {
         let rem = stage.get(id);
@@ -196,7 +195,7 @@ fn a_swap_waits_for_quiet_and_begins_again_when_the_original_moved() {
     stage.reaches(id, "verified");
     // Somebody comes back before the cutover, and goes again.
     stage.load("orders", 2);
-    std::thread::sleep(Duration::from_millis(1_500));
+    stage.shows("orders", 2);
     stage.load("orders", 0);
     let first = stage.describe()["encrypted-orders"]["DbiResourceId"].clone();
     stage.order("cutover", id, 0);

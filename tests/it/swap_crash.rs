@@ -2,9 +2,9 @@
 //! started again, all ends in the same world as the uninterrupted run.
 
 use crate::stage::{MINUTE, Stage, text};
+use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// What the databases are, and what is wanted of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,9 +76,8 @@ impl Scenario {
 
     /// Everything to its end; the process is killed where a call is held. Which call that was.
     fn drive(self, stage: &mut Stage, id: &str) -> Option<String> {
-        let end = Instant::now() + 2 * MINUTE;
         let mut killed = None;
-        while Instant::now() < end {
+        until(&format!("{self:?} ends"), 2 * MINUTE, || {
             if let Some(hold) = stage.sim.inside().held().first() {
                 killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
                 stage.kill_and_start();
@@ -86,11 +85,11 @@ impl Scenario {
             }
             let rem = stage.cli("ann").run(&format!("remediation get {id} -o json"));
             if rem.code == 0 && self.order(stage, &rem.json()) {
-                return killed;
+                return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("{self:?} ({killed:?}) does not end: {}", stage.get(id));
+            Err(format!("killed at {killed:?}: {rem:?}"))
+        });
+        killed
     }
 }
 

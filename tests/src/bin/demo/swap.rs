@@ -133,9 +133,8 @@ impl Demo {
         for name in ["orders", "orders-read"] {
             let (old, new) = (&before[name], &after[name]);
             println!(
-                "  {name}: {} is the same endpoint; {} was {}, is {}",
+                "  {name}: {} is the same endpoint; its storage was {}, is {}",
                 text(&new["Endpoint"]["Address"]),
-                "storage",
                 text(&old["StorageEncryptionType"]),
                 text(&new["StorageEncryptionType"])
             );
