@@ -10,6 +10,7 @@ use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
 use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::Span;
+use ringfence_domain::window;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("remediation.max_running_per_account", Type::Share, "20"),
     ("remediation.max_running_per_cell", Type::Share, "5"),
     ("remediation.failure_budget", Type::Share, "10%"),
+    ("remediation.window", Type::Texts, ""),
     ("remediation.isolation_groups", Type::Texts, ""),
     ("remediation.quiet_for", Type::Duration, "15m"),
     ("remediation.quiet_writes", Type::Count, "5"),
@@ -110,6 +112,7 @@ pub struct Config {
     pub bounds: Bounds,
     pub poll: Span,
     pub isolation_groups: BTreeMap<String, String>,
+    pub window: window::Rule,
     pub campaign: Limits,
     pub evidence_max_age: Span,
     pub accept_configured_regions: bool,
@@ -455,6 +458,9 @@ impl Config {
                 hold_look: span("remediation.hold_look"),
             },
             poll: span("remediation.poll"),
+            window: text("remediation.window").parse().map_err(|e| {
+                ConfigError(format!("remediation.window: {e}; or `database` for each one's own"))
+            })?,
             isolation_groups: pairs(
                 "remediation.isolation_groups",
                 &text("remediation.isolation_groups"),

@@ -81,6 +81,8 @@ pub struct Member {
     pub state: State,
     /// Whether AWS was asked for something.
     pub begun: bool,
+    /// Whether its maintenance window is shut: what has not begun waits for it.
+    pub shut: bool,
     /// Whether it only takes down what it made.
     pub giving_up: bool,
     /// Why it stopped.
@@ -153,7 +155,8 @@ pub fn turn(limits: &Limits, members: &[Member]) -> Turn {
             running.add(member);
         }
     }
-    let mut waiting: Vec<&Member> = members.iter().filter(|m| m.state == State::Pending).collect();
+    let may_begin = |m: &&Member| m.state == State::Pending && (m.begun || !m.shut);
+    let mut waiting: Vec<&Member> = members.iter().filter(may_begin).collect();
     waiting.sort_by_key(|m| (-i64::from(m.priority), m.approved_at, &m.id));
     let plans: BTreeSet<&str> =
         members.iter().filter(|m| m.may_be_held()).map(|m| m.plan.as_str()).collect();
@@ -229,6 +232,7 @@ mod tests {
                 ou: words[1][..1].into(),
                 state,
                 begun: words.contains(&"begun"),
+                shut: words.contains(&"shut"),
                 giving_up: words.contains(&"ending"),
                 failure: (state == State::Stopped).then_some(Failure::Denied),
                 forgiven: words.contains(&"forgiven"),
@@ -268,6 +272,12 @@ mod tests {
     fn urgent_ones_go_first() {
         let list = ["p a1 eu pending", "p a2 eu pending first"];
         check(Limits { organization: Share::Count(1), ..limits() }, &list, &["1"]);
+    }
+
+    #[test]
+    fn what_has_not_begun_waits_for_its_window() {
+        let list = ["p a eu pending shut", "p a eu pending", "p a eu pending shut begun"];
+        check(limits(), &list, &["1", "2"]);
     }
 
     #[test]

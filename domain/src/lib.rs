@@ -31,4 +31,5 @@ pub mod remediation;
 pub mod rollout;
 pub mod scp;
 pub mod time;
+pub mod window;
 pub mod work;

@@ -15,6 +15,9 @@ use std::fmt;
 /// The tag key that marks what a remediation made; its value is the remediation's id.
 pub const TAG: &str = "ringfence:remediation";
 
+/// The tag key by which an owner says when work on a database may begin.
+pub const WINDOW_TAG: &str = "ringfence:window";
+
 /// How storage is protected at rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -202,6 +205,9 @@ pub struct Instance {
     /// The VPC of its subnet group.
     #[serde(default)]
     pub vpc: Option<String>,
+    /// The `ringfence:window` tag, if it has one.
+    #[serde(default)]
+    pub window: Option<String>,
     /// R and M members.
     pub settings: InstanceSettings,
     /// S members: they come with the snapshot, and are compared all the same.
@@ -256,6 +262,9 @@ pub struct Cluster {
     pub foreign: BTreeMap<String, String>,
     /// `PendingModifiedValues` that are set, by name.
     pub pending: Vec<String>,
+    /// The `ringfence:window` tag, if it has one.
+    #[serde(default)]
+    pub window: Option<String>,
     /// The `ringfence:remediation` tag, if it has one.
     pub made_by: Option<String>,
 }

@@ -7,6 +7,7 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::campaign::{self, Member};
 use ringfence_domain::remediation::{Remediation, State};
 use ringfence_domain::time::Span;
+use ringfence_domain::window;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The lease on admission: one server does it, or two would each count without the other's.
@@ -85,7 +86,7 @@ async fn read(app: &App, filter: &Filter) -> Result<Found, Fault> {
 
 async fn members(app: &App, found: &Found) -> Vec<Member> {
     // Without the organization all accounts count as of one OU: fewer begin, and none too many.
-    let tree = app.tree().await.ok();
+    let (tree, at) = (app.tree().await.ok(), now());
     let ou = |rem: &Remediation| {
         let node = tree.as_ref()?.get(&(&rem.account).into())?;
         node.parent.as_ref().map(ToString::to_string)
@@ -100,6 +101,7 @@ async fn members(app: &App, found: &Found) -> Vec<Member> {
             ou: ou(rem).unwrap_or_default(),
             state: rem.state,
             begun: !rem.intents.is_empty(),
+            shut: window::closed(&rem.windows, at).is_some(),
             giving_up: rem.giving_up.is_some(),
             failure: rem.failure,
             forgiven: rem.forgiven,

@@ -15,6 +15,7 @@ use ringfence_domain::org::{AccountState, OrgTree};
 use ringfence_domain::plan::{self, Body, Plan, Wanted};
 use ringfence_domain::remediation::{Goal, Names, Remediation, State};
 use ringfence_domain::time::Time;
+use ringfence_domain::window;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -363,12 +364,16 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         priority,
         goal: Goal::Twin,
         swap: item.swap.clone(),
+        windows: item.windows.clone(),
         rounds: 0,
         activity: None,
         retirement: None,
         intents: BTreeMap::new(),
         state: State::Pending,
-        why: "waiting for its turn".into(),
+        why: match window::closed(&item.windows, at) {
+            Some(why) => why,
+            None => "waiting for its turn".into(),
+        },
         wake_at: at,
         id,
     }

@@ -55,6 +55,7 @@ fn bad_values_name_the_key_and_the_fix() {
         ("", ("RINGFENCE_SERVER__EMBEDDED_AGENT", "yes"), "true or false"),
         ("", ("RINGFENCE_REMEDIATION__ISOLATION_GROUPS", "sg-1"), "such as vpc-0a1b=sg-0c2d"),
         ("", ("RINGFENCE_REMEDIATION__METRIC_PERIOD", "90s"), "1m or a multiple"),
+        ("", ("RINGFENCE_REMEDIATION__WINDOW", "sunday"), "such as sun:05:00-sun:06:30"),
         ("", ("RINGFENCE_REMEDIATION__QUIET_FOR", "20s"), "metric_period or more"),
     ] {
         let error = read(file, &[environment]).unwrap_err();

@@ -4,7 +4,7 @@
 use aws_sdk_rds::types;
 use ringfence_domain::rds::{
     Cluster, ClusterSettings, Domain, Encryption, Instance, InstanceSettings, MemberRef, Snapshot,
-    StorageVolume, TAG,
+    StorageVolume, TAG, WINDOW_TAG,
 };
 use ringfence_domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,12 @@ fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
         .collect()
 }
 
+fn tagged(list: &[types::Tag], key: &str) -> Option<String> {
+    list.iter().find(|t| t.key() == Some(key)).map(|t| text(t.value()))
+}
+
 fn made_by(list: &[types::Tag]) -> Option<String> {
-    list.iter().find(|t| t.key() == Some(TAG)).map(|t| text(t.value()))
+    tagged(list, TAG)
 }
 
 fn groups(list: &[types::VpcSecurityGroupMembership]) -> BTreeSet<String> {
@@ -97,6 +101,7 @@ pub(super) fn instance(i: &types::DbInstance) -> Instance {
         pending: i.pending_modified_values().map(pending).unwrap_or_default(),
         out_of_sync: out_of_sync(i),
         promotion_tier: i.promotion_tier(),
+        window: tagged(i.tag_list(), WINDOW_TAG),
         made_by: made_by(i.tag_list()),
     }
 }
@@ -282,6 +287,7 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
         inherited,
         foreign: cluster_foreign(c),
         pending: cluster_pending(c),
+        window: tagged(c.tag_list(), WINDOW_TAG),
         made_by: made_by(c.tag_list()),
     }
 }

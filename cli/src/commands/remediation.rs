@@ -227,6 +227,9 @@ fn show(context: &Context, rem: &v1::Remediation) {
     if !rem.verified_at.is_empty() {
         printer::data(&format!("verified {}", rem.verified_at));
     }
+    if !rem.windows.is_empty() {
+        printer::data(&format!("windows {} (UTC)", rem.windows.join(" ")));
+    }
     for (what, text) in
         [("quiet", &rem.quiet), ("proof", &rem.proof), ("cut over", &rem.cut_over_at)]
     {

@@ -11,6 +11,7 @@ use crate::ledger::Cell;
 use crate::org::AccountState;
 use crate::remediation::{Quiesce, Remediation, Swap, held_name, is_held, twin_name};
 use crate::time::{Span, Time};
+use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub auto: bool,
     /// The isolation group of each VPC (`remediation.isolation_groups`).
     pub isolation: BTreeMap<String, String>,
+    /// When work may begin (`remediation.window`).
+    pub window: window::Rule,
 }
 
 /// One database in a plan.
@@ -62,6 +65,9 @@ pub struct Item {
     /// How the twin takes the original's place; `None` where it stays beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Swap>,
+    /// When its work may begin; none is any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
     /// What will be done, in order.
     pub steps: Vec<String>,
     /// What people should know before they agree.
@@ -155,6 +161,9 @@ impl Plan {
             if item.blockers.is_empty() {
                 let _ = writeln!(out, "    twin  {}", item.twin);
                 let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
+                if !item.windows.is_empty() {
+                    let _ = writeln!(out, "    when  {} (UTC)", window::show(&item.windows));
+                }
                 if let Some(swap) = &item.swap {
                     let quiesce = swap.quiesce.as_str();
                     let cutover = if swap.auto { "at once" } else { "when a person says so" };
@@ -232,6 +241,20 @@ impl Item {
     }
 }
 
+/// When work on this resource may begin, or why nobody knows.
+fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Window>, String> {
+    let (tag, own) = match resource {
+        Resource::Instance { instance, .. } => {
+            (&instance.window, &instance.settings.preferred_maintenance_window)
+        }
+        Resource::Cluster { cluster, .. } => {
+            (&cluster.window, &cluster.settings.preferred_maintenance_window)
+        }
+    };
+    let found = rule.of(tag.as_deref(), own.as_deref());
+    found.map_err(|why| format!("{}: {why}", resource.name()))
+}
+
 /// How the twin of this resource takes its place, or why it cannot.
 fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
     if !wanted.swap {
@@ -303,6 +326,10 @@ pub fn item(
         blockers.push(why);
         None
     });
+    let windows = windows(&resource, &wanted.window).unwrap_or_else(|why| {
+        blockers.push(why);
+        Vec::new()
+    });
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
     if finding.held_by.is_none() {
         for name in made.iter().chain(&held).filter(|n| taken(n)) {
@@ -324,6 +351,7 @@ pub fn item(
         notes: if blockers.is_empty() { notes(&resource) } else { Vec::new() },
         twin,
         swap,
+        windows,
         resource,
         blockers,
     }

@@ -39,6 +39,7 @@ use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::rds::{Snapshot, Sweep};
 use crate::time::{Span, Time};
+use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -222,6 +223,9 @@ pub struct Remediation {
     /// How the twin takes the original's place, where the plan says so.
     #[serde(default)]
     pub swap: Option<Swap>,
+    /// When its work and its cutover may begin; none is any time.
+    #[serde(default)]
+    pub windows: Vec<Window>,
     /// How often all began again.
     #[serde(default)]
     pub rounds: u32,
@@ -367,6 +371,16 @@ impl Remediation {
 
 /// The next step. Pure: the same remediation, observation and instant give the same answer.
 pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    let begun = rem.swap.as_ref().is_some_and(|s| s.began_at.is_some());
+    // What the plan permits at once, its window permitted when it began.
+    let ordered = rem.swap.as_ref().is_some_and(|s| !s.auto);
+    if rem.goal == Goal::CutOver
+        && ordered
+        && !begun
+        && let Some(why) = window::closed(&rem.windows, now)
+    {
+        return Step::Wait(why);
+    }
     let step = match rem.goal {
         Goal::Twin => return make_twin(rem, seen, now, bounds),
         Goal::CutOver => swap::cut_over(rem, seen, now, bounds),
@@ -375,7 +389,9 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
         Goal::Discard => retire::discard(rem, seen, now, bounds),
     };
     // An original that is kept is looked at for as long as it is.
-    let kept = rem.goal == Goal::CutOver && rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    // So is one that waited for its window.
+    let kept = rem.goal == Goal::CutOver && (done || (!begun && !rem.windows.is_empty()));
     match step {
         Step::Act(_) | Step::Wait(_) | Step::Measure { .. }
             if !kept && now.since(rem.since()) > JOB_FOR_MAX =>

@@ -213,3 +213,120 @@ fn outlived(rem: &Remediation, why: &str, now: Time, bounds: Bounds) -> Step {
     }
     Step::AskHuman(format!("isolated and rebooted, and still: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, BOUNDS};
+    use super::super::{Swap, decide};
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn activity(points: u32, connections: u32, writes: u32) -> Activity {
+        Activity {
+            names: vec!["orders".into()],
+            from: Time(0),
+            until: Time(20 * MINUTE),
+            at: Time(22 * MINUTE),
+            points,
+            connections,
+            writes,
+            connected_at: (connections > 0).then_some(Time(5 * MINUTE)),
+        }
+    }
+
+    #[test]
+    fn quiet_is_known_to_be_quiet() {
+        let until = Time(15 * MINUTE);
+        let judged = |a: &Activity, until| judge(a, until, BOUNDS);
+        assert_eq!(judged(&activity(20, 0, 1), until), Verdict::Quiet);
+        assert_eq!(judged(&activity(18, 0, 5), until), Verdict::Quiet, "a minute may be missing");
+        assert!(matches!(judged(&activity(17, 0, 1), until), Verdict::NotYet(_)), "three may not");
+        assert!(matches!(judged(&activity(20, 0, 1), Time(21 * MINUTE)), Verdict::NotYet(_)));
+        assert!(matches!(judged(&activity(20, 0, 6), until), Verdict::Busy(_)));
+        let Verdict::Busy(why) = judged(&activity(2, 3, 0), until) else { panic!("busy") };
+        assert!(why.contains("3 connections to orders, the last at 1970-01-01T00:05"), "{why}");
+    }
+
+    /// The steps before the snapshot, with what CloudWatch says between them; each a minute later.
+    fn steps(quiesce: Quiesce, connections: &[u32]) -> Vec<String> {
+        let (mut rem, mut seen, mut now) = sample::instance_world(&[]);
+        rem.swap = Some(Swap { isolation: "sg-nobody".into(), quiesce, ..Swap::default() });
+        rem.begun_at = Some(now);
+        let mut said = Vec::new();
+        let mut answers = connections.iter();
+        for _ in 0..40 {
+            let step = decide(&rem, &seen, now, BOUNDS);
+            let text = sample::show(&step);
+            if said.last() != Some(&text) {
+                said.push(text);
+            }
+            match step {
+                Step::Measure { names, from } => {
+                    let Some(connections) = answers.next() else { break };
+                    let until = Time(now.0 - 2 * MINUTE).max(from);
+                    let points = u32::try_from(until.since(from).0 / MINUTE).unwrap();
+                    let found = Activity {
+                        names,
+                        from,
+                        until,
+                        at: now,
+                        points,
+                        ..activity(0, *connections, 0)
+                    };
+                    let connected_at = (*connections > 0).then_some(until);
+                    rem.activity = Some(Activity { connected_at, ..found });
+                    continue;
+                }
+                Step::Act(act) => {
+                    rem.intend(act.clone(), now);
+                    rem.intents.get_mut(&act.key()).unwrap().done = true;
+                    match act {
+                        Act::SetGroups { groups, .. } => {
+                            seen.instances[0].settings.vpc_security_group_ids = groups;
+                        }
+                        Act::Reboot { .. } => {}
+                        _ => break,
+                    }
+                }
+                Step::Mark(mark) => drop(rem.mark(&mark, now)),
+                Step::AskHuman(_) => break,
+                _ => {}
+            }
+            now = now.plus(Span::seconds(61));
+        }
+        said.retain(|text| !text.starts_with("measure") && !text.starts_with("wait CloudWatch"));
+        said
+    }
+
+    #[test]
+    fn an_owner_is_waited_for_and_nothing_is_asked_of_aws() {
+        let said = steps(Quiesce::Observe, &[2, 2, 0]);
+        assert!(
+            said[0].starts_with("wait waiting until nobody is connected for 15m: 2 connections"),
+            "{said:#?}"
+        );
+        assert_eq!(said[1..], ["mark quiet", "act create snapshot ringfence-rem-1-plain"]);
+    }
+
+    #[test]
+    fn a_database_is_cut_off_rebooted_once_and_then_a_person_is_asked() {
+        let quiet = [0; 40];
+        let said = steps(Quiesce::Isolate, &quiet);
+        assert_eq!(said[0], "act put orders into sg-nobody", "{said:#?}");
+        assert_eq!(
+            said[said.len() - 2..],
+            ["mark quiet", "act create snapshot ringfence-rem-1-plain"]
+        );
+        assert!(said.iter().all(|text| !text.contains("reboot")), "{said:#?}");
+        let said = steps(Quiesce::Isolate, &[[1].as_slice(), &quiet].concat());
+        assert_eq!(said.iter().filter(|text| *text == "act reboot orders").count(), 1, "{said:#?}");
+        assert_eq!(said.last().unwrap(), "act create snapshot ringfence-rem-1-plain");
+        let said = steps(Quiesce::Isolate, &[1; 40]);
+        assert!(
+            said.last().unwrap().starts_with("ask isolated and rebooted, and still"),
+            "{said:#?}"
+        );
+        assert!(!said.iter().any(|text| text.contains("snapshot")), "{said:#?}");
+    }
+}

@@ -76,6 +76,7 @@ pub(crate) fn instance(id: &str) -> Instance {
         replica_source: None,
         replicas: vec![],
         vpc: Some("vpc-1".into()),
+        window: None,
         settings: InstanceSettings {
             db_instance_class: "db.m5.large".into(),
             allocated_storage: Some(100),
@@ -130,6 +131,7 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
         inherited: BTreeMap::new(),
         foreign: BTreeMap::new(),
         pending: vec![],
+        window: None,
         made_by: None,
     }
 }
@@ -169,6 +171,7 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
         priority: 0,
         goal: super::Goal::Twin,
         swap: None,
+        windows: vec![],
         rounds: 0,
         activity: None,
         retirement: None,

@@ -427,3 +427,34 @@ fn prove_unmet(
     }
     Step::Mark(Mark::RollBackBegins)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Goal, State, decide, sample};
+    use super::*;
+
+    #[test]
+    fn an_ordered_cutover_waits_for_its_window_and_a_permitted_one_does_not() {
+        let (mut rem, seen, now) = sample::instance_world(&[sample::Change::Verified]);
+        rem.swap = Some(Swap { isolation: "sg-nobody".into(), ..Swap::default() });
+        (rem.goal, rem.state, rem.begun_at) = (Goal::CutOver, State::Running, Some(now));
+        let mut said = |auto: bool, window: &str| {
+            rem.swap.as_mut().unwrap().auto = auto;
+            rem.windows = crate::window::parse(window).unwrap();
+            sample::show(&decide(&rem, &seen, now, sample::BOUNDS))
+        };
+        // The sample's now is a Monday, 13:46.
+        let shut = "tue:01:00-tue:02:00";
+        let waits = said(false, shut);
+        assert!(
+            waits.starts_with(
+                "wait waiting for its window tue:01:00-tue:02:00 (UTC), which opens at"
+            ),
+            "{waits}"
+        );
+        let begins = "ask there is no record of which database is the twin of orders";
+        assert_eq!(said(false, "mon:13:00-mon:14:00"), begins);
+        assert_eq!(said(true, shut), begins);
+        assert_eq!(said(false, ""), begins);
+    }
+}

@@ -267,6 +267,7 @@ fn item(i: &Item) -> v1::PlanItem {
         blockers: i.blockers.clone(),
         settings_json: settings,
         strategy: strategy(i.swap.is_some()),
+        windows: i.windows.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -356,6 +357,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         cut_over_at: when(swap.and_then(|s| s.done_at)),
         quiet: said(swap.and_then(|s| s.quiet.as_ref())),
         proof: said(swap.and_then(|s| s.proof.as_ref())),
+        windows: r.windows.iter().map(ToString::to_string).collect(),
         retirement: r.retirement.as_ref().map(|r| retirement(r, needed)),
     }
 }

@@ -34,6 +34,7 @@ impl PlanService for Rpc {
             },
             auto: a.auto_cutover,
             isolation: self.0.config.isolation_groups.clone(),
+            window: self.0.config.window.clone(),
         };
         let plan = plans::create(&self.0, &who, &id, &a.findings, &scope, &wanted, a.validate_only)
             .await?;
