@@ -8,7 +8,9 @@ use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Resource;
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
-use ringfence_domain::remediation::{Act, Failure, Mark, Remediation, State, Step, decide};
+use ringfence_domain::remediation::{
+    ATTEMPTS_MAX, Act, Failure, Mark, Remediation, State, Step, decide,
+};
 use ringfence_domain::time::Time;
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
@@ -126,7 +128,8 @@ async fn give_up<P: Pipe>(
 async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
     let rem = &mut one.remediation;
     rem.wake_at = now().plus(desk.settings.poll);
-    if rem.why == why && rem.state == State::Running {
+    // An original that is kept is kept, whatever a look at it says.
+    if rem.state == State::CutOver || (rem.why == why && rem.state == State::Running) {
         return record(desk, &mut one, "", &why).await;
     }
     rem.state = State::Running;
@@ -173,7 +176,7 @@ async fn step<P: Pipe>(
         Step::Mark(mark) => {
             let (action, reason) = one.remediation.mark(&mark, now());
             record(desk, &mut one, action, &reason).await?;
-            Ok(Some(one))
+            Ok((!one.remediation.state.ended()).then_some(one))
         }
         Step::Finish => {
             let before = one.remediation.state;
@@ -281,6 +284,18 @@ async fn failed<P: Pipe>(
     // "InvalidDBSnapshotState" and its like: not now, but later.
     let not_now = error.code.contains("State");
     match error.class {
+        // What is there and may not be changed just now: the intent stays, and its tries are counted.
+        ErrorClass::Invalid if not_now && act.subject().is_some() => {
+            wait(desk, one, why).await.map(|()| None)
+        }
+        // A stop that AWS does not allow is no failure: the original is kept all the same.
+        ErrorClass::Invalid if matches!(act, Act::Stop { .. }) => {
+            let key = act.key();
+            if let Some(intent) = one.remediation.intents.get_mut(&key) {
+                intent.attempts = ATTEMPTS_MAX;
+            }
+            wait(desk, one, why).await.map(|()| None)
+        }
         ErrorClass::Throttled | ErrorClass::Conflict => {
             one.remediation.intents = before.intents;
             wait(desk, one, why).await.map(|()| None)

@@ -9,7 +9,7 @@ use aws_sdk_cloudwatch::types::{
     Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
 };
 use aws_smithy_types::DateTime;
-use ringfence_domain::cloud::CloudError;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
 use ringfence_domain::remediation::Activity;
 use ringfence_domain::time::{Span, Time};
@@ -83,7 +83,7 @@ impl Cloud {
                 })
                 .await?;
             for result in page.metric_data_results() {
-                take(&mut found, result);
+                take(&mut found, result)?;
             }
             token = page.next_token().map(str::to_owned).filter(|t| !t.is_empty());
             if token.is_none() {
@@ -93,11 +93,33 @@ impl Cloud {
     }
 }
 
-fn take(found: &mut BTreeMap<String, Series>, result: &MetricDataResult) {
+/// "PartialData" goes on on the next page; "InternalError" and "Forbidden" are no answer.
+fn take(found: &mut BTreeMap<String, Series>, result: &MetricDataResult) -> Result<(), CloudError> {
+    let code = result.status_code().map_or("", |c| c.as_str());
+    if !["", "Complete", "PartialData"].contains(&code) {
+        return Err(CloudError {
+            class: ErrorClass::Unknown,
+            operation: "cloudwatch:GetMetricData".into(),
+            code: code.to_owned(),
+            message: "CloudWatch has no answer for one of the metrics".into(),
+        });
+    }
     let series = found.entry(result.id().unwrap_or_default().to_owned()).or_default();
     for (at, value) in result.timestamps().iter().zip(result.values()) {
         series.insert(at.to_millis().unwrap_or_default(), *value);
     }
+    Ok(())
+}
+
+/// The longest time without a value, up to the last one.
+fn longest_gap(series: &Series, from: Time, period: Span) -> Span {
+    let mut known = from.0;
+    let mut gap = 0;
+    for at in series.keys() {
+        gap = gap.max(at - known);
+        known = at + period.0;
+    }
+    Span(gap.max(0))
 }
 
 /// What the series mean together: the busiest of them, and the one that is known least.
@@ -114,6 +136,7 @@ fn activity(
         until: now,
         at: now,
         points: u32::MAX,
+        gap: Span(0),
         connections: 0,
         writes: 0,
         connected_at: None,
@@ -121,7 +144,10 @@ fn activity(
     let whole = |value: f64| value.ceil().clamp(0.0, f64::from(u32::MAX)) as u32;
     for (i, _) in names.iter().enumerate() {
         for (m, _) in METRICS.iter().enumerate() {
-            let series = found.get(&query_id(m, i)).unwrap_or(&none);
+            // CloudWatch rounds the begin down: what was before is not asked for.
+            let all_of_it = found.get(&query_id(m, i)).unwrap_or(&none);
+            let series: Series = all_of_it.range(from.0..).map(|(at, v)| (*at, *v)).collect();
+            all.gap = all.gap.max(longest_gap(&series, from, period));
             let end = series.keys().next_back().map_or(from, |at| Time(at + period.0));
             all.until = all.until.min(end);
             all.points = all.points.min(u32::try_from(series.len()).unwrap_or(u32::MAX));
@@ -158,6 +184,17 @@ mod tests {
         let seen = activity(&found, &names, (Time(0), now), Span(minute));
         assert_eq!((seen.connections, seen.writes, seen.points), (2, 5, 2));
         assert_eq!((seen.until, seen.connected_at), (Time(2 * minute), Some(Time(0))));
+        assert_eq!(seen.gap, Span(0));
+        let hole = BTreeMap::from([
+            ("c0".to_owned(), series(&[(0, 3.0), (minute, 0.0), (6 * minute, 0.0)])),
+            ("w0".to_owned(), series(&[(minute, 0.0), (6 * minute, 0.0)])),
+        ]);
+        let holed = activity(&hole, &names[..1], (Time(minute), now), Span(minute));
+        assert_eq!(
+            (holed.gap, holed.connections),
+            (Span(4 * minute), 0),
+            "what was before does not count"
+        );
         let alone = activity(&found, &names[..1], (Time(0), now), Span(minute));
         assert_eq!((alone.connections, alone.points, alone.until), (0, 3, Time(3 * minute)));
         let nobody = activity(&BTreeMap::new(), &names, (Time(5), now), Span(minute));

@@ -6,7 +6,7 @@ use crate::remediations::row_with;
 use crate::store::{Kind, Row};
 use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
-use ringfence_domain::remediation::{Remediation, Retirement};
+use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, Retirement};
 
 /// Orders the decommission, once enough others have approved the request; records the request, and refuses,
 /// until then.
@@ -40,12 +40,18 @@ pub(crate) async fn order(
     let Some(asked) = rem.retirement.as_ref().filter(same) else {
         let hash = wanted.hash();
         rem.retirement = Some(wanted);
-        if !dry {
-            let event =
-                actor.did(at, "decommission.request", id, format!("{reason} (hash {hash})"));
-            if !app.store.update(&[row_with(row, &rem)], &event).await? {
-                return Err(changed(id));
-            }
+        if dry {
+            return refused(
+                "APPROVAL_MISSING",
+                format!(
+                    "dry run: it would ask {} others to approve the decommission of {name}; nothing was stored",
+                    app.config.approvals_decommission
+                ),
+            );
+        }
+        let event = actor.did(at, "decommission.request", id, format!("{reason} (hash {hash})"));
+        if !app.store.update(&[row_with(row, &rem)], &event).await? {
+            return Err(changed(id));
         }
         let needed = app.config.approvals_decommission;
         return refused(
@@ -56,7 +62,10 @@ pub(crate) async fn order(
         );
     };
     let needed = app.config.approvals_decommission;
-    plans::approved(id, &asked.author, &asked.hash(), &asked.approvals, needed)?;
+    // What was agreed to long ago may be another matter now.
+    let fresh = |a: &&Approval| at.since(a.at) <= JOB_FOR_MAX;
+    let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();
+    plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)?;
     ordered.why = format!("decommission ordered by {}: {reason}", actor.name);
     if dry {
         return Ok(ordered);

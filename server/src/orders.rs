@@ -57,6 +57,14 @@ impl Order {
             Order::CutOver => tried.cut_over(now()),
             Order::RollBack => tried.roll_back(now()),
             Order::Discard => tried.discard(now()),
+            Order::Pause | Order::Cancel
+                if rem.goal != Goal::Twin && rem.state == State::Running =>
+            {
+                Some("its databases change places; wait until that is done, or roll it back".into())
+            }
+            Order::Pause if rem.state == State::Running && rem.cuts_off() => {
+                Some("its original is cut off while it works: cancel gives it back".into())
+            }
             _ => (!self.holds(rem)).then(String::new),
         }
     }
@@ -66,14 +74,16 @@ impl Order {
         // A pause between two names would leave the application without a database.
         let making = rem.goal == Goal::Twin;
         match (self, rem.state) {
-            (Order::Pause, State::Pending | State::Running) => rem.giving_up.is_none() && making,
+            (Order::Pause, State::Pending | State::Running) => {
+                rem.giving_up.is_none() && making && !rem.cuts_off()
+            }
             (Order::Resume, State::Paused) => true,
             (Order::Cancel, State::Pending | State::Running | State::Paused) => {
                 !verified && !rem.cancelled
             }
             // Also one whose clean-up failed.
             (Order::Cancel, State::Stopped) => !verified,
-            (Order::Retry, State::Stopped | State::Cancelled) => true,
+            (Order::Retry, State::Stopped | State::Cancelled | State::Discarded) => true,
             _ => false,
         }
     }
@@ -127,7 +137,10 @@ pub async fn give(
     // Of a whole plan, what a person cancelled is not begun again with what failed.
     let whole = id.starts_with("pl-");
     let meant = |rem: &Remediation| {
-        order.fits(rem) && !(whole && order == Order::Retry && rem.state == State::Cancelled)
+        let unwanted = matches!(rem.state, State::Cancelled | State::Discarded);
+        // Nor are deletions gone on with that way.
+        let deletes = matches!(rem.goal, Goal::Decommission | Goal::Discard);
+        order.fits(rem) && !(whole && order == Order::Retry && (unwanted || deletes))
     };
     let mut chosen: Vec<&(Row, Remediation)> = all.iter().filter(|(_, rem)| meant(rem)).collect();
     if chosen.is_empty() {

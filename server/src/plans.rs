@@ -367,6 +367,7 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         windows: item.windows.clone(),
         rounds: 0,
         activity: None,
+        note: None,
         retirement: None,
         intents: BTreeMap::new(),
         state: State::Pending,

@@ -49,12 +49,20 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         let before = known(&own).await?.filter(|(_, f)| is(f));
         match rem.state {
             State::CutOver if moved => {
-                let Some((row, old)) = before else { continue };
-                let mut new = Finding { id: held.clone(), ..old.clone() };
-                new.resource = resource.renamed(&part.held);
-                (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
-                rows.push(row_of(known(&held).await?.map(|(row, _)| row), &new));
-                rows.push(row_of(Some(row), &old.resolved(now())));
+                let there = known(&held).await?;
+                // One that is known as held keeps what people said of it.
+                if let Some((row, mut new)) = there.clone().filter(|(_, f)| is(f)) {
+                    (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                    rows.push(row_of(Some(row), &new));
+                } else if let Some((_, old)) = &before {
+                    let mut new = Finding { id: held.clone(), ..old.clone() };
+                    new.resource = resource.renamed(&part.held);
+                    (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                    rows.push(row_of(there.map(|(row, _)| row), &new));
+                }
+                if let Some((row, old)) = before.filter(|(_, f)| f.state == FindingState::Open) {
+                    rows.push(row_of(Some(row), &old.resolved(now())));
+                }
             }
             State::RolledBack | State::Decommissioned => {
                 if let Some((row, old)) = known(&held).await?.filter(|(_, f)| is(f)) {

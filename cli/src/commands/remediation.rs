@@ -40,8 +40,10 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             let ended =
                 within(timeout, &format!("plan {plan}"), follow(client, plan.clone())).await?;
             let count = |s| ended.iter().filter(|r| r.state() == s).count();
-            let (verified, paused) =
-                (count(v1::RemediationState::Verified), count(v1::RemediationState::Paused));
+            // A plan may permit the cutover at once.
+            let verified =
+                count(v1::RemediationState::Verified) + count(v1::RemediationState::CutOver);
+            let paused = count(v1::RemediationState::Paused);
             let all = ended.len();
             list(context, plan.clone(), ended);
             if paused > 0 {
@@ -149,6 +151,7 @@ fn ended(rem: &v1::Remediation) -> bool {
         | v1::RemediationState::CutOver
         | v1::RemediationState::RolledBack
         | v1::RemediationState::Decommissioned
+        | v1::RemediationState::Discarded
         // Nothing comes of waiting for what waits for a person.
         | v1::RemediationState::Paused => true,
     }
@@ -237,17 +240,16 @@ fn show(context: &Context, rem: &v1::Remediation) {
             printer::data(&format!("{what:<7} {text}"));
         }
     }
+    if !rem.note.is_empty() {
+        printer::data(&format!("note    {}", rem.note));
+    }
     if let Some(asked) = &rem.retirement {
+        printer::data(&format!("decommission asked for by {} ({})", asked.author, asked.reason));
+        printer::data(&format!("  deletes   {}", asked.originals.join(", ")));
+        printer::data(&format!("  keeps     {}", asked.twins.join(", ")));
         let by = approved_by(&asked.approvals);
-        printer::data(&format!(
-            "decommission asked for by {} ({}): deletes {}; keeps {}; approved by {by}, {} needed; hash {}",
-            asked.author,
-            asked.reason,
-            asked.originals.join(", "),
-            asked.twins.join(", "),
-            asked.approvals_needed,
-            asked.hash
-        ));
+        printer::data(&format!("  approved  by {by}; {} needed", asked.approvals_needed));
+        printer::data(&format!("  hash      {}", asked.hash));
     }
     for step in &rem.steps {
         let tries =
@@ -271,7 +273,8 @@ async fn watch(context: &Context, mut client: Client, id: String) -> End {
         v1::RemediationState::Verified
         | v1::RemediationState::CutOver
         | v1::RemediationState::RolledBack
-        | v1::RemediationState::Decommissioned => Exit::Done,
+        | v1::RemediationState::Decommissioned
+        | v1::RemediationState::Discarded => Exit::Done,
         _ => Exit::Failed,
     })
 }
@@ -307,6 +310,10 @@ pub(crate) async fn approve(
         asked.approvals.len(),
         asked.approvals_needed,
         asked.hash
+    ));
+    printer::talk(&format!(
+        "next, once enough have approved: ringfence remediation decommission {} --confirm {} --reason ...",
+        rem.id, rem.held
     ));
     Ok(Exit::Done)
 }

@@ -267,9 +267,18 @@ fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
     };
     let vpc =
         vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
+    let own = match resource {
+        Resource::Instance { instance, .. } => &instance.settings.vpc_security_group_ids,
+        Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,
+    };
     let group = wanted.isolation.get(vpc).ok_or_else(|| {
         format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")
     })?;
+    if own.contains(group) {
+        return Err(format!(
+            "{name} is in {group}, the isolation group of {vpc}: it is cut off already, or the group lets its clients in; put it into its own groups first"
+        ));
+    }
     Ok(Some(Swap {
         isolation: group.clone(),
         quiesce: wanted.quiesce,

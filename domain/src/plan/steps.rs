@@ -15,7 +15,7 @@ pub(super) fn of(
     if let Some(swap) = swap {
         steps.extend(before(name, swap));
     }
-    steps.extend(twin(resource, remediation, made));
+    steps.extend(twin(resource, remediation, swap, made));
     if let Some(swap) = swap {
         steps.extend(after(resource, swap, made));
     }
@@ -36,7 +36,14 @@ fn before(name: &str, swap: &Swap) -> Vec<String> {
     steps
 }
 
-fn twin(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> {
+fn twin(
+    resource: &Resource,
+    remediation: &str,
+    swap: Option<&Swap>,
+    made: &[String],
+) -> Vec<String> {
+    let into =
+        swap.map_or(String::new(), |s| format!(" but its security groups: into {}", s.isolation));
     let snapshot = format!("ringfence-{remediation}-plain");
     let copy = format!("ringfence-{remediation}-enc");
     let twin = &made[0];
@@ -45,7 +52,7 @@ fn twin(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> 
             let mut steps = vec![
                 format!("snapshot {} as {snapshot}", instance.id),
                 format!("copy it, encrypted under the key, to {copy}"),
-                format!("restore it as {twin}, with every setting of {}", instance.id),
+                format!("restore it as {twin}, with every setting of {}{into}", instance.id),
             ];
             if !replicas.is_empty() {
                 steps.push(format!(
@@ -63,7 +70,7 @@ fn twin(resource: &Resource, remediation: &str, made: &[String]) -> Vec<String> 
         Resource::Cluster { cluster, .. } => vec![
             format!("snapshot cluster {} as {snapshot}", cluster.id),
             format!(
-                "restore it as {twin} under the key, at engine version {}",
+                "restore it as {twin} under the key, at engine version {}{into}",
                 cluster.engine_version
             ),
             "check that it is encrypted under the key before any member is made".to_owned(),
@@ -85,8 +92,9 @@ fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
         false => "when a person says so (`ringfence remediation cutover`)",
     };
     let mut steps = vec![format!(
-        "{when}: put {name} into {group}, and prove by CloudWatch that nobody used it since before the snapshot, nor the twin at all"
+        "{when}: prove by CloudWatch that nobody used {name} since before the snapshot, nor the twin at all; put it into {group}, and prove it again"
     )];
+    steps.push("if somebody did: give it its groups back, delete the twin, and begin again, three times at most".into());
     let mut pairs = vec![(name, resource.resource_id(), made[0].clone())];
     let dependents = resource.dependents().iter();
     pairs.extend(

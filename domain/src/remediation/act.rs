@@ -55,7 +55,7 @@ impl Act {
             Act::DeleteCluster { cluster } => format!("delete {cluster}"),
             Act::CreateReplica { instance, .. } => format!("replica {instance}"),
             Act::SetGroups { resource_id, groups, .. } => {
-                super::swap::groups_key(resource_id, groups)
+                super::place::groups_key(resource_id, groups)
             }
             Act::Rename { to, resource_id, .. } => format!("rename {resource_id} {to}"),
             Act::Protect { resource_id, on, .. } => format!("protection {resource_id} {on}"),
@@ -81,6 +81,17 @@ impl Act {
             Act::Reboot { instance, resource_id } => Some((Kind::Instance, instance, resource_id)),
             _ => None,
         }
+    }
+
+    /// Whether it makes a database.
+    pub fn restores(&self) -> bool {
+        matches!(
+            self,
+            Act::RestoreInstance { .. }
+                | Act::RestoreCluster { .. }
+                | Act::CreateMember { .. }
+                | Act::CreateReplica { .. }
+        )
     }
 
     /// Whether it makes something.

@@ -80,7 +80,7 @@ pub(super) fn decide(
 }
 
 /// Why the source is no longer what was planned; `None` while it is.
-fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> {
+pub(super) fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> {
     let Resource::Cluster { cluster: spec, members } = &rem.source else {
         return Some("its plan is for another kind of database".into());
     };

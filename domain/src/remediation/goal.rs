@@ -1,7 +1,8 @@
 //! What people want of a remediation beyond its verified twin, and what becomes of it when a milestone is
 //! reached.
 
-use super::{Activity, Bounds, Names, Remediation, Retirement, State, Swap, held_name};
+use super::retire::KNOWN_FOR_MAX;
+use super::{Activity, Bounds, Names, Quiesce, Remediation, Retirement, State, Swap, held_name};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ impl Goal {
             Goal::CutOver => State::CutOver,
             Goal::RollBack => State::RolledBack,
             Goal::Decommission => State::Decommissioned,
-            Goal::Discard => State::Cancelled,
+            Goal::Discard => State::Discarded,
         }
     }
 }
@@ -75,6 +76,11 @@ pub enum Mark {
         /// When, and how much.
         why: String,
     },
+    /// The twin is not discarded.
+    Met {
+        /// Who met it, or why that is not known.
+        why: String,
+    },
 }
 
 impl Remediation {
@@ -84,6 +90,7 @@ impl Remediation {
         let mut swap = self.swap.take().unwrap_or_default();
         let swaps = !matches!(mark, Mark::Verified | Mark::GivingUp { .. });
         let mut aim = None;
+        let note = |why: &str| Some(format!("{now}: {why}"));
         let said = match mark {
             Mark::Verified => {
                 self.verified_at = Some(now);
@@ -101,7 +108,7 @@ impl Remediation {
             }
             Mark::Unmet => {
                 swap.unmet_at = Some(now);
-                ("remediation.unmet", "nobody connected to the twin".into())
+                ("remediation.twin-untouched", "nobody connected to the twin".into())
             }
             Mark::CutOverBegins { proof } => {
                 (swap.began_at, swap.proof) = (Some(now), Some(proof.clone()));
@@ -113,6 +120,7 @@ impl Remediation {
             }
             Mark::Stale { why } => {
                 swap.stale = Some(why.clone());
+                self.note = note(&format!("the cutover was given up: {why}"));
                 aim = Some(Goal::RollBack);
                 ("remediation.stale", why.clone())
             }
@@ -121,10 +129,15 @@ impl Remediation {
                 ("remediation.rollback-begins", "nobody connected since the cutover".into())
             }
             Mark::NoWayBack { why } => {
-                // The twin's groups are given back as at the cutover.
-                swap.done_at = None;
+                self.note = note(&format!("the rollback was refused: {why}"));
+                swap.back_at = None;
                 aim = Some(Goal::CutOver);
                 ("remediation.no-way-back", why.clone())
+            }
+            Mark::Met { why } => {
+                self.note = note(&format!("the twin is not discarded: {why}"));
+                aim = Some(Goal::Twin);
+                ("remediation.twin-kept", why.clone())
             }
         };
         self.swap = (swap != Swap::default()).then_some(swap);
@@ -133,6 +146,14 @@ impl Remediation {
         }
         if swaps {
             self.why.clone_from(&said.1);
+        }
+        if matches!(mark, Mark::Met { .. }) {
+            let back = self.swap.as_ref().is_some_and(|s| s.back_at.is_some());
+            (self.goal, self.state) = match back {
+                true => (Goal::RollBack, State::RolledBack),
+                false => (Goal::Twin, State::Verified),
+            };
+            self.why = self.note.clone().unwrap_or_default();
         }
         said
     }
@@ -146,6 +167,12 @@ impl Remediation {
         self.state = State::Running;
     }
 
+    /// Whether it cuts its original off, and has begun.
+    pub fn cuts_off(&self) -> bool {
+        let isolates = self.swap.as_ref().is_some_and(|s| s.quiesce == Quiesce::Isolate);
+        isolates && !self.intents.is_empty()
+    }
+
     /// Why it cannot be cut over; `None` if it can.
     pub fn cut_over(&mut self, now: Time) -> Option<String> {
         if self.swap.is_none() {
@@ -153,12 +180,28 @@ impl Remediation {
                 "its plan makes a twin beside the original: plan with --strategy swap".into(),
             );
         }
-        let ready = self.goal == Goal::Twin && self.state == State::Verified;
-        if !ready {
+        let verified = self.goal == Goal::Twin && self.state == State::Verified;
+        let swap = self.swap.as_ref();
+        // Forward again, where the way back got stuck before it began.
+        let stuck = self.goal == Goal::RollBack
+            && self.state == State::Stopped
+            && swap.is_some_and(|s| s.back_at.is_none() && s.stale.is_none());
+        if !verified && !stuck {
             return Some(format!(
                 "it is {}, and a cutover begins with a verified twin",
                 self.state.as_str()
             ));
+        }
+        let since = swap.and_then(|s| s.quiet.as_ref()).map(|q| q.from);
+        if verified && since.is_some_and(|from| now.since(from) > KNOWN_FOR_MAX) {
+            return Some(format!(
+                "its proof begins {}, and CloudWatch knows minutes for 15 days: discard the twin, and retry",
+                since.unwrap_or_default()
+            ));
+        }
+        self.note = None;
+        if let Some(swap) = &mut self.swap {
+            swap.unmet_at = None; // asked anew: it was a while ago
         }
         self.aim(Goal::CutOver, now);
         None
@@ -166,22 +209,29 @@ impl Remediation {
 
     /// Why there is no way back; `None` if it has begun.
     pub fn roll_back(&mut self, now: Time) -> Option<String> {
-        let open = matches!(self.state, State::Running | State::Stopped | State::CutOver);
+        let open = !matches!(self.state, State::Paused | State::Cancelled);
         if self.goal != Goal::CutOver || !open {
             return Some(format!(
                 "it is {}, and only a cutover can be rolled back",
                 self.state.as_str()
             ));
         }
+        let began = self.swap.as_ref().and_then(|s| s.began_at);
+        if began.is_some_and(|began| now.since(began) > KNOWN_FOR_MAX) {
+            return Some(format!(
+                "the names changed {}, and CloudWatch knows minutes for 15 days: nobody can prove that nothing was written since",
+                began.unwrap_or_default()
+            ));
+        }
+        (self.retirement, self.note) = (None, None);
         self.aim(Goal::RollBack, now);
         None
     }
 
     /// Why the original cannot be decommissioned; `None` if that has begun.
     pub fn decommission(&mut self, now: Time, bounds: Bounds) -> Option<String> {
-        let swap = self.swap.as_ref();
-        let (true, Some(done)) = (self.state == State::CutOver, swap.and_then(|s| s.done_at))
-        else {
+        let done = self.swap.as_ref().and_then(|s| s.done_at);
+        let (Goal::CutOver, Some(done)) = (self.goal, done) else {
             return Some(format!(
                 "it is {}, and only an original whose twin has its place is decommissioned",
                 self.state.as_str()
@@ -206,6 +256,10 @@ impl Remediation {
                 self.state.as_str()
             ));
         }
+        if self.swap.is_none() {
+            return Some("its twin stands in security groups of its own, so nobody can prove that it was not used: delete it by hand".into());
+        }
+        self.note = None;
         self.aim(Goal::Discard, now);
         None
     }
@@ -246,22 +300,34 @@ impl Remediation {
             _ => {}
         }
         self.state = self.goal.reached();
-        self.why = match self.goal {
-            Goal::CutOver => format!(
-                "the original is kept as {} until it is decommissioned",
-                held_name(self.source.name(), self.source.resource_id())
-            ),
-            Goal::RollBack => format!("the twin {} stays, isolated", self.names.twin),
-            Goal::Discard => "the twin is discarded".into(),
-            Goal::Twin if self.swap.is_some() => {
-                format!("next: ringfence remediation cutover {}", self.id)
+        let held = held_name(self.source.name(), self.source.resource_id());
+        let why = match self.goal {
+            Goal::CutOver => {
+                let until = swap.done_at.unwrap_or(now).plus(bounds.hold);
+                format!("the original is kept as {held}; it can be decommissioned from {until} on")
             }
-            Goal::Twin | Goal::Decommission => String::new(),
+            Goal::RollBack => {
+                format!("the twin {} stays, isolated, until it is discarded", self.names.twin)
+            }
+            Goal::Discard => "the twin is deleted; the original has its groups".into(),
+            Goal::Twin if self.swap.is_some() => {
+                let cut_off = match swap.quiesce {
+                    Quiesce::Isolate => "the original is cut off; ",
+                    Quiesce::Observe => "",
+                };
+                format!("{cut_off}next: ringfence remediation cutover {}", self.id)
+            }
+            Goal::Twin => String::new(),
+            Goal::Decommission => format!("a last copy stays: snapshot {}", self.last_copy()),
+        };
+        // What was tried and did not come about is said for as long as it stands.
+        self.why = match &self.note {
+            Some(note) => format!("{why}; {note}"),
+            None => why,
         };
         // An original that AWS starts again after seven days is stopped again.
         self.wake_at = now.plus(bounds.hold_look);
         if self.goal == Goal::Discard {
-            self.cancelled = true;
             self.forget_twin();
         }
     }
@@ -278,12 +344,16 @@ impl Remediation {
     /// All begins again with another snapshot, a few times.
     fn begin_again(&mut self, why: &str, now: Time) {
         self.rounds += 1;
+        self.note = Some(format!("{now}: {why}; this is try {} of {ROUNDS_MAX}", self.rounds + 1));
         self.aim(Goal::Twin, now);
         self.forget_twin();
         self.names = Names::again(&self.id, &self.source, self.rounds);
         self.why = format!("{why}; it begins again");
         if self.rounds >= ROUNDS_MAX {
-            self.stop(&format!("{why}; it began {ROUNDS_MAX} times"), super::Failure::Blocked);
+            let why = format!(
+                "{why}; it was tried {ROUNDS_MAX} times, and no twin is left: stop the writes, and retry"
+            );
+            self.stop(&why, super::Failure::Blocked);
         }
     }
 }

@@ -5,10 +5,12 @@
 //! milestone; what was asked for and may not be visible yet is an [`Intent`].
 
 mod act;
+mod back;
 pub mod cluster;
 pub mod fidelity;
 mod goal;
 pub mod instance;
+mod place;
 mod quiet;
 mod replica;
 mod retire;
@@ -229,6 +231,9 @@ pub struct Remediation {
     /// How often all began again.
     #[serde(default)]
     pub rounds: u32,
+    /// What was tried and did not come about, and when.
+    #[serde(default)]
+    pub note: Option<String>,
     /// What CloudWatch said last.
     #[serde(default)]
     pub activity: Option<Activity>,
@@ -280,7 +285,9 @@ impl Remediation {
         let snapshot = |list: &[Snapshot], name: &str| {
             list.iter().find(|s| s.id == name && ours(&s.made_by)).map(|s| s.arn.clone())
         };
-        for intent in self.intents.values_mut().filter(|i| i.made.is_none()) {
+        let unknown =
+            |i: &&mut Intent| i.made.is_none() || (i.act.restores() && i.resource_id.is_none());
+        for intent in self.intents.values_mut().filter(unknown) {
             intent.made = match &intent.act {
                 Act::CreateSnapshot { snapshot: name }
                 | Act::CopySnapshot { to: name, .. }
@@ -342,6 +349,10 @@ impl Remediation {
 
     /// Whether it took too long, in all.
     pub fn is_late(&self, now: Time) -> bool {
+        // An original is kept for as long as people want.
+        if self.goal == Goal::CutOver && self.swap.as_ref().is_some_and(|s| s.done_at.is_some()) {
+            return false;
+        }
         let unverified = self.verified_at.is_none() && self.giving_up.is_none();
         let max = if unverified { JOB_FOR_MAX } else { CLEAN_UP_FOR_MAX };
         now.since(self.since()) > max
@@ -374,9 +385,12 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
     let begun = rem.swap.as_ref().is_some_and(|s| s.began_at.is_some());
     // What the plan permits at once, its window permitted when it began.
     let ordered = rem.swap.as_ref().is_some_and(|s| !s.auto);
+    let cut_off = rem.intents.values().any(|i| matches!(i.act, Act::SetGroups { .. }));
+    // Once it is cut off it goes on: the application waits.
     if rem.goal == Goal::CutOver
         && ordered
         && !begun
+        && !cut_off
         && let Some(why) = window::closed(&rem.windows, now)
     {
         return Step::Wait(why);
@@ -384,7 +398,7 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
     let step = match rem.goal {
         Goal::Twin => return make_twin(rem, seen, now, bounds),
         Goal::CutOver => swap::cut_over(rem, seen, now, bounds),
-        Goal::RollBack => swap::roll_back(rem, seen, now, bounds),
+        Goal::RollBack => back::roll_back(rem, seen, now, bounds),
         Goal::Decommission => retire::decommission(rem, seen, now, bounds),
         Goal::Discard => retire::discard(rem, seen, now, bounds),
     };
@@ -434,6 +448,19 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
         // While there is nothing but scratch, it goes before a person is asked.
         Step::AskHuman(why) if unverified && rem.only_scratch() => {
             Step::Mark(Mark::GivingUp { why })
+        }
+        // An original that was cut off is not left so while a person thinks.
+        Step::AskHuman(why) if unverified && retire::is_cut_off(rem, seen) => {
+            Step::Mark(Mark::GivingUp { why })
+        }
+        Step::AskHuman(why) if rem.giving_up.is_some() => {
+            match retire::give_back(rem, seen, now, bounds) {
+                Some(Step::AskHuman(also)) => {
+                    Step::AskHuman(format!("{why}; and it is still cut off: {also}"))
+                }
+                Some(step) => step,
+                None => Step::AskHuman(why),
+            }
         }
         step => step,
     }

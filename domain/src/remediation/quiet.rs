@@ -4,7 +4,8 @@
 //! minute, late by a minute or two), so they are looked at for a stretch of time, and again for the time
 //! since then after the database was isolated. A minute without data counts as unknown, never as quiet.
 
-use super::{Act, Bounds, Mark, Remediation, Step, swap};
+use super::place::{groups_key, isolate};
+use super::{Act, Bounds, Mark, Remediation, Step};
 use crate::rds::Sweep;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct Activity {
     pub at: Time,
     /// Periods with data, of the instance that has fewest.
     pub points: u32,
+    /// The longest time without, of all of them, up to `until`.
+    #[serde(default)]
+    pub gap: Span,
     /// The most connections at a time (DatabaseConnections, Maximum).
     pub connections: u32,
     /// The most writes a second, rounded up (WriteIOPS, Average).
@@ -81,8 +85,10 @@ impl fmt::Display for Activity {
 pub(super) enum Verdict {
     /// Nobody was connected, and next to nothing was written, all the time.
     Quiet,
-    /// Somebody was, or something was.
-    Busy(String),
+    /// Somebody was.
+    Connected(String),
+    /// Nobody was, and it wrote.
+    Written(String),
     /// CloudWatch has not said enough yet.
     NotYet(String),
 }
@@ -92,26 +98,35 @@ pub(super) fn judge(activity: &Activity, until: Time, bounds: Bounds) -> Verdict
     let names = activity.names.join(", ");
     if activity.connections > 0 {
         let last = activity.connected_at.unwrap_or(activity.until);
-        return Verdict::Busy(format!(
+        return Verdict::Connected(format!(
             "{} connections to {names}, the last at {last}",
             activity.connections
         ));
     }
     if activity.writes > bounds.quiet_writes {
-        return Verdict::Busy(format!(
+        return Verdict::Written(format!(
             "{} writes/s on {names}, and remediation.quiet_writes is {}",
             activity.writes, bounds.quiet_writes
         ));
     }
-    // One in ten may be missing: RDS leaves out a minute now and then.
-    let periods = activity.until.since(activity.from).0 / bounds.metric_period.0.max(1);
-    if activity.until < until || i64::from(activity.points) * 10 < periods * 9 {
-        return Verdict::NotYet(format!(
-            "CloudWatch has {} values of {names} up to {}; it is late by some minutes",
-            activity.points, activity.until
-        ));
+    // RDS leaves out a minute now and then; in a longer hole anything could have happened.
+    if activity.until < until || activity.gap.0 > HOLE * bounds.metric_period.0 {
+        return Verdict::NotYet(late(activity));
     }
     Verdict::Quiet
+}
+
+/// Periods without a value that are no hole yet.
+const HOLE: i64 = 5;
+
+/// What to say while CloudWatch has not said enough.
+pub(super) fn late(activity: &Activity) -> String {
+    let names = activity.names.join(", ");
+    let hole = match activity.gap.0 > 0 {
+        true => format!(", with a hole of {}", activity.gap),
+        false => String::new(),
+    };
+    format!("CloudWatch knows {names} up to {}{hole}; it is late by some minutes", activity.until)
 }
 
 /// The last answer to this question, if it is fresh.
@@ -143,7 +158,7 @@ pub(super) fn before_snapshot(
         let Some(source) = super::unit::find(seen, top.kind, top.resource_id) else {
             return Some(Step::AskHuman(format!("the original {} is gone", top.id)));
         };
-        if let Some(step) = swap::isolate(rem, &source, &swap.only(), now, bounds) {
+        if let Some(step) = isolate(rem, &source, &swap.only(), now, bounds) {
             return Some(step);
         }
         let written = parts.iter().filter(|p| p.written);
@@ -158,7 +173,7 @@ pub(super) fn before_snapshot(
             }
         }
         // Whoever was let in before counts no more, nor does the period in which it was isolated.
-        let isolated = rem.intents.get(&swap::groups_key(top.resource_id, &swap.only()));
+        let isolated = rem.intents.get(&groups_key(top.resource_id, &swap.only()));
         since = since.max(isolated.map_or(Time(0), |i| i.at.plus(bounds.metric_period)));
     }
     let names: Vec<String> = parts.iter().filter(|p| p.written).map(|p| p.id.to_owned()).collect();
@@ -186,13 +201,15 @@ fn wait_until_quiet(
     match judge(activity, until, bounds) {
         Verdict::Quiet => Step::Mark(Mark::Quiet { activity: activity.clone() }),
         Verdict::NotYet(why) => Step::Wait(why),
-        Verdict::Busy(why) => match rem.swap.as_ref().map(|s| s.quiesce) {
-            Some(Quiesce::Isolate) => outlived(rem, &why, now, bounds),
-            _ => Step::Wait(format!(
-                "waiting until nobody is connected for {}: {why}",
-                bounds.quiet_for
-            )),
-        },
+        Verdict::Connected(why)
+            if rem.swap.as_ref().is_some_and(|s| s.quiesce == Quiesce::Isolate) =>
+        {
+            outlived(rem, &why, now, bounds)
+        }
+        // Nobody writes for ever to a database that nobody is connected to: it flushes, or vacuums.
+        Verdict::Connected(why) | Verdict::Written(why) => {
+            Step::Wait(format!("waiting for {} of quiet: {why}", bounds.quiet_for))
+        }
     }
 }
 
@@ -229,6 +246,7 @@ mod tests {
             until: Time(20 * MINUTE),
             at: Time(22 * MINUTE),
             points,
+            gap: Span(0),
             connections,
             writes,
             connected_at: (connections > 0).then_some(Time(5 * MINUTE)),
@@ -241,10 +259,12 @@ mod tests {
         let judged = |a: &Activity, until| judge(a, until, BOUNDS);
         assert_eq!(judged(&activity(20, 0, 1), until), Verdict::Quiet);
         assert_eq!(judged(&activity(18, 0, 5), until), Verdict::Quiet, "a minute may be missing");
-        assert!(matches!(judged(&activity(17, 0, 1), until), Verdict::NotYet(_)), "three may not");
+        let hole = |minutes| Activity { gap: Span(minutes * MINUTE), ..activity(20, 0, 1) };
+        assert_eq!(judged(&hole(5), until), Verdict::Quiet);
+        assert!(matches!(judged(&hole(6), until), Verdict::NotYet(_)), "a hole is unknown");
         assert!(matches!(judged(&activity(20, 0, 1), Time(21 * MINUTE)), Verdict::NotYet(_)));
-        assert!(matches!(judged(&activity(20, 0, 6), until), Verdict::Busy(_)));
-        let Verdict::Busy(why) = judged(&activity(2, 3, 0), until) else { panic!("busy") };
+        assert!(matches!(judged(&activity(20, 0, 6), until), Verdict::Written(_)));
+        let Verdict::Connected(why) = judged(&activity(2, 3, 0), until) else { panic!("busy") };
         assert!(why.contains("3 connections to orders, the last at 1970-01-01T00:05"), "{why}");
     }
 
@@ -303,10 +323,13 @@ mod tests {
     fn an_owner_is_waited_for_and_nothing_is_asked_of_aws() {
         let said = steps(Quiesce::Observe, &[2, 2, 0]);
         assert!(
-            said[0].starts_with("wait waiting until nobody is connected for 15m: 2 connections"),
+            said[0].starts_with("wait waiting for 15m00s of quiet: 2 connections"),
             "{said:#?}"
         );
-        assert_eq!(said[1..], ["mark quiet", "act create snapshot ringfence-rem-1-plain"]);
+        assert_eq!(
+            said[said.len() - 2..],
+            ["mark quiet", "act create snapshot ringfence-rem-1-plain"]
+        );
     }
 
     #[test]

@@ -5,18 +5,24 @@
 //! ("it is unencrypted again" otherwise: a final snapshot is as its database is, API reference,
 //! DeleteDBInstance); of an Aurora cluster, whose snapshots no copy encrypts, a snapshot of the twin.
 
-use super::swap::{protect, settle, unmet, when_available};
+use super::place::{isolate, protect, set_groups, settle, when_available};
+use super::swap::{Swap, Unmet, isolated_for, unmet};
 use super::unit::{Db, Part, find, twin, twin_id};
 use super::{
-    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, drop_snapshot,
-    repeat, wait_for,
+    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
+    drop_snapshot, repeat, wait_for,
 };
 use crate::approval::Approval;
 use crate::finding::Kind;
 use crate::hash;
 use crate::rds::{Encryption, Snapshot, Sweep};
+use crate::time::Span;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+
+/// CloudWatch keeps values of a minute for 15 days (CloudWatch guide, "Metrics retention"); a proof that reaches
+/// further back would have a hole.
+pub(super) const KNOWN_FOR_MAX: Span = Span::hours(14 * 24);
 
 /// What people agree to when an original is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +48,14 @@ impl Retirement {
     }
 }
 
+impl Remediation {
+    /// The snapshot that stays when the original is gone.
+    pub(super) fn last_copy(&self) -> String {
+        let (plain, copy) = last_names(self);
+        if self.kind == Kind::Cluster { plain } else { copy }
+    }
+}
+
 /// The names of the last snapshot and of its encrypted copy.
 fn last_names(rem: &Remediation) -> (String, String) {
     (format!("ringfence-{}-final", rem.id), format!("ringfence-{}-final-enc", rem.id))
@@ -50,7 +64,7 @@ fn last_names(rem: &Remediation) -> (String, String) {
 /// The table of a decommission; the first row that holds is the answer.
 pub(super) fn decommission(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let parts = rem.parts();
-    if let Some(step) = twins_stand(rem, &parts, seen, now) {
+    if let Some(step) = twin_stands(rem, &parts, seen, now) {
         return step;
     }
     let asked = |p: &Part<'_>| rem.intents.contains_key(&format!("retire {}", p.resource_id));
@@ -100,9 +114,10 @@ fn retire(rem: &Remediation, db: &Db<'_>, now: Time, bounds: Bounds) -> Step {
     wait.unwrap_or_else(|| repeat(rem, act, now, bounds))
 }
 
-/// Never the last copy: `None` where every twin is there, available and encrypted under the recorded key.
-fn twins_stand(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep, now: Time) -> Option<Step> {
-    for part in parts {
+/// Never the last copy: `None` where the twin is there, available and encrypted under the recorded key. Readers
+/// and replicas of it come and go.
+fn twin_stands(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep, now: Time) -> Option<Step> {
+    if let Some(part) = parts.first() {
         let db = match twin(rem, part, seen) {
             Ok(db) => db,
             Err(why) => return Some(Step::AskHuman(why)),
@@ -197,13 +212,12 @@ pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds
         }
         there.push((part, db));
     }
-    let made = rem.intents.get("twin").map_or(now, |i| i.first_at);
-    let begun = there.iter().any(|(_, db)| db.status == "deleting");
-    if !begun && !there.is_empty() {
-        let twins = there.iter().map(|(part, db)| (*part, db.id));
-        if let Some(step) = unmet(rem, twins, made, now, bounds) {
-            return step;
-        }
+    let begun = rem.intents.values().any(|i| matches!(i.act, Act::Retire { .. }));
+    if !begun
+        && !there.is_empty()
+        && let Some(step) = prove_unmet(rem, &there, now, bounds)
+    {
+        return step;
     }
     for (part, db) in &there {
         if part.own.is_some()
@@ -213,5 +227,73 @@ pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds
             return step;
         }
     }
-    there.last().map_or(Step::Finish, |(_, db)| retire(rem, db, now, bounds))
+    if let Some((_, db)) = there.last() {
+        return retire(rem, db, now, bounds);
+    }
+    give_back(rem, seen, now, bounds).unwrap_or(Step::Finish)
+}
+
+/// Nobody ever connected to these: they are cut off, whoever was in shows in CloudWatch afterwards, and its
+/// answer reaches back to when they were made. `None` once that is proven.
+fn prove_unmet(
+    rem: &Remediation,
+    there: &[(&Part<'_>, Db<'_>)],
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let met = |why: String| Some(Step::Mark(Mark::Met { why }));
+    let made = rem.intents.get("twin").map_or(now, |i| i.first_at);
+    if now.since(made) > KNOWN_FOR_MAX {
+        return met(format!(
+            "it was made at {made}, and CloudWatch does not know minutes so long ago"
+        ));
+    }
+    let Some(swap) = &rem.swap else {
+        return met(
+            "it stands in security groups of its own, so nobody can prove that it was not used"
+                .into(),
+        );
+    };
+    let twins: Vec<Db<'_>> = there.iter().map(|(_, db)| *db).collect();
+    let owners = || there.iter().filter(|(part, _)| part.own.is_some()).map(|(_, db)| db);
+    for db in owners().filter(|db| !broken(db.status)) {
+        if let Some(step) = isolate(rem, db, &swap.only(), now, bounds) {
+            return Some(step);
+        }
+    }
+    let isolated = owners().filter_map(|db| isolated_for(rem, db, swap, bounds)).max();
+    // One that is broken may have no values any more.
+    let until = isolated.unwrap_or(made);
+    match unmet(rem, &twins, made, until, now, bounds) {
+        Unmet::Yes => None,
+        Unmet::Ask(step @ Step::Measure { .. }) => Some(step),
+        Unmet::Ask(_) if isolated.is_none() => None,
+        Unmet::Ask(step) => Some(step),
+        Unmet::Met(why) => met(why),
+    }
+}
+
+/// Whether the original is cut off for a swap.
+pub(super) fn is_cut_off(rem: &Remediation, seen: &Sweep) -> bool {
+    let Some(swap) = &rem.swap else { return false };
+    let parts = rem.parts();
+    let source = find(seen, parts[0].kind, parts[0].resource_id);
+    source.is_some_and(|db| *db.groups == swap.only())
+}
+
+/// An original that was cut off for a swap that is not to be gets its groups back; `None` once it has them.
+pub(super) fn give_back(
+    rem: &Remediation,
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let swap: &Swap = rem.swap.as_ref()?;
+    let parts = rem.parts();
+    let (groups, _) = parts[0].own?;
+    let source = find(seen, parts[0].kind, parts[0].resource_id)?;
+    if *source.groups != swap.only() || groups == source.groups {
+        return None;
+    }
+    set_groups(rem, &source, groups, now, bounds)
 }

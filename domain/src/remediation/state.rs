@@ -24,11 +24,13 @@ pub enum State {
     RolledBack,
     /// The original is gone.
     Decommissioned,
+    /// A twin that nobody wanted is gone.
+    Discarded,
 }
 
 impl State {
     /// All states.
-    pub const ALL: [State; 9] = [
+    pub const ALL: [State; 10] = [
         State::Pending,
         State::Running,
         State::Verified,
@@ -38,6 +40,7 @@ impl State {
         State::CutOver,
         State::RolledBack,
         State::Decommissioned,
+        State::Discarded,
     ];
 
     /// The name in JSON and on screen.
@@ -52,6 +55,7 @@ impl State {
             State::CutOver => "cut_over",
             State::RolledBack => "rolled_back",
             State::Decommissioned => "decommissioned",
+            State::Discarded => "discarded",
         }
     }
 
@@ -63,7 +67,8 @@ impl State {
             | State::Cancelled
             | State::CutOver
             | State::RolledBack
-            | State::Decommissioned => true,
+            | State::Decommissioned
+            | State::Discarded => true,
             State::Pending | State::Running | State::Paused => false,
         }
     }

@@ -49,7 +49,8 @@ pub(super) fn wait_for(
 ) -> Step {
     // Without an intent of its own the wait began with what was asked for last.
     let last = rem.intents.values().map(|i| i.at).max().unwrap_or(rem.since());
-    let since = rem.intents.get(key).map_or(last, |i| i.at);
+    // What was made under an earlier goal is no news.
+    let since = rem.intents.get(key).map_or(last, |i| i.at).max(rem.since());
     if now.since(since) > max {
         Step::AskHuman(format!("{what} is still {status} after {max}"))
     } else {

@@ -1,6 +1,6 @@
 //! How a remediation ends without a verified twin, by trouble or by a person's word, and begins again.
 
-use super::{Goal, Remediation, State};
+use super::{Act, Goal, Remediation, State};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -69,10 +69,21 @@ impl Remediation {
     pub fn retry(&mut self, now: Time) {
         if self.goal != Goal::Twin {
             // Databases have other names now: what was recorded stays recorded.
-            self.intents.retain(|_, intent| intent.act.creates());
+            // That an original was asked to go explains that it is gone.
+            let kept = |act: &Act| act.creates() || matches!(act, Act::Retire { .. });
+            self.intents.retain(|_, intent| kept(&intent.act));
+            for intent in self.intents.values_mut() {
+                intent.attempts = 0;
+            }
             (self.failure, self.forgiven, self.activity) = (None, false, None);
+            self.begun_at = Some(now);
             (self.state, self.wake_at) = (State::Pending, now);
             return;
+        }
+        if !self.intents.contains_key("snapshot")
+            && let Some(swap) = &mut self.swap
+        {
+            swap.quiet = None; // no snapshot stands on that proof
         }
         // What stands, the next look tells; it is recorded again by its name and tag.
         self.intents.retain(|_, intent| intent.act.creates());
@@ -105,7 +116,7 @@ impl Remediation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Act, Intent, decide, sample};
+    use super::super::{Intent, decide, sample};
     use super::*;
     use crate::time::Span;
 

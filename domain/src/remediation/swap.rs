@@ -6,11 +6,11 @@
 //! names, one at a time; and only then is the twin let into its own security groups. Until that moment the
 //! way back loses nothing.
 
-use super::quiet::{Quiesce, Verdict, answered, judge};
-use super::unit::{Db, Pair, Part, pairs, twin};
+use super::place::{groups_key, isolate, protect, rename, set_groups, settle};
+use super::quiet::{Quiesce, Verdict, answered, judge, late};
+use super::unit::{Db, Pair, find, pairs, twin};
 use super::{
-    Act, Activity, Bounds, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, fidelity, repeat,
-    wait_for,
+    ATTEMPTS_MAX, Act, Activity, Bounds, Mark, Remediation, Step, broken, fidelity, repeat,
 };
 use crate::finding::{Kind, Resource};
 use crate::rds::{Encryption, Sweep};
@@ -50,121 +50,31 @@ impl Swap {
     }
 }
 
-/// The key of the intent that puts a database into these groups.
-pub(super) fn groups_key(resource_id: &str, groups: &BTreeSet<String>) -> String {
-    let list: Vec<&str> = groups.iter().map(String::as_str).collect();
-    format!("groups {resource_id} {}", list.join(","))
-}
-
-/// Puts a database into these groups; `None` once it is.
-pub(super) fn set_groups(
-    rem: &Remediation,
-    db: &Db<'_>,
-    groups: &BTreeSet<String>,
+/// No connections and hardly any writes of these, from then on, as far as CloudWatch knows: `Ok` with the
+/// answer, or what to do first.
+fn ask<'a>(
+    rem: &'a Remediation,
+    names: Vec<String>,
+    from: Time,
     now: Time,
     bounds: Bounds,
-) -> Option<Step> {
-    let act = Act::SetGroups {
-        kind: db.kind,
-        database: db.id.to_owned(),
-        resource_id: db.resource_id.to_owned(),
-        groups: groups.clone(),
-    };
-    if *db.groups == *groups {
-        return settle(rem, db, &act.key(), now);
+) -> Result<&'a Activity, Step> {
+    match answered(rem, &names, from, now, bounds) {
+        Some(activity) => Ok(activity),
+        None => Err(Step::Measure { names, from }),
     }
-    when_available(rem, db, &act.key(), now, bounds).or_else(|| Some(repeat(rem, act, now, bounds)))
 }
 
-/// Cuts a database off, for a proof that follows; `None` once it is.
-///
-/// That it looks isolated is not enough: a read may be older than the opening of its groups. So it is asked
-/// for once more, and what is seen counts after AWS confirmed that, or after reads have had their time.
-pub(super) fn isolate(
+/// From when a proof can end: whoever was in before the groups changed shows in the value after it. None
+/// where the database was not isolated for this proof yet.
+pub(super) fn isolated_for(
     rem: &Remediation,
     db: &Db<'_>,
-    only: &BTreeSet<String>,
-    now: Time,
+    swap: &Swap,
     bounds: Bounds,
-) -> Option<Step> {
-    let key = groups_key(db.resource_id, only);
-    match rem.intents.get(&key) {
-        None => {
-            let act = Act::SetGroups {
-                kind: db.kind,
-                database: db.id.to_owned(),
-                resource_id: db.resource_id.to_owned(),
-                groups: only.clone(),
-            };
-            when_available(rem, db, &key, now, bounds).or(Some(Step::Act(act)))
-        }
-        Some(intent) if !intent.done && now.since(intent.at) < bounds.expect_for => {
-            Some(Step::Wait(format!("{} is being isolated", db.id)))
-        }
-        Some(_) => set_groups(rem, db, only, now, bounds),
-    }
-}
-
-/// Waits until what was asked for is applied; `None` once it is.
-pub(super) fn settle(rem: &Remediation, db: &Db<'_>, key: &str, now: Time) -> Option<Step> {
-    if broken(db.status) {
-        return Some(Step::AskHuman(format!("{} is {}", db.id, db.status)));
-    }
-    (!db.settled()).then(|| wait_for(rem, key, db.id, &db.doing(), MODIFY_FOR_MAX, now))
-}
-
-/// What must happen before a database can be changed; one that is stopped is started first ("you can't
-/// modify a stopped DB instance", RDS guide, "Stopping a DB instance").
-pub(super) fn when_available(
-    rem: &Remediation,
-    db: &Db<'_>,
-    key: &str,
-    now: Time,
-    bounds: Bounds,
-) -> Option<Step> {
-    if db.status != "stopped" {
-        return settle(rem, db, key, now);
-    }
-    let act = Act::Start {
-        kind: db.kind,
-        database: db.id.to_owned(),
-        resource_id: db.resource_id.to_owned(),
-    };
-    Some(repeat(rem, act, now, bounds))
-}
-
-/// Gives a database another name; `None` once it has it and is up again.
-fn rename(rem: &Remediation, db: &Db<'_>, to: &str, now: Time, bounds: Bounds) -> Option<Step> {
-    let act = Act::Rename {
-        kind: db.kind,
-        from: db.id.to_owned(),
-        to: to.to_owned(),
-        resource_id: db.resource_id.to_owned(),
-    };
-    if db.id == to {
-        return settle(rem, db, &act.key(), now);
-    }
-    when_available(rem, db, &act.key(), now, bounds).or_else(|| Some(repeat(rem, act, now, bounds)))
-}
-
-/// Sets deletion protection; `None` once it is so.
-pub(super) fn protect(
-    rem: &Remediation,
-    db: &Db<'_>,
-    on: bool,
-    now: Time,
-    bounds: Bounds,
-) -> Option<Step> {
-    let act = Act::Protect {
-        kind: db.kind,
-        database: db.id.to_owned(),
-        resource_id: db.resource_id.to_owned(),
-        on,
-    };
-    if db.protected == on {
-        return None;
-    }
-    when_available(rem, db, &act.key(), now, bounds).or_else(|| Some(repeat(rem, act, now, bounds)))
+) -> Option<Time> {
+    let intent = rem.intents.get(&groups_key(db.resource_id, &swap.only()))?;
+    Some(intent.at.plus(bounds.metric_period).plus(bounds.metric_period))
 }
 
 /// The table of a cutover; the first row that holds is the answer.
@@ -172,21 +82,24 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
     let Some(swap) = &rem.swap else {
         return Step::AskHuman("its plan does not swap".into());
     };
+    if swap.done_at.is_some() {
+        return hold(rem, swap, seen, now, bounds);
+    }
     let pairs = match pairs(rem, seen) {
         Ok(pairs) => pairs,
         Err(why) => return Step::AskHuman(why),
     };
-    if swap.done_at.is_some() {
-        return hold(rem, swap, &pairs, now, bounds);
+    if swap.began_at.is_none() {
+        return before_names(rem, swap, &pairs, seen, now, bounds);
+    }
+    let top = &pairs[0];
+    // Somebody let clients in again before the names changed.
+    if top.source.id == top.part.id && *top.source.groups != swap.only() {
+        let why =
+            format!("{} was taken out of {} before the names changed", top.part.id, swap.isolation);
+        return Step::Mark(Mark::Stale { why });
     }
     let steps = || {
-        if swap.began_at.is_none() {
-            let top = &pairs[0];
-            if let Some(step) = isolate(rem, &top.source, &swap.only(), now, bounds) {
-                return Some(step);
-            }
-            return Some(prove(rem, swap, &pairs, now, bounds));
-        }
         // One after the other: the name is free once the original has another.
         for Pair { part, source, twin } in &pairs {
             let moved = source.id == part.held;
@@ -212,16 +125,32 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
     })
 }
 
-/// Whether names may change: the original was quiet from before its snapshot until it was isolated, and
-/// nobody met the twin.
-fn prove(rem: &Remediation, swap: &Swap, pairs: &[Pair<'_>], now: Time, bounds: Bounds) -> Step {
+/// Whether names may change: the original is as planned, was quiet from before its snapshot until it was
+/// isolated, and nobody met the twin.
+///
+/// CloudWatch is asked before the original is cut off, too: one that is in use is not cut off to learn that.
+fn before_names(
+    rem: &Remediation,
+    swap: &Swap,
+    pairs: &[Pair<'_>],
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
     let Some(quiet) = &swap.quiet else {
         return Step::AskHuman(
             "there is no proof that writes had stopped before its snapshot".into(),
         );
     };
+    let changed = match &rem.source {
+        Resource::Instance { .. } => super::instance::source_changed(rem, seen),
+        Resource::Cluster { .. } => super::cluster::source_changed(rem, seen),
+    };
+    if let Some(why) = changed {
+        return Step::AskHuman(why);
+    }
     for pair in pairs {
-        if let Some(step) = settle(rem, &pair.twin, "twin", now) {
+        if let Some(step) = settle(rem, &pair.twin, "cutover", now) {
             return step;
         }
         let key = pair.twin.kms_key;
@@ -231,77 +160,127 @@ fn prove(rem: &Remediation, swap: &Swap, pairs: &[Pair<'_>], now: Time, bounds: 
                 pair.twin.id, rem.key_arn
             ));
         }
+        if pair.part.own.is_some() && *pair.twin.groups != swap.only() {
+            return Step::AskHuman(format!(
+                "the twin {} was taken out of {}",
+                pair.twin.id, swap.isolation
+            ));
+        }
+    }
+    let names =
+        || pairs.iter().filter(|p| p.part.written).map(|p| p.source.id.to_owned()).collect();
+    let stale = |why: String| {
+        let why =
+            format!("the original was used after its snapshot, so the twin lacks writes: {why}");
+        Step::Mark(Mark::Stale { why })
+    };
+    let top = &pairs[0].source;
+    let isolated = isolated_for(rem, top, swap, bounds);
+    if isolated.is_none() {
+        match ask(rem, names(), quiet.from, now, bounds).map(|a| judge(a, quiet.from, bounds)) {
+            Err(step) => return step,
+            Ok(Verdict::Connected(why) | Verdict::Written(why)) => return stale(why),
+            Ok(Verdict::Quiet | Verdict::NotYet(_)) => {}
+        }
+    }
+    if let Some(step) = isolate(rem, top, &swap.only(), now, bounds) {
+        return step;
     }
     if swap.unmet_at.is_none() {
-        return unmet(rem, pairs.iter().map(|p| (&p.part, p.twin.id)), quiet.from, now, bounds)
-            .unwrap_or(Step::Mark(Mark::Unmet));
+        let twins: Vec<Db<'_>> = pairs.iter().map(|p| p.twin).collect();
+        return match unmet(rem, &twins, quiet.from, rem.since(), now, bounds) {
+            Unmet::Yes => Step::Mark(Mark::Unmet),
+            Unmet::Ask(step) => step,
+            Unmet::Met(why) => Step::AskHuman(format!("{why}: it is no longer only a copy")),
+        };
     }
-    // Isolated now or before; and what happened up to then, and up to the order, is known.
-    let isolated = rem.intents.get(&groups_key(pairs[0].source.resource_id, &swap.only()));
-    let until = rem.since().max(isolated.map_or(Time(0), |i| i.at));
-    let names: Vec<String> =
-        pairs.iter().filter(|p| p.part.written).map(|p| p.source.id.into()).collect();
-    let Some(activity) = answered(rem, &names, quiet.from, now, bounds) else {
-        return Step::Measure { names, from: quiet.from };
-    };
-    match judge(activity, until, bounds) {
-        Verdict::Quiet => Step::Mark(Mark::CutOverBegins { proof: activity.clone() }),
-        Verdict::NotYet(why) => Step::Wait(why),
-        Verdict::Busy(why) => Step::Mark(Mark::Stale {
-            why: format!(
-                "the original was used after its snapshot, so the twin lacks writes: {why}"
-            ),
-        }),
+    let until = isolated.unwrap_or_default().max(rem.since());
+    match ask(rem, names(), quiet.from, now, bounds).map(|a| (judge(a, until, bounds), a)) {
+        Err(step) => step,
+        Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::CutOverBegins { proof: proof.clone() }),
+        Ok((Verdict::NotYet(why), _)) => Step::Wait(why),
+        Ok((Verdict::Connected(why) | Verdict::Written(why), _)) => stale(why),
     }
 }
 
-/// Whether anybody connected to a twin under its own name; `None` where CloudWatch knows of nobody.
-pub(super) fn unmet<'a>(
+/// What CloudWatch knows of connections to twins.
+pub(super) enum Unmet {
+    /// There were none.
+    Yes,
+    /// It is to be asked, or waited for.
+    Ask(Step),
+    /// There were some.
+    Met(String),
+}
+
+/// Whether anybody connected to these since then. No data is no answer.
+pub(super) fn unmet(
     rem: &Remediation,
-    twins: impl Iterator<Item = (&'a Part<'a>, &'a str)>,
+    twins: &[Db<'_>],
     from: Time,
+    until: Time,
     now: Time,
     bounds: Bounds,
-) -> Option<Step> {
-    let names: Vec<String> =
-        twins.filter(|(part, _)| part.written).map(|(_, name)| name.to_owned()).collect();
-    let Some(activity) = answered(rem, &names, from, now, bounds) else {
-        return Some(Step::Measure { names, from });
+) -> Unmet {
+    let instances = twins.iter().filter(|db| db.kind == Kind::Instance);
+    let names: Vec<String> = instances.map(|db| db.id.to_owned()).collect();
+    let activity = match ask(rem, names.clone(), from, now, bounds) {
+        Ok(activity) => activity,
+        Err(step) => return Unmet::Ask(step),
     };
-    (activity.connections > 0).then(|| {
+    if activity.connections > 0 {
         let last = activity.connected_at.unwrap_or(activity.until);
-        Step::AskHuman(format!(
-            "somebody connected to the twin ({}), last at {last}: it is no longer only a copy",
+        let count = activity.connections;
+        return Unmet::Met(format!(
+            "{count} connections to {}, the last at {last}",
             names.join(", ")
-        ))
-    })
+        ));
+    }
+    // Reboots and renames leave gaps, so what counts is that the end is known.
+    if activity.points == 0 || activity.until < until {
+        return Unmet::Ask(Step::Wait(late(activity)));
+    }
+    Unmet::Yes
 }
 
-/// The original, while it is kept: isolated, protected, stopped where AWS lets it be.
-fn hold(rem: &Remediation, swap: &Swap, pairs: &[Pair<'_>], now: Time, bounds: Bounds) -> Step {
+/// The original, while it is kept: isolated, protected, stopped where AWS lets it be; and the twin open.
+fn hold(rem: &Remediation, swap: &Swap, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let steps = || {
-        for pair in pairs {
-            let at_rest = pair.source.status == "stopped" || pair.source.status == "stopping";
-            if pair.part.own.is_none() || at_rest {
-                continue;
-            }
-            let cut_off = || set_groups(rem, &pair.source, &swap.only(), now, bounds);
-            if let Some(step) = cut_off().or_else(|| protect(rem, &pair.source, true, now, bounds))
+        let parts = rem.parts();
+        for part in parts.iter().filter(|p| p.own.is_some()) {
+            // A rollback that was refused had cut it off.
+            if let (Ok(twin), Some((groups, _))) = (twin(rem, part, seen), part.own)
+                && *twin.groups == swap.only()
+                && let Some(step) = set_groups(rem, &twin, groups, now, bounds)
             {
                 return Some(step);
             }
         }
-        let top = &pairs[0];
-        if !stoppable(rem) || top.source.status == "stopped" {
+        for part in parts.iter().filter(|p| p.own.is_some()) {
+            let Some(source) = find(seen, part.kind, part.resource_id) else { continue };
+            if source.status == "stopped" || broken(source.status) {
+                continue;
+            }
+            if !source.settled() {
+                return Some(Step::Wait(format!("{} is {}", source.id, source.doing())));
+            }
+            let cut_off = set_groups(rem, &source, &swap.only(), now, bounds);
+            if let Some(step) = cut_off.or_else(|| protect(rem, &source, true, now, bounds)) {
+                return Some(step);
+            }
+        }
+        let top = find(seen, parts[0].kind, parts[0].resource_id)?;
+        if !stoppable(rem) || !top.settled() {
             return None;
         }
         let act = Act::Stop {
-            kind: top.source.kind,
-            database: top.source.id.to_owned(),
-            resource_id: top.source.resource_id.to_owned(),
+            kind: top.kind,
+            database: top.id.to_owned(),
+            resource_id: top.resource_id.to_owned(),
         };
-        when_available(rem, &top.source, &act.key(), now, bounds)
-            .or_else(|| Some(repeat(rem, act, now, bounds)))
+        // AWS does not let every one be stopped; it is kept all the same.
+        let refused = rem.intents.get(&act.key()).is_some_and(|i| i.attempts >= ATTEMPTS_MAX);
+        (!refused).then(|| repeat(rem, act, now, bounds))
     };
     steps().unwrap_or(Step::Finish)
 }
@@ -342,90 +321,6 @@ fn differences(rem: &Remediation, seen: &Sweep, spec: &Resource) -> Result<(), S
         }
     }
     if found.is_empty() { Ok(()) } else { Err(format!("it differs: {}", found.join("; "))) }
-}
-
-/// The table of the way back; the first row that holds is the answer.
-pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
-    let Some(swap) = &rem.swap else {
-        return Step::AskHuman("its plan does not swap".into());
-    };
-    let pairs = match pairs(rem, seen) {
-        Ok(pairs) => pairs,
-        Err(why) => return Step::AskHuman(why),
-    };
-    let steps = || {
-        // What was stopped takes minutes to start: before its name is missed.
-        let asleep = pairs.iter().find(|p| p.source.status == "stopped");
-        if let Some(pair) = asleep {
-            let key = format!("start {}", pair.source.resource_id);
-            return when_available(rem, &pair.source, &key, now, bounds);
-        }
-        if swap.began_at.is_some() && swap.back_at.is_none() {
-            return Some(prove_unmet(rem, swap, &pairs, now, bounds));
-        }
-        for Pair { part, source, twin } in pairs.iter().rev() {
-            let moved = twin.id == part.twin;
-            if !moved && let Some(step) = rename(rem, twin, &part.twin, now, bounds) {
-                return Some(step);
-            }
-            if let Some(step) = rename(rem, source, part.id, now, bounds) {
-                return Some(step);
-            }
-        }
-        for pair in &pairs {
-            let Some((groups, protected)) = pair.part.own else { continue };
-            if let Some(step) = set_groups(rem, &pair.source, groups, now, bounds)
-                .or_else(|| protect(rem, &pair.source, protected, now, bounds))
-            {
-                return Some(step);
-            }
-        }
-        None
-    };
-    steps().unwrap_or(Step::Finish)
-}
-
-/// Whether the twins took no connection since they may have been met: writes to them would be lost.
-fn prove_unmet(
-    rem: &Remediation,
-    swap: &Swap,
-    pairs: &[Pair<'_>],
-    now: Time,
-    bounds: Bounds,
-) -> Step {
-    for pair in pairs.iter().filter(|p| p.part.own.is_some()) {
-        if let Some(step) = isolate(rem, &pair.twin, &swap.only(), now, bounds) {
-            return step;
-        }
-    }
-    let asked =
-        |p: &Pair<'_>| rem.intents.get(&groups_key(p.twin.resource_id, &swap.only())).map(|i| i.at);
-    let until = pairs.iter().filter_map(asked).max().unwrap_or_default().max(rem.since());
-    // Under the name that they had: the original's, isolated and proven quiet, and then the twin's.
-    let from = swap.began_at.unwrap_or_default();
-    let names: Vec<String> =
-        pairs.iter().filter(|p| p.part.written).map(|p| p.part.id.into()).collect();
-    let Some(activity) = answered(rem, &names, from, now, bounds) else {
-        return Step::Measure { names, from };
-    };
-    if activity.connections > 0 {
-        let last = activity.connected_at.unwrap_or(activity.until);
-        return Step::Mark(Mark::NoWayBack {
-            why: format!(
-                "{} connections to {} since the cutover, the last at {last}: what they wrote would be lost",
-                activity.connections,
-                names.join(", ")
-            ),
-        });
-    }
-    // Reboots leave gaps here, so what counts is that the end is known.
-    if activity.until < until {
-        return Step::Wait(format!(
-            "CloudWatch has values up to {} only; it is late by some minutes",
-            activity.until
-        ));
-    }
-    Step::Mark(Mark::RollBackBegins)
 }
 
 #[cfg(test)]

@@ -187,7 +187,10 @@ pub(super) fn twin<'a>(
 ) -> Result<Db<'a>, String> {
     let none = || format!("there is no record of which database is the twin of {}", part.id);
     let id = twin_id(rem, part).ok_or_else(none)?;
-    let found = find(seen, part.kind, id).filter(|db| db.made_by == Some(rem.id.as_str()));
+    // Once it has the name, the id is who it is: owners' tools take foreign tags off.
+    let placed = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    let ours = |db: &Db<'_>| placed || db.made_by == Some(rem.id.as_str());
+    let found = find(seen, part.kind, id).filter(ours);
     found.ok_or_else(|| {
         format!("the twin of {} ({id}) is gone, or has lost its tag: nothing is renamed", part.id)
     })

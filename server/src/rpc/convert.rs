@@ -326,6 +326,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         remediation::State::CutOver => v1::RemediationState::CutOver,
         remediation::State::RolledBack => v1::RemediationState::RolledBack,
         remediation::State::Decommissioned => v1::RemediationState::Decommissioned,
+        remediation::State::Discarded => v1::RemediationState::Discarded,
     };
     let mut steps: Vec<_> = r.intents.values().collect();
     steps.sort_by_key(|i| i.first_at);
@@ -343,7 +344,11 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         region: r.region.to_string(),
         kind: kind(r.kind).into(),
         name: r.source.name().to_owned(),
-        twin: r.names.twin.clone(),
+        // Where it is now: after a cutover it has the name.
+        twin: match swap.is_some_and(|s| s.done_at.is_some() && s.back_at.is_none()) {
+            true => r.source.name().to_owned(),
+            false => r.names.twin.clone(),
+        },
         key_arn: r.key_arn.clone(),
         state: state.into(),
         why: r.why.clone(),
@@ -357,6 +362,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         cut_over_at: when(swap.and_then(|s| s.done_at)),
         quiet: said(swap.and_then(|s| s.quiet.as_ref())),
         proof: said(swap.and_then(|s| s.proof.as_ref())),
+        note: r.note.clone().unwrap_or_default(),
         windows: r.windows.iter().map(ToString::to_string).collect(),
         retirement: r.retirement.as_ref().map(|r| retirement(r, needed)),
     }

@@ -190,6 +190,7 @@ impl RemediationService for Rpc {
             v1::RemediationState::CutOver,
             v1::RemediationState::RolledBack,
             v1::RemediationState::Decommissioned,
+            v1::RemediationState::Discarded,
         ];
         let done = move |r: &v1::WatchRemediationResponse| {
             r.remediation.as_ref().is_some_and(|r| ended.contains(&r.state()))
