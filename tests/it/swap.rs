@@ -131,7 +131,7 @@ fn a_rollback_gives_the_original_back_unless_somebody_met_the_twin() {
 
     // The twin goes, and all can begin again; this time somebody connects to it after the cutover.
     stage.order("discard", id, 0);
-    stage.reaches(id, "cancelled");
+    stage.reaches(id, "discarded");
     assert_eq!(stage.describe().keys().collect::<Vec<_>>(), ["orders"]);
     stage.order("retry", id, 0);
     stage.reaches(id, "cut_over");

@@ -67,7 +67,7 @@ impl Scenario {
             }
             (Scenario::Back, "cut_over") => order("rollback"),
             (Scenario::Back, "rolled_back") => order("discard"),
-            (_, "decommissioned" | "cancelled") => return true,
+            (_, "decommissioned" | "discarded") => return true,
             (_, "stopped") => panic!("{self:?} stopped: {rem}"),
             _ => {}
         }
