@@ -9,6 +9,7 @@ use ringfence_domain::finding::Finding;
 use ringfence_domain::plan::Plan;
 use ringfence_domain::remediation::{Goal, JOB_FOR_MAX, Remediation, State};
 use ringfence_domain::time::Time;
+use std::collections::BTreeSet;
 
 /// Agents write too; an order is read and written again so often.
 const TRIES: u32 = 8;
@@ -144,13 +145,13 @@ pub async fn give(
     };
     let mut chosen: Vec<&(Row, Remediation)> = all.iter().filter(|(_, rem)| meant(rem)).collect();
     if chosen.is_empty() {
-        let said = match all.as_slice() {
-            [(_, one)] => order.refusal(one).filter(|why| !why.is_empty()),
-            _ => None,
-        };
-        let text = match said {
-            Some(why) => format!("{id}: no {}: {why}; nothing was changed", order.verb()),
-            None => nothing(order, id, &all),
+        // One reason for all of them says more than their states.
+        let why: BTreeSet<String> = all.iter().filter_map(|(_, rem)| order.refusal(rem)).collect();
+        let text = match why.first() {
+            Some(reason) if why.len() == 1 && !reason.is_empty() => {
+                format!("{id}: no {}: {reason}; nothing was changed", order.verb())
+            }
+            _ => nothing(order, id, &all),
         };
         return refused("NOTHING_TO_CHANGE", text);
     }

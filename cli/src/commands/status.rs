@@ -38,12 +38,12 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
     let cells = status.coverage.get("cells").copied().unwrap_or(0);
     printer::data(&format!("coverage      {cells} cells: {}", counts(&status.coverage)));
     printer::data(&format!(
-        "unencrypted   {} open ({} instances, {} clusters); {} waived, {} held originals",
+        "unencrypted   {} open ({} instances, {} clusters), of them {} held originals; {} waived",
         findings.open,
         findings.instances,
         findings.clusters,
-        findings.waived,
-        findings.held_original
+        findings.held_original,
+        findings.waived
     ));
     if !status.config.is_empty() {
         printer::data(&format!("AWS Config    {}", counts(&status.config)));

@@ -2,6 +2,9 @@
 
 mod blockers;
 mod steps;
+mod wanted;
+
+pub use wanted::Wanted;
 
 use crate::approval::Approval;
 use crate::finding::{Finding, Kind, Resource};
@@ -9,11 +12,10 @@ use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::org::AccountState;
-use crate::remediation::{Quiesce, Remediation, Swap, held_name, is_held, twin_name};
+use crate::remediation::{Remediation, Swap, held_name, is_held, twin_name};
 use crate::time::{Span, Time};
 use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// What holds for every twin, and must be known before one agrees.
@@ -27,21 +29,6 @@ const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data 
 
 /// What holds where the twin takes the original's place.
 const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers; DNS caches may hold the old address for minutes";
-
-/// How the databases of a plan are to be replaced.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// The twin takes the original's place.
-    pub swap: bool,
-    /// How writes are made to stop first.
-    pub quiesce: Quiesce,
-    /// Whether the cutover follows as soon as the twin is verified.
-    pub auto: bool,
-    /// The isolation group of each VPC (`remediation.isolation_groups`).
-    pub isolation: BTreeMap<String, String>,
-    /// When work may begin (`remediation.window`).
-    pub window: window::Rule,
-}
 
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,52 +228,6 @@ impl Item {
     }
 }
 
-/// When work on this resource may begin, or why nobody knows.
-fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Window>, String> {
-    let (tag, own) = match resource {
-        Resource::Instance { instance, .. } => {
-            (&instance.window, &instance.settings.preferred_maintenance_window)
-        }
-        Resource::Cluster { cluster, .. } => {
-            (&cluster.window, &cluster.settings.preferred_maintenance_window)
-        }
-    };
-    let found = rule.of(tag.as_deref(), own.as_deref());
-    found.map_err(|why| format!("{}: {why}", resource.name()))
-}
-
-/// How the twin of this resource takes its place, or why it cannot.
-fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
-    if !wanted.swap {
-        return Ok(None);
-    }
-    let name = resource.name();
-    let vpc = match resource {
-        Resource::Instance { instance, .. } => instance.vpc.as_ref(),
-        Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_ref()),
-    };
-    let vpc =
-        vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
-    let own = match resource {
-        Resource::Instance { instance, .. } => &instance.settings.vpc_security_group_ids,
-        Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,
-    };
-    let group = wanted.isolation.get(vpc).ok_or_else(|| {
-        format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")
-    })?;
-    if own.contains(group) {
-        return Err(format!(
-            "{name} is in {group}, the isolation group of {vpc}: it is cut off already, or the group lets its clients in; put it into its own groups first"
-        ));
-    }
-    Ok(Some(Swap {
-        isolation: group.clone(),
-        quiesce: wanted.quiesce,
-        auto: wanted.auto,
-        ..Swap::default()
-    }))
-}
-
 /// Plans one finding, given its cell and its account's state.
 pub fn item(
     finding: &Finding,
@@ -331,11 +272,11 @@ pub fn item(
             blockers::cluster(cluster, members, &mut blockers);
         }
     }
-    let swap = swap(&resource, wanted).unwrap_or_else(|why| {
+    let swap = wanted::swap(&resource, wanted).unwrap_or_else(|why| {
         blockers.push(why);
         None
     });
-    let windows = windows(&resource, &wanted.window).unwrap_or_else(|why| {
+    let windows = wanted::windows(&resource, &wanted.window).unwrap_or_else(|why| {
         blockers.push(why);
         Vec::new()
     });

@@ -52,13 +52,13 @@ impl Swap {
 
 /// No connections and hardly any writes of these, from then on, as far as CloudWatch knows: `Ok` with the
 /// answer, or what to do first.
-fn ask<'a>(
-    rem: &'a Remediation,
+fn ask(
+    rem: &Remediation,
     names: Vec<String>,
     from: Time,
     now: Time,
     bounds: Bounds,
-) -> Result<&'a Activity, Step> {
+) -> Result<&Activity, Step> {
     match answered(rem, &names, from, now, bounds) {
         Some(activity) => Ok(activity),
         None => Err(Step::Measure { names, from }),

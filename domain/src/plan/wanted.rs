@@ -1,0 +1,67 @@
+//! How the databases of a plan are to be replaced, and when.
+
+use crate::finding::Resource;
+use crate::remediation::{Quiesce, Swap};
+use crate::window::{self, Window};
+use std::collections::BTreeMap;
+
+/// How the databases of a plan are to be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The twin takes the original's place.
+    pub swap: bool,
+    /// How writes are made to stop first.
+    pub quiesce: Quiesce,
+    /// Whether the cutover follows as soon as the twin is verified.
+    pub auto: bool,
+    /// The isolation group of each VPC (`remediation.isolation_groups`).
+    pub isolation: BTreeMap<String, String>,
+    /// When work may begin (`remediation.window`).
+    pub window: window::Rule,
+}
+
+/// When work on this resource may begin, or why nobody knows.
+pub(super) fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Window>, String> {
+    let (tag, own) = match resource {
+        Resource::Instance { instance, .. } => {
+            (&instance.window, &instance.settings.preferred_maintenance_window)
+        }
+        Resource::Cluster { cluster, .. } => {
+            (&cluster.window, &cluster.settings.preferred_maintenance_window)
+        }
+    };
+    let found = rule.of(tag.as_deref(), own.as_deref());
+    found.map_err(|why| format!("{}: {why}", resource.name()))
+}
+
+/// How the twin of this resource takes its place, or why it cannot.
+pub(super) fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
+    if !wanted.swap {
+        return Ok(None);
+    }
+    let name = resource.name();
+    let vpc = match resource {
+        Resource::Instance { instance, .. } => instance.vpc.as_ref(),
+        Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_ref()),
+    };
+    let vpc =
+        vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
+    let own = match resource {
+        Resource::Instance { instance, .. } => &instance.settings.vpc_security_group_ids,
+        Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,
+    };
+    let group = wanted.isolation.get(vpc).ok_or_else(|| {
+        format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")
+    })?;
+    if own.contains(group) {
+        return Err(format!(
+            "{name} is in {group}, the isolation group of {vpc}: it is cut off already, or the group lets its clients in; put it into its own groups first"
+        ));
+    }
+    Ok(Some(Swap {
+        isolation: group.clone(),
+        quiesce: wanted.quiesce,
+        auto: wanted.auto,
+        ..Swap::default()
+    }))
+}
