@@ -1,6 +1,8 @@
 //! The twin in the original's place, the way back, and the end of the original, on the simulator.
 
 use crate::stage::{MINUTE, Stage, groups, text};
+use ringfence_domain::time::{Span, Time};
+use ringfence_domain::window::Window;
 use ringfence_tests::until;
 use serde_json::json;
 
@@ -215,4 +217,86 @@ fn a_swap_waits_for_quiet_and_begins_again_when_the_original_moved() {
     stage.order("cutover", id, 0);
     stage.reaches(id, "cut_over");
     assert_eq!(text(&stage.describe()["orders"], "StorageEncryptionType"), "sse-kms");
+}
+
+#[test]
+fn whatever_ends_early_leaves_nobody_cut_off() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.load("orders", 5);
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap --quiesce isolate");
+    let id = &made["orders"];
+    // Connections that outlive isolation and reboot: a person is asked, and the application is let in again.
+    let rem = stage.reaches(id, "stopped");
+    assert!(
+        text(&rem, "why").starts_with("isolated and rebooted, and still: 5 connections"),
+        "{rem}"
+    );
+    assert_eq!(groups(&stage.describe()["orders"]), [stage.own.as_str()], "{rem}");
+    stage.load("orders", 0);
+    stage.order("retry", id, 0);
+    let rem = stage.reaches(id, "verified");
+    assert!(text(&rem, "why").starts_with("the original is cut off; next:"), "{rem}");
+    assert_eq!(groups(&stage.describe()["orders"]), [stage.isolation.as_str()]);
+    stage.order("discard", id, 0);
+    stage.reaches(id, "discarded");
+    let left = stage.describe();
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["orders"]);
+    assert_eq!(groups(&left["orders"]), [stage.own.as_str()]);
+}
+
+#[test]
+fn a_cutover_that_stops_between_two_names_can_be_rolled_back() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    let before = stage.describe()["orders"]["DbiResourceId"].clone();
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap");
+    let id = &made["orders"];
+    stage.reaches(id, "verified");
+    // The original is isolated and renamed; the twin's own rename is refused.
+    let refused = json!({"error": {"status": 400, "code": "InvalidParameterCombination"}});
+    let modify = json!({"service": "rds", "operation": "ModifyDBInstance"});
+    stage.sim.fault(json!({"match": modify, "skip": 2, "times": 1, "effect": refused}));
+    stage.order("cutover", id, 0);
+    let rem = stage.reaches(id, "stopped");
+    assert!(!stage.describe().contains_key("orders"), "nobody bears the name: {rem}");
+    stage.order("rollback", id, 0);
+    stage.reaches(id, "rolled_back");
+    let after = stage.describe();
+    assert_eq!(after["orders"]["DbiResourceId"], before);
+    assert_eq!(groups(&after["orders"]), [stage.own.as_str()]);
+}
+
+#[test]
+fn work_begins_in_its_window_or_when_the_owners_tag_says_so() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.instance("tickets");
+    let arn = text(&stage.describe()["tickets"], "DBInstanceArn").to_owned();
+    stage.call(
+        "rds",
+        "AddTagsToResource",
+        json!({"ResourceName": arn,
+        "Tags": [{"Key": "ringfence:window", "Value": "any"}]}),
+    );
+    let now = Time(stage.sim.inside().clock.now().0);
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let windows = days.map(|day| format!("{day}:12:00-{day}:13:00"));
+    let shut = windows.iter().find(|w| {
+        let window: Window = w.parse().expect("a window");
+        window.opens(now).since(now) > Span::hours(2)
+    });
+    let shut = shut.expect("one that is shut");
+    stage.start(&[("REMEDIATION__WINDOW", shut)]);
+    let made = stage.apply("");
+    stage.reaches(&made["tickets"], "verified");
+    let rem = stage.get(&made["orders"]);
+    assert_eq!(rem["state"], "pending", "{rem}");
+    assert!(
+        text(&rem, "why").starts_with(&format!("waiting for its window {shut} (UTC)")),
+        "{rem}"
+    );
+    assert_eq!(rem["steps"], json!([]), "{rem}");
 }
