@@ -1,5 +1,5 @@
 # Every target installs what it needs: a bare Debian with Rust, make, and root or sudo will do.
-.PHONY: all build demo test check bench fuzz venv peers postgres tools
+.PHONY: all build demo test sweep check bench fuzz venv peers postgres tools
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
@@ -19,6 +19,10 @@ demo: build
 # Everything that proves that it works.
 test: venv peers postgres build
 	$(CARGO) test --release --workspace --locked
+
+# Every crash point of swaps, ways back and decommissions (`make test` tries each third), with their numbers.
+sweep: venv build
+	RINGFENCE_SWEEP=1 $(CARGO) test --release --workspace --locked --test it -- swap_crash kill --nocapture
 
 # What a cell costs; prints a table and writes target/bench/results.json.
 bench: venv peers postgres build

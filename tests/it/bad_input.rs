@@ -57,7 +57,24 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     refused(&cli.run("plan show pl-none"), 1, &["there is no plan `pl-none`"]);
     refused(&cli.run("approve x-1 --reason r"), 64, &["neither a plan"]);
     refused(&cli.run("remediation apply pl-none"), 1, &["there is no plan"]);
-    refused(&cli.run("remediation cutover rem-1"), 64, &["unrecognized subcommand"]);
+    refused(&cli.run("remediation cutover rem-1"), 64, &["--reason"]);
+    refused(
+        &cli.run("remediation cutover rem-1 --reason r"),
+        1,
+        &["there is no remediation `rem-1`"],
+    );
+    refused(
+        &cli.run("remediation decommission rem-1 --confirm orders --reason r"),
+        1,
+        &["there is no remediation `rem-1`"],
+    );
+    refused(&cli.run("remediation failover rem-1"), 64, &["unrecognized subcommand"]);
+    refused(
+        &cli.run("plan create --all --auto-cutover"),
+        64,
+        &["--quiesce and --auto-cutover are for --strategy swap"],
+    );
+    refused(&cli.run("plan create --all --strategy bluegreen"), 64, &["side-by-side", "swap"]);
     refused(
         &cli.run("finding waive fi-1 --reason r --owner o --until soon"),
         1,

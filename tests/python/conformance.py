@@ -473,6 +473,14 @@ def rds_clusters(a, key):
     advance()
     old = dict(DBClusterIdentifier="ledger-old")
     assert call(a, r, "DescribeDBInstances", DBInstanceIdentifier="ledger-1")["DBInstances"][0]["DBClusterIdentifier"] == "ledger-old"
+    call(a, r, "StartDBCluster", expect="InvalidDBClusterStateFault", **old)
+    call(a, r, "StopDBCluster", **old)
+    advance()
+    member = call(a, r, "DescribeDBInstances", DBInstanceIdentifier="ledger-1")["DBInstances"][0]
+    assert member["DBInstanceStatus"] == "stopped", member
+    call(a, r, "ModifyDBCluster", expect="InvalidDBClusterStateFault", ApplyImmediately=True, DeletionProtection=True, **old)
+    call(a, r, "StartDBCluster", **old)
+    advance()
     call(a, r, "DeleteDBCluster", expect="InvalidDBClusterStateFault", SkipFinalSnapshot=True, **old)
     call(a, r, "DeleteDBInstance", DBInstanceIdentifier="ledger-1", SkipFinalSnapshot=True)
     call(a, r, "DeleteDBClusterEndpoint", DBClusterEndpointIdentifier="reports")
