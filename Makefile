@@ -22,7 +22,7 @@ test: venv peers postgres build
 
 # Every crash point of swaps, ways back and decommissions (`make test` tries each third), with their numbers.
 sweep: venv build
-	RINGFENCE_SWEEP=1 $(CARGO) test --release --workspace --locked --test it -- swap_crash kill --nocapture
+	RINGFENCE_SWEEP=1 $(CARGO) test --release --workspace --locked --test it -- swap_crash --nocapture
 
 # What a cell costs; prints a table and writes target/bench/results.json.
 bench: venv peers postgres build
