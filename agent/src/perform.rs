@@ -105,7 +105,7 @@ async fn twin<P: Pipe>(
 ) -> Result<Made, CloudError> {
     let cloud = &desk.cloud;
     let name = |name: &str| desk.settings.names.of(name);
-    match (act, &rem.twin_spec()) {
+    match (act, &*rem.twin_spec()) {
         (Act::RestoreInstance { snapshot, instance: id }, Resource::Instance { instance, .. }) => {
             let plain = rem.intents.get(&act.key()).is_some_and(|i| i.plain_gp3);
             let names = (snapshot.as_str(), name(id));
@@ -138,15 +138,10 @@ async fn mend<P: Pipe>(
     act: &Act,
 ) -> Result<(), CloudError> {
     let cloud = &desk.cloud;
-    match (act, &rem.twin_spec()) {
+    match (act, &*rem.twin_spec()) {
         (Act::ModifyInstance { instance: id, fields }, spec) => {
             let is = |i: &&Instance| twin_name(&i.id, &i.resource_id) == *id;
-            let main = match spec {
-                Resource::Instance { instance, .. } => Some(instance),
-                Resource::Cluster { .. } => None,
-            };
-            let want = main.into_iter().chain(spec.dependents()).find(is);
-            let want = want.ok_or_else(|| confused(id))?;
+            let want = spec.instances().find(is).ok_or_else(|| confused(id))?;
             cloud.modify_instance(session, region, id, &want.settings, fields).await
         }
         (Act::ModifyCluster { cluster: id, fields }, Resource::Cluster { cluster, .. }) => {

@@ -104,6 +104,15 @@ impl Resource {
         }
     }
 
+    /// All its instances: itself and its replicas, or a cluster's members.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        let main = match self {
+            Resource::Instance { instance, .. } => Some(instance),
+            Resource::Cluster { .. } => None,
+        };
+        main.into_iter().chain(self.dependents())
+    }
+
     /// What it replicates or, of a cluster, its members, or its replicas; empty if nothing.
     pub fn group(&self) -> String {
         match self {

@@ -37,23 +37,22 @@ pub(crate) async fn order(
     }
     // What was agreed to is this: the same databases, none that came into their places since.
     let same = |r: &&Retirement| r.originals == wanted.originals && r.twins == wanted.twins;
+    let needed = app.config.approvals_decommission;
     let Some(asked) = rem.retirement.as_ref().filter(same) else {
-        let hash = wanted.hash();
-        rem.retirement = Some(wanted);
         if dry {
             return refused(
                 "APPROVAL_MISSING",
                 format!(
-                    "dry run: it would ask {} others to approve the decommission of {name}; nothing was stored",
-                    app.config.approvals_decommission
+                    "dry run: it would ask {needed} others to approve the decommission of {name}; nothing was stored"
                 ),
             );
         }
+        let hash = wanted.hash();
+        rem.retirement = Some(wanted);
         let event = actor.did(at, "decommission.request", id, format!("{reason} (hash {hash})"));
         if !app.store.update(&[row_with(row, &rem)], &event).await? {
             return Err(changed(id));
         }
-        let needed = app.config.approvals_decommission;
         return refused(
             "APPROVAL_MISSING",
             format!(
@@ -61,7 +60,6 @@ pub(crate) async fn order(
             ),
         );
     };
-    let needed = app.config.approvals_decommission;
     // What was agreed to long ago may be another matter now.
     let fresh = |a: &&Approval| at.since(a.at) <= JOB_FOR_MAX;
     let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();

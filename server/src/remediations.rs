@@ -39,7 +39,6 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         }
     };
     let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
-    let moved = done && matches!(rem.state, State::CutOver);
     for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
         let own = Finding::id_of(ALL[0].id(), part.arn);
         let held_arn = part.arn.strip_suffix(part.id).map(|a| format!("{a}{}", part.held));
@@ -48,7 +47,7 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         let Some(resource) = resource else { continue };
         let before = known(&own).await?.filter(|(_, f)| is(f));
         match rem.state {
-            State::CutOver if moved => {
+            State::CutOver if done => {
                 let there = known(&held).await?;
                 // One that is known as held keeps what people said of it.
                 if let Some((row, mut new)) = there.clone().filter(|(_, f)| is(f)) {

@@ -10,6 +10,7 @@ use crate::session::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Kind;
 use ringfence_domain::id::Region;
+use ringfence_domain::rds::{ClusterSettings, InstanceSettings};
 use std::collections::BTreeSet;
 
 impl Cloud {
@@ -92,26 +93,18 @@ impl Cloud {
         name: &str,
         groups: &BTreeSet<String>,
     ) -> Result<(), CloudError> {
-        let list: Vec<String> = groups.iter().cloned().collect();
+        let fields = BTreeSet::from(["vpc_security_group_ids".to_owned()]);
+        let vpc_security_group_ids = groups.clone();
         match kind {
             Kind::Instance => {
-                drop(send!(self, session, region, "rds:ModifyDBInstance", |client| {
-                    client
-                        .modify_db_instance()
-                        .db_instance_identifier(name)
-                        .set_vpc_security_group_ids(Some(list.clone()))
-                        .apply_immediately(true)
-                })?)
+                let want = InstanceSettings { vpc_security_group_ids, ..Default::default() };
+                self.modify_instance(session, region, name, &want, &fields).await
             }
-            Kind::Cluster => drop(send!(self, session, region, "rds:ModifyDBCluster", |client| {
-                client
-                    .modify_db_cluster()
-                    .db_cluster_identifier(name)
-                    .set_vpc_security_group_ids(Some(list.clone()))
-                    .apply_immediately(true)
-            })?),
+            Kind::Cluster => {
+                let want = ClusterSettings { vpc_security_group_ids, ..Default::default() };
+                self.modify_cluster(session, region, name, &want, &fields).await
+            }
         }
-        Ok(())
     }
 
     /// Deletion protection.
@@ -123,25 +116,17 @@ impl Cloud {
         name: &str,
         on: bool,
     ) -> Result<(), CloudError> {
+        let fields = BTreeSet::from(["deletion_protection".to_owned()]);
         match kind {
             Kind::Instance => {
-                drop(send!(self, session, region, "rds:ModifyDBInstance", |client| {
-                    client
-                        .modify_db_instance()
-                        .db_instance_identifier(name)
-                        .deletion_protection(on)
-                        .apply_immediately(true)
-                })?)
+                let want = InstanceSettings { deletion_protection: on, ..Default::default() };
+                self.modify_instance(session, region, name, &want, &fields).await
             }
-            Kind::Cluster => drop(send!(self, session, region, "rds:ModifyDBCluster", |client| {
-                client
-                    .modify_db_cluster()
-                    .db_cluster_identifier(name)
-                    .deletion_protection(on)
-                    .apply_immediately(true)
-            })?),
+            Kind::Cluster => {
+                let want = ClusterSettings { deletion_protection: on, ..Default::default() };
+                self.modify_cluster(session, region, name, &want, &fields).await
+            }
         }
-        Ok(())
     }
 
     /// `StartDBInstance` or `StartDBCluster`.

@@ -1,9 +1,9 @@
 //! The way back: the original in its own place again, as long as nobody met the twin.
 
-use super::place::{groups_key, isolate, protect, rename, set_groups, settle, when_available};
-use super::swap::{Swap, Unmet, isolated_for, unmet};
-use super::unit::{Db, Part, find, twin};
-use super::{Bounds, Mark, Remediation, Step, broken};
+use super::place::{groups_key, protect, rename, set_groups, settle, when_available};
+use super::swap::{Swap, Unmet, isolate_all, unmet};
+use super::unit::{Db, Part, original, twin};
+use super::{Bounds, Mark, Remediation, Step};
 use crate::rds::Sweep;
 use crate::time::Time;
 
@@ -16,8 +16,7 @@ struct Both<'a> {
 
 fn both<'a>(rem: &'a Remediation, seen: &'a Sweep) -> Result<Vec<Both<'a>>, String> {
     let one = |part: Part<'a>| {
-        let gone = || format!("the original {} ({}) is gone", part.id, part.resource_id);
-        let source = find(seen, part.kind, part.resource_id).ok_or_else(gone)?;
+        let source = original(&part, seen)?;
         let twin = twin(rem, &part, seen).ok();
         Ok(Both { part, source, twin })
     };
@@ -131,13 +130,12 @@ fn prove_unmet(
             Unmet::Ask(_) | Unmet::Yes => {}
         }
     }
-    let owners = || all.iter().filter(|b| b.part.own.is_some()).filter_map(|b| b.twin);
-    for twin in owners().filter(|t| !broken(t.status)) {
-        if let Some(step) = isolate(rem, &twin, &swap.only(), now, bounds) {
-            return step;
-        }
-    }
-    let isolated = owners().filter_map(|t| isolated_for(rem, &t, swap, bounds)).max();
+    let owners = all.iter().filter(|b| b.part.own.is_some());
+    let owners: Vec<Db<'_>> = owners.filter_map(|b| b.twin).collect();
+    let isolated = match isolate_all(rem, swap, &owners, now, bounds) {
+        Ok(isolated) => isolated,
+        Err(step) => return step,
+    };
     let until = isolated.unwrap_or_default().max(rem.since());
     match unmet(rem, &twins, from, until, now, bounds) {
         Unmet::Yes => Step::Mark(Mark::RollBackBegins),

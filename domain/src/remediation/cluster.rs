@@ -7,7 +7,7 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, twin_name, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, snapshot_ready, twin_name, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -49,19 +49,10 @@ pub(super) fn decide(
         return after_restore(rem, spec, members, twin, seen, now, bounds);
     }
     if let Some(snapshot) = snapshot {
-        let id = &snapshot.id;
-        if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
-            return Step::AskHuman(format!("snapshot {id} exists and was not made by {}", rem.id));
-        }
-        let what = format!("snapshot {id}");
-        return match snapshot.status.as_str() {
-            "available" => {
-                let (snapshot, cluster) = (names.snapshot.clone(), names.twin.clone());
-                create(rem, Act::RestoreCluster { snapshot, cluster }, now, bounds)
-            }
-            status if broken(status) => Step::AskHuman(format!("{what} is {status}")),
-            status => wait_for(rem, "snapshot", &what, status, CREATE_FOR_MAX, now),
-        };
+        let (from, cluster) = (names.snapshot.clone(), names.twin.clone());
+        let act = Act::RestoreCluster { snapshot: from, cluster };
+        return snapshot_ready(rem, "snapshot", snapshot, now)
+            .unwrap_or_else(|| create(rem, act, now, bounds));
     }
     let status = seen.cluster(&spec.id).map_or("", |s| s.status.as_str());
     if broken(status) || status == "stopped" || status == "deleting" {
@@ -143,7 +134,7 @@ fn after_restore(
         return wait_for(rem, "twin", &format!("cluster {id}"), &twin.status, CREATE_FOR_MAX, now);
     }
     let key = twin.kms_key.as_deref();
-    if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+    if !rem.under_its_key(&twin.encryption, key) {
         let why = format!(
             "the restored cluster {id} is not encrypted under {} (AWS reports encryption `{}`, key {}): \
              no member was made",

@@ -1,7 +1,7 @@
 //! What people want of a remediation beyond its verified twin, and what becomes of it when a milestone is
 //! reached.
 
-use super::retire::KNOWN_FOR_MAX;
+use super::quiet::KNOWN_FOR_MAX;
 use super::{Activity, Bounds, Names, Quiesce, Remediation, Retirement, State, Swap, held_name};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};

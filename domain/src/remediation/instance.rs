@@ -2,7 +2,7 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, replica, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, replica, snapshot_ready, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
@@ -53,7 +53,7 @@ pub(super) fn decide(
     }
     if let Some(snapshot) = snapshot {
         let act = Act::CopySnapshot { from: names.snapshot.clone(), to: names.copy.clone() };
-        return when_ready(rem, "snapshot", snapshot, now)
+        return snapshot_ready(rem, "snapshot", snapshot, now)
             .unwrap_or_else(|| create(rem, act, now, bounds));
     }
     let status = seen.instance(&spec.id).map_or("", |s| s.status.as_str());
@@ -106,28 +106,12 @@ pub(super) fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> 
     None
 }
 
-/// A snapshot's row: `None` when it is available and ours.
-fn when_ready(rem: &Remediation, key: &str, snapshot: &Snapshot, now: Time) -> Option<Step> {
-    let id = &snapshot.id;
-    if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
-        return Some(Step::AskHuman(format!(
-            "snapshot {id} exists and was not made by {}",
-            rem.id
-        )));
-    }
-    match snapshot.status.as_str() {
-        "available" => None,
-        status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
-        status => Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now)),
-    }
-}
-
 fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> Step {
-    if let Some(step) = when_ready(rem, "copy", copy, now) {
+    if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return step;
     }
     let key = copy.kms_key.as_deref();
-    if copy.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+    if !rem.under_its_key(&copy.encryption, key) {
         return Step::AskHuman(format!(
             "the copy {} is not encrypted under {} (AWS reports encryption `{}`, key {})",
             copy.id,
@@ -164,7 +148,7 @@ fn mend_or_verify(
         return Some(wait_for(rem, key, id, &twin.status, max, now));
     }
     let key = twin.kms_key.as_deref();
-    if twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+    if !rem.under_its_key(&twin.encryption, key) {
         return Some(Step::AskHuman(format!(
             "the twin {id} is not encrypted under {} (AWS reports encryption `{}`, key {}); it is left for you to look at",
             rem.key_arn,

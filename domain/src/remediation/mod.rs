@@ -34,15 +34,16 @@ pub use stop::Failure;
 pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
 
-use steps::{create, drop_snapshot, repeat, wait_for};
+use steps::{create, drop_snapshot, repeat, snapshot_ready, wait_for};
 
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
-use crate::rds::{Snapshot, Sweep};
+use crate::rds::{Encryption, Snapshot, Sweep};
 use crate::time::{Span, Time};
 use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// How often one step is tried before a person is asked.
@@ -325,21 +326,30 @@ impl Remediation {
 
     /// What the twin must equal until a cutover: the original, with the isolation group as its only one where
     /// it is to be swapped, for a restored copy is alive.
-    pub fn twin_spec(&self) -> Resource {
+    pub fn twin_spec(&self) -> Cow<'_, Resource> {
+        let Some(swap) = &self.swap else { return Cow::Borrowed(&self.source) };
         let mut spec = self.source.clone();
-        if let Some(swap) = &self.swap {
-            match &mut spec {
-                Resource::Instance { instance, replicas } => {
-                    for one in std::iter::once(instance).chain(replicas) {
-                        one.settings.vpc_security_group_ids = swap.only();
-                    }
-                }
-                Resource::Cluster { cluster, .. } => {
-                    cluster.settings.vpc_security_group_ids = swap.only();
+        match &mut spec {
+            Resource::Instance { instance, replicas } => {
+                for one in std::iter::once(instance).chain(replicas) {
+                    one.settings.vpc_security_group_ids = swap.only();
                 }
             }
+            Resource::Cluster { cluster, .. } => {
+                cluster.settings.vpc_security_group_ids = swap.only();
+            }
         }
-        spec
+        Cow::Owned(spec)
+    }
+
+    /// Whether that is encrypted under the recorded key, and no other.
+    fn under_its_key(&self, encryption: &Encryption, key: Option<&str>) -> bool {
+        *encryption == Encryption::SseKms && key == Some(self.key_arn.as_str())
+    }
+
+    /// Whether its twin has the original's place.
+    fn placed(&self) -> bool {
+        self.swap.as_ref().is_some_and(|s| s.done_at.is_some())
     }
 
     /// From when its bounds count: the last time that it began, or was told to end.
@@ -350,7 +360,7 @@ impl Remediation {
     /// Whether it took too long, in all.
     pub fn is_late(&self, now: Time) -> bool {
         // An original is kept for as long as people want.
-        if self.goal == Goal::CutOver && self.swap.as_ref().is_some_and(|s| s.done_at.is_some()) {
+        if self.goal == Goal::CutOver && self.placed() {
             return false;
         }
         let unverified = self.verified_at.is_none() && self.giving_up.is_none();
@@ -403,9 +413,8 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
         Goal::Discard => retire::discard(rem, seen, now, bounds),
     };
     // An original that is kept is looked at for as long as it is.
-    let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
     // So is one that waited for its window.
-    let kept = rem.goal == Goal::CutOver && (done || (!begun && !rem.windows.is_empty()));
+    let kept = rem.goal == Goal::CutOver && (rem.placed() || (!begun && !rem.windows.is_empty()));
     match step {
         Step::Act(_) | Step::Wait(_) | Step::Measure { .. }
             if !kept && now.since(rem.since()) > JOB_FOR_MAX =>
@@ -426,7 +435,7 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
             false => Step::AskHuman(why),
         };
     }
-    let step = match &rem.twin_spec() {
+    let step = match &*rem.twin_spec() {
         Resource::Instance { instance, replicas } => {
             instance::decide(rem, instance, replicas, seen, now, bounds)
         }
@@ -450,7 +459,7 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
             Step::Mark(Mark::GivingUp { why })
         }
         // An original that was cut off is not left so while a person thinks.
-        Step::AskHuman(why) if unverified && retire::is_cut_off(rem, seen) => {
+        Step::AskHuman(why) if unverified && retire::cut_off(rem, seen).is_some() => {
             Step::Mark(Mark::GivingUp { why })
         }
         Step::AskHuman(why) if rem.giving_up.is_some() => {

@@ -11,6 +11,15 @@ pub(super) fn groups_key(resource_id: &str, groups: &BTreeSet<String>) -> String
     format!("groups {resource_id} {}", list.join(","))
 }
 
+fn groups_act(db: &Db<'_>, groups: &BTreeSet<String>) -> Act {
+    Act::SetGroups {
+        kind: db.kind,
+        database: db.id.to_owned(),
+        resource_id: db.resource_id.to_owned(),
+        groups: groups.clone(),
+    }
+}
+
 /// Puts a database into these groups; `None` once it is.
 pub(super) fn set_groups(
     rem: &Remediation,
@@ -19,12 +28,7 @@ pub(super) fn set_groups(
     now: Time,
     bounds: Bounds,
 ) -> Option<Step> {
-    let act = Act::SetGroups {
-        kind: db.kind,
-        database: db.id.to_owned(),
-        resource_id: db.resource_id.to_owned(),
-        groups: groups.clone(),
-    };
+    let act = groups_act(db, groups);
     if *db.groups == *groups {
         return settle(rem, db, &act.key(), now);
     }
@@ -45,12 +49,7 @@ pub(super) fn isolate(
     let key = groups_key(db.resource_id, only);
     match rem.intents.get(&key) {
         None => {
-            let act = Act::SetGroups {
-                kind: db.kind,
-                database: db.id.to_owned(),
-                resource_id: db.resource_id.to_owned(),
-                groups: only.clone(),
-            };
+            let act = groups_act(db, only);
             when_available(rem, db, &key, now, bounds).or(Some(Step::Act(act)))
         }
         Some(intent) if !intent.done && now.since(intent.at) < bounds.expect_for => {

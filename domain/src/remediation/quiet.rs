@@ -11,6 +11,10 @@ use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// CloudWatch keeps values of a minute for 15 days (CloudWatch guide, "Metrics retention"); a proof that reaches
+/// further back would have a hole.
+pub(super) const KNOWN_FOR_MAX: Span = Span::hours(14 * 24);
+
 /// How writes are made to stop before the snapshot of a database that is to be swapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,18 +99,15 @@ pub(super) enum Verdict {
 
 /// Judges `activity` for the time from its beginning to `until` at least.
 pub(super) fn judge(activity: &Activity, until: Time, bounds: Bounds) -> Verdict {
-    let names = activity.names.join(", ");
-    if activity.connections > 0 {
-        let last = activity.connected_at.unwrap_or(activity.until);
-        return Verdict::Connected(format!(
-            "{} connections to {names}, the last at {last}",
-            activity.connections
-        ));
+    if let Some(why) = connected(activity) {
+        return Verdict::Connected(why);
     }
     if activity.writes > bounds.quiet_writes {
         return Verdict::Written(format!(
-            "{} writes/s on {names}, and remediation.quiet_writes is {}",
-            activity.writes, bounds.quiet_writes
+            "{} writes/s on {}, and remediation.quiet_writes is {}",
+            activity.writes,
+            activity.names.join(", "),
+            bounds.quiet_writes
         ));
     }
     // RDS leaves out a minute now and then; in a longer hole anything could have happened.
@@ -114,6 +115,15 @@ pub(super) fn judge(activity: &Activity, until: Time, bounds: Bounds) -> Verdict
         return Verdict::NotYet(late(activity));
     }
     Verdict::Quiet
+}
+
+/// Who was connected, in words; `None` where nobody was.
+pub(super) fn connected(activity: &Activity) -> Option<String> {
+    let last = activity.connected_at.unwrap_or(activity.until);
+    (activity.connections > 0).then(|| {
+        let names = activity.names.join(", ");
+        format!("{} connections to {names}, the last at {last}", activity.connections)
+    })
 }
 
 /// Periods without a value that are no hole yet.

@@ -8,7 +8,7 @@ use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, fidelity,
     repeat, twin_name, wait_for,
 };
-use crate::rds::{Encryption, Instance, Sweep};
+use crate::rds::{Instance, Sweep};
 use crate::time::Time;
 
 /// The first replica that is not as it must be; `None` when all are.
@@ -70,8 +70,7 @@ fn check(
         let status = format!("{} {}", found.status, unsettled.join(", "));
         return Some(wait_for(rem, &key, id, status.trim(), max, now));
     }
-    let key = found.kms_key.as_deref();
-    if found.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+    if !rem.under_its_key(&found.encryption, found.kms_key.as_deref()) {
         let why = format!("the replica {id} is not encrypted under {}", rem.key_arn);
         return Some(Step::AskHuman(why));
     }

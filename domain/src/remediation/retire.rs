@@ -5,24 +5,20 @@
 //! ("it is unencrypted again" otherwise: a final snapshot is as its database is, API reference,
 //! DeleteDBInstance); of an Aurora cluster, whose snapshots no copy encrypts, a snapshot of the twin.
 
-use super::place::{isolate, protect, set_groups, settle, when_available};
-use super::swap::{Swap, Unmet, isolated_for, unmet};
+use super::place::{protect, set_groups, settle, when_available};
+use super::quiet::KNOWN_FOR_MAX;
+use super::swap::{Unmet, isolate_all, unmet};
 use super::unit::{Db, Part, find, twin, twin_id};
 use super::{
-    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, repeat, wait_for,
+    Act, Bounds, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create, drop_snapshot, repeat,
+    snapshot_ready, wait_for,
 };
 use crate::approval::Approval;
 use crate::finding::Kind;
 use crate::hash;
-use crate::rds::{Encryption, Snapshot, Sweep};
-use crate::time::Span;
+use crate::rds::{Snapshot, Sweep};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
-
-/// CloudWatch keeps values of a minute for 15 days (CloudWatch guide, "Metrics retention"); a proof that reaches
-/// further back would have a hole.
-pub(super) const KNOWN_FOR_MAX: Span = Span::hours(14 * 24);
 
 /// What people agree to when an original is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +118,7 @@ fn twin_stands(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep, now: Time) -
             Ok(db) => db,
             Err(why) => return Some(Step::AskHuman(why)),
         };
-        if *db.encryption != Encryption::SseKms || db.kms_key != Some(rem.key_arn.as_str()) {
+        if !rem.under_its_key(db.encryption, db.kms_key) {
             let why = format!("{} is not encrypted under {}", db.id, rem.key_arn);
             return Some(Step::AskHuman(why));
         }
@@ -164,30 +160,15 @@ fn last_copy(
         let ready = when_available(rem, &source, &create_plain.key(), now, bounds);
         return ready.or_else(|| Some(create(rem, create_plain, now, bounds)));
     };
-    ours(rem, found, &create_plain.key(), now).or_else(|| Some(create(rem, act, now, bounds)))
+    let ready = snapshot_ready(rem, &create_plain.key(), found, now);
+    ready.or_else(|| Some(create(rem, act, now, bounds)))
 }
 
-/// Waits for a snapshot that must be ours; `None` once it is available.
-fn ours(rem: &Remediation, found: &Snapshot, key: &str, now: Time) -> Option<Step> {
-    let id = &found.id;
-    if found.made_by.as_deref() != Some(rem.id.as_str()) {
-        return Some(Step::AskHuman(format!(
-            "snapshot {id} exists and was not made by {}",
-            rem.id
-        )));
-    }
-    match found.status.as_str() {
-        "available" => None,
-        status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
-        status => Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now)),
-    }
-}
-
-/// The same, and it must be encrypted under the recorded key.
+/// A snapshot that must be ours, and encrypted under the recorded key; `None` once it is available.
 fn proven(rem: &Remediation, found: &Snapshot, key: &str, now: Time) -> Option<Step> {
-    ours(rem, found, key, now).or_else(|| {
-        let same = found.kms_key.as_deref() == Some(rem.key_arn.as_str());
-        (found.encryption != Encryption::SseKms || !same).then(|| {
+    snapshot_ready(rem, key, found, now).or_else(|| {
+        let proven = rem.under_its_key(&found.encryption, found.kms_key.as_deref());
+        (!proven).then(|| {
             Step::AskHuman(format!("snapshot {} is not encrypted under {}", found.id, rem.key_arn))
         })
     })
@@ -255,13 +236,12 @@ fn prove_unmet(
         );
     };
     let twins: Vec<Db<'_>> = there.iter().map(|(_, db)| *db).collect();
-    let owners = || there.iter().filter(|(part, _)| part.own.is_some()).map(|(_, db)| db);
-    for db in owners().filter(|db| !broken(db.status)) {
-        if let Some(step) = isolate(rem, db, &swap.only(), now, bounds) {
-            return Some(step);
-        }
-    }
-    let isolated = owners().filter_map(|db| isolated_for(rem, db, swap, bounds)).max();
+    let owners: Vec<Db<'_>> =
+        there.iter().filter(|(part, _)| part.own.is_some()).map(|(_, db)| *db).collect();
+    let isolated = match isolate_all(rem, swap, &owners, now, bounds) {
+        Ok(isolated) => isolated,
+        Err(step) => return Some(step),
+    };
     // One that is broken may have no values any more.
     let until = isolated.unwrap_or(made);
     match unmet(rem, &twins, made, until, now, bounds) {
@@ -273,12 +253,12 @@ fn prove_unmet(
     }
 }
 
-/// Whether the original is cut off for a swap.
-pub(super) fn is_cut_off(rem: &Remediation, seen: &Sweep) -> bool {
-    let Some(swap) = &rem.swap else { return false };
+/// The original, where it is cut off for a swap.
+pub(super) fn cut_off<'a>(rem: &Remediation, seen: &'a Sweep) -> Option<Db<'a>> {
+    let only = rem.swap.as_ref()?.only();
     let parts = rem.parts();
-    let source = find(seen, parts[0].kind, parts[0].resource_id);
-    source.is_some_and(|db| *db.groups == swap.only())
+    let source = find(seen, parts[0].kind, parts[0].resource_id)?;
+    (*source.groups == only).then_some(source)
 }
 
 /// An original that was cut off for a swap that is not to be gets its groups back; `None` once it has them.
@@ -288,11 +268,10 @@ pub(super) fn give_back(
     now: Time,
     bounds: Bounds,
 ) -> Option<Step> {
-    let swap: &Swap = rem.swap.as_ref()?;
+    let source = cut_off(rem, seen)?;
     let parts = rem.parts();
     let (groups, _) = parts[0].own?;
-    let source = find(seen, parts[0].kind, parts[0].resource_id)?;
-    if *source.groups != swap.only() || groups == source.groups {
+    if groups == source.groups {
         return None;
     }
     set_groups(rem, &source, groups, now, bounds)

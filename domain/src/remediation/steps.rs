@@ -1,6 +1,6 @@
 //! The steps that all tables share: ask once, ask again, wait, delete scratch.
 
-use super::{ATTEMPTS_MAX, Act, Bounds, MODIFY_FOR_MAX, Remediation, Step};
+use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step};
 use crate::rds::Snapshot;
 use crate::time::{Span, Time};
 
@@ -55,6 +55,27 @@ pub(super) fn wait_for(
         Step::AskHuman(format!("{what} is still {status} after {max}"))
     } else {
         Step::Wait(format!("{what} is {status}"))
+    }
+}
+
+/// A snapshot's row: `None` when it is available and ours.
+pub(super) fn snapshot_ready(
+    rem: &Remediation,
+    key: &str,
+    snapshot: &Snapshot,
+    now: Time,
+) -> Option<Step> {
+    let id = &snapshot.id;
+    if snapshot.made_by.as_deref() != Some(rem.id.as_str()) {
+        return Some(Step::AskHuman(format!(
+            "snapshot {id} exists and was not made by {}",
+            rem.id
+        )));
+    }
+    match snapshot.status.as_str() {
+        "available" => None,
+        status if broken(status) => Some(Step::AskHuman(format!("snapshot {id} is {status}"))),
+        status => Some(wait_for(rem, key, &format!("snapshot {id}"), status, CREATE_FOR_MAX, now)),
     }
 }
 

@@ -7,13 +7,13 @@
 //! way back loses nothing.
 
 use super::place::{groups_key, isolate, protect, rename, set_groups, settle};
-use super::quiet::{Quiesce, Verdict, answered, judge, late};
+use super::quiet::{Quiesce, Verdict, answered, connected, judge, late};
 use super::unit::{Db, Pair, find, pairs, twin};
 use super::{
     ATTEMPTS_MAX, Act, Activity, Bounds, Mark, Remediation, Step, broken, fidelity, repeat,
 };
 use crate::finding::{Kind, Resource};
-use crate::rds::{Encryption, Sweep};
+use crate::rds::Sweep;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -67,14 +67,25 @@ fn ask(
 
 /// From when a proof can end: whoever was in before the groups changed shows in the value after it. None
 /// where the database was not isolated for this proof yet.
-pub(super) fn isolated_for(
-    rem: &Remediation,
-    db: &Db<'_>,
-    swap: &Swap,
-    bounds: Bounds,
-) -> Option<Time> {
+fn isolated_for(rem: &Remediation, db: &Db<'_>, swap: &Swap, bounds: Bounds) -> Option<Time> {
     let intent = rem.intents.get(&groups_key(db.resource_id, &swap.only()))?;
     Some(intent.at.plus(bounds.metric_period).plus(bounds.metric_period))
+}
+
+/// Cuts these off, but for broken ones, which take no change: from when a proof can end, or what to do first.
+pub(super) fn isolate_all(
+    rem: &Remediation,
+    swap: &Swap,
+    databases: &[Db<'_>],
+    now: Time,
+    bounds: Bounds,
+) -> Result<Option<Time>, Step> {
+    for db in databases.iter().filter(|db| !broken(db.status)) {
+        if let Some(step) = isolate(rem, db, &swap.only(), now, bounds) {
+            return Err(step);
+        }
+    }
+    Ok(databases.iter().filter_map(|db| isolated_for(rem, db, swap, bounds)).max())
 }
 
 /// The table of a cutover; the first row that holds is the answer.
@@ -153,8 +164,7 @@ fn before_names(
         if let Some(step) = settle(rem, &pair.twin, "cutover", now) {
             return step;
         }
-        let key = pair.twin.kms_key;
-        if *pair.twin.encryption != Encryption::SseKms || key != Some(rem.key_arn.as_str()) {
+        if !rem.under_its_key(pair.twin.encryption, pair.twin.kms_key) {
             return Step::AskHuman(format!(
                 "{} is not encrypted under {}",
                 pair.twin.id, rem.key_arn
@@ -224,17 +234,12 @@ pub(super) fn unmet(
 ) -> Unmet {
     let instances = twins.iter().filter(|db| db.kind == Kind::Instance);
     let names: Vec<String> = instances.map(|db| db.id.to_owned()).collect();
-    let activity = match ask(rem, names.clone(), from, now, bounds) {
+    let activity = match ask(rem, names, from, now, bounds) {
         Ok(activity) => activity,
         Err(step) => return Unmet::Ask(step),
     };
-    if activity.connections > 0 {
-        let last = activity.connected_at.unwrap_or(activity.until);
-        let count = activity.connections;
-        return Unmet::Met(format!(
-            "{count} connections to {}, the last at {last}",
-            names.join(", ")
-        ));
+    if let Some(why) = connected(activity) {
+        return Unmet::Met(why);
     }
     // Reboots and renames leave gaps, so what counts is that the end is known.
     if activity.points == 0 || activity.until < until {
@@ -309,8 +314,8 @@ fn differences(rem: &Remediation, seen: &Sweep, spec: &Resource) -> Result<(), S
                 let want = members.iter().find(|m| m.id == part.id);
                 want.and_then(|w| seen.instance(db.id).map(|i| fidelity::member(w, i)))
             }
-            (Resource::Instance { instance, replicas }, _) => {
-                let want = std::iter::once(instance).chain(replicas).find(|w| w.id == part.id);
+            (Resource::Instance { .. }, _) => {
+                let want = spec.instances().find(|w| w.id == part.id);
                 want.and_then(|w| seen.instance(db.id).map(|i| fidelity::instance(w, i)))
             }
         };

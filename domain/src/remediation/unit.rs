@@ -2,26 +2,28 @@
 //!
 //! After a swap a name is another database's, so both are found by their immutable ids.
 
-use super::{Remediation, twin_name};
+use super::{NAME_MAX, Remediation, twin_name};
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
 use std::collections::BTreeSet;
 
-/// RDS's bound on names.
-const NAME_MAX: usize = 63;
+/// What the names of held originals end with.
+fn held_suffix(resource_id: &str) -> String {
+    format!("-unencrypted-{}", hash::short(resource_id, 8))
+}
 
 /// The name of an original whose twin has its own: `<name>-unencrypted-` and 8 hex digits of the SHA-256
 /// of its resource id; the name is cut where that is over 63 characters.
 pub fn held_name(name: &str, resource_id: &str) -> String {
-    let suffix = format!("-unencrypted-{}", hash::short(resource_id, 8));
+    let suffix = held_suffix(resource_id);
     let cut: String = name.chars().take(NAME_MAX - suffix.len()).collect();
     format!("{}{suffix}", cut.trim_end_matches('-'))
 }
 
 /// Whether a database of that name and id is an original whose twin has its name.
 pub fn is_held(name: &str, resource_id: &str) -> bool {
-    name.ends_with(&format!("-unencrypted-{}", hash::short(resource_id, 8)))
+    name.ends_with(&held_suffix(resource_id))
 }
 
 /// One database of a unit, as planned.
@@ -174,6 +176,12 @@ pub(super) struct Pair<'a> {
     pub(super) twin: Db<'a>,
 }
 
+/// The original of a part; or that it is not there.
+pub(super) fn original<'a>(part: &Part<'_>, seen: &'a Sweep) -> Result<Db<'a>, String> {
+    let gone = || format!("the original {} ({}) is gone", part.id, part.resource_id);
+    find(seen, part.kind, part.resource_id).ok_or_else(gone)
+}
+
 /// The id of the twin of a part, as recorded when it was made.
 pub(super) fn twin_id<'a>(rem: &'a Remediation, part: &Part<'_>) -> Option<&'a str> {
     rem.intents.get(&part.key).and_then(|i| i.resource_id.as_deref())
@@ -188,8 +196,7 @@ pub(super) fn twin<'a>(
     let none = || format!("there is no record of which database is the twin of {}", part.id);
     let id = twin_id(rem, part).ok_or_else(none)?;
     // Once it has the name, the id is who it is: owners' tools take foreign tags off.
-    let placed = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
-    let ours = |db: &Db<'_>| placed || db.made_by == Some(rem.id.as_str());
+    let ours = |db: &Db<'_>| rem.placed() || db.made_by == Some(rem.id.as_str());
     let found = find(seen, part.kind, id).filter(ours);
     found.ok_or_else(|| {
         format!("the twin of {} ({id}) is gone, or has lost its tag: nothing is renamed", part.id)
@@ -199,8 +206,7 @@ pub(super) fn twin<'a>(
 /// All originals with their twins, by their recorded ids; or which is not there.
 pub(super) fn pairs<'a>(rem: &'a Remediation, seen: &'a Sweep) -> Result<Vec<Pair<'a>>, String> {
     let pair = |part: Part<'a>| {
-        let gone = || format!("the original {} ({}) is gone", part.id, part.resource_id);
-        let source = find(seen, part.kind, part.resource_id).ok_or_else(gone)?;
+        let source = original(&part, seen)?;
         let twin = twin(rem, &part, seen)?;
         Ok(Pair { part, source, twin })
     };

@@ -27,12 +27,8 @@ impl World {
     }
 
     fn twin_of(&mut self, source: &str, id: &str, cluster: Option<&str>, of: Option<&str>) {
-        let spec = self.rem.twin_spec();
-        let main = match &spec {
-            Resource::Instance { instance, .. } => Some(instance),
-            Resource::Cluster { .. } => None,
-        };
-        let want = main.into_iter().chain(spec.dependents()).find(|i| i.id == source).unwrap();
+        let spec = self.rem.twin_spec().into_owned();
+        let want = spec.instances().find(|i| i.id == source).unwrap();
         let n = self.fresh();
         let twin = Instance {
             id: id.into(),
@@ -92,7 +88,10 @@ impl World {
                 twin.members.push(MemberRef { id: instance, writer });
             }
             Act::RestoreCluster { cluster, .. } => {
-                let Resource::Cluster { cluster: want, .. } = self.rem.twin_spec() else { return };
+                let Resource::Cluster { cluster: want, .. } = self.rem.twin_spec().into_owned()
+                else {
+                    return;
+                };
                 let n = self.fresh();
                 self.seen.clusters.push(Cluster {
                     id: cluster.clone(),
