@@ -300,7 +300,7 @@ async fn failed<P: Pipe>(
             one.remediation.intents = before.intents;
             wait(desk, one, why).await.map(|()| None)
         }
-        ErrorClass::Invalid if not_now => {
+        ErrorClass::Invalid if not_now || one.remediation.queues(act, &error, now()) => {
             one.remediation.intents = before.intents;
             wait(desk, one, why).await.map(|()| None)
         }

@@ -7,6 +7,7 @@ mod crash;
 mod deploy;
 mod fan_out;
 mod first_light;
+mod kill;
 mod many_accounts;
 mod regions;
 mod simulator;

@@ -1,6 +1,6 @@
 //! How a remediation ends without a verified twin, by trouble or by a person's word, and begins again.
 
-use super::{Act, Goal, Remediation, State};
+use super::{Act, CREATE_FOR_MAX, Goal, Remediation, State};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,19 @@ impl Failure {
 }
 
 impl Remediation {
+    /// Whether a call that a quota refused is asked for again later. Of copies to one region 20 of an account
+    /// are in flight at a time (RDS guide, "Copying a DB snapshot"), whoever began them, and those end by
+    /// themselves. The code is the same for too many snapshots, which may not: hence the bound.
+    pub fn queues(&self, act: &Act, error: &CloudError, now: Time) -> bool {
+        let source = match act {
+            Act::CopySnapshot { .. } => "snapshot",
+            Act::LastCopy { .. } => "last snapshot",
+            _ => return false,
+        };
+        let since = self.intents.get(source).map_or(self.since(), |i| i.at).max(self.since());
+        error.code == "SnapshotQuotaExceeded" && now.since(since) <= CREATE_FOR_MAX
+    }
+
     /// Ends it by a person's word: what is scratch is taken down first.
     pub fn cancel(&mut self, why: String, now: Time) {
         (self.cancelled, self.failure, self.forgiven) = (true, None, false);
@@ -163,6 +176,35 @@ mod tests {
         assert!(rem.giving_up.is_none() && !rem.cancelled && rem.state == State::Pending);
         kept.cancel("cancelled by ann: again".into(), now);
         assert_eq!(kept.state, State::Running, "a cancel that failed can be repeated");
+    }
+
+    #[test]
+    fn only_copies_queue_and_not_for_ever() {
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        let refused = |code: &str| CloudError {
+            class: ErrorClass::Invalid,
+            operation: "rds:CopyDBSnapshot".into(),
+            code: code.into(),
+            message: "Cannot copy more than 20 snapshots at a time to this region".into(),
+        };
+        let copy = Act::CopySnapshot { from: "s".into(), to: "c".into() };
+        let create = Act::CreateSnapshot { snapshot: "s".into() };
+        rem.begun_at = Some(now);
+        rem.intents = [intent(create.clone(), true)].into();
+        rem.intents.get_mut("snapshot").unwrap().at = now;
+        let at = |hours: i64| now.plus(Span::hours(hours));
+        for (act, code, hours, queues) in [
+            (&copy, "SnapshotQuotaExceeded", 0, true),
+            (&copy, "SnapshotQuotaExceeded", 24, true),
+            (&copy, "SnapshotQuotaExceeded", 25, false),
+            (&copy, "StorageQuotaExceeded", 0, false),
+            (&create, "SnapshotQuotaExceeded", 0, false),
+        ] {
+            let found = rem.queues(act, &refused(code), at(hours));
+            assert_eq!(found, queues, "{act:?} {code} after {hours} h");
+        }
+        rem.retry(at(48));
+        assert!(rem.queues(&copy, &refused("SnapshotQuotaExceeded"), at(49)), "told to go on");
     }
 
     #[test]
