@@ -8,6 +8,7 @@ use ringfence_aws::{Settings, SourceIdentity};
 use ringfence_domain::bounds::REGIONS_MAX_AGE;
 use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
+use ringfence_domain::plan::Guess;
 use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::Span;
 use ringfence_domain::window;
@@ -55,6 +56,9 @@ const KEYS: &[(&str, Type, &str)] = &[
     ("remediation.metric_period", Type::Duration, "1m"),
     ("remediation.hold", Type::Duration, "7d"),
     ("remediation.hold_look", Type::Duration, "6h"),
+    ("remediation.estimate_base", Type::Duration, "30m"),
+    ("remediation.estimate_per_gib", Type::Duration, "30s"),
+    ("remediation.require_jobs_acknowledged", Type::Bool, "false"),
     ("rollout.evidence_max_age", Type::Duration, "24h"),
     ("rollout.accept_configured_regions", Type::Bool, "false"),
     ("rollout.org_max_age", Type::Duration, "1m"),
@@ -113,6 +117,8 @@ pub struct Config {
     pub poll: Span,
     pub isolation_groups: BTreeMap<String, String>,
     pub window: window::Rule,
+    pub guess: Guess,
+    pub require_jobs_acknowledged: bool,
     pub campaign: Limits,
     pub evidence_max_age: Span,
     pub accept_configured_regions: bool,
@@ -461,6 +467,11 @@ impl Config {
             window: text("remediation.window").parse().map_err(|e| {
                 ConfigError(format!("remediation.window: {e}; or `database` for each one's own"))
             })?,
+            guess: Guess {
+                base: span("remediation.estimate_base"),
+                per_gib: span("remediation.estimate_per_gib"),
+            },
+            require_jobs_acknowledged: flag("remediation.require_jobs_acknowledged"),
             isolation_groups: pairs(
                 "remediation.isolation_groups",
                 &text("remediation.isolation_groups"),

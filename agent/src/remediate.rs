@@ -247,8 +247,15 @@ async fn act_on<P: Pipe>(
     let title = act.title();
     one.remediation.intend(act.clone(), now());
     one.remediation.why = title.clone();
-    // Recorded before the call: after a crash this is all that tells us to look for it.
-    record(desk, &mut one, "remediation.intend", &title).await?;
+    // Recorded before the call: after a crash this is all that tells us to look for it. The server refuses it
+    // while changes are frozen.
+    match record(desk, &mut one, "remediation.intend", &title).await {
+        Err(frozen) if frozen.code() == tonic::Code::FailedPrecondition => {
+            one.remediation = before;
+            return wait(desk, one, frozen.message().to_owned()).await.map(|()| None);
+        }
+        recorded => recorded?,
+    }
     match perform(desk, session, region, &one.remediation, &act, seen).await {
         Ok(made) => {
             if let Some(intent) = one.remediation.intents.get_mut(&act.key()) {
@@ -267,7 +274,18 @@ async fn act_on<P: Pipe>(
             }
             done.map(|()| Some(one))
         }
-        Err(error) => failed(desk, one, before, &act, error).await,
+        Err(error) => {
+            // A key that was disabled since it was looked at is waited for, like one that was seen disabled; one
+            // whose policy does not let us in is not.
+            if encrypts
+                && error.code.starts_with("KMSKeyNotAccessible")
+                && let Some(why) = key_trouble(desk, session, region, &one.remediation).await
+            {
+                one.remediation.intents = before.intents;
+                return wait(desk, one, why).await.map(|()| None);
+            }
+            failed(desk, one, before, &act, error).await
+        }
     }
 }
 

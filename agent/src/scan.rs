@@ -12,7 +12,7 @@ use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::opinion::{Opinion, Verdict};
-use ringfence_domain::rds::{KeyFacts, Sweep};
+use ringfence_domain::rds::{KeyFacts, Quotas, Sweep};
 use ringfence_domain::work::{
     AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
 };
@@ -36,6 +36,7 @@ struct Read {
     names: Vec<String>,
     found: Detection,
     key: Option<KeyFacts>,
+    quotas: Option<Result<Quotas, String>>,
     /// AWS Config's word, where it was asked and the cell was read.
     config: Option<Opinion>,
     /// Whether it was read to its end.
@@ -349,7 +350,7 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, found, key, config, read } = seen;
+        let Read { names, found, key, quotas, config, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -361,6 +362,7 @@ impl<P: Pipe> Visit<'_, P> {
                 (Ok(()), true, true) => (CellState::Clean, String::new()),
             };
         cell.key = key;
+        cell.quotas = quotas;
         cell.config = config;
         cell.as_of = Some(now());
         cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
@@ -385,7 +387,7 @@ impl<P: Pipe> Visit<'_, P> {
             Err(error) => Err(error.clone()),
         };
         let mut found = RdsEncryption.detect(&sweep, settings.require_kms_key);
-        let mut key = None;
+        let (mut key, mut quotas) = (None, None);
         if let Ok(session) = &entered
             && (self.look.options.keys || !found.findings.is_empty())
         {
@@ -393,6 +395,8 @@ impl<P: Pipe> Visit<'_, P> {
                 Ok(facts) => key = Some(facts),
                 Err(error) => read = read.and(Err(error)),
             }
+            // Unread quotas are no failure of the cell: plans say that they were not.
+            quotas = Some(cloud.quotas(session, region).await.map_err(|e| e.to_string()));
         }
         let mut config = None;
         if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.config) {
@@ -403,7 +407,7 @@ impl<P: Pipe> Visit<'_, P> {
         }
         let names = sweep.instances.iter().map(|i| i.id.clone());
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
-        Read { names, found, key, config, read }
+        Read { names, found, key, quotas, config, read }
     }
 
     /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.

@@ -1,5 +1,9 @@
 //! The command line, as clap reads it.
 
+mod remediation;
+
+pub(crate) use remediation::{Order, Plan, Quiesce, Remediation, Strategy};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringfence_domain::id::{AccountId, NodeId, Region};
 use ringfence_domain::time::Span;
@@ -8,7 +12,7 @@ use std::path::PathBuf;
 const EXIT_CODES: &str = "Exit codes:
   0 done    1 error    2 findings or changes present (--detailed-exitcode only)
   3 partial: some cells or targets failed    4 forbidden
-  5 refused (stale plan, approval missing, gate not met)
+  5 refused (stale plan, approval missing, gate not met, freeze)
   6 what was waited for failed    7 timeout, work goes on    8 server unreachable
   64 usage    130 interrupted";
 
@@ -119,6 +123,9 @@ pub(crate) enum Command {
     /// Put the SCP up, target by target.
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Times in which nothing is changed in AWS.
+    #[command(subcommand)]
+    Freeze(Freeze),
     /// The organization at a glance.
     Status {
         #[command(flatten)]
@@ -250,127 +257,6 @@ pub(crate) enum Finding {
     },
 }
 
-/// Where the twin goes.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Strategy {
-    /// Beside the original, which is not touched.
-    SideBySide,
-    /// Into the original's place; the original is kept under another name.
-    Swap,
-}
-
-/// How writes stop.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Quiesce {
-    /// The owner stops them: it is waited until nobody is connected.
-    Observe,
-    /// The database is cut off by the isolation group.
-    Isolate,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Plan {
-    /// Plan the encryption of findings.
-    Create {
-        /// Every open finding that is not waived.
-        #[arg(long, conflicts_with_all = ["findings", "ous", "accounts", "regions"])]
-        all: bool,
-        /// This finding; may be repeated.
-        #[arg(long = "finding", value_name = "ID", value_delimiter = ',', conflicts_with_all = ["ous", "accounts", "regions"])]
-        findings: Vec<String>,
-        #[command(flatten)]
-        scope: Scope,
-        /// Where the twin goes: beside the original as encrypted-NAME, or into its place, so that the
-        /// endpoint stays.
-        #[arg(long, value_enum, default_value = "side-by-side")]
-        strategy: Strategy,
-        /// How writes are made to stop before the snapshot of a swap.
-        #[arg(long, value_enum, default_value = "observe")]
-        quiesce: Quiesce,
-        /// Cut over as soon as the twin is verified; else `remediation cutover` does.
-        #[arg(long)]
-        auto_cutover: bool,
-        /// Show it, store nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Show a plan as people approve it.
-    Show { id: String },
-    /// List plans, newest first.
-    List,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Remediation {
-    /// Carry out an approved plan, if it still holds.
-    Apply {
-        plan: String,
-        /// Wait until each database is verified, stopped, cancelled or paused.
-        #[arg(long)]
-        wait: bool,
-        /// How long to wait.
-        #[arg(long, value_parser = span)]
-        timeout: Option<Span>,
-        /// 0 to 100: remediations with a higher one begin first.
-        #[arg(long, default_value_t = 0)]
-        priority: i32,
-        /// Read again and check, start nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// List remediations.
-    List {
-        /// Only those of this plan.
-        #[arg(long, default_value = "")]
-        plan: String,
-    },
-    /// Show one remediation with its steps.
-    Get { id: String },
-    /// Ask AWS for nothing more until it is resumed; what was asked for goes on in AWS.
-    Pause(Order),
-    /// Go on; what stopped so far counts no more against remediation.failure_budget.
-    Resume(Order),
-    /// End it: its snapshots are deleted; the original and a twin that was made stay.
-    Cancel(Order),
-    /// Begin again what stopped or was cancelled, with what stands, on the same approval.
-    Retry(Order),
-    /// Put verified twins into their originals' places, so that the endpoints stay (plans with --strategy swap).
-    Cutover(Order),
-    /// Put originals back, while nobody has connected to the twins.
-    Rollback(Order),
-    /// Delete twins that nobody ever connected to.
-    Discard(Order),
-    /// Delete the original of a cutover, after its hold and on approvals of its own.
-    Decommission {
-        /// The remediation.
-        id: String,
-        /// The name that the original has now, to say that you mean it.
-        #[arg(long, value_name = "NAME")]
-        confirm: String,
-        /// Why; it goes into the audit log.
-        #[arg(long)]
-        reason: String,
-        /// Say what would change, change nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Follow one remediation to its end.
-    Watch { id: String },
-}
-
-/// What a person says to remediations under way.
-#[derive(clap::Args)]
-pub(crate) struct Order {
-    /// A remediation, or a plan: then all of its remediations that this is for.
-    pub(crate) id: String,
-    /// Why; it goes into the audit log.
-    #[arg(long)]
-    pub(crate) reason: String,
-    /// Say what would change, change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum Rollout {
     /// Plan a rollout from a file; nothing is attached.
@@ -430,6 +316,47 @@ pub(crate) enum Rollout {
         wait: bool,
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Freeze {
+    /// Change nothing for a time: in the whole organization, unless a scope is given. Scans go on, and SCPs
+    /// may be taken off.
+    Add {
+        #[command(flatten)]
+        scope: Scope,
+        /// A date (2027-01-31) or an RFC 3339 instant; now unless said.
+        #[arg(long, default_value = "")]
+        from: String,
+        /// Until when, the same way.
+        #[arg(long)]
+        to: String,
+        /// Why; who must wait is told.
+        #[arg(long)]
+        reason: String,
+        /// Stop also swaps whose databases are cut off or between two names: their applications then have no
+        /// database until it is over. Without it they are brought to their end.
+        #[arg(long)]
+        midway: bool,
+        /// Check, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End a freeze before its time.
+    Lift {
+        id: String,
+        #[arg(long)]
+        reason: String,
+        /// Check, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List freezes, the latest first.
+    List {
+        /// Those that are over or were lifted too.
+        #[arg(long)]
+        all: bool,
     },
 }
 

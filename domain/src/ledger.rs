@@ -3,7 +3,7 @@
 use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::id::{AccountId, Region};
 use crate::opinion::Opinion;
-use crate::rds::KeyFacts;
+use crate::rds::{KeyFacts, Quotas};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -152,6 +152,9 @@ pub struct Cell {
     /// The key behind the alias, where something was found to encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyFacts>,
+    /// The quotas, where something was found to encrypt, or why they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Result<Quotas, String>>,
     /// What AWS Config said beside it; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Opinion>,
@@ -178,6 +181,7 @@ impl Cell {
             out_of_scope: 0,
             names: Vec::new(),
             key: None,
+            quotas: None,
             config: None,
         }
     }

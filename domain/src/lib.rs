@@ -6,8 +6,8 @@
 //! 1. [`id`], [`time`], [`org`]: names, instants, the organization tree.
 //! 2. [`rds`], [`cloud`]: what was read from an account, and how a call can fail.
 //! 3. [`ledger`], [`control`], [`finding`]: what a scan concludes.
-//! 4. [`plan`], [`approval`], [`remediation`], [`campaign`]: what is proposed, who agreed, the next step,
-//!    and whose turn it is.
+//! 4. [`plan`], [`approval`], [`remediation`], [`campaign`], [`freeze`]: what is proposed, who agreed, the
+//!    next step, whose turn it is, and when nothing may be changed.
 //! 5. [`scp`], [`rollout`]: the fence, and how it is put up.
 //! 6. [`audit`]: who did what, when, on what, why.
 
@@ -20,6 +20,7 @@ pub mod control;
 pub mod controls;
 pub mod deployment;
 pub mod finding;
+pub mod freeze;
 pub mod hash;
 pub mod id;
 pub mod ledger;

@@ -18,6 +18,26 @@ pub const TAG: &str = "ringfence:remediation";
 /// The tag key by which an owner says when work on a database may begin.
 pub const WINDOW_TAG: &str = "ringfence:window";
 
+/// The tag key by which an owner says that what runs by itself in a copy is known; its value is
+/// `acknowledged`.
+pub const JOBS_TAG: &str = "ringfence:jobs";
+
+/// What keeps a database in line with a text of its own, by its tags: CloudFormation tags what it makes;
+/// of Terraform people say so.
+pub fn managed_by<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+    let mut found = None;
+    for (key, value) in tags {
+        if key == "aws:cloudformation:stack-name" {
+            return Some(format!("the CloudFormation stack {value}"));
+        }
+        let says = |text: &str| text.to_ascii_lowercase().contains("terraform");
+        if says(key) || says(value) {
+            found.get_or_insert(format!("Terraform (tag {key}={value})"));
+        }
+    }
+    found
+}
+
 /// How storage is protected at rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -208,6 +228,12 @@ pub struct Instance {
     /// The `ringfence:window` tag, if it has one.
     #[serde(default)]
     pub window: Option<String>,
+    /// Whether its `ringfence:jobs` tag says `acknowledged`.
+    #[serde(default)]
+    pub jobs_known: bool,
+    /// What keeps it in line with a text of its own, by its tags.
+    #[serde(default)]
+    pub managed_by: Option<String>,
     /// R and M members.
     pub settings: InstanceSettings,
     /// S members: they come with the snapshot, and are compared all the same.
@@ -265,6 +291,12 @@ pub struct Cluster {
     /// The `ringfence:window` tag, if it has one.
     #[serde(default)]
     pub window: Option<String>,
+    /// Whether its `ringfence:jobs` tag says `acknowledged`.
+    #[serde(default)]
+    pub jobs_known: bool,
+    /// What keeps it in line with a text of its own, by its tags.
+    #[serde(default)]
+    pub managed_by: Option<String>,
     /// The `ringfence:remediation` tag, if it has one.
     pub made_by: Option<String>,
 }
@@ -331,6 +363,18 @@ impl Sweep {
         self.clusters.iter().find(|c| c.id == id)
     }
 }
+
+/// A quota of an account and region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// How much is used.
+    pub used: i64,
+    /// How much there may be.
+    pub max: i64,
+}
+
+/// Quotas by the names of `rds:DescribeAccountAttributes`; storage in GiB.
+pub type Quotas = BTreeMap<String, Quota>;
 
 /// What `DescribeKey` says of the key behind the alias, in one region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -468,6 +512,21 @@ mod tests {
         ] {
             let said = facts.trouble("eu-west-1").unwrap_or_default();
             assert!(said.contains(want), "{want}: {said}");
+        }
+    }
+
+    #[test]
+    fn tags_tell_what_manages_a_database() {
+        for (tags, want) in [
+            (&[("team", "a")][..], None),
+            (&[("ManagedBy", "Terraform")], Some("Terraform (tag ManagedBy=Terraform)")),
+            (&[("terraform-module", "db")], Some("Terraform (tag terraform-module=db)")),
+            (
+                &[("managed-by", "terraform"), ("aws:cloudformation:stack-name", "orders")],
+                Some("the CloudFormation stack orders"),
+            ),
+        ] {
+            assert_eq!(managed_by(tags.iter().copied()).as_deref(), want, "{tags:?}");
         }
     }
 }

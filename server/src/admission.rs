@@ -1,6 +1,7 @@
 //! Whose turn it is: remediations that wait begin as others end (`domain::campaign`).
 
 use crate::app::{App, Fault, now, rest};
+use crate::freezes::Frozen;
 use crate::remediations::{of_plan, row_with};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
@@ -55,7 +56,7 @@ async fn turn(app: &App) -> Result<(), Fault> {
     for plan in &plans {
         found.extend(read(app, &of_plan(plan)).await?);
     }
-    let members = members(app, &found).await;
+    let members = members(app, &found).await?;
     // Again, right before it is written: reading can have taken long.
     if !app.store.hold(LEASE, &app.owner, LEASE_FOR).await? {
         return Ok(());
@@ -84,14 +85,15 @@ async fn read(app: &App, filter: &Filter) -> Result<Found, Fault> {
     Ok(found.into_iter().map(|(row, rem)| (row.id.clone(), (row, rem))).collect())
 }
 
-async fn members(app: &App, found: &Found) -> Vec<Member> {
+async fn members(app: &App, found: &Found) -> Result<Vec<Member>, Fault> {
     // Without the organization all accounts count as of one OU: fewer begin, and none too many.
     let (tree, at) = (app.tree().await.ok(), now());
+    let frozen = Frozen::read(app).await?;
     let ou = |rem: &Remediation| {
         let node = tree.as_ref()?.get(&(&rem.account).into())?;
         node.parent.as_ref().map(ToString::to_string)
     };
-    found
+    let members = found
         .values()
         .map(|(_, rem)| Member {
             id: rem.id.clone(),
@@ -101,14 +103,15 @@ async fn members(app: &App, found: &Found) -> Vec<Member> {
             ou: ou(rem).unwrap_or_default(),
             state: rem.state,
             begun: !rem.intents.is_empty(),
-            shut: window::closed(&rem.windows, at).is_some(),
+            shut: window::closed(&rem.windows, at).is_some() || frozen.holds(rem, false).is_some(),
             giving_up: rem.giving_up.is_some(),
             failure: rem.failure,
             forgiven: rem.forgiven,
             priority: rem.priority,
             approved_at: rem.approved_at,
         })
-        .collect()
+        .collect();
+    Ok(members)
 }
 
 /// Those of one plan whose turn it is.

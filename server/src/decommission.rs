@@ -1,9 +1,9 @@
 //! The end of an original: asked for by one, agreed to by others, done by an agent.
 
 use crate::app::{App, Fault, changed, now, refused};
-use crate::plans;
 use crate::remediations::row_with;
 use crate::store::{Kind, Row};
+use crate::{freezes, plans};
 use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, Retirement};
@@ -64,6 +64,7 @@ pub(crate) async fn order(
     let fresh = |a: &&Approval| at.since(a.at) <= JOB_FOR_MAX;
     let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();
     plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)?;
+    freezes::refuse(app, [&rem]).await?;
     ordered.why = format!("decommission ordered by {}: {reason}", actor.name);
     if dry {
         return Ok(ordered);

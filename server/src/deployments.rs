@@ -4,6 +4,7 @@
 //! the management account or of the one that it delegated Config to.
 
 use crate::app::{App, Fault, changed, now, refused};
+use crate::freezes::Frozen;
 use crate::plans;
 use crate::store::{Kind, Row};
 use futures::future::join_all;
@@ -198,12 +199,24 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
                 "{id} is being applied by somebody else; if that ended, apply again after {ttl}"
             )));
         }
+        thawed(app, &body.excluded).await?;
         note(app, actor, id, &item, Outcome::Begun).await?;
         let outcome = put(app, &item, &body.excluded).await;
         note(app, actor, id, &item, outcome).await?;
     }
     app.store.hold(&lease, &me, Span(-1)).await?;
     Ok(app.load(Kind::Deployment, id).await?.1)
+}
+
+/// Refuses while an account that the rules are put into is frozen; what is in place stays.
+async fn thawed(app: &App, excluded: &BTreeSet<String>) -> Result<(), Fault> {
+    let tree = app.tree().await?;
+    let accounts = tree.accounts_under(tree.root());
+    let wanted = accounts.iter().filter(|a| !excluded.contains(a.as_str()));
+    match Frozen::read(app).await?.holds_any(wanted) {
+        Some(why) => refused("FROZEN", format!("{why}; what is left can be applied afterwards")),
+        None => Ok(()),
+    }
 }
 
 /// Records what is about to be done, or was.

@@ -11,6 +11,7 @@ mod decommission;
 pub mod deployments;
 pub mod doctor;
 pub mod findings;
+pub mod freezes;
 pub mod leases;
 pub mod orders;
 pub mod org;

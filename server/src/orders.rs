@@ -3,7 +3,7 @@
 use crate::app::{App, Fault, now, refused};
 use crate::remediations::{of_plan, row_with};
 use crate::store::{Kind, Row};
-use crate::{plans, reports};
+use crate::{freezes, plans, reports};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::Finding;
 use ringfence_domain::plan::Plan;
@@ -44,6 +44,11 @@ impl Order {
             Order::RollBack => "rollback",
             Order::Discard => "discard",
         }
+    }
+
+    /// Whether something is to be changed in AWS for it. A cancel deletes scratch only, and that waits.
+    fn begins_work(self) -> bool {
+        matches!(self, Order::Retry | Order::CutOver | Order::RollBack | Order::Discard)
     }
 
     /// Whether it is for a remediation as that one stands.
@@ -154,6 +159,9 @@ pub async fn give(
             _ => nothing(order, id, &all),
         };
         return refused("NOTHING_TO_CHANGE", text);
+    }
+    if order.begins_work() {
+        freezes::refuse(app, chosen.iter().map(|(_, rem)| rem)).await?;
     }
     // What is being worked on first.
     chosen.sort_by_key(|(_, rem)| rem.state != State::Running);

@@ -1,9 +1,9 @@
 //! Plans: made from findings, approved by another person, applied when the world still matches.
 
-use crate::app::{App, Fault, changed, now, refused};
+use crate::app::{App, Fault, changed, now, readable, refused};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
-use crate::{reports, scans};
+use crate::{freezes, reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::controls::ALL;
@@ -12,7 +12,7 @@ use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
-use ringfence_domain::plan::{self, Body, Plan, Wanted};
+use ringfence_domain::plan::{self, Body, Past, Plan, Wanted};
 use ringfence_domain::remediation::{Goal, Names, Remediation, State};
 use ringfence_domain::time::Time;
 use ringfence_domain::window;
@@ -70,6 +70,22 @@ async fn cells_of(
     Ok(cells)
 }
 
+/// Twins of the past that say how long one takes; more of them would say no more.
+const PAST_MAX: i64 = 200;
+
+/// How long twins of the past took.
+pub async fn past(app: &App) -> Result<Vec<Past>, Fault> {
+    let mut past = Vec::new();
+    for state in [State::Verified, State::CutOver, State::Decommissioned] {
+        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
+        for row in app.store.list(Kind::Remediation, &filter, "", PAST_MAX).await? {
+            let found = readable::<Remediation>(row.document().map_err(Fault::from))?;
+            past.extend(found.as_ref().and_then(Past::of));
+        }
+    }
+    Ok(past)
+}
+
 /// Makes a plan; stores it unless `dry`. The same id twice is the same plan.
 pub async fn create(
     app: &App,
@@ -87,7 +103,7 @@ pub async fn create(
     let findings = chosen(app, &tree, ids, scope).await?;
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
     let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
-    let items = findings
+    let mut items: Vec<plan::Item> = findings
         .iter()
         .map(|finding| {
             let cell = cells.get(&(finding.account.clone(), finding.region.as_str().to_owned()));
@@ -96,6 +112,9 @@ pub async fn create(
             plan::item(finding, cell, state, id, wanted)
         })
         .collect();
+    for (n, check) in plan::fit(&items, &cells) {
+        items[n].add(check);
+    }
     let at = now();
     let plan = Plan::new(Body {
         id: id.to_owned(),
@@ -269,6 +288,14 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             why.push(format!("{name}: the name {taken} is taken now"));
         }
     }
+    let ready: Vec<plan::Item> = plan.ready().cloned().collect();
+    for (n, check) in plan::fit(&ready, &cells) {
+        if check.verdict == plan::Verdict::Block {
+            let item = &ready[n];
+            let name = item.resource.name();
+            why.push(format!("{} {} {name}: {}", item.account, item.region, check.text));
+        }
+    }
     if why.is_empty() {
         return Ok(());
     }
@@ -306,6 +333,7 @@ pub async fn apply(
         findings.push(reports::row_of(Some(row), &finding));
     }
     busy(app, &made).await?;
+    freezes::refuse(app, &made).await?;
     if dry {
         return Ok(made);
     }

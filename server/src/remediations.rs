@@ -1,7 +1,8 @@
 //! Remediations on the server's side: what agents hand back.
 
 use crate::agents;
-use crate::app::{App, Fault, now};
+use crate::app::{App, Fault, now, refused};
+use crate::freezes::Frozen;
 use crate::reports::row_of;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::controls::ALL;
@@ -119,6 +120,12 @@ pub async fn commit(
         let (row, old): (Row, Remediation) = app.load(Kind::Remediation, &rem.id).await?;
         if row.version != version || old.account.as_str() != lease.account {
             return Ok(None);
+        }
+        // Whatever is asked of AWS is recorded first: what is refused here is not asked.
+        if rem.asks(&old)
+            && let Some(why) = Frozen::read(app).await?.holds(rem, old.midway())
+        {
+            return refused("FROZEN", why);
         }
         let changed = old.state != rem.state || old.verified_at != rem.verified_at;
         let mut rows = vec![row_with(row, rem)];

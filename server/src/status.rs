@@ -1,9 +1,11 @@
 //! The organization at a glance, from the store alone.
 
 use crate::app::{App, Fault, now};
+use crate::freezes;
 use crate::scope::Scope;
 use crate::store::{Filter, In, Kind, Row};
 use crate::tally::Tally;
+use ringfence_domain::freeze::Freeze;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::DISAGREES;
@@ -58,6 +60,8 @@ pub struct Status {
     pub remediations: BTreeMap<String, u32>,
     /// All rollouts.
     pub rollouts: Vec<Rollout>,
+    /// Freezes that are active.
+    pub freezes: Vec<Freeze>,
     /// The table.
     pub lines: Vec<Line>,
     /// Cells that were asked and not answered, with their reasons.
@@ -94,6 +98,9 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         *remediations.entry(rem.state.as_str().to_owned()).or_default() += 1;
     }
     let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
+    let at = now();
+    let mut freezes = freezes::list(app, false).await?;
+    freezes.retain(|f| f.state(at) == "active");
     let (ous, total, by_state) = people(&tree);
     Ok(Status {
         as_of: at,
@@ -107,6 +114,7 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         held: tally.open(|label| label.ends_with("+held")),
         remediations,
         rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
+        freezes,
         lines: lines(by, &named),
         unanswered: match tally.coverage.count(CellState::failed) {
             0 => Vec::new(),

@@ -99,7 +99,8 @@ struct Waiting {
     met: u64,
 }
 
-/// All rules, in the order in which they came; the first that meets a call has it.
+/// All rules, in the order in which they came; the first that meets a call has it, where a change by somebody
+/// else leaves the call to the rules after it.
 #[derive(Debug, Clone)]
 pub struct Faults {
     seed: u64,
@@ -175,8 +176,9 @@ impl Faults {
         request: &Request,
         account: AccountId,
         access: Option<Access>,
-    ) -> Option<Effect> {
-        for waiting in &mut self.rules {
+        after: u64,
+    ) -> Option<(u64, Effect)> {
+        for waiting in self.rules.iter_mut().filter(|w| w.id > after) {
             let rule = &waiting.rule;
             let used_up = rule.times > 0 && waiting.met >= rule.times;
             if used_up || !rule.matcher.matches(request, account, access) {
@@ -194,7 +196,7 @@ impl Faults {
                 }
             }
             waiting.met += 1;
-            return Some(rule.effect.clone());
+            return Some((waiting.id, rule.effect.clone()));
         }
         None
     }

@@ -172,7 +172,7 @@ impl Simulator {
             Ok(request) => request,
             Err((protocol, service, fault)) => return Ok(refused(protocol, service, fault)),
         };
-        let effect = self.world().effect(&request);
+        let effect = self.world().effect(&request, self.clock.now());
         match &effect {
             Some(Effect::DropBefore) => return Err(Dropped),
             Some(Effect::HoldBefore) => self.hold(&request, "before").await,

@@ -41,6 +41,8 @@ pub struct Settings {
     pub scp_characters: usize,
     /// Manual snapshots, instances and clusters of an account and region (RDS user guide, quotas).
     pub rds_snapshots: usize,
+    /// Copies of instance snapshots in flight to one region (RDS user guide, "Copying a snapshot").
+    pub rds_copies: usize,
     /// See above.
     pub rds_instances: usize,
     /// See above.
@@ -67,6 +69,7 @@ impl Default for Settings {
             scps_per_target: 10,
             scp_characters: 10_240,
             rds_snapshots: 100,
+            rds_copies: 20,
             rds_instances: 40,
             rds_clusters: 40,
             log_size: 100_000,

@@ -125,6 +125,29 @@ fn no_place_has_more_at_work_than_its_limit() {
 }
 
 #[test]
+fn copies_wait_for_their_turn_in_a_region() {
+    let settings = [("MAX_RUNNING_PER_CELL", "20")];
+    let stage = Stage::new(1, "10", &settings);
+    stage.sim.inside().world().settings.rds_copies = 0;
+    let begun = stage.ann.json(&format!("remediation apply {}", stage.plan), 0);
+    let all = begun["remediations"].as_array().expect("remediations").len();
+    until("all wait", MINUTE, || {
+        let list = stage.list();
+        let full = |r: &&Value| text(r, "why").contains("SnapshotQuotaExceeded");
+        let wait = list.iter().filter(full).all(|r| r["state"] == "running");
+        if wait && list.iter().filter(full).count() == all {
+            Ok(())
+        } else {
+            Err(format!("{list:?}"))
+        }
+    });
+    stage.sim.inside().world().settings.rds_copies = 20;
+    stage.verifies(all, 2 * MINUTE);
+    assert!(all > 2 && stage.calls("CopyDBSnapshot") > all as u64, "all were refused at first");
+    assert_eq!(stage.calls("CreateDBSnapshot"), all as u64, "and nothing was made anew for it");
+}
+
+#[test]
 fn failures_hold_the_rest_back_until_a_person_has_looked() {
     let settings = [("MAX_RUNNING", "1"), ("FAILURE_BUDGET", "1")];
     let stage = Stage::new(3, "10", &settings);

@@ -221,12 +221,22 @@ impl Stage {
 
     /// Plans with these flags, approves, applies; the remediations by the original's name.
     pub(crate) fn apply(&self, flags: &str) -> BTreeMap<String, String> {
+        self.applied(&self.planned(flags))
+    }
+
+    /// A plan with these flags, approved.
+    pub(crate) fn planned(&self, flags: &str) -> String {
         let (ann, bob) = (self.cli("ann"), self.cli("bob"));
         ann.expect("scan start --wait --timeout 60s", 0);
         let plan = ann.json(&format!("plan create --all {flags}"), 0);
         let plan = plan["id"].as_str().expect("a plan");
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
-        let made = ann.json(&format!("remediation apply {plan}"), 0);
+        plan.to_owned()
+    }
+
+    /// Applies a plan; the remediations by the original's name.
+    pub(crate) fn applied(&self, plan: &str) -> BTreeMap<String, String> {
+        let made = self.cli("ann").json(&format!("remediation apply {plan}"), 0);
         let list = made["remediations"].as_array().expect("remediations").clone();
         let text = |r: &Value, field: &str| r[field].as_str().expect("text").to_owned();
         list.iter().map(|r| (text(r, "name"), text(r, "id"))).collect()

@@ -3,8 +3,8 @@
 
 use aws_sdk_rds::types;
 use ringfence_domain::rds::{
-    Cluster, ClusterSettings, Domain, Encryption, Instance, InstanceSettings, MemberRef, Snapshot,
-    StorageVolume, TAG, WINDOW_TAG,
+    Cluster, ClusterSettings, Domain, Encryption, Instance, InstanceSettings, JOBS_TAG, MemberRef,
+    Snapshot, StorageVolume, TAG, WINDOW_TAG, managed_by,
 };
 use ringfence_domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,10 @@ fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
 
 fn tagged(list: &[types::Tag], key: &str) -> Option<String> {
     list.iter().find(|t| t.key() == Some(key)).map(|t| text(t.value()))
+}
+
+fn managed(list: &[types::Tag]) -> Option<String> {
+    managed_by(list.iter().map(|t| (t.key().unwrap_or_default(), t.value().unwrap_or_default())))
 }
 
 fn made_by(list: &[types::Tag]) -> Option<String> {
@@ -102,6 +106,8 @@ pub(super) fn instance(i: &types::DbInstance) -> Instance {
         out_of_sync: out_of_sync(i),
         promotion_tier: i.promotion_tier(),
         window: tagged(i.tag_list(), WINDOW_TAG),
+        jobs_known: tagged(i.tag_list(), JOBS_TAG).as_deref() == Some("acknowledged"),
+        managed_by: managed(i.tag_list()),
         made_by: made_by(i.tag_list()),
     }
 }
@@ -288,6 +294,8 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
         foreign: cluster_foreign(c),
         pending: cluster_pending(c),
         window: tagged(c.tag_list(), WINDOW_TAG),
+        jobs_known: tagged(c.tag_list(), JOBS_TAG).as_deref() == Some("acknowledged"),
+        managed_by: managed(c.tag_list()),
         made_by: made_by(c.tag_list()),
     }
 }

@@ -8,7 +8,7 @@ use crate::retry::To;
 use crate::session::Session;
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::id::Region;
-use ringfence_domain::rds::Sweep;
+use ringfence_domain::rds::{Quota, Quotas, Sweep};
 
 /// The largest page of the RDS Describe calls.
 const PAGE: i32 = 100;
@@ -72,6 +72,23 @@ impl Cloud {
         // To the end, both of them: what one found stays, though the other fails.
         let (first, second) = futures::join!(read_instances, read_clusters);
         first.and(second)
+    }
+
+    /// The account's quotas in a region, and how much of them is used (API reference, AccountQuota).
+    pub async fn quotas(&self, session: &Session, region: &Region) -> Result<Quotas, CloudError> {
+        const OP: &str = "rds:DescribeAccountAttributes";
+        let client = self.rds(region.as_str());
+        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
+        let read = || async {
+            let call = client.describe_account_attributes().send();
+            session.within(call).await.map_err(|e| cloud_error(OP, e))
+        };
+        let answer = self.0.gate.read(to, OP, read).await?;
+        let named = answer.account_quotas().iter().filter_map(|q| {
+            let quota = Quota { used: q.used()?, max: q.max()? };
+            Some((q.account_quota_name()?.to_owned(), quota))
+        });
+        Ok(named.collect())
     }
 
     /// Reads all manual snapshots of a cell into `sweep`.

@@ -5,6 +5,7 @@ mod audit;
 mod control;
 mod doctor;
 mod finding;
+mod freeze;
 mod org;
 mod plan;
 mod rehearse;
@@ -75,6 +76,7 @@ pub(crate) async fn run(args: Args) -> End {
         },
         Command::Remediation(command) => remediation::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
+        Command::Freeze(command) => freeze::run(&context, command).await,
         Command::Status { scope } => status::run(&context, scope).await,
         Command::Agent(command) => agent::run(&context, command).await,
         Command::Control(command) => control::run(&context, command).await,

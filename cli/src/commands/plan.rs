@@ -12,7 +12,16 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
     let mut client =
         PlanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Plan::Create { all, findings, scope: wanted, strategy, quiesce, auto_cutover, dry_run } => {
+        Plan::Create {
+            all,
+            findings,
+            scope: wanted,
+            strategy,
+            quiesce,
+            auto_cutover,
+            acknowledge_jobs,
+            dry_run,
+        } => {
             let swap = strategy == Strategy::Swap;
             if !swap && (auto_cutover || quiesce != Quiesce::Observe) {
                 return Err(Failure::new(
@@ -40,6 +49,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 swap,
                 quiesce: quiesce.to_owned(),
                 auto_cutover,
+                acknowledge_jobs,
             };
             let plan = client
                 .create_plan(request)

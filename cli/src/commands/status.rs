@@ -1,6 +1,6 @@
 //! `ringfence status`
 
-use super::{Context, MESSAGE_MAX, scan, scope};
+use super::{Context, MESSAGE_MAX, freeze, scan, scope};
 use crate::args::Scope;
 use crate::exit::End;
 use crate::printer;
@@ -49,6 +49,16 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
         printer::data(&format!("AWS Config    {}", counts(&status.config)));
     }
     printer::data(&format!("remediations  {}", counts(&status.remediations)));
+    for f in &status.freezes {
+        printer::data(&format!(
+            "frozen        {} until {} by {}: {} ({})",
+            freeze::place(f),
+            f.to,
+            f.by,
+            f.reason,
+            f.id
+        ));
+    }
     for rollout in &status.rollouts {
         printer::data(&format!(
             "rollout       {} {}: {} of {} targets attached",

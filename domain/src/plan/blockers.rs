@@ -1,73 +1,110 @@
-//! Why a database cannot be encrypted by this version: each reason names the database and what to do.
+//! Why a database cannot be encrypted by this version, and what people should know if it can: each text names
+//! the database and what to do.
 
+use super::checks::Checks;
 use crate::rds::{Cluster, Instance};
 use crate::remediation::broken;
 
 /// Classes without encryption at rest (RDS guide, "Encrypting Amazon RDS resources").
-fn class_blocker(what: &str, class: &str) -> Option<String> {
+fn old_class(what: &str, class: &str) -> Option<String> {
     let old = class.starts_with("db.m1.") || class.starts_with("db.m2.") || class == "db.t2.micro";
     old.then(|| {
         format!("{what}: class {class} has no encryption at rest; move it to a newer class first")
     })
 }
 
-/// What blocks an instance outside clusters, its replicas included.
-pub(super) fn tree(main: &Instance, replicas: &[Instance], blockers: &mut Vec<String>) {
-    if let Some(source) = &main.replica_source {
-        let id = &main.id;
-        blockers.push(match source.starts_with("arn:") {
-            true => format!("{id} is a read replica of {source}, in another region: encrypt the source, then create the replica anew there with a key of that region (`aws rds create-db-instance-read-replica --kms-key-id`)"),
-            false => format!("{id} is a read replica of {source}: it is rebuilt with it"),
-        });
-    }
+/// An instance outside clusters, its replicas included.
+pub(super) fn tree(main: &Instance, replicas: &[Instance], checks: &mut Checks) {
+    let id = &main.id;
+    checks.block("replicas", main.replica_source.as_ref().map(|source| match source.starts_with("arn:") {
+        true => format!("{id} is a read replica of {source}, in another region: encrypt the source, then create the replica anew there with a key of that region (`aws rds create-db-instance-read-replica --kms-key-id`)"),
+        false => format!("{id} is a read replica of {source}: it is rebuilt with it"),
+    }));
+    managed(id, main.managed_by.as_deref(), checks);
     for one in std::iter::once(main).chain(replicas) {
-        instance(one, blockers);
-        let known = |name: &String| replicas.iter().any(|r| r.id == *name);
-        for far in one.replicas.iter().filter(|name| !known(name)) {
-            blockers.push(format!("{}: its replica {far} is in another region or could not be read: this version rebuilds replicas of the same region; delete it, and create it anew from the twin", one.id));
-        }
+        instance(one, checks);
+        let known = |name: &&String| replicas.iter().any(|r| r.id == **name);
+        let far = one.replicas.iter().filter(|name| !known(name));
+        checks.block("replicas", far.map(|far| format!("{}: its replica {far} is in another region or could not be read: this version rebuilds replicas of the same region; delete it, and create it anew from the twin", one.id)));
     }
 }
 
-/// What blocks an instance.
-fn instance(instance: &Instance, blockers: &mut Vec<String>) {
+/// An instance, alone or as a member.
+fn instance(instance: &Instance, checks: &mut Checks) {
     let id = &instance.id;
-    if instance.engine.starts_with("custom-") {
-        blockers.push(format!("{id} is RDS Custom: its snapshots cannot be copied"));
-    }
-    blockers.extend(class_blocker(id, &instance.settings.db_instance_class));
-    if broken(&instance.status) || instance.status == "stopped" || instance.status == "deleting" {
-        blockers.push(format!("{id} is {}: a snapshot needs it available", instance.status));
-    }
-    blockers
-        .extend(instance.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
-    blockers.extend(
-        instance.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")),
+    let custom = instance.engine.starts_with("custom-");
+    checks.block(
+        "engine",
+        custom.then(|| format!("{id} is RDS Custom: its snapshots cannot be copied")),
+    );
+    checks.block("class", old_class(id, &instance.settings.db_instance_class));
+    status(id, &instance.status, checks);
+    settings(instance.foreign.iter(), checks);
+    pending(&instance.pending, checks);
+    checks.warn(
+        "parameters",
+        instance.out_of_sync.iter().map(|g| format!("{id}: {g}: the twin starts with the group's values; reboot {id} first to see whether it runs with them")),
+    );
+    secret(id, instance.settings.manage_master_user_password && instance.cluster.is_none(), checks);
+}
+
+/// A snapshot needs `available` (API reference, CreateDBSnapshot); what heals by itself is waited for.
+fn status(id: &str, status: &str, checks: &mut Checks) {
+    let bad = broken(status) || status == "stopped" || status == "deleting";
+    checks.block(
+        "status",
+        bad.then(|| match status {
+            "storage-full" => format!(
+                "{id} is storage-full: a snapshot needs it available; give it more storage first"
+            ),
+            "stopped" => format!("{id} is stopped: a snapshot needs it available; start it first"),
+            status => format!("{id} is {status}: a snapshot needs it available"),
+        }),
     );
 }
 
-/// What blocks a cluster, its members included.
-pub(super) fn cluster(cluster: &Cluster, members: &[Instance], blockers: &mut Vec<String>) {
+fn settings<'a>(foreign: impl Iterator<Item = (&'a String, &'a String)>, checks: &mut Checks) {
+    checks.block("settings", foreign.map(|(k, v)| format!("{k} = {v} cannot be carried over")));
+}
+
+fn pending(pending: &[String], checks: &mut Checks) {
+    let text = |p: &String| format!("a change of {p} is pending: apply or cancel it");
+    checks.block("pending changes", pending.iter().map(text));
+}
+
+/// RDS makes a new secret for a copy, with a new password (RDS guide, "Password management with Secrets
+/// Manager").
+fn secret(id: &str, managed: bool, checks: &mut Checks) {
+    checks.warn("secret", managed.then(|| format!("{id}: its master password is managed in Secrets Manager: the twin gets a new secret, which applications must be given")));
+}
+
+/// `StorageEncrypted` can be changed by replacement only (CloudFormation reference, AWS::RDS::DBInstance).
+fn managed(id: &str, by: Option<&str>, checks: &mut Checks) {
+    checks.warn("ownership", by.map(|by| format!("{id} is managed by {by}: it does not know of the twin; say there that storage is encrypted and take the new resource in before anything is applied, or it may replace the database")));
+}
+
+/// A cluster, its members included.
+pub(super) fn cluster(cluster: &Cluster, members: &[Instance], checks: &mut Checks) {
     let id = &cluster.id;
-    if !cluster.engine.starts_with("aurora") {
-        blockers.push(format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine));
-    }
-    if broken(&cluster.status) || cluster.status == "stopped" || cluster.status == "deleting" {
-        blockers.push(format!("{id} is {}: a snapshot needs it available", cluster.status));
-    }
-    if members.len() != cluster.members.len() {
-        blockers.push(format!(
-            "{id}: only {} of {} members could be read",
-            members.len(),
-            cluster.members.len()
-        ));
-    }
-    blockers
-        .extend(cluster.foreign.iter().map(|(k, v)| format!("{k} = {v} cannot be carried over")));
-    blockers.extend(
-        cluster.pending.iter().map(|p| format!("a change of {p} is pending: apply or cancel it")),
+    let aurora = cluster.engine.starts_with("aurora");
+    checks.block("engine", (!aurora).then(|| format!("{id} is a Multi-AZ DB cluster ({}): AWS documents no way to encrypt one; do it by hand", cluster.engine)));
+    status(id, &cluster.status, checks);
+    let unread = members.len() != cluster.members.len();
+    checks.block(
+        "members",
+        unread.then(|| {
+            format!(
+                "{id}: only {} of {} members could be read",
+                members.len(),
+                cluster.members.len()
+            )
+        }),
     );
+    settings(cluster.foreign.iter(), checks);
+    pending(&cluster.pending, checks);
+    secret(id, cluster.settings.manage_master_user_password, checks);
+    managed(id, cluster.managed_by.as_deref(), checks);
     for member in members {
-        instance(member, blockers);
+        instance(member, checks);
     }
 }

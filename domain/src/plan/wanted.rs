@@ -1,6 +1,9 @@
 //! How the databases of a plan are to be replaced, and when.
 
+use super::checks::Checks;
+use super::{Guess, Past};
 use crate::finding::Resource;
+use crate::rds::JOBS_TAG;
 use crate::remediation::{Quiesce, Swap};
 use crate::window::{self, Window};
 use std::collections::BTreeMap;
@@ -18,6 +21,57 @@ pub struct Wanted {
     pub isolation: BTreeMap<String, String>,
     /// When work may begin (`remediation.window`).
     pub window: window::Rule,
+    /// Whether it was said that what runs by itself in the copies is known.
+    pub jobs: Jobs,
+    /// How long twins of the past took.
+    pub past: Vec<Past>,
+    /// What is taken for true before there is a past.
+    pub guess: Guess,
+}
+
+/// Whether people must say that they know what runs by itself in a copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Jobs {
+    /// The plan says what may; who approves it knows (`remediation.acknowledge_jobs = plan`).
+    #[default]
+    Told,
+    /// Each database must be tagged, or the plan's author must say so (`database`).
+    Required,
+    /// The plan's author said so (`plan create --acknowledge-jobs`).
+    Acknowledged,
+}
+
+/// What runs by itself in a copy of a database of this engine.
+fn runs(engine: &str) -> &'static str {
+    match engine {
+        e if e.contains("mysql") || e.starts_with("mariadb") => {
+            "events (event_scheduler) and replication from outside"
+        }
+        e if e.contains("postgres") => "pg_cron jobs, subscriptions and foreign tables",
+        e if e.starts_with("oracle") => "scheduler jobs and database links",
+        e if e.starts_with("sqlserver") => "SQL Server Agent jobs and linked servers",
+        e if e.starts_with("db2") => "scheduled administrative tasks and federated tables",
+        _ => "jobs, links and subscriptions",
+    }
+}
+
+/// A restored copy is alive: what the original does by itself, it does too.
+pub(super) fn jobs(resource: &Resource, jobs: Jobs, checks: &mut Checks) {
+    let tagged = match resource {
+        Resource::Instance { instance, .. } => instance.jobs_known,
+        Resource::Cluster { cluster, .. } => cluster.jobs_known,
+    };
+    let (name, runs) = (resource.name(), runs(resource.engine()));
+    match jobs {
+        Jobs::Acknowledged => checks.warn("jobs", None),
+        _ if tagged => checks.warn("jobs", None),
+        Jobs::Told => checks.warn("jobs", [format!(
+            "{name}: the copy is alive: {runs} of the original run in it too"
+        )]),
+        Jobs::Required => checks.block("jobs", [format!(
+            "{name}: the copy is alive: {runs} of the original run in it too: tag {name} with {JOBS_TAG}=acknowledged, or plan with --acknowledge-jobs"
+        )]),
+    }
 }
 
 /// When work on this resource may begin, or why nobody knows.

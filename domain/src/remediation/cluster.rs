@@ -7,7 +7,7 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, snapshot_ready, twin_name, wait_for,
+    drop_snapshot, fidelity, last_copy, quiet, repeat, snapshot_ready, twin_name, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -30,9 +30,16 @@ pub(super) fn decide(
         drop_snapshot(rem, snapshot, "snapshot", act, now, bounds)
     };
     if rem.verified_at.is_some() {
-        return drop_scratch().unwrap_or(Step::Finish);
+        return match (drop_scratch(), last_copy(rem, seen)) {
+            (None, _) => Step::Finish,
+            (Some(_), Some(why)) => Step::AskHuman(why),
+            (Some(step), None) => step,
+        };
     }
     if let Some(why) = &rem.giving_up {
+        if let Some(why) = last_copy(rem, seen) {
+            return Step::AskHuman(why);
+        }
         // By a person's word no database is deleted, though nobody can have connected to it.
         let down = if rem.cancelled { None } else { take_down(rem, twin, now, bounds) };
         let end = match down {

@@ -2,7 +2,9 @@
 //! reached.
 
 use super::quiet::KNOWN_FOR_MAX;
-use super::{Activity, Bounds, Names, Quiesce, Remediation, Retirement, State, Swap, held_name};
+use super::{
+    Act, Activity, Bounds, Intent, Names, Quiesce, Remediation, Retirement, State, Swap, held_name,
+};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +173,28 @@ impl Remediation {
     pub fn cuts_off(&self) -> bool {
         let isolates = self.swap.as_ref().is_some_and(|s| s.quiesce == Quiesce::Isolate);
         isolates && !self.intents.is_empty()
+    }
+
+    /// Whether its databases are cut off, or between two names: an application waits for its end.
+    pub fn midway(&self) -> bool {
+        let moves = |i: &Intent| matches!(i.act, Act::SetGroups { .. } | Act::Rename { .. });
+        let moved = self.intents.values().any(moves);
+        let begun = self.swap.as_ref().is_some_and(|s| s.began_at.is_some());
+        match self.goal {
+            // To its end, where the original is protected and stopped.
+            Goal::CutOver if self.placed() => self.state == State::Running,
+            Goal::Twin | Goal::CutOver => moved || begun || self.cuts_off(),
+            Goal::RollBack => true,
+            Goal::Discard => moved || self.cuts_off(),
+            Goal::Decommission => false,
+        }
+    }
+
+    /// Whether it is about to ask AWS for something that `before` had not asked for.
+    pub fn asks(&self, before: &Remediation) -> bool {
+        let new =
+            |(key, i): (&String, &Intent)| before.intents.get(key).is_none_or(|b| i.at > b.at);
+        self.intents.iter().any(new)
     }
 
     /// Why it cannot be cut over; `None` if it can.

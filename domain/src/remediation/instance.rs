@@ -2,7 +2,7 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, replica, snapshot_ready, wait_for,
+    drop_snapshot, fidelity, last_copy, quiet, repeat, replica, snapshot_ready, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
@@ -34,9 +34,16 @@ pub(super) fn decide(
         drop(copy, "copy", &names.copy).or_else(|| drop(snapshot, "snapshot", &names.snapshot))
     };
     if rem.verified_at.is_some() {
-        return drop_scratch().unwrap_or(Step::Finish);
+        return match (drop_scratch(), last_copy(rem, seen)) {
+            (None, _) => Step::Finish,
+            (Some(_), Some(why)) => Step::AskHuman(why),
+            (Some(step), None) => step,
+        };
     }
     if let Some(why) = &rem.giving_up {
+        if let Some(why) = last_copy(rem, seen) {
+            return Step::AskHuman(why);
+        }
         return drop_scratch().unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
     if let Some(why) = source_changed(rem, seen) {
@@ -283,6 +290,13 @@ mod tests {
             "act delete scratch snapshot ringfence-rem-1-plain",
         );
         check(&[GivingUp], "ask why");
+        // Of a database that is gone the snapshots may be all there is.
+        let gone = "ask the original orders is gone, so what was made of it may be the last copy";
+        check(&[SourceGone, Snapshot("available")], gone);
+        check(&[SourceGone, Snapshot("available"), GivingUp], gone);
+        check(&[SourceReplaced, Copy("available"), GivingUp], gone);
+        check(&[SourceStatus("deleting"), Snapshot("available"), GivingUp], gone);
+        check(&[SourceGone, Snapshot("available"), Verified], gone);
     }
 
     #[test]
@@ -303,6 +317,10 @@ mod tests {
         );
         // The source may change or go: the work is done and must not be redone.
         check(&with(&[SourceGone]), "finish");
+        check(
+            &with(&[SourceGone, Snapshot("available")]),
+            "act delete scratch snapshot ringfence-rem-1-plain",
+        );
         check(&with(&[Later(Span::hours(24 * 30))]), "finish");
         let late = [Snapshot("available"), Later(Span::hours(24 * 30))];
         check(&with(&late), "ask cleaning up did not end 14d");

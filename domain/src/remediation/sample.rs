@@ -77,6 +77,8 @@ pub(crate) fn instance(id: &str) -> Instance {
         replicas: vec![],
         vpc: Some("vpc-1".into()),
         window: None,
+        jobs_known: false,
+        managed_by: None,
         settings: InstanceSettings {
             db_instance_class: "db.m5.large".into(),
             allocated_storage: Some(100),
@@ -132,6 +134,8 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
         foreign: BTreeMap::new(),
         pending: vec![],
         window: None,
+        jobs_known: false,
+        managed_by: None,
         made_by: None,
     }
 }

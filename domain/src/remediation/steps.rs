@@ -1,7 +1,7 @@
 //! The steps that all tables share: ask once, ask again, wait, delete scratch.
 
 use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step};
-use crate::rds::Snapshot;
+use crate::rds::{Snapshot, Sweep};
 use crate::time::{Span, Time};
 
 /// Asks for a thing that is not there, unless it was asked for and may still appear.
@@ -100,6 +100,27 @@ pub(super) fn drop_snapshot(
         return Some(wait_for(rem, &act.key(), &what, "deleting", MODIFY_FOR_MAX, now));
     }
     Some(repeat(rem, act, now, bounds))
+}
+
+/// Why nothing that was made may be taken down: the data is in no database any more that we know of. `None`
+/// while its original is there, or its verified twin.
+pub(super) fn last_copy(rem: &Remediation, seen: &Sweep) -> Option<String> {
+    let own = rem.source.resource_id();
+    let ours = |name: &str, by: &Option<String>| {
+        rem.verified_at.is_some()
+            && name == rem.names.twin
+            && by.as_deref() == Some(rem.id.as_str())
+    };
+    let mut instances = seen.instances.iter().filter(|i| i.status != "deleting");
+    let mut clusters = seen.clusters.iter().filter(|c| c.status != "deleting");
+    let there = instances.any(|i| i.resource_id == own || ours(&i.id, &i.made_by))
+        || clusters.any(|c| c.resource_id == own || ours(&c.id, &c.made_by));
+    (!there).then(|| {
+        format!(
+            "the original {} is gone, so what was made of it may be the last copy of its data: nothing is deleted. Delete it by hand once nobody needs it",
+            rem.source.name()
+        )
+    })
 }
 
 /// Whether a status of an instance, cluster or snapshot is one that does not heal by waiting

@@ -1,7 +1,8 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
 use super::{Loaded, change, limits, read};
-use crate::app::{App, Fault, now, rest};
+use crate::app::{App, Fault, now, refused, rest};
+use crate::freezes::Frozen;
 use crate::org;
 use crate::store::{Filter, Kind, Row};
 use ringfence_aws::organizations::Attach;
@@ -221,6 +222,9 @@ fn same(one: &str, other: &str) -> bool {
 async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     let body = &loaded.1.body;
     let id = &body.id;
+    if let Some(first) = body.targets().next() {
+        thawed(app, first).await?;
+    }
     let policy = match app.cloud.find_policy(&body.policy_name).await? {
         Some(found) => {
             if !same(&app.cloud.policy_content(&found.id).await?, &body.content) {
@@ -247,8 +251,18 @@ async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     Ok(true)
 }
 
+/// Refuses while an account that the target binds is frozen: the rollout waits, and says so.
+async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
+    let tree = app.tree().await?;
+    match Frozen::read(app).await?.holds_any(&tree.accounts_under(target)) {
+        Some(why) => refused("FROZEN", why),
+        None => Ok(()),
+    }
+}
+
 /// Attaches to one target: if its gate is open, and if the policy still says what was approved.
 async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Fault> {
+    thawed(app, target).await?;
     let why = gate(app, target).await?;
     if !why.is_empty() {
         let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();

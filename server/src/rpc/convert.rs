@@ -1,5 +1,6 @@
 //! The only file that knows both the protos and the domain.
 
+use super::freeze::show as show_freeze;
 use crate::app::Fault;
 use crate::doctor::{Check, Outcome};
 use crate::org::Synced;
@@ -12,7 +13,7 @@ use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
-use ringfence_domain::plan::{Item, Plan};
+use ringfence_domain::plan::{self, Item, Plan, Verdict};
 use ringfence_domain::remediation::{self, Activity, Remediation, Retirement, held_name};
 use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::time::Time;
@@ -248,6 +249,11 @@ pub(crate) fn approval(a: &Approval) -> v1::Approval {
     }
 }
 
+fn plan_check(c: &plan::Check) -> v1::PlanCheck {
+    let (name, verdict) = (c.name.clone(), c.verdict.as_str().to_owned());
+    v1::PlanCheck { name, verdict, text: c.text.clone() }
+}
+
 fn item(i: &Item) -> v1::PlanItem {
     let settings = match &i.resource {
         Resource::Instance { instance, .. } => crate::store::json(&instance.settings),
@@ -263,8 +269,15 @@ fn item(i: &Item) -> v1::PlanItem {
         twin: i.twin.clone(),
         key_arn: i.key_arn.clone().unwrap_or_default(),
         steps: i.steps.clone(),
-        notes: i.notes.clone(),
-        blockers: i.blockers.clone(),
+        notes: i.texts(Verdict::Warn).cloned().collect(),
+        blockers: i.texts(Verdict::Block).cloned().collect(),
+        checks: i.checks.iter().map(plan_check).collect(),
+        estimate: i.estimate.as_ref().map(|e| v1::PlanEstimate {
+            seconds: e.takes.0 / 1_000,
+            learned_from: count(e.learned),
+            storage_gib: e.gib,
+            instances: count(e.instances),
+        }),
         settings_json: settings,
         strategy: strategy(i.swap.is_some()),
         windows: i.windows.iter().map(ToString::to_string).collect(),
@@ -469,6 +482,7 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
         unanswered: s.unanswered.iter().map(cell).collect(),
         config: counts(&s.config),
         disagreeing: s.disagreeing.iter().map(cell).collect(),
+        freezes: s.freezes.iter().map(|f| show_freeze(f, s.as_of)).collect(),
     }
 }
 

@@ -5,6 +5,7 @@ mod control;
 pub(crate) mod convert;
 mod finding;
 mod fleet;
+mod freeze;
 mod org;
 mod plan;
 mod remediation;
@@ -55,6 +56,7 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(v1::plan_service_server::PlanServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
         .add_service(v1::rollout_service_server::RolloutServiceServer::new(rpc.clone()))
+        .add_service(v1::freeze_service_server::FreezeServiceServer::new(rpc.clone()))
         .add_service(v1::status_service_server::StatusServiceServer::new(rpc));
     Ok(routes)
 }

@@ -4,7 +4,7 @@ use super::{Answer, Rpc, actor, convert, id_of, ok, page, page_size};
 use crate::app::Fault;
 use crate::plans;
 use crate::store::{Filter, Kind, Row};
-use ringfence_domain::plan::{Plan, Wanted};
+use ringfence_domain::plan::{Jobs, Plan, Wanted};
 use ringfence_domain::remediation::Quiesce;
 use ringfence_proto::v1;
 use ringfence_proto::v1::plan_service_server::PlanService;
@@ -35,6 +35,13 @@ impl PlanService for Rpc {
             auto: a.auto_cutover,
             isolation: self.0.config.isolation_groups.clone(),
             window: self.0.config.window.clone(),
+            jobs: match (a.acknowledge_jobs, self.0.config.require_jobs_acknowledged) {
+                (true, _) => Jobs::Acknowledged,
+                (false, true) => Jobs::Required,
+                (false, false) => Jobs::Told,
+            },
+            past: plans::past(&self.0).await?,
+            guess: self.0.config.guess,
         };
         let plan = plans::create(&self.0, &who, &id, &a.findings, &scope, &wanted, a.validate_only)
             .await?;

@@ -86,6 +86,8 @@ pub enum Kind {
     Scan,
     /// `ringfence_domain::deployment::Deployment`
     Deployment,
+    /// `ringfence_domain::freeze::Freeze`
+    Freeze,
 }
 
 impl Kind {
@@ -98,6 +100,7 @@ impl Kind {
             Kind::Rollout => "rollout",
             Kind::Scan => "scan",
             Kind::Deployment => "deployment",
+            Kind::Freeze => "freeze",
         }
     }
 }

@@ -231,14 +231,24 @@ impl World {
         self.generator.as_ref().is_some_and(|g| g.opted_in(account, region))
     }
 
-    /// The fault that waits for this request, if any. Asked once a request, before [`World::handle`].
-    pub fn effect(&mut self, request: &Request) -> Option<Effect> {
+    /// The fault that waits for this request, if any. Asked once a request, before [`World::handle`]. What others
+    /// change right before it is done here, so that the call can meet another fault too.
+    pub fn effect(&mut self, request: &Request, now: Time) -> Option<Effect> {
         if self.faults.none() {
             return None;
         }
         let account = self.who(request, Time(i64::MIN)).map_or(self.org.management, |w| w.account);
         let access = find(request.service, &request.operation).ok().map(|op| op.access);
-        self.faults.take(request, account, access)
+        let mut after = 0;
+        loop {
+            let (id, effect) = self.faults.take(request, account, access, after)?;
+            let Effect::Change(change) = effect else { return Some(effect) };
+            if let Err(error) = self.change(&change, now) {
+                let code = format!("SimulatorChangeFailed: {error}");
+                return Some(Effect::Error { status: 500, code });
+            }
+            after = id;
+        }
     }
 
     /// Handles a request: identity, region, throttle, policies, and then the call itself.
@@ -287,11 +297,6 @@ impl World {
                     Kind::Expired,
                     "The security token included in the request is expired",
                 ));
-            }
-            Some(Effect::Change(change)) => {
-                let change = change.clone();
-                self.change(&change, now)
-                    .map_err(|e| Fault::new(500, "SimulatorChangeFailed", e))?;
             }
             _ => {}
         }

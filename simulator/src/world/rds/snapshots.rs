@@ -12,8 +12,7 @@ use crate::world::Ctx;
 use crate::world::organizations::write_tags;
 use std::collections::BTreeMap;
 
-/// Copies in flight to one region (RDS user guide, "Copying a snapshot").
-const COPIES: usize = 20;
+/// Copies of cluster snapshots in flight to one region (RDS user guide, "Copying a snapshot").
 const CLUSTER_COPIES: usize = 5;
 
 #[derive(Debug, Clone)]
@@ -277,7 +276,7 @@ fn copied(
         return Err(kind.wrong_state("The source snapshot is not available."));
     }
     let (most, path) = match kind {
-        Kind::Instance => (COPIES, "snapshot"),
+        Kind::Instance => (ctx.world.settings.rds_copies, "snapshot"),
         Kind::Cluster => (CLUSTER_COPIES, "cluster-snapshot"),
     };
     let flying = |s: &&Snapshot| s.copy_of.is_some() && s.status == "creating";

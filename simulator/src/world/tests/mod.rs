@@ -89,7 +89,7 @@ impl Play {
         params: Value,
     ) -> Result<Map, String> {
         let request = Play::request(keys, region, service, operation, params);
-        let effect = self.world.effect(&request);
+        let effect = self.world.effect(&request, self.now);
         let outcome = self.world.handle(&request, self.now, effect.as_ref());
         outcome.result.map_err(|f| format!("{}: {}", f.code(request.service).0, f.message))
     }

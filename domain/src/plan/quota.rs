@@ -1,0 +1,188 @@
+//! Whether the quotas of an account and region have room for what a plan makes there.
+
+use super::{Check, Item, Verdict};
+use crate::finding::Resource;
+use crate::id::AccountId;
+use crate::ledger::Cell;
+use crate::rds::Quotas;
+use std::collections::BTreeMap;
+
+/// The check's name.
+const NAME: &str = "quotas";
+
+/// What one database needs, by the names of `rds:DescribeAccountAttributes`: twins stay, so their needs add
+/// up. Storage is in GiB; that of Aurora is not allocated.
+fn stays(resource: &Resource) -> BTreeMap<&'static str, i64> {
+    let count = i64::try_from(resource.instances().count()).unwrap_or(i64::MAX);
+    let mut needs = BTreeMap::from([("DBInstances", count)]);
+    match resource {
+        Resource::Instance { .. } => {
+            needs.insert("AllocatedStorage", gib(resource));
+        }
+        Resource::Cluster { .. } => {
+            needs.insert("DBClusters", 1);
+        }
+    }
+    needs
+}
+
+/// The snapshots that stand at a time while one database is worked on.
+fn passes(resource: &Resource) -> (&'static str, i64) {
+    match resource {
+        Resource::Instance { .. } => ("ManualSnapshots", 2),
+        Resource::Cluster { .. } => ("ManualClusterSnapshots", 1),
+    }
+}
+
+/// The storage of a database with its replicas, in GiB; 0 for Aurora, which allocates none.
+pub(super) fn gib(resource: &Resource) -> i64 {
+    match resource {
+        Resource::Instance { .. } => {
+            resource.instances().filter_map(|i| i.settings.allocated_storage).map(i64::from).sum()
+        }
+        Resource::Cluster { .. } => 0,
+    }
+}
+
+/// The check of each item that is ready, in the plan's order: those of one cell share its quotas.
+pub fn fit(items: &[Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(usize, Check)> {
+    let mut planned: BTreeMap<(&AccountId, &str, &str), i64> = BTreeMap::new();
+    let mut checks = Vec::new();
+    for (n, item) in items.iter().enumerate().filter(|(_, item)| item.ready()) {
+        let cell = cells.get(&(item.account.clone(), item.region.as_str().to_owned()));
+        let quotas = match cell.and_then(|c| c.quotas.as_ref()) {
+            Some(Ok(quotas)) => quotas,
+            Some(Err(why)) => {
+                checks.push((
+                    n,
+                    warn(format!(
+                        "they could not be read ({why}): a copy that finds one used up stops"
+                    )),
+                ));
+                continue;
+            }
+            None => {
+                checks.push((
+                    n,
+                    warn("they were not read: run `ringfence scan start` for the account".into()),
+                ));
+                continue;
+            }
+        };
+        let place = |name: &'static str| (&item.account, item.region.as_str(), name);
+        let stays = stays(&item.resource);
+        let full = stays.iter().find_map(|(name, need)| {
+            let before = planned.get(&place(name)).copied().unwrap_or_default();
+            lacks(quotas, name, before, *need)
+        });
+        let (snapshots, need) = passes(&item.resource);
+        match full.or_else(|| lacks(quotas, snapshots, 0, need)) {
+            Some(text) => {
+                checks.push((n, Check { name: NAME.into(), verdict: Verdict::Block, text }))
+            }
+            None => {
+                for (name, need) in stays {
+                    *planned.entry(place(name)).or_default() += need;
+                }
+                checks.push((
+                    n,
+                    Check { name: NAME.into(), verdict: Verdict::Pass, text: String::new() },
+                ));
+            }
+        }
+    }
+    checks
+}
+
+fn warn(text: String) -> Check {
+    Check { name: NAME.into(), verdict: Verdict::Warn, text: format!("quotas: {text}") }
+}
+
+/// Why a quota has no room, given what the plan's other databases take; `None` if it has. A quota that AWS
+/// does not name is no bound that we know of.
+fn lacks(quotas: &Quotas, name: &str, before: i64, need: i64) -> Option<String> {
+    let quota = quotas.get(name)?;
+    let planned =
+        if before > 0 { format!(" and {before} planned before it") } else { String::new() };
+    (quota.used + before + need > quota.max).then(|| {
+        format!(
+            "quota {name}: {} of {} used{planned}, and {need} needed: raise it in Service Quotas, or encrypt fewer at a time",
+            quota.used, quota.max
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cell, planned};
+    use super::*;
+    use crate::rds::Quota;
+    use crate::remediation::sample;
+
+    fn check(quotas: Option<Result<Quotas, String>>, many: usize) -> Vec<(Verdict, String)> {
+        let instance = |n: usize| {
+            let mut instance = sample::instance(&format!("orders-{n}"));
+            instance.settings.allocated_storage = Some(100);
+            Resource::Instance { instance, replicas: vec![] }
+        };
+        let items: Vec<Item> = (0..many).map(|n| planned(instance(n))).collect();
+        assert!(items.iter().all(Item::ready), "{:?}", items[0].checks);
+        let place = (items[0].account.clone(), items[0].region.to_string());
+        let cells = BTreeMap::from([(place, Cell { quotas, ..cell() })]);
+        fit(&items, &cells).into_iter().map(|(_, c)| (c.verdict, c.text)).collect()
+    }
+
+    fn quotas(list: &[(&str, i64, i64)]) -> Option<Result<Quotas, String>> {
+        let quota = |(name, used, max): &(&str, i64, i64)| {
+            ((*name).to_owned(), Quota { used: *used, max: *max })
+        };
+        Some(Ok(list.iter().map(quota).collect()))
+    }
+
+    #[test]
+    fn twins_share_the_quotas_of_their_cell() {
+        use Verdict::*;
+        for (list, want, text) in [
+            (&[("DBInstances", 37, 40)][..], [Pass, Pass, Pass], ""),
+            (
+                &[("DBInstances", 38, 40)],
+                [Pass, Pass, Block],
+                "38 of 40 used and 2 planned before it, and 1 needed",
+            ),
+            (
+                &[("DBInstances", 40, 40)],
+                [Block, Block, Block],
+                "quota DBInstances: 40 of 40 used, and 1 needed",
+            ),
+            (&[("AllocatedStorage", 700, 1_000)], [Pass, Pass, Pass], ""),
+            (
+                &[("AllocatedStorage", 850, 1_000)],
+                [Pass, Block, Block],
+                "quota AllocatedStorage: 850 of 1000 used and 100 planned",
+            ),
+            (&[("ManualSnapshots", 98, 100)], [Pass, Pass, Pass], ""),
+            (
+                &[("ManualSnapshots", 99, 100)],
+                [Block, Block, Block],
+                "quota ManualSnapshots: 99 of 100 used, and 2 needed",
+            ),
+            (&[("DBClusters", 40, 40)], [Pass, Pass, Pass], ""),
+            (&[], [Pass, Pass, Pass], ""),
+        ] {
+            let found = check(quotas(list), 3);
+            let verdicts: Vec<Verdict> = found.iter().map(|(v, _)| *v).collect();
+            assert_eq!(verdicts, want, "{list:?}");
+            assert!(found[2].1.contains(text), "{list:?}: {}", found[2].1);
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_is_said() {
+        for (quotas, want) in
+            [(None, "were not read"), (Some(Err("AccessDenied".to_owned())), "AccessDenied")]
+        {
+            let found = check(quotas, 1);
+            assert!(found[0].0 == Verdict::Warn && found[0].1.contains(want), "{found:?}");
+        }
+    }
+}

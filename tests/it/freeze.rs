@@ -1,0 +1,136 @@
+//! Freezes: nothing is changed in AWS while one lasts, whatever was ordered before, through kills.
+
+use crate::stage::{MINUTE, Stage, groups, text};
+use ringfence_tests::process::Cli;
+use ringfence_tests::until;
+use serde_json::{Value, json};
+
+const TO: &str = "--to 2099-01-01 --reason year-end";
+
+fn freeze(cli: &Cli, flags: &str) -> String {
+    let made = cli.json(&format!("freeze add {TO} {flags}"), 0);
+    assert_eq!(made["state"], "active", "{made}");
+    text(&made, "id").to_owned()
+}
+
+fn waits(stage: &Stage, id: &str) -> Value {
+    until(&format!("{id} waits"), MINUTE, || {
+        let rem = stage.get(id);
+        let frozen = text(&rem, "why").starts_with("frozen until 2099-01-01T00:00:00Z by bob");
+        if frozen { Ok(rem) } else { Err(rem.to_string()) }
+    })
+}
+
+/// Writes to RDS so far.
+fn writes(stage: &Stage) -> u64 {
+    let counts = stage.sim.inside().world().log.counts();
+    let writes = |name: &str| name.starts_with("rds:") && !name.starts_with("rds:Describe");
+    counts.iter().filter(|(name, _)| writes(name)).map(|(_, (n, _))| n).sum()
+}
+
+#[test]
+fn while_frozen_nothing_is_changed_and_afterwards_work_goes_on() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.start(&[]);
+    let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
+    stage.sim.fault(json!({"match": {"operation": "CopyDBSnapshot"}, "effect": "hold-before"}));
+    let made = stage.apply("");
+    let id = &made["orders"];
+    stage.sim.held(MINUTE);
+    // It has asked for the copy already; what follows waits.
+    let fr = freeze(&bob, "");
+    stage.sim.release_all();
+    let rem = waits(&stage, id);
+    assert_eq!(rem["state"], "running", "{rem}");
+    let before = writes(&stage);
+    stage.kill_and_start();
+    waits(&stage, id);
+    // Whoever lifts it says why; scans go on, orders are refused, and all of it is said.
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let refused = ann.args(&["remediation", "cancel", id, "--reason", "not now"]);
+    assert_eq!(refused.code, 0, "a cancel is no change yet: {refused:?}");
+    let status = ann.expect("status", 0).out;
+    assert!(
+        status.contains("frozen        everywhere until 2099-01-01T00:00:00Z by bob: year-end")
+    );
+    let none = ann.run(&format!("freeze lift {fr} --reason "));
+    assert_eq!(none.code, 64, "{none:?}");
+    assert_eq!(writes(&stage), before, "nothing was changed meanwhile");
+    ann.expect(&format!("freeze lift {fr} --reason over"), 0);
+    let again = ann.run(&format!("freeze lift {fr} --reason over"));
+    assert!(again.code == 5 && again.err.contains("lifted already"), "{again:?}");
+    stage.reaches(id, "cancelled");
+    assert_eq!(stage.snapshots(), Vec::<String>::new(), "its scratch is gone");
+    // Frozen elsewhere is not frozen here.
+    let elsewhere = if stage.region == "us-east-1" { "eu-west-1" } else { "us-east-1" };
+    freeze(&bob, &format!("--region {elsewhere}"));
+    ann.args(&["remediation", "retry", id, "--reason", "now"]);
+    stage.reaches(id, "verified");
+    let list = ann.json("freeze list", 0);
+    assert_eq!(list["freezes"].as_array().map(Vec::len), Some(1), "{list}");
+    let all = ann.json("freeze list --all", 0);
+    let lifted =
+        all["freezes"].as_array().expect("freezes").iter().find(|f| f["id"] == fr.as_str());
+    assert_eq!(lifted.map(|f| text(f, "lifted_reason")), Some("over"), "{all}");
+}
+
+#[test]
+fn a_swap_under_way_is_brought_to_its_end_unless_the_freeze_says_no() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.start(&[]);
+    let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
+    let made = stage.apply("--strategy swap --quiesce isolate");
+    let id = &made["orders"];
+    until("orders is cut off", MINUTE, || {
+        let orders = stage.describe()["orders"].clone();
+        let cut = groups(&orders) == [stage.isolation.as_str()];
+        if cut { Ok(()) } else { Err(orders.to_string()) }
+    });
+    let hard = freeze(&bob, "--midway");
+    waits(&stage, id);
+    let (before, refused) = (writes(&stage), stage.order("discard", id, 5));
+    assert!(refused.contains("discard") || refused.contains("frozen"), "{refused}");
+    freeze(&bob, "");
+    ann.expect(&format!("freeze lift {hard} --reason too-hard"), 0);
+    stage.reaches(id, "verified");
+    assert!(writes(&stage) > before);
+    // Its application waits for the cutover.
+    stage.order("cutover", id, 0);
+    stage.reaches(id, "cut_over");
+    let orders = stage.describe()["orders"].clone();
+    assert_eq!(groups(&orders), [stage.own.as_str()], "open to its own clients");
+    // The way back begins something new.
+    let refused = stage.order("rollback", id, 5);
+    assert!(refused.contains("frozen until") && refused.contains("freeze lift"), "{refused}");
+}
+
+#[test]
+fn bad_freezes_are_refused_by_name() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.start(&[]);
+    let ann = stage.cli("ann");
+    for (flags, code, want) in [
+        ("--to yesterday --reason r", 1, "--to `yesterday`"),
+        ("--to 2001-01-01 --reason r", 1, "must be after --from and after now"),
+        ("--from 2098-01-01 --to 2097-01-01 --reason r", 1, "must be after --from"),
+        (
+            "--to 2099-01-01 --reason r --account 999999999999",
+            1,
+            "999999999999 is not in the organization",
+        ),
+        ("--to 2099-01-01", 64, "--reason"),
+    ] {
+        let ran = ann.run(&format!("freeze add {flags}"));
+        assert!(ran.code == code && ran.err.contains(want), "{flags}: {ran:?}");
+    }
+    let dry = ann.expect("freeze add --to 2099-01-01 --reason r --dry-run", 0);
+    assert!(dry.out.contains("nothing was stored"), "{dry:?}");
+    assert_eq!(ann.json("freeze list --all", 0)["freezes"], json!([]));
+    // A freeze of the future holds nothing yet.
+    ann.expect("freeze add --from 2098-01-01 --to 2099-01-01 --reason r", 0);
+    let made = stage.apply("");
+    stage.reaches(&made["orders"], "verified");
+}
