@@ -73,10 +73,13 @@ impl Trouble {
             }
         }
         stage.sim.inside().world().settings.read_lag_ms = 300;
-        for (write, effect, chance) in
-            [(true, "drop-after", 0.2), (true, "drop-before", 0.1), (false, "drop-before", 0.05)]
-        {
-            stage.sim.fault(json!({"match": {"service": "rds", "write": write}, "times": 0,
+        // Lost before their effect is one write at most: with the crash that makes two of the three tries.
+        for (write, effect, chance, times) in [
+            (true, "drop-after", 0.2, 0),
+            (true, "drop-before", 0.3, 1),
+            (false, "drop-before", 0.05, 0),
+        ] {
+            stage.sim.fault(json!({"match": {"service": "rds", "write": write}, "times": times,
                 "chance": chance, "effect": effect}));
         }
     }
@@ -100,7 +103,7 @@ impl Trouble {
                     stage.cli("ann").args(&["remediation", "retry", id, "--reason", "deleted"]);
                 }
             }
-            (Trouble::KeyDisabled, "running") if why.contains("Disabled") => {
+            (Trouble::KeyDisabled, "running") if why.contains("enable-key") => {
                 stage.call("kms", "EnableKey", json!({"KeyId": key(stage)}));
             }
             (_, "stopped") => return Some(format!("stopped: {why}")),

@@ -5,6 +5,7 @@
     reason = "test code reads clock and environment, and waits for processes"
 )]
 
+pub mod campaign;
 pub mod emulator;
 pub mod fanout;
 pub mod load;

@@ -1,12 +1,12 @@
 //! `make bench`: what Ringfence costs, beside what the same work costs without it. Prints tables and
 //! writes target/bench/results.json. Names of parts may be given: `floor`, `time`, `limits`, `agents`,
-//! `store`, `moto`, `simulator`; all unless said.
+//! `store`, `remediation`, `moto`, `simulator`; all unless said.
 
 use mimalloc::MiMalloc;
 use ringfence_tests::fanout::{self, Took, World};
 use ringfence_tests::postgres::Postgres;
 use ringfence_tests::scale::{self, Cost};
-use ringfence_tests::{load, storeload};
+use ringfence_tests::{campaign, load, storeload};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         ("limits", limits),
         ("agents", agents),
         ("store", store),
+        ("remediation", remediation),
         ("moto", moto),
         ("simulator", simulator),
     ] {
@@ -361,6 +362,34 @@ fn store(table: &mut Table) {
             table.say(&format!("{name}: {}, p50", l.question), ms(l.p50), "ms");
             table.at_most(&format!("{name}: {}, p99", l.question), ms(l.p99), "ms", 20.0);
         }
+    }
+}
+
+/// AWS calls of remediations: what is written must be written, what is read is read for all of a cell together.
+fn remediation(table: &mut Table) {
+    println!(
+        "\nremediation: one cell of 60 instances, what is unencrypted of it, at the default patience"
+    );
+    for at_a_time in [5, 20] {
+        let took = campaign::run(SEED, at_a_time);
+        let name = format!("{at_a_time} at a time, of {}", took.databases);
+        println!("  {:?}", took.calls);
+        table.say(&format!("{name}: AWS's time"), took.minutes, "min");
+        // Snapshot, copy, restore, the members that a restore cannot set, and two deletions of scratch.
+        table.at_most(
+            &format!("{name}: RDS writes of a database (fewest: 6)"),
+            took.writes(),
+            "calls",
+            7.0,
+        );
+        // A sweep is four calls, every 15 seconds; more of them follow what was just asked for.
+        let most = 4.0 * 4.0 * 2.0;
+        table.at_most(
+            &format!("{name}: Describe calls of the cell (sweeps alone: 16)"),
+            took.reads(),
+            "1/min",
+            most,
+        );
     }
 }
 
