@@ -20,9 +20,10 @@ demo: build
 test: venv peers postgres build
 	$(CARGO) test --release --workspace --locked
 
-# Every crash point of swaps, ways back and decommissions (`make test` tries each third), with their numbers.
+# Every crash point of swaps, ways back, decommissions and remediations in trouble, and kills with 500 databases in
+# flight, with their numbers; `make test` tries some of them.
 sweep: venv build
-	RINGFENCE_SWEEP=1 $(CARGO) test --release --workspace --locked --test it -- swap_crash --nocapture
+	RINGFENCE_SWEEP=1 $(CARGO) test --release --workspace --locked --test it -- _crash kill:: --nocapture
 
 # What a cell costs; prints a table and writes target/bench/results.json.
 bench: venv peers postgres build

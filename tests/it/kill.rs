@@ -1,5 +1,5 @@
-//! `kill -9` of the server and of agents, at random moments, with 500 databases in flight: none is lost, none is
-//! made twice.
+//! `kill -9` of the server and of agents, at random moments, with hundreds of databases in flight: none is lost,
+//! none is made twice.
 
 use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::Setup;
@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SEED: u64 = 11;
-const ACCOUNTS: u32 = 19;
+
+/// Accounts, and how many databases they have at least: in `make sweep` 500, else fewer.
+fn size() -> (u32, usize) {
+    if std::env::var_os("RINGFENCE_SWEEP").is_some() { (19, 500) } else { (6, 150) }
+}
 
 /// Where a kill falls: after so many more writes, and on whom.
 fn dice(n: u64) -> (u64, usize) {
@@ -48,10 +52,11 @@ fn writes(sim: &Sim) -> u64 {
 }
 
 #[test]
-fn five_hundred_databases_survive_kills_at_random_moments() {
+fn many_databases_survive_kills_at_random_moments() {
     let folder = tempfile::tempdir().expect("a folder");
     let more = ["--seed", "3", "--instances", "100", "--time-scale", "600"];
-    let sim = Sim::plain(ACCOUNTS, 1, 1.0, &more);
+    let (accounts, least) = size();
+    let sim = Sim::plain(accounts, 1, 1.0, &more);
     {
         let mut world = sim.inside().world();
         world.settings.rds_instances = 1_000;
@@ -60,7 +65,7 @@ fn five_hundred_databases_survive_kills_at_random_moments() {
     let mut setup = Setup::new(&sim.url(), folder.path());
     for (key, value) in [
         ("RINGFENCE_AWS__REGIONS", ""),
-        // Of 544 each look at one is a commit: every 300 ms they would keep the store busy.
+        // Each look at one is a commit: of hundreds, every 300 ms, they would keep the store busy.
         ("RINGFENCE_REMEDIATION__POLL", "3s"),
         ("RINGFENCE_REMEDIATION__EXPECT_FOR", "6s"),
         ("RINGFENCE_AWS__EXTERNAL_ID", ""),
@@ -118,8 +123,8 @@ fn five_hundred_databases_survive_kills_at_random_moments() {
     println!(
         "seed {SEED}: {all} databases, kills of server and agents {kills:?}, {states:?}, {calls:?}"
     );
-    assert!(all >= 500, "{all}");
-    assert!(kills.iter().all(|n| *n >= 2), "all were killed: {kills:?}");
+    assert!(all >= least, "{all}");
+    assert!(kills.iter().all(|n| *n >= 1), "all were killed: {kills:?}");
     assert_eq!((twins, plain), (all, all), "each original stands, and has one twin");
     // What was made beyond what was wanted was refused, or taken down: nothing is left.
     let done = |name: &str| calls.get(&format!("rds:{name}")).map_or(0, |(n, failed)| n - failed);
