@@ -252,6 +252,8 @@ async fn act_on<P: Pipe>(
     match record(desk, &mut one, "remediation.intend", &title).await {
         Err(frozen) if frozen.code() == tonic::Code::FailedPrecondition => {
             one.remediation = before;
+            // What waits for people does not get late by that.
+            one.remediation.begun_at = Some(now());
             return wait(desk, one, frozen.message().to_owned()).await.map(|()| None);
         }
         recorded => recorded?,
@@ -319,7 +321,7 @@ async fn failed<P: Pipe>(
             wait(desk, one, why).await.map(|()| None)
         }
         ErrorClass::Invalid if not_now || one.remediation.queues(act, &error, now()) => {
-            one.remediation.intents = before.intents;
+            (one.remediation.intents, one.remediation.why) = (before.intents, before.why);
             wait(desk, one, why).await.map(|()| None)
         }
         ErrorClass::Unknown | ErrorClass::AlreadyExists => {

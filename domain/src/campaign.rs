@@ -83,6 +83,8 @@ pub struct Member {
     pub begun: bool,
     /// Whether its maintenance window is shut: what has not begun waits for it.
     pub shut: bool,
+    /// Whether nothing may be changed for it now: it takes no place, and gets none.
+    pub frozen: bool,
     /// Whether it only takes down what it made.
     pub giving_up: bool,
     /// Why it stopped.
@@ -151,11 +153,11 @@ pub fn turn(limits: &Limits, members: &[Member]) -> Turn {
     for member in members {
         total.add(member);
         // Deleting one's own snapshots is no work that a limit is for.
-        if member.state == State::Running && !member.giving_up {
+        if member.state == State::Running && !member.giving_up && !member.frozen {
             running.add(member);
         }
     }
-    let may_begin = |m: &&Member| m.state == State::Pending && (m.begun || !m.shut);
+    let may_begin = |m: &&Member| m.state == State::Pending && (m.begun || !m.shut) && !m.frozen;
     let mut waiting: Vec<&Member> = members.iter().filter(may_begin).collect();
     waiting.sort_by_key(|m| (-i64::from(m.priority), m.approved_at, &m.id));
     let plans: BTreeSet<&str> =
@@ -233,6 +235,7 @@ mod tests {
                 state,
                 begun: words.contains(&"begun"),
                 shut: words.contains(&"shut"),
+                frozen: words.contains(&"frozen"),
                 giving_up: words.contains(&"ending"),
                 failure: (state == State::Stopped).then_some(Failure::Denied),
                 forgiven: words.contains(&"forgiven"),
@@ -278,6 +281,14 @@ mod tests {
     fn what_has_not_begun_waits_for_its_window() {
         let list = ["p a eu pending shut", "p a eu pending", "p a eu pending shut begun"];
         check(limits(), &list, &["1", "2"]);
+    }
+
+    #[test]
+    fn what_is_frozen_takes_no_place_and_gets_none() {
+        let one = Limits { organization: Share::Count(1), ..limits() };
+        check(one, &["p a eu running frozen", "p b eu pending"], &["1"]);
+        check(one, &["p a eu running", "p b eu pending"], &[]);
+        check(limits(), &["p a eu pending frozen", "p a eu pending begun frozen"], &[]);
     }
 
     #[test]

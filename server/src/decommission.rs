@@ -64,7 +64,7 @@ pub(crate) async fn order(
     let fresh = |a: &&Approval| at.since(a.at) <= JOB_FOR_MAX;
     let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();
     plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)?;
-    freezes::refuse(app, [&rem]).await?;
+    freezes::refuse(app, [&rem], false).await?;
     ordered.why = format!("decommission ordered by {}: {reason}", actor.name);
     if dry {
         return Ok(ordered);

@@ -186,6 +186,9 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
     intact(&deployment)?;
     let (needed, body) = (app.config.approvals_rollout, &deployment.body);
     plans::approved(id, &body.author, &deployment.hash, &deployment.approvals, needed)?;
+    for item in deployment.left() {
+        thawed(app, &item.region).await?;
+    }
     if dry {
         return Ok(deployment);
     }
@@ -194,12 +197,12 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
     let (lease, me) =
         (format!("deployment/{id}"), format!("{}/{}", app.owner, uuid::Uuid::new_v4()));
     for item in deployment.left() {
+        thawed(app, &item.region).await?;
         if !app.store.hold(&lease, &me, ttl).await? {
             return Err(Fault::Conflict(format!(
                 "{id} is being applied by somebody else; if that ended, apply again after {ttl}"
             )));
         }
-        thawed(app, &body.excluded).await?;
         note(app, actor, id, &item, Outcome::Begun).await?;
         let outcome = put(app, &item, &body.excluded).await;
         note(app, actor, id, &item, outcome).await?;
@@ -208,12 +211,10 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
     Ok(app.load(Kind::Deployment, id).await?.1)
 }
 
-/// Refuses while an account that the rules are put into is frozen; what is in place stays.
-async fn thawed(app: &App, excluded: &BTreeSet<String>) -> Result<(), Fault> {
+/// Refuses while a part of the organization is frozen in that region; what is in place stays.
+async fn thawed(app: &App, region: &Region) -> Result<(), Fault> {
     let tree = app.tree().await?;
-    let accounts = tree.accounts_under(tree.root());
-    let wanted = accounts.iter().filter(|a| !excluded.contains(a.as_str()));
-    match Frozen::read(app).await?.holds_any(wanted) {
+    match Frozen::read(app).await?.holds_under(&tree, tree.root(), Some(region)) {
         Some(why) => refused("FROZEN", format!("{why}; what is left can be applied afterwards")),
         None => Ok(()),
     }

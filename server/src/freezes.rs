@@ -5,10 +5,11 @@ use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::freeze::{self, Freeze, Place};
-use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::id::{AccountId, NodeId, Region};
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::remediation::Remediation;
+use ringfence_domain::remediation::{Goal, Remediation};
 use ringfence_domain::time::Time;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The state of the row of one that was not lifted, whether its time has come or not.
@@ -165,38 +166,53 @@ impl Frozen {
         freeze::held(&self.freezes, &place, now()).map(Freeze::text)
     }
 
-    /// Why something that works on all these accounts in every region must wait.
-    pub fn holds_any<'a>(
+    /// Why something that works on an account, an OU or the root, and all that is under it, must wait: a part of
+    /// it is frozen, or what it is under.
+    pub fn holds_under(
         &self,
-        accounts: impl IntoIterator<Item = &'a AccountId>,
+        tree: &OrgTree,
+        target: &NodeId,
+        region: Option<&Region>,
     ) -> Option<String> {
-        accounts.into_iter().find_map(|account| {
-            let above = self.above(account);
-            let place = Place { account, region: None, above: above.as_deref(), midway: false };
-            freeze::held(&self.freezes, &place, now())
-                .map(|f| format!("account {account} is {}", f.text()))
-        })
+        let under =
+            |id: &NodeId, top: &NodeId| id == top || tree.ancestors(id).any(|node| node.id == *top);
+        let meets = |f: &&Freeze| {
+            let whole = f.ous.is_empty() && f.accounts.is_empty();
+            let ou = f.ous.iter().any(|ou| under(ou, target) || under(target, ou));
+            let account = f.accounts.iter().any(|a| under(&NodeId::from(a), target));
+            let here = f.regions.is_empty() || region.is_none_or(|r| f.regions.contains(r));
+            here && (whole || ou || account)
+        };
+        self.freezes.iter().find(meets).map(|f| format!("{target} is {}", f.text()))
     }
 }
 
-/// Refuses an order for remediations of which one is frozen. Those that are cut off have their way out.
+/// Refuses an order where all of its remediations are frozen; of some it is for the others. Those that are cut
+/// off have their way out, but a twin that has its place is not put back.
 pub async fn refuse<'a>(
     app: &App,
     remediations: impl IntoIterator<Item = &'a Remediation>,
-) -> Result<(), Fault> {
+    back: bool,
+) -> Result<BTreeSet<&'a str>, Fault> {
     let frozen = Frozen::read(app).await?;
+    let (mut free, mut held) = (BTreeSet::new(), None);
     for rem in remediations {
-        if let Some(why) = frozen.holds(rem, rem.midway()) {
-            return refused(
-                "FROZEN",
-                format!(
-                    "{} {} {} is {why}; nothing was changed: wait, or lift it (`ringfence freeze lift`)",
-                    rem.account,
-                    rem.region,
-                    rem.source.name()
-                ),
-            );
+        let midway = rem.midway() && !(back && rem.goal == Goal::CutOver);
+        match frozen.holds(rem, midway) {
+            Some(why) => held = Some((rem, why)),
+            None => drop(free.insert(rem.id.as_str())),
         }
     }
-    Ok(())
+    match held {
+        Some((rem, why)) if free.is_empty() => refused(
+            "FROZEN",
+            format!(
+                "{} {} {} is {why}; nothing was changed: wait, or lift it (`ringfence freeze lift`)",
+                rem.account,
+                rem.region,
+                rem.source.name()
+            ),
+        ),
+        _ => Ok(free),
+    }
 }

@@ -161,7 +161,9 @@ pub async fn give(
         return refused("NOTHING_TO_CHANGE", text);
     }
     if order.begins_work() {
-        freezes::refuse(app, chosen.iter().map(|(_, rem)| rem)).await?;
+        let rems = chosen.iter().map(|(_, rem)| rem);
+        let free = freezes::refuse(app, rems, order == Order::RollBack).await?;
+        chosen.retain(|(_, rem)| free.contains(rem.id.as_str()));
     }
     // What is being worked on first.
     chosen.sort_by_key(|(_, rem)| rem.state != State::Running);

@@ -333,7 +333,7 @@ pub async fn apply(
         findings.push(reports::row_of(Some(row), &finding));
     }
     busy(app, &made).await?;
-    freezes::refuse(app, &made).await?;
+    freezes::refuse(app, &made, false).await?;
     if dry {
         return Ok(made);
     }

@@ -90,8 +90,7 @@ fn a_swap_under_way_is_brought_to_its_end_unless_the_freeze_says_no() {
     });
     let hard = freeze(&bob, "--midway");
     waits(&stage, id);
-    let (before, refused) = (writes(&stage), stage.order("discard", id, 5));
-    assert!(refused.contains("discard") || refused.contains("frozen"), "{refused}");
+    let before = writes(&stage);
     freeze(&bob, "");
     ann.expect(&format!("freeze lift {hard} --reason too-hard"), 0);
     stage.reaches(id, "verified");
@@ -133,4 +132,62 @@ fn bad_freezes_are_refused_by_name() {
     ann.expect("freeze add --from 2098-01-01 --to 2099-01-01 --reason r", 0);
     let made = stage.apply("");
     stage.reaches(&made["orders"], "verified");
+}
+
+#[test]
+fn while_frozen_no_scp_is_attached_and_one_is_taken_off() {
+    let mut stage = Stage::new();
+    stage.call(
+        "rds",
+        "CreateDBInstance",
+        json!({"DBInstanceIdentifier": "orders", "Engine": "postgres",
+        "DBInstanceClass": "db.m6g.large", "AllocatedStorage": 20, "MasterUsername": "admin",
+        "MasterUserPassword": "secret-secret", "StorageEncrypted": true}),
+    );
+    stage.available("orders");
+    stage.start(&[]);
+    let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rollout.toml");
+    let account = &stage.account;
+    let toml = format!(
+        "policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{account}\"]\n"
+    );
+    std::fs::write(&file, toml).expect("write the file");
+    let made = ann.json(&format!("rollout plan -f {}", file.display()), 0);
+    let id = text(&made, "id").to_owned();
+    bob.expect(&format!("approve {id} --reason CHG-1"), 0);
+    let attached = || {
+        let counts = stage.sim.inside().world().log.counts();
+        let n = |op: &str| counts.get(&format!("organizations:{op}")).map_or(0, |(n, _)| *n);
+        (n("CreatePolicy"), n("AttachPolicy"), n("DetachPolicy"))
+    };
+    let is = |want: &str, why: &str| {
+        until(&format!("the rollout is {want}"), MINUTE, || {
+            let rollout = ann.json(&format!("rollout status {id}"), 0);
+            let said = rollout["why"].to_string();
+            if rollout["state"] == want && said.contains(why) {
+                Ok(())
+            } else {
+                Err(rollout.to_string())
+            }
+        });
+    };
+    let first = freeze(&bob, "");
+    ann.expect(&format!("rollout start {id}"), 0);
+    is("running", "frozen until 2099-01-01T00:00:00Z by bob: year-end");
+    assert_eq!(attached(), (0, 0, 0), "nothing was changed");
+    // An OU above it holds it too.
+    let root = ann.json("org tree", 0)["nodes"][0]["id"].as_str().map(str::to_owned);
+    let second = freeze(&bob, &format!("--ou {}", root.expect("the root")));
+    ann.expect(&format!("freeze lift {first} --reason over"), 0);
+    is("running", &second);
+    assert_eq!(attached(), (0, 0, 0));
+    ann.expect(&format!("freeze lift {second} --reason over"), 0);
+    is("complete", "");
+    freeze(&bob, &format!("--account {account}"));
+    ann.expect(&format!("rollout abort {id}"), 0);
+    is("aborted", "");
+    assert_eq!(attached(), (1, 1, 1), "a way back stays open");
 }

@@ -33,7 +33,8 @@ pub struct Past {
 impl Past {
     /// What a remediation teaches; `None` unless its twin was verified.
     pub fn of(rem: &Remediation) -> Option<Past> {
-        let began = rem.intents.get("snapshot")?.first_at;
+        // From the last time that it was asked for: one that was retried had stood still.
+        let began = rem.intents.get("snapshot")?.at;
         let took = rem.verified_at?.since(began);
         (took > Span(0)).then(|| Past { kind: rem.kind, gib: gib(&rem.source), took })
     }
@@ -61,7 +62,8 @@ impl Estimate {
             Resource::Cluster { .. } => (Kind::Cluster, 0),
         };
         let mut near: Vec<&Past> = past.iter().filter(|p| p.kind == kind).collect();
-        near.sort_by_key(|p| ((p.gib - gib).abs(), p.took));
+        // Stable: of equally near ones it is chance which are asked, not who was fast.
+        near.sort_by_key(|p| (p.gib - gib).abs());
         near.truncate(NEAREST);
         near.sort_by_key(|p| p.took);
         let guessed = guess.base.0.saturating_add(guess.per_gib.0.saturating_mul(gib));

@@ -257,6 +257,7 @@ impl Item {
         self.checks.push(check);
         if !self.ready() {
             self.steps.clear();
+            self.estimate = None;
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Check, Item, Verdict};
 use crate::finding::Resource;
 use crate::id::AccountId;
 use crate::ledger::Cell;
-use crate::rds::Quotas;
+use crate::rds::{Instance, Quota, Quotas};
 use std::collections::BTreeMap;
 
 /// The check's name.
@@ -38,7 +38,12 @@ fn passes(resource: &Resource) -> (&'static str, i64) {
 pub(super) fn gib(resource: &Resource) -> i64 {
     match resource {
         Resource::Instance { .. } => {
-            resource.instances().filter_map(|i| i.settings.allocated_storage).map(i64::from).sum()
+            let more = |i: &Instance| {
+                let volumes = i.settings.additional_storage_volumes.iter();
+                volumes.filter_map(|v| v.allocated_storage).map(i64::from).sum::<i64>()
+            };
+            let all = resource.instances();
+            all.map(|i| i64::from(i.settings.allocated_storage.unwrap_or(0)) + more(i)).sum()
         }
         Resource::Cluster { .. } => 0,
     }
@@ -48,6 +53,11 @@ pub(super) fn gib(resource: &Resource) -> i64 {
 pub fn fit(items: &[Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(usize, Check)> {
     let mut planned: BTreeMap<(&AccountId, &str, &str), i64> = BTreeMap::new();
     let mut checks = Vec::new();
+    let mut many: BTreeMap<(&AccountId, &str, &str), i64> = BTreeMap::new();
+    for item in items.iter().filter(|item| item.ready()) {
+        let (name, _) = passes(&item.resource);
+        *many.entry((&item.account, item.region.as_str(), name)).or_default() += 1;
+    }
     for (n, item) in items.iter().enumerate().filter(|(_, item)| item.ready()) {
         let cell = cells.get(&(item.account.clone(), item.region.as_str().to_owned()));
         let quotas = match cell.and_then(|c| c.quotas.as_ref()) {
@@ -84,14 +94,27 @@ pub fn fit(items: &[Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(
                 for (name, need) in stays {
                     *planned.entry(place(name)).or_default() += need;
                 }
-                checks.push((
-                    n,
-                    Check { name: NAME.into(), verdict: Verdict::Pass, text: String::new() },
-                ));
+                let many = many.get(&place(snapshots)).copied().unwrap_or_default();
+                checks.push((n, tight(quotas, snapshots, need, many)));
             }
         }
     }
     checks
+}
+
+/// Whether the snapshots of all of a plan's databases of a cell have room at the same time: those that have not
+/// wait for each other's.
+fn tight(quotas: &Quotas, name: &str, need: i64, many: i64) -> Check {
+    let full = |q: &&Quota| q.used + need * many > q.max;
+    match quotas.get(name).filter(full) {
+        None => Check { name: NAME.into(), verdict: Verdict::Pass, text: String::new() },
+        Some(q) => warn(format!(
+            "{name}: {} of {} used: room for {} databases at a time, and the plan has {many} here; keep remediation.max_running_per_cell below that",
+            q.used,
+            q.max,
+            (q.max - q.used) / need
+        )),
+    }
 }
 
 fn warn(text: String) -> Check {
@@ -116,7 +139,6 @@ fn lacks(quotas: &Quotas, name: &str, before: i64, need: i64) -> Option<String> 
 mod tests {
     use super::super::tests::{cell, planned};
     use super::*;
-    use crate::rds::Quota;
     use crate::remediation::sample;
 
     fn check(quotas: Option<Result<Quotas, String>>, many: usize) -> Vec<(Verdict, String)> {
@@ -160,7 +182,12 @@ mod tests {
                 [Pass, Block, Block],
                 "quota AllocatedStorage: 850 of 1000 used and 100 planned",
             ),
-            (&[("ManualSnapshots", 98, 100)], [Pass, Pass, Pass], ""),
+            (&[("ManualSnapshots", 94, 100)], [Pass, Pass, Pass], ""),
+            (
+                &[("ManualSnapshots", 96, 100)],
+                [Warn, Warn, Warn],
+                "room for 2 databases at a time, and the plan has 3",
+            ),
             (
                 &[("ManualSnapshots", 99, 100)],
                 [Block, Block, Block],

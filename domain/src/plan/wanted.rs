@@ -32,10 +32,11 @@ pub struct Wanted {
 /// Whether people must say that they know what runs by itself in a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Jobs {
-    /// The plan says what may; who approves it knows (`remediation.acknowledge_jobs = plan`).
+    /// The plan says what may; who approves it knows.
     #[default]
     Told,
-    /// Each database must be tagged, or the plan's author must say so (`database`).
+    /// Each database must be tagged, or the plan's author must say so
+    /// (`remediation.require_jobs_acknowledged`).
     Required,
     /// The plan's author said so (`plan create --acknowledge-jobs`).
     Acknowledged,
@@ -63,7 +64,9 @@ pub(super) fn jobs(resource: &Resource, jobs: Jobs, checks: &mut Checks) {
     };
     let (name, runs) = (resource.name(), runs(resource.engine()));
     match jobs {
-        Jobs::Acknowledged => checks.warn("jobs", None),
+        Jobs::Acknowledged => checks.warn("jobs", [format!(
+            "{name}: the copy is alive: {runs} of the original run in it too; the plan's author says that they are known"
+        )]),
         _ if tagged => checks.warn("jobs", None),
         Jobs::Told => checks.warn("jobs", [format!(
             "{name}: the copy is alive: {runs} of the original run in it too"

@@ -37,11 +37,12 @@ pub(super) fn decide(
         };
     }
     if let Some(why) = &rem.giving_up {
-        if let Some(why) = last_copy(rem, seen) {
-            return Step::AskHuman(why);
-        }
         // By a person's word no database is deleted, though nobody can have connected to it.
         let down = if rem.cancelled { None } else { take_down(rem, twin, now, bounds) };
+        let acts = down.is_some() || drop_scratch().is_some();
+        if let Some(kept) = last_copy(rem, seen).filter(|_| acts) {
+            return Step::AskHuman(kept);
+        }
         let end = match down {
             None => Step::AskHuman(why.clone()),
             Some(ask @ Step::AskHuman(_)) => ask,

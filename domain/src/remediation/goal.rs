@@ -3,7 +3,7 @@
 
 use super::quiet::KNOWN_FOR_MAX;
 use super::{
-    Act, Activity, Bounds, Intent, Names, Quiesce, Remediation, Retirement, State, Swap, held_name,
+    Activity, Bounds, Intent, Names, Quiesce, Remediation, Retirement, State, Swap, held_name,
 };
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -177,15 +177,14 @@ impl Remediation {
 
     /// Whether its databases are cut off, or between two names: an application waits for its end.
     pub fn midway(&self) -> bool {
-        let moves = |i: &Intent| matches!(i.act, Act::SetGroups { .. } | Act::Rename { .. });
-        let moved = self.intents.values().any(moves);
+        let cut_off = self.swap.as_ref().is_some_and(|s| s.cut_off);
         let begun = self.swap.as_ref().is_some_and(|s| s.began_at.is_some());
         match self.goal {
-            // To its end, where the original is protected and stopped.
-            Goal::CutOver if self.placed() => self.state == State::Running,
-            Goal::Twin | Goal::CutOver => moved || begun || self.cuts_off(),
-            Goal::RollBack => true,
-            Goal::Discard => moved || self.cuts_off(),
+            // To its end, where the twin is open and the original protected and stopped.
+            Goal::CutOver if self.placed() => self.state != State::CutOver,
+            Goal::CutOver => cut_off || begun,
+            Goal::RollBack => self.state != State::RolledBack,
+            Goal::Twin | Goal::Discard => cut_off,
             Goal::Decommission => false,
         }
     }
@@ -379,5 +378,66 @@ impl Remediation {
             );
             self.stop(&why, super::Failure::Blocked);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Act, sample};
+    use super::*;
+
+    #[test]
+    fn only_who_waits_for_an_end_is_midway() {
+        use Goal::*;
+        use State as S;
+        let (rem, _, now) = sample::instance_world(&[]);
+        for (goal, state, marks, want) in [
+            (Twin, S::Running, "", false),
+            (Twin, S::Running, "cut", true),
+            (Twin, S::Verified, "cut", true),
+            (CutOver, S::Running, "", false),
+            (CutOver, S::Running, "cut", true),
+            (CutOver, S::Stopped, "begun", true),
+            (CutOver, S::Running, "begun done", true),
+            (CutOver, S::Stopped, "begun done", true),
+            (CutOver, S::CutOver, "cut begun done", false),
+            (RollBack, S::Running, "begun done", true),
+            (RollBack, S::Stopped, "begun", true),
+            (RollBack, S::RolledBack, "", false),
+            (Discard, S::Running, "", false),
+            (Discard, S::Running, "cut", true),
+            (Decommission, S::Running, "cut begun done", false),
+        ] {
+            let at = |word: &str| marks.contains(word).then_some(now);
+            let swap = Swap {
+                began_at: at("begun"),
+                done_at: at("done"),
+                cut_off: marks.contains("cut"),
+                ..Swap::default()
+            };
+            let rem = Remediation { goal, state, swap: Some(swap), ..rem.clone() };
+            assert_eq!(rem.midway(), want, "{goal:?} {state:?} {marks:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_of_aws_shows() {
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        rem.intents.clear();
+        let before = rem.clone();
+        rem.state = State::Running;
+        rem.wake_at = now;
+        assert!(!rem.asks(&before), "a look asks for nothing");
+        let act = Act::CreateSnapshot { snapshot: "s".into() };
+        rem.intend(act.clone(), now);
+        assert!(rem.asks(&before));
+        let asked = rem.clone();
+        rem.intents.get_mut("snapshot").unwrap().done = true;
+        assert!(!rem.asks(&asked), "it was answered");
+        rem.intents.clear();
+        assert!(!rem.asks(&asked), "it was taken back");
+        rem = asked.clone();
+        rem.intend(act, Time(now.0 + 1));
+        assert!(rem.asks(&asked), "once more");
     }
 }

@@ -41,10 +41,11 @@ pub(super) fn decide(
         };
     }
     if let Some(why) = &rem.giving_up {
-        if let Some(why) = last_copy(rem, seen) {
-            return Step::AskHuman(why);
-        }
-        return drop_scratch().unwrap_or_else(|| Step::AskHuman(why.clone()));
+        return match (drop_scratch(), last_copy(rem, seen)) {
+            (None, _) => Step::AskHuman(why.clone()),
+            (Some(_), Some(kept)) => Step::AskHuman(kept),
+            (Some(step), None) => step,
+        };
     }
     if let Some(why) = source_changed(rem, seen) {
         return Step::AskHuman(why);

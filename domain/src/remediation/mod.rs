@@ -280,8 +280,15 @@ impl Remediation {
 
     /// Takes over what an open intent made although its answer was lost: the exact name, with our
     /// tag and this remediation's id.
+    ///
+    /// And notes whether its original is cut off.
     pub fn adopt(&mut self, seen: &Sweep) {
         let id = self.id.clone();
+        let original = unit::find(seen, self.kind, self.source.resource_id());
+        let groups = original.map(|db| db.groups.clone());
+        if let (Some(groups), Some(swap)) = (groups, &mut self.swap) {
+            swap.cut_off = groups == swap.only();
+        }
         let ours = |made_by: &Option<String>| made_by.as_deref() == Some(id.as_str());
         let snapshot = |list: &[Snapshot], name: &str| {
             list.iter().find(|s| s.id == name && ours(&s.made_by)).map(|s| s.arn.clone())

@@ -193,14 +193,16 @@ pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds
         }
         there.push((part, db));
     }
+    let begun = rem.intents.values().any(|i| matches!(i.act, Act::Retire { .. }));
     let own = find(seen, parts[0].kind, parts[0].resource_id);
     if !there.is_empty() && own.is_none_or(|db| db.status == "deleting") {
-        return Step::AskHuman(format!(
-            "the original {} is gone: its twin may be the last copy of its data, and stays",
-            parts[0].id
-        ));
+        let id = parts[0].id;
+        let why = format!("the original {id} is gone, so it may be the last copy of the data");
+        return match begun {
+            true => Step::AskHuman(format!("{why}: nothing more is deleted")),
+            false => Step::Mark(Mark::Met { why }),
+        };
     }
-    let begun = rem.intents.values().any(|i| matches!(i.act, Act::Retire { .. }));
     if !begun
         && !there.is_empty()
         && let Some(step) = prove_unmet(rem, &there, now, bounds)

@@ -113,8 +113,9 @@ pub(super) fn last_copy(rem: &Remediation, seen: &Sweep) -> Option<String> {
     };
     let mut instances = seen.instances.iter().filter(|i| i.status != "deleting");
     let mut clusters = seen.clusters.iter().filter(|c| c.status != "deleting");
-    let there = instances.any(|i| i.resource_id == own || ours(&i.id, &i.made_by))
-        || clusters.any(|c| c.resource_id == own || ours(&c.id, &c.made_by));
+    let ours = |name: &str, by: &Option<String>, status: &str| ours(name, by) && !broken(status);
+    let there = instances.any(|i| i.resource_id == own || ours(&i.id, &i.made_by, &i.status))
+        || clusters.any(|c| c.resource_id == own || ours(&c.id, &c.made_by, &c.status));
     (!there).then(|| {
         format!(
             "the original {} is gone, so what was made of it may be the last copy of its data: nothing is deleted. Delete it by hand once nobody needs it",

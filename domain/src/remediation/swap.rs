@@ -41,6 +41,9 @@ pub struct Swap {
     pub back_at: Option<Time>,
     /// Why the twin lacks writes of the original: it is taken down, and all begins again.
     pub stale: Option<String>,
+    /// Whether the original was in the isolation group when it was last seen: its application waits.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 impl Swap {

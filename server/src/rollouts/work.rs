@@ -251,10 +251,10 @@ async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Refuses while an account that the target binds is frozen: the rollout waits, and says so.
+/// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
 async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
     let tree = app.tree().await?;
-    match Frozen::read(app).await?.holds_any(&tree.accounts_under(target)) {
+    match Frozen::read(app).await?.holds_under(&tree, target, None) {
         Some(why) => refused("FROZEN", why),
         None => Ok(()),
     }
@@ -275,6 +275,8 @@ async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
+    // Again: the gate can have taken long.
+    thawed(app, target).await?;
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
     let loaded = note(app, loaded, target, "rollout.attach", |a| {
