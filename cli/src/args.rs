@@ -329,7 +329,7 @@ pub(crate) enum Freeze {
         /// A date (2027-01-31) or an RFC 3339 instant; now unless said.
         #[arg(long, default_value = "")]
         from: String,
-        /// Until when, the same way.
+        /// Until when, the same way: a date is its first moment, in UTC.
         #[arg(long)]
         to: String,
         /// Why; who must wait is told.

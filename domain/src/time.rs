@@ -89,7 +89,8 @@ impl Time {
         if let Ok(t) = text.parse::<jiff::Timestamp>() {
             return Some(Time(t.as_millisecond()));
         }
-        let date = text.parse::<jiff::civil::Date>().ok()?;
+        // A date alone: jiff would take a date with a time and no offset too, and drop the time.
+        let date = text.parse::<jiff::civil::Date>().ok().filter(|d| d.to_string() == text)?;
         let midnight = format!("{date}T00:00:00Z").parse::<jiff::Timestamp>().ok()?;
         Some(Time(midnight.as_millisecond()))
     }
@@ -144,6 +145,8 @@ mod tests {
         let t = Time::parse("2026-11-24T10:00:00Z").unwrap();
         assert_eq!(t.to_string(), "2026-11-24T10:00:00Z");
         assert_eq!(Time::parse("2026-11-24").unwrap().plus(Span::hours(10)), t);
-        assert_eq!(Time::parse("next week"), None);
+        for none in ["next week", "2026-11-24T10:00:00", "2026-11-24 10:00", "2026-11-24T10:00"] {
+            assert_eq!(Time::parse(none), None, "{none}: of no offset nobody knows when it is");
+        }
     }
 }

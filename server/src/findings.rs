@@ -24,7 +24,7 @@ pub async fn waive(
     }
     let Some(until) = Time::parse(until) else {
         return Err(Fault::Invalid(format!(
-            "--until `{until}`: it must be a date (2027-01-31) or an RFC 3339 instant"
+            "--until `{until}`: it must be a date (2027-01-31: its first moment, UTC) or an RFC 3339 instant with its offset (2027-01-31T18:00:00Z)"
         )));
     };
     if until <= now() {

@@ -36,7 +36,7 @@ pub struct Wanted<'a> {
 fn instant(field: &str, text: &str) -> Result<Time, Fault> {
     Time::parse(text).ok_or_else(|| {
         Fault::Invalid(format!(
-            "--{field} `{text}`: it must be a date (2027-01-31) or an RFC 3339 instant"
+            "--{field} `{text}`: it must be a date (2027-01-31: its first moment, UTC) or an RFC 3339 instant with its offset (2027-01-31T18:00:00Z)"
         ))
     })
 }

@@ -1,7 +1,8 @@
 //! Freezes: nothing is changed in AWS while one lasts, whatever was ordered before, through kills.
 
 use crate::stage::{MINUTE, Stage, groups, text};
-use ringfence_tests::process::Cli;
+use ringfence_tests::emulator::Sim;
+use ringfence_tests::process::{Cli, Setup};
 use ringfence_tests::until;
 use serde_json::{Value, json};
 
@@ -136,21 +137,23 @@ fn bad_freezes_are_refused_by_name() {
 
 #[test]
 fn while_frozen_no_scp_is_attached_and_one_is_taken_off() {
-    let mut stage = Stage::new();
-    stage.call(
-        "rds",
-        "CreateDBInstance",
-        json!({"DBInstanceIdentifier": "orders", "Engine": "postgres",
-        "DBInstanceClass": "db.m6g.large", "AllocatedStorage": 20, "MasterUsername": "admin",
-        "MasterUserPassword": "secret-secret", "StorageEncrypted": true}),
-    );
-    stage.available("orders");
-    stage.start(&[]);
-    let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
-    ann.expect("scan start --wait --timeout 60s", 0);
     let folder = tempfile::tempdir().expect("a folder");
+    let sim = Sim::plain(3, 1, 0.0, &["--seed", "5"]);
+    let mut setup = Setup::new(&sim.url(), folder.path());
+    for key in ["RINGFENCE_AWS__REGIONS", "RINGFENCE_AWS__EXTERNAL_ID"] {
+        setup.set(key, "");
+    }
+    let _server = setup.start();
+    let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+    ann.expect("org sync", 0);
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let nodes = ann.json("org tree", 0)["nodes"].as_array().cloned().expect("nodes");
+    let one = |is: &dyn Fn(&Value) -> bool| {
+        text(nodes.iter().find(|n| is(n)).expect("a node"), "id").to_owned()
+    };
+    let account = one(&|n| n["kind"] == "account" && n["management"] == false);
+    let root = one(&|n| n["kind"] == "root");
     let file = folder.path().join("rollout.toml");
-    let account = &stage.account;
     let toml = format!(
         "policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{account}\"]\n"
     );
@@ -159,7 +162,7 @@ fn while_frozen_no_scp_is_attached_and_one_is_taken_off() {
     let id = text(&made, "id").to_owned();
     bob.expect(&format!("approve {id} --reason CHG-1"), 0);
     let attached = || {
-        let counts = stage.sim.inside().world().log.counts();
+        let counts = sim.inside().world().log.counts();
         let n = |op: &str| counts.get(&format!("organizations:{op}")).map_or(0, |(n, _)| *n);
         (n("CreatePolicy"), n("AttachPolicy"), n("DetachPolicy"))
     };
@@ -179,8 +182,7 @@ fn while_frozen_no_scp_is_attached_and_one_is_taken_off() {
     is("running", "frozen until 2099-01-01T00:00:00Z by bob: year-end");
     assert_eq!(attached(), (0, 0, 0), "nothing was changed");
     // An OU above it holds it too.
-    let root = ann.json("org tree", 0)["nodes"][0]["id"].as_str().map(str::to_owned);
-    let second = freeze(&bob, &format!("--ou {}", root.expect("the root")));
+    let second = freeze(&bob, &format!("--ou {}", root));
     ann.expect(&format!("freeze lift {first} --reason over"), 0);
     is("running", &second);
     assert_eq!(attached(), (0, 0, 0));

@@ -25,13 +25,21 @@ pub(crate) async fn run(context: &Context, command: Freeze) -> End {
             let made = client.add_freeze(request).await?.into_inner().freeze;
             let made = made.ok_or_else(|| missing("a freeze"))?;
             let text = format!(
-                "{}: {} may be changed from {} to {}",
+                "{}: nothing may be changed from {} to {}, {}",
                 if dry_run { "dry run, nothing was stored" } else { made.id.as_str() },
-                nothing_in(&made),
                 made.from,
-                made.to
+                made.to,
+                place(&made)
             );
             say(context, &made, &text);
+            printer::talk(match midway {
+                true => {
+                    "swaps under way are stopped too: databases that are cut off or between two names stay so until it ends"
+                }
+                false => {
+                    "what AWS was asked for goes on there; databases that a swap has cut off are brought to its end"
+                }
+            });
             Ok(Exit::Done)
         }
         Freeze::Lift { id, reason, dry_run } => {
@@ -70,13 +78,6 @@ pub(crate) fn place(freeze: &v1::Freeze) -> String {
     let all = if accounts.is_empty() { "everywhere".to_owned() } else { accounts.join(", ") };
     let only = scope.regions.join(", ");
     if only.is_empty() { all } else { format!("{all} in {only}") }
-}
-
-fn nothing_in(freeze: &v1::Freeze) -> String {
-    match place(freeze).as_str() {
-        "everywhere" => "nothing".to_owned(),
-        place => format!("nothing in {place}"),
-    }
 }
 
 fn say(context: &Context, freeze: &v1::Freeze, text: &str) {

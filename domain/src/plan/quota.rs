@@ -125,11 +125,13 @@ fn warn(text: String) -> Check {
 /// does not name is no bound that we know of.
 fn lacks(quotas: &Quotas, name: &str, before: i64, need: i64) -> Option<String> {
     let quota = quotas.get(name)?;
-    let planned =
-        if before > 0 { format!(" and {before} planned before it") } else { String::new() };
+    let planned = match before {
+        0 => String::new(),
+        n => format!(" and {n} planned before it"),
+    };
     (quota.used + before + need > quota.max).then(|| {
         format!(
-            "quota {name}: {} of {} used{planned}, and {need} needed: raise it in Service Quotas, or encrypt fewer at a time",
+            "quota {name}: {} of {} used{planned}, and {need} needed: raise it in Service Quotas and scan again",
             quota.used, quota.max
         )
     })
