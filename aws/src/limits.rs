@@ -272,13 +272,18 @@ impl Buckets {
 
     /// Takes what a call costs now out of the bucket, in parts that the bucket can hold.
     async fn wait(&self, key: u64, lane: &Lane) {
-        let mut left = None;
+        let (mut left, mut priced) = (None, 0.0);
         while left != Some(0) {
             let share = self.share();
             if share == 0.0 {
                 // Nothing of this budget is ours yet: another agent has to give some back.
                 rest(Duration::from_millis(20)).await;
                 continue;
+            }
+            if share != priced {
+                // A call that was begun with a sliver, which the dealing of a budget can leave, would else wait
+                // for a quarter of an hour though the share has grown. What it paid is lost: no rate is exceeded.
+                (left, priced) = (None, share);
             }
             let whole_cost = || cost(UNIT, share * whole(&lane.pace).share(now()));
             let due = left.unwrap_or_else(whole_cost);
@@ -421,6 +426,21 @@ pub(crate) mod tests {
         let (slow, fast) = futures::join!(run(a), run(b));
         assert!((7.4..8.1).contains(&slow), "200 at 25 a second: {slow}");
         assert!((2.4..2.8).contains(&fast), "200 at 75 a second: {fast}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_with_a_sliver_goes_on_when_the_share_grows() {
+        // What is left of the whole when three have a third each.
+        let limits = Limits::new(&rates(1_000));
+        limits.set_share(Class::Sts, 1);
+        let began = now();
+        let grows = async {
+            rest(Duration::from_secs(1)).await;
+            limits.set_share(Class::Sts, 250_000);
+        };
+        futures::join!(limits.permit(Class::Sts, Key::endpoint("us-east-1")), grows);
+        let took = (now() - began).as_secs_f64();
+        assert!((1.0..1.3).contains(&took), "{took} s");
     }
 
     #[tokio::test(start_paused = true)]
