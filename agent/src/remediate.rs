@@ -232,16 +232,8 @@ async fn act_on<P: Pipe>(
     if encrypts && let Some(why) = key_trouble(desk, session, region, &one.remediation).await {
         return wait(desk, one, why).await.map(|()| None);
     }
-    // Names change hands: whom it is done to is read again, right before.
-    if let Some((kind, name, id)) = act.subject() {
-        match desk.cloud.resource_id(session, region, kind, name).await {
-            Ok(Some(found)) if found == id => {}
-            Ok(_) => {
-                let why = format!("{name} is no longer {id}; it is looked at again");
-                return wait(desk, one, why).await.map(|()| None);
-            }
-            Err(error) => return wait(desk, one, error.to_string()).await.map(|()| None),
-        }
+    if let Some(why) = other_subject(desk, session, region, &act).await {
+        return wait(desk, one, why).await.map(|()| None);
     }
     let before = one.remediation.clone();
     let title = act.title();
@@ -368,6 +360,22 @@ fn retries_plain(rem: &Remediation, act: &Act, error: &CloudError) -> bool {
     gp3 && first
         && matches!(act, Act::RestoreInstance { .. })
         && error.message.to_ascii_lowercase().contains("iops")
+}
+
+/// Why an act is not for the database that bears its name now: names change hands, so whom it is done to is
+/// read again, right before.
+async fn other_subject<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    act: &Act,
+) -> Option<String> {
+    let (kind, name, id) = act.subject()?;
+    match desk.cloud.resource_id(session, region, kind, name).await {
+        Ok(Some(found)) if found == id => None,
+        Ok(_) => Some(format!("{name} is no longer {id}; it is looked at again")),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// Why the key cannot be used right now; `None` if it can.

@@ -2,6 +2,7 @@
 //! SCP off stays allowed, for that is a way back.
 
 use crate::id::{AccountId, NodeId, Region};
+use crate::org::OrgTree;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +37,8 @@ pub struct Freeze {
 pub struct Place<'a> {
     /// The account.
     pub account: &'a AccountId,
-    /// The region; `None` for what works in all of them.
-    pub region: Option<&'a Region>,
+    /// The region.
+    pub region: &'a Region,
     /// The OUs above the account; `None` where nobody knows.
     pub above: Option<&'a [NodeId]>,
     /// Whether databases are cut off or between two names there.
@@ -58,14 +59,31 @@ impl Freeze {
     /// Whether a change there must wait.
     pub fn holds(&self, place: &Place<'_>, now: Time) -> bool {
         let under = |above: &[NodeId]| self.ous.iter().any(|ou| above.contains(ou));
-        let account = (self.ous.is_empty() && self.accounts.is_empty())
+        let account = self.whole()
             || self.accounts.contains(place.account)
             // Where nobody knows, it is held.
             || (!self.ous.is_empty() && place.above.is_none_or(under));
-        let region = self.regions.is_empty()
-            || place.region.is_none_or(|region| self.regions.contains(region));
         let stops = self.midway || !place.midway;
-        self.state(now) == "active" && account && region && stops
+        self.state(now) == "active" && account && self.is_in(Some(place.region)) && stops
+    }
+
+    /// Whether a part of an account, an OU or the root with all that is under it is in its scope, or what that
+    /// is under. Without a region, all are meant.
+    pub fn meets(&self, tree: &OrgTree, target: &NodeId, region: Option<&Region>) -> bool {
+        let under =
+            |id: &NodeId, top: &NodeId| id == top || tree.ancestors(id).any(|node| node.id == *top);
+        let ou = self.ous.iter().any(|ou| under(ou, target) || under(target, ou));
+        let account = self.accounts.iter().any(|a| under(&NodeId::from(a), target));
+        self.is_in(region) && (self.whole() || ou || account)
+    }
+
+    /// Whether it is for the whole organization.
+    fn whole(&self) -> bool {
+        self.ous.is_empty() && self.accounts.is_empty()
+    }
+
+    fn is_in(&self, region: Option<&Region>) -> bool {
+        self.regions.is_empty() || region.is_none_or(|region| self.regions.contains(region))
     }
 
     /// What is said to who must wait.
@@ -106,9 +124,8 @@ mod tests {
         let region: Region = "eu-west-1".parse().unwrap();
         let above: [NodeId; 2] = ["ou-abcd-11111111".parse().unwrap(), "r-abcd".parse().unwrap()];
         let there =
-            Place { account: &account, region: Some(&region), above: Some(&above), midway: false };
+            Place { account: &account, region: &region, above: Some(&above), midway: false };
         let midway = Place { midway: true, ..there };
-        let anywhere = Place { region: None, ..there };
         let lost = Place { above: None, ..there };
         for (scope, place, now, want) in [
             ("", there, 9, false),
@@ -126,7 +143,6 @@ mod tests {
             ("account=444455556666 ou=r-abcd", there, 15, true),
             ("region=eu-west-1", there, 15, true),
             ("region=us-east-1", there, 15, false),
-            ("region=us-east-1", anywhere, 15, true),
             ("account=444455556666 region=eu-west-1", there, 15, false),
             ("", midway, 15, false),
             ("midway", midway, 15, true),
@@ -136,9 +152,32 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_met_from_above_and_below() {
+        let tree = OrgTree::new(Time(0), crate::org::tests::sample()).unwrap();
+        for (scope, target, region, want) in [
+            ("", "ou-ab12-paymentz", None, true),
+            ("ou=r-ab12", "ou-ab12-paymentz", None, true),
+            ("ou=ou-ab12-paymentz", "ou-ab12-paymentz", None, true),
+            ("ou=ou-ab12-paymentz", "ou-ab12-prodprod", None, true),
+            ("ou=ou-ab12-paymentz", "222233334444", None, false),
+            ("account=111122223333", "r-ab12", None, true),
+            ("account=111122223333", "111122223333", None, true),
+            ("account=222233334444", "ou-ab12-paymentz", None, false),
+            ("region=us-east-1", "r-ab12", None, true),
+            ("region=us-east-1", "r-ab12", Some("us-east-1"), true),
+            ("region=us-east-1", "r-ab12", Some("eu-west-1"), false),
+        ] {
+            let region: Option<Region> = region.map(|r: &str| r.parse().unwrap());
+            let met = freeze(scope).meets(&tree, &target.parse().unwrap(), region.as_ref());
+            assert_eq!(met, want, "{scope:?} {target} {region:?}");
+        }
+    }
+
+    #[test]
     fn the_longest_is_named() {
         let account: AccountId = "111122223333".parse().unwrap();
-        let place = Place { account: &account, region: None, above: None, midway: false };
+        let region: Region = "eu-west-1".parse().unwrap();
+        let place = Place { account: &account, region: &region, above: None, midway: false };
         let (short, mut long) = (freeze(""), freeze(""));
         (long.id, long.to) = ("fr-2".into(), Time(30));
         let both = [short, long];

@@ -316,7 +316,7 @@ impl OrgTree {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use expect_test::expect;
 
@@ -330,7 +330,7 @@ mod tests {
         Node { id: id.parse().unwrap(), parent, name: name.into(), kind }
     }
 
-    fn sample() -> Vec<Node> {
+    pub(crate) fn sample() -> Vec<Node> {
         vec![
             node("r-ab12", "", "Root", None),
             node("ou-ab12-prodprod", "r-ab12", "prod", None),

@@ -94,6 +94,23 @@ pub(crate) fn changed(id: &str) -> Fault {
     Fault::Conflict(format!("{id} was changed by somebody else just now: try again"))
 }
 
+/// An instant that a person wrote.
+pub(crate) fn instant(field: &str, text: &str) -> Result<Time, Fault> {
+    Time::parse(text).ok_or_else(|| {
+        Fault::Invalid(format!(
+            "--{field} `{text}`: it must be a date (2027-01-31: its first moment, UTC) or an RFC 3339 instant with its offset (2027-01-31T18:00:00Z)"
+        ))
+    })
+}
+
+/// What a person wrote as the reason; `what` is what becomes of it.
+pub(crate) fn because<'a>(reason: &'a str, what: &str) -> Result<&'a str, Fault> {
+    match reason.trim() {
+        "" => Err(Fault::Invalid(format!("reason: say why; {what}"))),
+        reason => Ok(reason),
+    }
+}
+
 /// A document, unless it cannot be read or is gone: that is said, and the others are worked on.
 pub(crate) fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match found {

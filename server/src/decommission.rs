@@ -1,6 +1,6 @@
 //! The end of an original: asked for by one, agreed to by others, done by an agent.
 
-use crate::app::{App, Fault, changed, now, refused};
+use crate::app::{App, Fault, because, changed, now, refused};
 use crate::remediations::row_with;
 use crate::store::{Kind, Row};
 use crate::{freezes, plans};
@@ -18,10 +18,7 @@ pub(crate) async fn order(
     reason: &str,
     dry: bool,
 ) -> Result<Remediation, Fault> {
-    let reason = reason.trim();
-    if reason.is_empty() {
-        return Err(Fault::Invalid("reason: say why; it goes into the audit log".into()));
-    }
+    let reason = because(reason, "it goes into the audit log")?;
     let (row, mut rem): (Row, Remediation) = app.load(Kind::Remediation, id).await?;
     let at = now();
     let mut ordered = rem.clone();

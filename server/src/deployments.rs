@@ -4,9 +4,8 @@
 //! the management account or of the one that it delegated Config to.
 
 use crate::app::{App, Fault, changed, now, refused};
-use crate::freezes::Frozen;
-use crate::plans;
 use crate::store::{Kind, Row};
+use crate::{freezes, plans};
 use futures::future::join_all;
 use ringfence_aws::MemberStatus;
 use ringfence_domain::approval::Approval;
@@ -213,8 +212,7 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Depl
 
 /// Refuses while a part of the organization is frozen in that region; what is in place stays.
 async fn thawed(app: &App, region: &Region) -> Result<(), Fault> {
-    let tree = app.tree().await?;
-    match Frozen::read(app).await?.holds_under(&tree, tree.root(), Some(region)) {
+    match freezes::held_under(app, None, Some(region)).await? {
         Some(why) => refused("FROZEN", format!("{why}; what is left can be applied afterwards")),
         None => Ok(()),
     }

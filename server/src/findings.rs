@@ -1,11 +1,10 @@
 //! What people do with findings: waive and unwaive.
 
-use crate::app::{App, Fault, changed, now, refused};
+use crate::app::{App, Fault, changed, instant, now, refused};
 use crate::reports::row_of;
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{Finding, FindingState, Waiver};
-use ringfence_domain::time::Time;
 
 /// Accepts an open finding until an instant, in somebody's name.
 pub async fn waive(
@@ -22,11 +21,7 @@ pub async fn waive(
             return Err(Fault::Invalid(format!("a waiver needs {flag}")));
         }
     }
-    let Some(until) = Time::parse(until) else {
-        return Err(Fault::Invalid(format!(
-            "--until `{until}`: it must be a date (2027-01-31: its first moment, UTC) or an RFC 3339 instant with its offset (2027-01-31T18:00:00Z)"
-        )));
-    };
+    let until = instant("until", until)?;
     if until <= now() {
         return Err(Fault::Invalid(format!(
             "--until {until} is in the past: a waiver ends in the future"

@@ -1,6 +1,6 @@
 //! Freezes: who may change what in AWS, and when nobody may.
 
-use crate::app::{App, Fault, changed, now, refused};
+use crate::app::{App, Fault, because, changed, instant, now, refused};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
@@ -8,7 +8,6 @@ use ringfence_domain::freeze::{self, Freeze, Place};
 use ringfence_domain::id::{AccountId, NodeId, Region};
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::remediation::{Goal, Remediation};
-use ringfence_domain::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,25 +32,13 @@ pub struct Wanted<'a> {
     pub dry: bool,
 }
 
-fn instant(field: &str, text: &str) -> Result<Time, Fault> {
-    Time::parse(text).ok_or_else(|| {
-        Fault::Invalid(format!(
-            "--{field} `{text}`: it must be a date (2027-01-31: its first moment, UTC) or an RFC 3339 instant with its offset (2027-01-31T18:00:00Z)"
-        ))
-    })
-}
-
-fn because(reason: &str) -> Result<&str, Fault> {
-    match reason.trim() {
-        "" => Err(Fault::Invalid("reason: say why; people who must wait are told".into())),
-        reason => Ok(reason),
-    }
-}
+/// What becomes of a reason.
+const TOLD: &str = "people who must wait are told";
 
 /// Makes a freeze. The same id twice is the same freeze.
 pub async fn add(app: &App, actor: &Actor, wanted: Wanted<'_>) -> Result<Freeze, Fault> {
     let (id, at) = (wanted.id, now());
-    let reason = because(wanted.reason)?;
+    let reason = because(wanted.reason, TOLD)?;
     let from = if wanted.from.is_empty() { at } else { instant("from", wanted.from)? };
     let to = instant("to", wanted.to)?;
     if to <= from || to <= at {
@@ -94,7 +81,7 @@ pub async fn lift(
     reason: &str,
     dry: bool,
 ) -> Result<Freeze, Fault> {
-    let reason = because(reason)?;
+    let reason = because(reason, TOLD)?;
     let (row, mut freeze): (Row, Freeze) = app.load(Kind::Freeze, id).await?;
     let at = now();
     match freeze.state(at) {
@@ -140,9 +127,7 @@ impl Frozen {
     /// # Errors
     /// The store's, or one that cannot be read: then nobody knows what may be changed, and nothing is.
     pub async fn read(app: &App) -> Result<Frozen, Fault> {
-        let at = now();
-        let freezes: Vec<Freeze> =
-            list(app, false).await?.into_iter().filter(|f| f.state(at) == "active").collect();
+        let freezes = active(app).await?;
         let by_ou = freezes.iter().any(|f| !f.ous.is_empty());
         let tree = if by_ou { app.tree().await.ok() } else { None };
         Ok(Frozen { freezes, tree })
@@ -157,34 +142,32 @@ impl Frozen {
     /// Why what this remediation does must wait; `None` if it need not.
     pub fn holds(&self, rem: &Remediation, midway: bool) -> Option<String> {
         let above = self.above(&rem.account);
-        let place = Place {
-            account: &rem.account,
-            region: Some(&rem.region),
-            above: above.as_deref(),
-            midway,
-        };
+        let place =
+            Place { account: &rem.account, region: &rem.region, above: above.as_deref(), midway };
         freeze::held(&self.freezes, &place, now()).map(Freeze::text)
     }
+}
 
-    /// Why something that works on an account, an OU or the root, and all that is under it, must wait: a part of
-    /// it is frozen, or what it is under.
-    pub fn holds_under(
-        &self,
-        tree: &OrgTree,
-        target: &NodeId,
-        region: Option<&Region>,
-    ) -> Option<String> {
-        let under =
-            |id: &NodeId, top: &NodeId| id == top || tree.ancestors(id).any(|node| node.id == *top);
-        let meets = |f: &&Freeze| {
-            let whole = f.ous.is_empty() && f.accounts.is_empty();
-            let ou = f.ous.iter().any(|ou| under(ou, target) || under(target, ou));
-            let account = f.accounts.iter().any(|a| under(&NodeId::from(a), target));
-            let here = f.regions.is_empty() || region.is_none_or(|r| f.regions.contains(r));
-            here && (whole || ou || account)
-        };
-        self.freezes.iter().find(meets).map(|f| format!("{target} is {}", f.text()))
-    }
+/// Those that are active.
+pub async fn active(app: &App) -> Result<Vec<Freeze>, Fault> {
+    let at = now();
+    let mut freezes = list(app, false).await?;
+    freezes.retain(|f| f.state(at) == "active");
+    Ok(freezes)
+}
+
+/// Why something that works on an account, an OU or (`None`) the root, and all that is under it, must wait: a
+/// part of it is frozen, or what it is under.
+pub async fn held_under(
+    app: &App,
+    target: Option<&NodeId>,
+    region: Option<&Region>,
+) -> Result<Option<String>, Fault> {
+    let tree = app.tree().await?;
+    let target = target.unwrap_or(tree.root());
+    let freezes = active(app).await?;
+    let held = freezes.iter().find(|f| f.meets(&tree, target, region));
+    Ok(held.map(|f| format!("{target} is {}", f.text())))
 }
 
 /// Refuses an order where all of its remediations are frozen; of some it is for the others. Those that are cut

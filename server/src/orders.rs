@@ -1,6 +1,6 @@
 //! What a person can say to remediations that are under way: pause, resume, cancel, retry.
 
-use crate::app::{App, Fault, now, refused};
+use crate::app::{App, Fault, because, now, refused};
 use crate::remediations::{of_plan, row_with};
 use crate::store::{Kind, Row};
 use crate::{freezes, plans, reports};
@@ -135,10 +135,7 @@ pub async fn give(
     reason: &str,
     dry: bool,
 ) -> Result<Vec<Remediation>, Fault> {
-    let reason = reason.trim();
-    if reason.is_empty() {
-        return Err(Fault::Invalid("reason: say why; it goes into the audit log".into()));
-    }
+    let reason = because(reason, "it goes into the audit log")?;
     let all = named(app, id).await?;
     // Of a whole plan, what a person cancelled is not begun again with what failed.
     let whole = id.starts_with("pl-");

@@ -74,7 +74,7 @@ async fn cells_of(
 const PAST_MAX: i64 = 200;
 
 /// How long twins of the past took.
-pub async fn past(app: &App) -> Result<Vec<Past>, Fault> {
+async fn past(app: &App) -> Result<Vec<Past>, Fault> {
     let mut past = Vec::new();
     for state in [State::Verified, State::CutOver, State::Decommissioned] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
@@ -93,12 +93,13 @@ pub async fn create(
     id: &str,
     ids: &[String],
     scope: &Scope,
-    wanted: &Wanted,
+    mut wanted: Wanted,
     dry: bool,
 ) -> Result<Plan, Fault> {
     if app.store.get(Kind::Plan, id).await?.is_some() {
         return Ok(app.load(Kind::Plan, id).await?.1);
     }
+    wanted.past = past(app).await?;
     let tree = app.tree().await?;
     let findings = chosen(app, &tree, ids, scope).await?;
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
@@ -109,10 +110,11 @@ pub async fn create(
             let cell = cells.get(&(finding.account.clone(), finding.region.as_str().to_owned()));
             let node = tree.get(&(&finding.account).into());
             let state = node.and_then(|n| n.account_state()).unwrap_or(&unknown);
-            plan::item(finding, cell, state, id, wanted)
+            plan::item(finding, cell, state, id, &wanted)
         })
         .collect();
-    for (n, check) in plan::fit(&items, &cells) {
+    let checks = plan::fit(&items.iter().collect::<Vec<_>>(), &cells);
+    for (n, check) in checks {
         items[n].add(check);
     }
     let at = now();
@@ -288,10 +290,10 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             why.push(format!("{name}: the name {taken} is taken now"));
         }
     }
-    let ready: Vec<plan::Item> = plan.ready().cloned().collect();
+    let ready: Vec<&plan::Item> = plan.ready().collect();
     for (n, check) in plan::fit(&ready, &cells) {
         if check.verdict == plan::Verdict::Block {
-            let item = &ready[n];
+            let item = ready[n];
             let name = item.resource.name();
             why.push(format!("{} {} {name}: {}", item.account, item.region, check.text));
         }

@@ -98,9 +98,7 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         *remediations.entry(rem.state.as_str().to_owned()).or_default() += 1;
     }
     let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
-    let at = now();
-    let mut freezes = freezes::list(app, false).await?;
-    freezes.retain(|f| f.state(at) == "active");
+    let freezes = freezes::active(app).await?;
     let (ous, total, by_state) = people(&tree);
     Ok(Status {
         as_of: at,

@@ -85,8 +85,7 @@ impl Stage {
 
     /// Calls by operation, in all.
     fn calls(&self, operation: &str) -> u64 {
-        let counts = self.sim.inside().world().log.counts();
-        counts.get(&format!("rds:{operation}")).map_or(0, |(n, _)| *n)
+        self.sim.counts().get(&format!("rds:{operation}")).map_or(0, |(n, _)| *n)
     }
 
     /// Every snapshot that was made was deleted again; so many deletions were refused.

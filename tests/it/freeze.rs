@@ -22,13 +22,6 @@ fn waits(stage: &Stage, id: &str) -> Value {
     })
 }
 
-/// Writes to RDS so far.
-fn writes(stage: &Stage) -> u64 {
-    let counts = stage.sim.inside().world().log.counts();
-    let writes = |name: &str| name.starts_with("rds:") && !name.starts_with("rds:Describe");
-    counts.iter().filter(|(name, _)| writes(name)).map(|(_, (n, _))| n).sum()
-}
-
 #[test]
 fn while_frozen_nothing_is_changed_and_afterwards_work_goes_on() {
     let mut stage = Stage::new();
@@ -44,7 +37,7 @@ fn while_frozen_nothing_is_changed_and_afterwards_work_goes_on() {
     stage.sim.release_all();
     let rem = waits(&stage, id);
     assert_eq!(rem["state"], "running", "{rem}");
-    let before = writes(&stage);
+    let before = stage.sim.rds_writes();
     stage.kill_and_start();
     waits(&stage, id);
     // Whoever lifts it says why; scans go on, orders are refused, and all of it is said.
@@ -57,7 +50,7 @@ fn while_frozen_nothing_is_changed_and_afterwards_work_goes_on() {
     );
     let none = ann.run(&format!("freeze lift {fr} --reason "));
     assert_eq!(none.code, 64, "{none:?}");
-    assert_eq!(writes(&stage), before, "nothing was changed meanwhile");
+    assert_eq!(stage.sim.rds_writes(), before, "nothing was changed meanwhile");
     ann.expect(&format!("freeze lift {fr} --reason over"), 0);
     let again = ann.run(&format!("freeze lift {fr} --reason over"));
     assert!(again.code == 5 && again.err.contains("lifted already"), "{again:?}");
@@ -91,11 +84,11 @@ fn a_swap_under_way_is_brought_to_its_end_unless_the_freeze_says_no() {
     });
     let hard = freeze(&bob, "--midway");
     waits(&stage, id);
-    let before = writes(&stage);
+    let before = stage.sim.rds_writes();
     freeze(&bob, "");
     ann.expect(&format!("freeze lift {hard} --reason too-hard"), 0);
     stage.reaches(id, "verified");
-    assert!(writes(&stage) > before);
+    assert!(stage.sim.rds_writes() > before);
     // Its application waits for the cutover.
     stage.order("cutover", id, 0);
     stage.reaches(id, "cut_over");
@@ -162,10 +155,7 @@ fn while_frozen_no_scp_is_attached_and_one_is_taken_off() {
     let id = text(&made, "id").to_owned();
     bob.expect(&format!("approve {id} --reason CHG-1"), 0);
     let attached = || {
-        let counts = sim.inside().world().log.counts();
-        let n = |op: &str| {
-            counts.get(&format!("organizations:{op}")).map_or(0, |(n, failed)| n - failed)
-        };
+        let n = |operation: &str| sim.done(&format!("organizations:{operation}"));
         (n("CreatePolicy"), n("AttachPolicy"), n("DetachPolicy"))
     };
     let is = |want: &str, why: &str| {

@@ -16,6 +16,7 @@ mod stage;
 mod store_contract;
 mod swap;
 mod swap_crash;
+mod sweep;
 mod tidy;
 mod trouble_crash;
 mod zoo;

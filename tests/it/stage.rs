@@ -84,6 +84,21 @@ impl Stage {
         self.cli("ann").expect("org sync", 0);
     }
 
+    /// Holds a write to RDS, after so many others.
+    pub(crate) fn hold_write(&self, skip: usize, effect: &str) {
+        self.sim.fault(
+            json!({"match": {"service": "rds", "write": true}, "skip": skip, "effect": effect}),
+        );
+    }
+
+    /// `kill -9` where a call is held, and a new server on the same store; which call that was.
+    pub(crate) fn kill_where_held(&mut self) -> Option<String> {
+        let hold = self.sim.inside().held().into_iter().next()?;
+        self.kill_and_start();
+        self.sim.release_all();
+        Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned())
+    }
+
     /// `kill -9`, and a new server on the same store.
     pub(crate) fn kill_and_start(&mut self) {
         drop(self.server.take());

@@ -2,8 +2,9 @@
 //! started again, all ends in the same world as the uninterrupted run.
 
 use crate::stage::{MINUTE, Stage, text};
+use crate::sweep::crash_points;
 use ringfence_tests::until;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What the databases are, and what is wanted of them.
@@ -78,11 +79,7 @@ impl Scenario {
     fn drive(self, stage: &mut Stage, id: &str) -> Option<String> {
         let mut killed = None;
         until(&format!("{self:?} ends"), 2 * MINUTE, || {
-            if let Some(hold) = stage.sim.inside().held().first() {
-                killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
-                stage.kill_and_start();
-                stage.sim.release_all();
-            }
+            killed = stage.kill_where_held().or(killed.take());
             let rem = stage.cli("ann").run(&format!("remediation get {id} -o json"));
             if rem.code == 0 && self.order(stage, &rem.json()) {
                 return Ok(());
@@ -123,7 +120,7 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
 
 /// Calls that make or delete something, by operation.
 fn calls(stage: &Stage) -> BTreeMap<String, u64> {
-    let counts = stage.sim.inside().world().log.counts();
+    let counts = stage.sim.counts();
     let makes = |name: &str| {
         ["Create", "Copy", "Restore", "Delete"]
             .iter()
@@ -141,45 +138,30 @@ struct Ran {
 fn run(scenario: Scenario, hold: Option<(usize, &str)>) -> Ran {
     let (mut stage, id) = scenario.stage();
     if let Some((skip, effect)) = hold {
-        stage.sim.fault(
-            json!({"match": {"service": "rds", "write": true}, "skip": skip, "effect": effect}),
-        );
+        stage.hold_write(skip, effect);
     }
     let killed = scenario.drive(&mut stage, &id);
     Ran { killed, world: world(&stage, &id), calls: calls(&stage) }
 }
 
-/// Which of the crash points are tried: all in `make sweep`, else each third of them.
-fn every() -> usize {
-    if std::env::var_os("RINGFENCE_SWEEP").is_some() { 1 } else { 3 }
-}
-
 fn crash_everywhere(scenario: Scenario) {
     let quiet = run(scenario, None);
-    let (mut points, mut met) = (0, BTreeMap::new());
-    'writes: for nth in 0.. {
-        for (n, effect) in ["hold-before", "hold-after"].into_iter().enumerate() {
-            if (2 * nth + n) % every() != 0 {
-                continue;
-            }
-            let ran = run(scenario, Some((nth, effect)));
-            let Some(operation) = ran.killed else { break 'writes };
-            points += 1;
-            let at = format!("{scenario:?}: killed at write {nth} ({operation}), {effect}");
-            assert_eq!(ran.world, quiet.world, "{at}");
-            // Only the call that was killed before its effect is made once more.
-            let all = |calls: &BTreeMap<String, u64>| calls.values().sum::<u64>();
-            let more = all(&ran.calls) - all(&quiet.calls);
-            assert!(
-                more <= u64::from(effect == "hold-before"),
-                "{at}: {:?} {:?}",
-                ran.calls,
-                quiet.calls
-            );
-            *met.entry(operation).or_insert(0) += 1;
-        }
-    }
-    println!("{scenario:?}: {points} crash points, {met:?}");
+    let points = crash_points(&format!("{scenario:?}"), 3, |(nth, effect)| {
+        let ran = run(scenario, Some((nth, effect)));
+        let operation = ran.killed?;
+        let at = format!("{scenario:?}: killed at write {nth} ({operation}), {effect}");
+        assert_eq!(ran.world, quiet.world, "{at}");
+        // Only the call that was killed before its effect is made once more.
+        let all = |calls: &BTreeMap<String, u64>| calls.values().sum::<u64>();
+        let more = all(&ran.calls) - all(&quiet.calls);
+        assert!(
+            more <= u64::from(effect == "hold-before"),
+            "{at}: {:?} {:?}",
+            ran.calls,
+            quiet.calls
+        );
+        Some(operation)
+    });
     assert!(points >= 4, "{points}");
 }
 

@@ -2,6 +2,7 @@
 //! get lost: started again, all ends in the same world as the run that nobody killed.
 
 use crate::stage::{MINUTE, Stage, text};
+use crate::sweep::crash_points;
 use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,9 +35,7 @@ impl Trouble {
         let made = stage.planned("");
         if let Some((skip, effect)) = hold {
             // Before the other faults: the first that meets a call has it.
-            stage.sim.fault(
-                json!({"match": {"service": "rds", "write": true}, "skip": skip, "effect": effect}),
-            );
+            stage.hold_write(skip, effect);
         }
         self.begins(&stage);
         let id = stage.applied(&made)["orders"].clone();
@@ -116,11 +115,7 @@ impl Trouble {
     fn drive(self, stage: &mut Stage, id: &str) -> (Option<String>, String) {
         let mut killed = None;
         let end = until(&format!("{self:?} ends"), 2 * MINUTE, || {
-            if let Some(hold) = stage.sim.inside().held().first() {
-                killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
-                stage.kill_and_start();
-                stage.sim.release_all();
-            }
+            killed = stage.kill_where_held().or(killed.take());
             let rem = stage.cli("ann").run(&format!("remediation get {id} -o json"));
             let end = (rem.code == 0).then(|| self.helps(stage, &rem.json())).flatten();
             end.ok_or_else(|| format!("killed at {killed:?}: {rem:?}"))
@@ -162,7 +157,7 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
 
 /// Calls that made something, by operation.
 fn made(stage: &Stage) -> BTreeMap<String, u64> {
-    let all = stage.sim.inside().world().log.counts();
+    let all = stage.sim.counts();
     let makes =
         |name: &str| ["rds:Create", "rds:Copy", "rds:Restore"].iter().any(|v| name.starts_with(v));
     all.into_iter()
@@ -185,32 +180,19 @@ fn run(trouble: Trouble, hold: Option<(usize, &str)>) -> Ran {
     Ran { killed, end, world: world(&stage, &id), made: made(&stage) }
 }
 
-/// Which of the crash points are tried: all in `make sweep`, else each fourth of them.
-fn every() -> usize {
-    if std::env::var_os("RINGFENCE_SWEEP").is_some() { 1 } else { 4 }
-}
-
 fn crash_everywhere(trouble: Trouble, end: &str) {
     let quiet = run(trouble, None);
     println!("{trouble:?}: {} {:?} {:?}", quiet.end, quiet.world, quiet.made);
     assert!(quiet.end.starts_with(end), "{trouble:?}: {}", quiet.end);
-    let (mut points, mut met) = (0, BTreeMap::new());
-    'writes: for nth in 0.. {
-        for (n, effect) in ["hold-before", "hold-after"].into_iter().enumerate() {
-            if (2 * nth + n) % every() != 0 {
-                continue;
-            }
-            let ran = run(trouble, Some((nth, effect)));
-            let Some(operation) = ran.killed else { break 'writes };
-            points += 1;
-            let at = format!("{trouble:?}: killed at write {nth} ({operation}), {effect}");
-            assert_eq!(ran.end, quiet.end, "{at}: {:?}", ran.world);
-            assert_eq!(ran.world, quiet.world, "{at}");
-            assert_eq!(ran.made, quiet.made, "{at}: nothing is made twice");
-            *met.entry(operation).or_insert(0) += 1;
-        }
-    }
-    println!("{trouble:?}: {points} crash points, {met:?}");
+    let points = crash_points(&format!("{trouble:?}"), 4, |(nth, effect)| {
+        let ran = run(trouble, Some((nth, effect)));
+        let operation = ran.killed?;
+        let at = format!("{trouble:?}: killed at write {nth} ({operation}), {effect}");
+        assert_eq!(ran.end, quiet.end, "{at}: {:?}", ran.world);
+        assert_eq!(ran.world, quiet.world, "{at}");
+        assert_eq!(ran.made, quiet.made, "{at}: nothing is made twice");
+        Some(operation)
+    });
     assert!(points >= 2, "{points}");
 }
 

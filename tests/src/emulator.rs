@@ -119,9 +119,26 @@ impl Sim {
         panic!("no call was held within {most:?}");
     }
 
+    /// All calls by `service:Operation`, and how many of them failed.
+    pub fn counts(&self) -> BTreeMap<String, (u64, u64)> {
+        self.inside().world().log.counts()
+    }
+
+    /// Calls of that `service:Operation` that had their effect.
+    pub fn done(&self, call: &str) -> u64 {
+        self.counts().get(call).map_or(0, |(n, failed)| n - failed)
+    }
+
+    /// Writes to RDS.
+    pub fn rds_writes(&self) -> u64 {
+        let writes = |name: &str| name.starts_with("rds:") && !name.starts_with("rds:Describe");
+        let counts = self.counts().into_iter().filter(|(name, _)| writes(name));
+        counts.map(|(_, (n, _))| n).sum()
+    }
+
     /// Calls since the last time this was asked, by `service:Operation`.
     pub fn take_calls(&self) -> BTreeMap<String, u64> {
-        let all = self.inside().world().log.counts();
+        let all = self.counts();
         let all: BTreeMap<String, u64> = all.into_iter().map(|(k, (n, _))| (k, n)).collect();
         let before = self.counted.replace(all.clone());
         let new = all.into_iter().map(|(k, n)| (k.clone(), n - before.get(&k).unwrap_or(&0)));

@@ -37,6 +37,13 @@ pub struct Check {
     pub text: String,
 }
 
+impl Check {
+    /// What came of a check; the text is empty where it passed.
+    pub(super) fn new(name: &str, verdict: Verdict, text: String) -> Check {
+        Check { name: name.to_owned(), verdict, text }
+    }
+}
+
 /// The checks of one database, in the order in which they were made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Checks(pub(super) Vec<Check>);
@@ -52,13 +59,12 @@ impl Checks {
         let mut texts = texts.into_iter().peekable();
         if texts.peek().is_none() {
             if !self.0.iter().any(|c| c.name == name) {
-                let verdict = Verdict::Pass;
-                self.0.push(Check { name: name.to_owned(), verdict, text: String::new() });
+                self.0.push(Check::new(name, Verdict::Pass, String::new()));
             }
             return;
         }
         self.0.retain(|c| c.name != name || c.verdict != Verdict::Pass);
-        self.0.extend(texts.map(|text| Check { name: name.to_owned(), verdict, text }));
+        self.0.extend(texts.map(|text| Check::new(name, verdict, text)));
     }
 
     /// Notes a check that blocks where there is something to say.

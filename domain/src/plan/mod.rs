@@ -174,7 +174,7 @@ impl Plan {
             for (i, step) in item.steps.iter().enumerate() {
                 let _ = writeln!(out, "    {}. {step}", i + 1);
             }
-            if let Some(estimate) = item.estimate.as_ref().filter(|_| item.ready()) {
+            if let Some(estimate) = &item.estimate {
                 let _ = writeln!(out, "    takes {}", estimate.text());
             }
             let passed = item.checks.iter().filter(|c| c.verdict == Verdict::Pass).count();

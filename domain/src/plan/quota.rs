@@ -49,57 +49,68 @@ pub(super) fn gib(resource: &Resource) -> i64 {
     }
 }
 
+/// A quota of a cell.
+type Place<'a> = (&'a AccountId, &'a str, &'static str);
+
+fn place<'a>(item: &'a Item, name: &'static str) -> Place<'a> {
+    (&item.account, item.region.as_str(), name)
+}
+
 /// The check of each item that is ready, in the plan's order: those of one cell share its quotas.
-pub fn fit(items: &[Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(usize, Check)> {
-    let mut planned: BTreeMap<(&AccountId, &str, &str), i64> = BTreeMap::new();
-    let mut checks = Vec::new();
-    let mut many: BTreeMap<(&AccountId, &str, &str), i64> = BTreeMap::new();
-    for item in items.iter().filter(|item| item.ready()) {
-        let (name, _) = passes(&item.resource);
-        *many.entry((&item.account, item.region.as_str(), name)).or_default() += 1;
+pub fn fit(items: &[&Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(usize, Check)> {
+    let ready = || items.iter().copied().enumerate().filter(|(_, item)| item.ready());
+    let mut at_once: BTreeMap<Place<'_>, i64> = BTreeMap::new();
+    for (_, item) in ready() {
+        *at_once.entry(place(item, passes(&item.resource).0)).or_default() += 1;
     }
-    for (n, item) in items.iter().enumerate().filter(|(_, item)| item.ready()) {
-        let cell = cells.get(&(item.account.clone(), item.region.as_str().to_owned()));
-        let quotas = match cell.and_then(|c| c.quotas.as_ref()) {
-            Some(Ok(quotas)) => quotas,
-            Some(Err(why)) => {
-                checks.push((
-                    n,
-                    warn(format!(
-                        "they could not be read ({why}): a copy that finds one used up stops"
-                    )),
-                ));
-                continue;
-            }
-            None => {
-                checks.push((
-                    n,
-                    warn("they were not read: run `ringfence scan start` for the account".into()),
-                ));
-                continue;
-            }
+    let mut planned: BTreeMap<Place<'_>, i64> = BTreeMap::new();
+    let mut checks = Vec::new();
+    for (n, item) in ready() {
+        let check = match quotas(item, cells) {
+            Err(why) => warn(why),
+            Ok(quotas) => judge(item, quotas, &at_once, &mut planned),
         };
-        let place = |name: &'static str| (&item.account, item.region.as_str(), name);
-        let stays = stays(&item.resource);
-        let full = stays.iter().find_map(|(name, need)| {
-            let before = planned.get(&place(name)).copied().unwrap_or_default();
-            lacks(quotas, name, before, *need)
-        });
-        let (snapshots, need) = passes(&item.resource);
-        match full.or_else(|| lacks(quotas, snapshots, 0, need)) {
-            Some(text) => {
-                checks.push((n, Check { name: NAME.into(), verdict: Verdict::Block, text }))
-            }
-            None => {
-                for (name, need) in stays {
-                    *planned.entry(place(name)).or_default() += need;
-                }
-                let many = many.get(&place(snapshots)).copied().unwrap_or_default();
-                checks.push((n, tight(quotas, snapshots, need, many)));
-            }
-        }
+        checks.push((n, check));
     }
     checks
+}
+
+/// The quotas of an item's cell, or why they are not known.
+fn quotas<'a>(
+    item: &Item,
+    cells: &'a BTreeMap<(AccountId, String), Cell>,
+) -> Result<&'a Quotas, String> {
+    let cell = cells.get(&(item.account.clone(), item.region.as_str().to_owned()));
+    match cell.and_then(|c| c.quotas.as_ref()) {
+        Some(Ok(quotas)) => Ok(quotas),
+        Some(Err(why)) => {
+            Err(format!("they could not be read ({why}): a copy that finds one used up stops"))
+        }
+        None => Err("they were not read: run `ringfence scan start` for the account".into()),
+    }
+}
+
+/// One item's check, given what those before it take.
+fn judge<'a>(
+    item: &'a Item,
+    quotas: &Quotas,
+    at_once: &BTreeMap<Place<'a>, i64>,
+    planned: &mut BTreeMap<Place<'a>, i64>,
+) -> Check {
+    let stays = stays(&item.resource);
+    let full = stays.iter().find_map(|(name, need)| {
+        let before = planned.get(&place(item, name)).copied().unwrap_or_default();
+        lacks(quotas, name, before, *need)
+    });
+    let (snapshots, need) = passes(&item.resource);
+    if let Some(text) = full.or_else(|| lacks(quotas, snapshots, 0, need)) {
+        return Check::new(NAME, Verdict::Block, text);
+    }
+    for (name, need) in stays {
+        *planned.entry(place(item, name)).or_default() += need;
+    }
+    let many = at_once.get(&place(item, snapshots)).copied().unwrap_or_default();
+    tight(quotas, snapshots, need, many)
 }
 
 /// Whether the snapshots of all of a plan's databases of a cell have room at the same time: those that have not
@@ -107,7 +118,7 @@ pub fn fit(items: &[Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<(
 fn tight(quotas: &Quotas, name: &str, need: i64, many: i64) -> Check {
     let full = |q: &&Quota| q.used + need * many > q.max;
     match quotas.get(name).filter(full) {
-        None => Check { name: NAME.into(), verdict: Verdict::Pass, text: String::new() },
+        None => Check::new(NAME, Verdict::Pass, String::new()),
         Some(q) => warn(format!(
             "{name}: {} of {} used: room for {} databases at a time, and the plan has {many} here; keep remediation.max_running_per_cell below that",
             q.used,
@@ -118,7 +129,7 @@ fn tight(quotas: &Quotas, name: &str, need: i64, many: i64) -> Check {
 }
 
 fn warn(text: String) -> Check {
-    Check { name: NAME.into(), verdict: Verdict::Warn, text: format!("quotas: {text}") }
+    Check::new(NAME, Verdict::Warn, format!("quotas: {text}"))
 }
 
 /// Why a quota has no room, given what the plan's other databases take; `None` if it has. A quota that AWS
@@ -153,6 +164,7 @@ mod tests {
         assert!(items.iter().all(Item::ready), "{:?}", items[0].checks);
         let place = (items[0].account.clone(), items[0].region.to_string());
         let cells = BTreeMap::from([(place, Cell { quotas, ..cell() })]);
+        let items: Vec<&Item> = items.iter().collect();
         fit(&items, &cells).into_iter().map(|(_, c)| (c.verdict, c.text)).collect()
     }
 

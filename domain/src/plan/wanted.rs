@@ -63,17 +63,19 @@ pub(super) fn jobs(resource: &Resource, jobs: Jobs, checks: &mut Checks) {
         Resource::Cluster { cluster, .. } => cluster.jobs_known,
     };
     let (name, runs) = (resource.name(), runs(resource.engine()));
+    let alive = format!("{name}: the copy is alive: {runs} of the original run in it too");
     match jobs {
-        Jobs::Acknowledged => checks.warn("jobs", [format!(
-            "{name}: the copy is alive: {runs} of the original run in it too; the plan's author says that they are known"
-        )]),
+        Jobs::Acknowledged => {
+            checks.warn("jobs", [format!("{alive}; the plan's author says that they are known")]);
+        }
         _ if tagged => checks.warn("jobs", None),
-        Jobs::Told => checks.warn("jobs", [format!(
-            "{name}: the copy is alive: {runs} of the original run in it too"
-        )]),
-        Jobs::Required => checks.block("jobs", [format!(
-            "{name}: the copy is alive: {runs} of the original run in it too: tag {name} with {JOBS_TAG}=acknowledged, or plan with --acknowledge-jobs"
-        )]),
+        Jobs::Told => checks.warn("jobs", [alive]),
+        Jobs::Required => checks.block(
+            "jobs",
+            [format!(
+                "{alive}: tag {name} with {JOBS_TAG}=acknowledged, or plan with --acknowledge-jobs"
+            )],
+        ),
     }
 }
 

@@ -7,7 +7,7 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, last_copy, quiet, repeat, snapshot_ready, twin_name, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, snapshot_ready, twin_name, unless_orphaned, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -27,23 +27,16 @@ pub(super) fn decide(
     let twin = seen.cluster(&names.twin);
     let drop_scratch = || {
         let act = Act::DeleteClusterSnapshot { snapshot: names.snapshot.clone() };
-        drop_snapshot(rem, snapshot, "snapshot", act, now, bounds)
+        let step = drop_snapshot(rem, snapshot, "snapshot", act, now, bounds);
+        unless_orphaned(rem, seen, step)
     };
     if rem.verified_at.is_some() {
-        return match (drop_scratch(), last_copy(rem, seen)) {
-            (None, _) => Step::Finish,
-            (Some(_), Some(why)) => Step::AskHuman(why),
-            (Some(step), None) => step,
-        };
+        return drop_scratch().unwrap_or(Step::Finish);
     }
     if let Some(why) = &rem.giving_up {
         // By a person's word no database is deleted, though nobody can have connected to it.
         let down = if rem.cancelled { None } else { take_down(rem, twin, now, bounds) };
-        let acts = down.is_some() || drop_scratch().is_some();
-        if let Some(kept) = last_copy(rem, seen).filter(|_| acts) {
-            return Step::AskHuman(kept);
-        }
-        let end = match down {
+        let end = match unless_orphaned(rem, seen, down) {
             None => Step::AskHuman(why.clone()),
             Some(ask @ Step::AskHuman(_)) => ask,
             Some(step) => return step,

@@ -2,7 +2,7 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, last_copy, quiet, repeat, replica, snapshot_ready, wait_for,
+    drop_snapshot, fidelity, quiet, repeat, replica, snapshot_ready, unless_orphaned, wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
@@ -31,21 +31,15 @@ pub(super) fn decide(
                 bounds,
             )
         };
-        drop(copy, "copy", &names.copy).or_else(|| drop(snapshot, "snapshot", &names.snapshot))
+        let step =
+            drop(copy, "copy", &names.copy).or_else(|| drop(snapshot, "snapshot", &names.snapshot));
+        unless_orphaned(rem, seen, step)
     };
     if rem.verified_at.is_some() {
-        return match (drop_scratch(), last_copy(rem, seen)) {
-            (None, _) => Step::Finish,
-            (Some(_), Some(why)) => Step::AskHuman(why),
-            (Some(step), None) => step,
-        };
+        return drop_scratch().unwrap_or(Step::Finish);
     }
     if let Some(why) = &rem.giving_up {
-        return match (drop_scratch(), last_copy(rem, seen)) {
-            (None, _) => Step::AskHuman(why.clone()),
-            (Some(_), Some(kept)) => Step::AskHuman(kept),
-            (Some(step), None) => step,
-        };
+        return drop_scratch().unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
     if let Some(why) = source_changed(rem, seen) {
         return Step::AskHuman(why);

@@ -34,7 +34,7 @@ pub use stop::Failure;
 pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
 
-use steps::{create, drop_snapshot, last_copy, repeat, snapshot_ready, wait_for};
+use steps::{create, drop_snapshot, orphaned, repeat, snapshot_ready, unless_orphaned, wait_for};
 
 use crate::finding::{Kind, Resource};
 use crate::hash;
@@ -462,7 +462,7 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
         Step::Act(_) if rem.giving_up.is_some() && rem.in_doubt(now, bounds) => in_doubt(),
         Step::AskHuman(_) if rem.verified_at.is_none() && rem.in_doubt(now, bounds) => in_doubt(),
         // While there is nothing but scratch, it goes before a person is asked.
-        Step::AskHuman(why) if unverified && rem.only_scratch() => match last_copy(rem, seen) {
+        Step::AskHuman(why) if unverified && rem.only_scratch() => match orphaned(rem, seen) {
             Some(kept) => Step::AskHuman(kept),
             None => Step::Mark(Mark::GivingUp { why }),
         },

@@ -102,20 +102,25 @@ pub(super) fn drop_snapshot(
     Some(repeat(rem, act, now, bounds))
 }
 
+/// A step that takes down what was made, unless that may be all there is.
+pub(super) fn unless_orphaned(rem: &Remediation, seen: &Sweep, step: Option<Step>) -> Option<Step> {
+    step.map(|step| orphaned(rem, seen).map_or(step, Step::AskHuman))
+}
+
 /// Why nothing that was made may be taken down: the data is in no database any more that we know of. `None`
 /// while its original is there, or its verified twin.
-pub(super) fn last_copy(rem: &Remediation, seen: &Sweep) -> Option<String> {
+pub(super) fn orphaned(rem: &Remediation, seen: &Sweep) -> Option<String> {
     let own = rem.source.resource_id();
-    let ours = |name: &str, by: &Option<String>| {
+    let twin = |name: &str, by: &Option<String>, status: &str| {
         rem.verified_at.is_some()
             && name == rem.names.twin
             && by.as_deref() == Some(rem.id.as_str())
+            && !broken(status)
     };
     let mut instances = seen.instances.iter().filter(|i| i.status != "deleting");
     let mut clusters = seen.clusters.iter().filter(|c| c.status != "deleting");
-    let ours = |name: &str, by: &Option<String>, status: &str| ours(name, by) && !broken(status);
-    let there = instances.any(|i| i.resource_id == own || ours(&i.id, &i.made_by, &i.status))
-        || clusters.any(|c| c.resource_id == own || ours(&c.id, &c.made_by, &c.status));
+    let there = instances.any(|i| i.resource_id == own || twin(&i.id, &i.made_by, &i.status))
+        || clusters.any(|c| c.resource_id == own || twin(&c.id, &c.made_by, &c.status));
     (!there).then(|| {
         format!(
             "the original {} is gone, so what was made of it may be the last copy of its data: nothing is deleted. Delete it by hand once nobody needs it",

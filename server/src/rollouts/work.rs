@@ -2,7 +2,7 @@
 
 use super::{Loaded, change, limits, read};
 use crate::app::{App, Fault, now, refused, rest};
-use crate::freezes::Frozen;
+use crate::freezes;
 use crate::org;
 use crate::store::{Filter, Kind, Row};
 use ringfence_aws::organizations::Attach;
@@ -253,8 +253,7 @@ async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
 
 /// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
 async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
-    let tree = app.tree().await?;
-    match Frozen::read(app).await?.holds_under(&tree, target, None) {
+    match freezes::held_under(app, Some(target), None).await? {
         Some(why) => refused("FROZEN", why),
         None => Ok(()),
     }
