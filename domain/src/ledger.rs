@@ -2,8 +2,9 @@
 
 use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::id::{AccountId, Region};
+use crate::key::KeyFacts;
 use crate::opinion::Opinion;
-use crate::rds::{KeyFacts, Quotas};
+use crate::rds::Quotas;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -152,6 +153,9 @@ pub struct Cell {
     /// The key behind the alias, where something was found to encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyFacts>,
+    /// Databases by the ARN of the KMS key that they are under; clusters, not their members.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub under: BTreeMap<String, Vec<String>>,
     /// The quotas, where something was found to encrypt, or why they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Result<Quotas, String>>,
@@ -181,6 +185,7 @@ impl Cell {
             out_of_scope: 0,
             names: Vec::new(),
             key: None,
+            under: BTreeMap::new(),
             quotas: None,
             config: None,
         }

@@ -9,7 +9,8 @@
 //! 4. [`plan`], [`approval`], [`remediation`], [`campaign`], [`freeze`]: what is proposed, who agreed, the
 //!    next step, whose turn it is, and when nothing may be changed.
 //! 5. [`scp`], [`rollout`]: the fence, and how it is put up.
-//! 6. [`audit`]: who did what, when, on what, why.
+//! 6. [`key`]: the keys, and how they are made.
+//! 7. [`audit`]: who did what, when, on what, why.
 
 pub mod approval;
 pub mod audit;
@@ -23,6 +24,7 @@ pub mod finding;
 pub mod freeze;
 pub mod hash;
 pub mod id;
+pub mod key;
 pub mod ledger;
 pub mod opinion;
 pub mod org;

@@ -354,82 +354,6 @@ pub struct Quota {
 /// Quotas by the names of `rds:DescribeAccountAttributes`; storage in GiB.
 pub type Quotas = BTreeMap<String, Quota>;
 
-/// What `DescribeKey` says of the key behind the alias, in one region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyFacts {
-    /// The alias that was asked for.
-    pub alias: String,
-    /// What came of it.
-    pub answer: Result<Key, String>,
-}
-
-/// A KMS key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// Its ARN. An alias can be pointed elsewhere later; a database stays with the key, so this is
-    /// what a plan keeps.
-    pub arn: String,
-    /// `Enabled`, `Disabled`, `PendingDeletion` ...
-    pub state: String,
-    /// `ENCRYPT_DECRYPT` ...
-    pub usage: String,
-    /// `SYMMETRIC_DEFAULT` ...
-    pub spec: String,
-    /// `CUSTOMER` or `AWS`.
-    pub manager: String,
-}
-
-impl KeyFacts {
-    /// Why this key cannot be used in `region`, with what to do; `None` if it can.
-    ///
-    /// RDS takes only symmetric encryption keys that are enabled and in the same region (KMS guide,
-    /// "How Amazon RDS uses AWS KMS"); snapshots under `alias/aws/rds` cannot be shared across
-    /// accounts and its policy cannot be edited, so that key is refused.
-    pub fn trouble(&self, region: &str) -> Option<String> {
-        let alias = &self.alias;
-        let key = match &self.answer {
-            Ok(key) => key,
-            Err(why) => {
-                return Some(format!(
-                    "no usable key behind {alias} in {region} ({why}): create a symmetric key there and point {alias} at it"
-                ));
-            }
-        };
-        let arn = &key.arn;
-        if alias == "alias/aws/rds" || key.manager == "AWS" {
-            return Some(format!(
-                "{alias} is a key that AWS manages: its policy cannot be edited nor its snapshots shared; set kms.alias to a customer managed key"
-            ));
-        }
-        if arn.split(':').nth(3) != Some(region) {
-            return Some(format!(
-                "key {arn} is not in {region}: RDS needs a key of the same region"
-            ));
-        }
-        match key.state.as_str() {
-            "Enabled" => {}
-            "Disabled" => {
-                return Some(format!(
-                    "key {arn} is disabled: run `aws kms enable-key --key-id {arn} --region {region}`"
-                ));
-            }
-            "PendingDeletion" => {
-                return Some(format!(
-                    "key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key"
-                ));
-            }
-            other => return Some(format!("key {arn} is in state {other}, not Enabled")),
-        }
-        if key.usage != "ENCRYPT_DECRYPT" || key.spec != "SYMMETRIC_DEFAULT" {
-            return Some(format!(
-                "key {arn} is {} for {}: RDS needs a SYMMETRIC_DEFAULT key for ENCRYPT_DECRYPT",
-                key.spec, key.usage
-            ));
-        }
-        None
-    }
-}
-
 /// Engines that share the RDS API but are not RDS: counted, never touched.
 pub fn out_of_scope(engine: &str) -> bool {
     engine.starts_with("neptune") || engine.starts_with("docdb")
@@ -453,43 +377,6 @@ mod tests {
             (Option::None, Option::None, Unknown("not reported".into())),
         ] {
             assert_eq!(Encryption::judge(kind, flag), want, "{kind:?} {flag:?}");
-        }
-    }
-
-    fn key(region: &str, state: &str, spec: &str, manager: &str) -> KeyFacts {
-        KeyFacts {
-            alias: "alias/k".into(),
-            answer: Ok(Key {
-                arn: format!("arn:aws:kms:{region}:111122223333:key/1"),
-                state: state.into(),
-                usage: "ENCRYPT_DECRYPT".into(),
-                spec: spec.into(),
-                manager: manager.into(),
-            }),
-        }
-    }
-
-    #[test]
-    fn unusable_keys_are_told_apart() {
-        let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
-        assert_eq!(good.trouble("eu-west-1"), None);
-        for (facts, want) in [
-            (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
-            (
-                key("eu-west-1", "PendingDeletion", "SYMMETRIC_DEFAULT", "CUSTOMER"),
-                "cancel-key-deletion",
-            ),
-            (key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"), "not Enabled"),
-            (key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "same region"),
-            (key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"), "SYMMETRIC_DEFAULT"),
-            (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
-            (
-                KeyFacts { alias: "alias/k".into(), answer: Err("NotFoundException".into()) },
-                "create a symmetric key",
-            ),
-        ] {
-            let said = facts.trouble("eu-west-1").unwrap_or_default();
-            assert!(said.contains(want), "{want}: {said}");
         }
     }
 }

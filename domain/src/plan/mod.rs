@@ -284,6 +284,11 @@ pub fn item(
             Some(key) => key.trouble(finding.region.as_str()),
         },
     );
+    if let Some((blocks, why)) = key.and_then(crate::key::KeyFacts::shut_out) {
+        checks.see("key-policy", if blocks { Verdict::Block } else { Verdict::Warn }, [why]);
+    } else if key.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
+        checks.block("key-policy", None);
+    }
     let made = names(&resource);
     match &resource {
         Resource::Instance { instance, replicas } => {
@@ -353,9 +358,9 @@ fn standing(finding: &Finding, account: &AccountState, twin: &str, checks: &mut 
 mod tests {
     use super::*;
     use crate::finding::Detected;
+    use crate::key::{Key, KeyFacts};
     use crate::ledger::RegionsSource;
     use crate::rds::Instance;
-    use crate::rds::{Key, KeyFacts};
     use crate::remediation::sample;
     use expect_test::expect;
 
@@ -387,6 +392,7 @@ mod tests {
             usage: "ENCRYPT_DECRYPT".into(),
             spec: "SYMMETRIC_DEFAULT".into(),
             manager: "CUSTOMER".into(),
+            ..Key::default()
         };
         let facts = KeyFacts { alias: "alias/k".into(), answer: Ok(key) };
         let pending = Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account);

@@ -1,0 +1,438 @@
+//! The work on one cell's key: observe, decide, act, record, as for databases.
+//!
+//! `CreateKey` has no token that would make a repeat harmless, so a key that we made bears a tag with the alias
+//! that it is for, and is looked for by it before another one is made. The alias comes last: what it points at
+//! is complete.
+
+use super::plan::{Change, Item, KeyPlan};
+use super::{Key, KeyFacts, policy};
+use crate::id::{AccountId, Region};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How often something is asked for that does not show.
+pub const ATTEMPTS_MAX: u32 = 3;
+
+/// How long a job may take before a person is asked.
+pub const JOB_MAX: Span = Span::hours(24);
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Agents work on it.
+    Running,
+    /// The key is as planned.
+    Done,
+    /// A person must look.
+    Stopped,
+}
+
+impl State {
+    /// The name in the store, in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Done => "done",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "act")]
+pub enum Act {
+    /// Make a key, with its policy and our tag.
+    Create,
+    /// Turn its yearly rotation on.
+    Rotate {
+        /// The key.
+        key: String,
+    },
+    /// Add our statements to its policy.
+    PutPolicy {
+        /// The key.
+        key: String,
+        /// The SHA-256 of the policy that they are added to.
+        over: String,
+    },
+    /// Point the alias at it.
+    Alias {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Act {
+    /// The intent's key.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Act::Create => "create",
+            Act::Rotate { .. } => "rotate",
+            Act::PutPolicy { .. } => "policy",
+            Act::Alias { .. } => "alias",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn title(&self) -> String {
+        match self {
+            Act::Create => "create a key".to_owned(),
+            Act::Rotate { key } => format!("turn the rotation of {key} on"),
+            Act::PutPolicy { key, .. } => format!("add our statements to the policy of {key}"),
+            Act::Alias { key } => format!("point the alias at {key}"),
+        }
+    }
+}
+
+/// What was asked for, when, and how often. After a restart it is an expectation, never a position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// What.
+    pub act: Act,
+    /// When, the last time.
+    pub at: Time,
+    /// How often.
+    pub attempts: u32,
+}
+
+/// The work on one cell's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Plan, account and region: `kp-.../111122223333/eu-west-1`.
+    pub id: String,
+    /// The plan.
+    pub plan: String,
+    /// Its hash, that people agreed to.
+    pub plan_hash: String,
+    /// The alias.
+    pub alias: String,
+    /// What was planned here.
+    pub item: Item,
+    /// When it was applied, or applied again.
+    pub begun_at: Time,
+    /// The key that we made, as AWS answered it.
+    pub made: Option<String>,
+    /// By [`Act::key`].
+    pub intents: BTreeMap<String, Intent>,
+    /// Where it is.
+    pub state: State,
+    /// Why it is there.
+    pub why: String,
+    /// When it wants to be looked at.
+    pub wake_at: Time,
+}
+
+/// What was read of a cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The key behind the alias, with its rotation and policy; `None` if there is none.
+    pub behind: Option<Key>,
+    /// Where there is none behind the alias: keys that bear our tag with it.
+    pub ours: Vec<Key>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask AWS for one thing.
+    Act(Act),
+    /// Look again later.
+    Wait(String),
+    /// All is as planned.
+    Finish,
+    /// A person must look.
+    AskHuman(String),
+}
+
+impl Job {
+    /// The job of one planned cell.
+    pub fn new(plan: &KeyPlan, item: &Item, now: Time) -> Job {
+        Job {
+            id: Job::id_of(&plan.body.id, &item.account, &item.region),
+            plan: plan.body.id.clone(),
+            plan_hash: plan.hash.clone(),
+            alias: plan.body.alias.clone(),
+            item: item.clone(),
+            begun_at: now,
+            made: None,
+            intents: BTreeMap::new(),
+            state: State::Running,
+            why: "waiting for an agent".to_owned(),
+            wake_at: now,
+        }
+    }
+
+    /// The id of a cell's job.
+    pub fn id_of(plan: &str, account: &AccountId, region: &Region) -> String {
+        format!("{plan}/{account}/{region}")
+    }
+
+    /// Works on it again after it stopped. What was asked for and not seen is still looked for, and its tries
+    /// begin anew.
+    pub fn again(&mut self, now: Time) {
+        (self.state, self.begun_at, self.wake_at) = (State::Running, now, now);
+        self.why = "applied again".to_owned();
+        for intent in self.intents.values_mut() {
+            intent.attempts = 1;
+        }
+    }
+
+    /// Whether this is about to ask AWS for something that the one before had not.
+    pub fn asks(&self, before: &Job) -> bool {
+        self.intents.iter().any(|(key, intent)| before.intents.get(key) != Some(intent))
+    }
+
+    /// Whether a key is the one that we made: AWS's answer said so, or, where that was lost, we found it by its
+    /// tag and went on with it.
+    fn is_ours(&self, arn: &str) -> bool {
+        let worked_on = |intent: &Intent| match &intent.act {
+            Act::Rotate { key } | Act::Alias { key } => key == arn,
+            Act::Create | Act::PutPolicy { .. } => false,
+        };
+        self.made.as_deref() == Some(arn) || self.intents.values().any(worked_on)
+    }
+
+    /// Notes what is about to be asked for.
+    pub fn intend(&mut self, act: &Act, now: Time) {
+        let attempts = self.intents.get(act.key()).map_or(0, |i| i.attempts) + 1;
+        self.why = act.title();
+        self.intents.insert(act.key().to_owned(), Intent { act: act.clone(), at: now, attempts });
+    }
+}
+
+/// What to do next, given what was read.
+pub fn decide(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
+    if now.since(job.begun_at) > JOB_MAX {
+        return Step::AskHuman(format!("not done within {JOB_MAX}: {}", job.why));
+    }
+    let planned = job.item.change;
+    match (planned, &seen.behind) {
+        (Change::Create, Some(key)) => match job.is_ours(&key.arn) {
+            true => mend(job, key, true, now, expect_for),
+            // Whoever made this one, its policy is not what people agreed to.
+            false => Step::AskHuman(format!(
+                "{} points at {} now, which is not from this plan: plan again",
+                job.alias, key.arn
+            )),
+        },
+        (Change::Create, None) => create(job, seen, now, expect_for),
+        (Change::Mend, Some(key)) if Some(&key.arn) == job.item.key_arn.as_ref() => {
+            mend(job, key, false, now, expect_for)
+        }
+        (Change::Mend, Some(key)) => Step::AskHuman(format!(
+            "{} points at {} now, which is not the key that was planned for: plan again",
+            job.alias, key.arn
+        )),
+        (Change::Mend, None) => Step::AskHuman(format!("{} is gone: plan again", job.alias)),
+        (Change::Nothing | Change::Blocked, _) => Step::Finish,
+    }
+}
+
+/// There is no alias yet.
+fn create(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
+    let made = |key: &&Key| job.made.as_ref() == Some(&key.arn);
+    let ours = seen.ours.iter().find(made).or_else(|| seen.ours.iter().min_by_key(|k| &k.arn));
+    match (ours, &job.made) {
+        (Some(key), _) => {
+            let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
+            if let Some(why) = facts.trouble(job.item.region.as_str()).or(shut_out(key)) {
+                return Step::AskHuman(format!("the key that we made cannot be used: {why}"));
+            }
+            match key.rotation {
+                Some(Ok(true)) => ask(job, Act::Alias { key: key.arn.clone() }, now, expect_for),
+                _ => ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for),
+            }
+        }
+        // KMS is eventually consistent (KMS guide, "AWS KMS eventual consistency"): a key that was made may
+        // not show for a while, and one that AWS confirmed is never made a second time.
+        (None, Some(made)) => {
+            let since = job.intents.get("create").map_or(Span(0), |i| now.since(i.at));
+            match since > Span(expect_for.0 * 10) {
+                true => Step::AskHuman(format!("{made} was made, and does not show")),
+                false => Step::Wait(format!("waiting for {made} to show")),
+            }
+        }
+        (None, None) => ask(job, Act::Create, now, expect_for),
+    }
+}
+
+fn shut_out(key: &Key) -> Option<String> {
+    let facts = KeyFacts { alias: String::new(), answer: Ok(key.clone()) };
+    facts.shut_out().filter(|(blocks, _)| *blocks).map(|(_, why)| why)
+}
+
+/// The key is there, behind the alias.
+fn mend(job: &Job, key: &Key, new: bool, now: Time, expect_for: Span) -> Step {
+    let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
+    if let Some(why) = facts.trouble(job.item.region.as_str()) {
+        return Step::AskHuman(why);
+    }
+    let (rotates, policy) = match (&key.rotation, &key.policy) {
+        (Some(Ok(rotates)), Some(Ok(policy))) => (*rotates, policy),
+        (Some(Err(why)), _) | (_, Some(Err(why))) => {
+            return Step::AskHuman(format!("its rotation or policy could not be read: {why}"));
+        }
+        _ => return Step::AskHuman("its rotation and policy could not be read".to_owned()),
+    };
+    if job.item.rotation && !rotates {
+        return ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for);
+    }
+    if new || job.item.statements.is_empty() || policy.lets == policy::Lets::Named {
+        return Step::Finish;
+    }
+    if let policy::Lets::Denied(why) = &policy.lets {
+        return Step::AskHuman(why.clone());
+    }
+    if policy.hash != job.item.policy_hash {
+        return Step::AskHuman(format!(
+            "the policy of {} was changed since this was planned: plan again",
+            key.arn
+        ));
+    }
+    let act = Act::PutPolicy { key: key.arn.clone(), over: policy.hash.clone() };
+    ask(job, act, now, expect_for)
+}
+
+/// Asks for something, unless it was asked for just now and may still show.
+fn ask(job: &Job, act: Act, now: Time, expect_for: Span) -> Step {
+    let Some(intent) = job.intents.get(act.key()) else {
+        return Step::Act(act);
+    };
+    if now.since(intent.at) < expect_for {
+        return Step::Wait(format!("waiting for it to show: {}", act.title()));
+    }
+    if intent.attempts >= ATTEMPTS_MAX {
+        return Step::AskHuman(format!(
+            "asked for {ATTEMPTS_MAX} times without effect: {}",
+            act.title()
+        ));
+    }
+    Step::Act(act)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Body, Wanted};
+    use super::super::policy::{Facts, Lets};
+    use super::*;
+    use crate::ledger::{Cell, CellState, RegionsSource};
+
+    const SHOWS: Span = Span::seconds(60);
+    const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
+
+    fn key(arn: &str, rotates: bool, lets: Lets) -> Key {
+        let lacks = match lets {
+            Lets::Named | Lets::Denied(_) => vec![],
+            _ => vec!["RingfenceDescribe".to_owned()],
+        };
+        Key {
+            arn: arn.into(),
+            state: "Enabled".into(),
+            usage: "ENCRYPT_DECRYPT".into(),
+            spec: "SYMMETRIC_DEFAULT".into(),
+            manager: "CUSTOMER".into(),
+            rotation: Some(Ok(rotates)),
+            policy: Some(Ok(Facts { hash: "h".into(), lets, lacks: lacks.into_iter().collect() })),
+        }
+    }
+
+    fn job(answer: Result<Key, String>) -> Job {
+        let account = "111122223333".parse().unwrap();
+        let facts = Some(KeyFacts { alias: "alias/k".into(), answer });
+        let pending = Cell::pending(account, "eu-west-1", RegionsSource::Account);
+        let cell = Cell { state: CellState::Clean, key: facts, ..pending };
+        let wanted = Wanted { alias: "alias/k".into(), central: None };
+        let item = super::super::plan::item(&cell, "eu-west-1".parse().unwrap(), &wanted);
+        let plan = KeyPlan::new(Body {
+            id: "kp-1".into(),
+            author: "ann".into(),
+            created_at: Time(0),
+            alias: "alias/k".into(),
+            role: "R".into(),
+            items: vec![item],
+        });
+        Job::new(&plan, &plan.body.items[0], Time(0))
+    }
+
+    fn step(job: &Job, seen: &Observed, at: i64) -> String {
+        match decide(job, seen, Time(at * 1_000), SHOWS) {
+            Step::Act(act) => act.key().to_owned(),
+            Step::Wait(_) => "wait".into(),
+            Step::Finish => "finish".into(),
+            Step::AskHuman(why) => format!("ask: {why}"),
+        }
+    }
+
+    fn is(step: &str, want: &str) {
+        assert!(step.starts_with(want), "{step}, not {want}");
+    }
+
+    #[test]
+    fn a_key_is_made_once_whatever_is_lost_on_the_way() {
+        let mut job = job(Err("NotFoundException".into()));
+        let (none, ours) = (Observed::default(), |rotates| Observed {
+            behind: None,
+            ours: vec![key(KEY, rotates, Lets::Named)],
+        });
+        is(&step(&job, &none, 0), "create");
+        job.intend(&Act::Create, Time(0));
+        is(&step(&job, &none, 1), "wait");
+        is(&step(&job, &ours(false), 1), "rotate");
+        is(&step(&job, &none, 61), "create");
+        job.made = Some(KEY.into());
+        is(&step(&job, &none, 61), "wait");
+        is(&step(&job, &none, 601), "ask: ");
+        job.intend(&Act::Rotate { key: KEY.into() }, Time(1_000));
+        is(&step(&job, &ours(false), 2), "wait");
+        is(&step(&job, &ours(true), 2), "alias");
+        job.intend(&Act::Alias { key: KEY.into() }, Time(2_000));
+        is(&step(&job, &ours(true), 3), "wait");
+        let done = Observed { behind: Some(key(KEY, true, Lets::Named)), ours: vec![] };
+        is(&step(&job, &done, 3), "finish");
+        job.made = None;
+        is(&step(&job, &done, 3), "finish");
+    }
+
+    #[test]
+    fn what_somebody_else_did_is_not_touched() {
+        let lost = job(Err("NotFoundException".into()));
+        let theirs = Observed { behind: Some(key(KEY, true, Lets::Named)), ours: vec![] };
+        is(&step(&lost, &theirs, 0), "ask: alias/k points at");
+        let mut off = key(KEY, true, Lets::Named);
+        off.state = "Disabled".into();
+        is(
+            &step(&lost, &Observed { behind: None, ours: vec![off] }, 0),
+            "ask: the key that we made",
+        );
+        let mend = job(Ok(key(KEY, true, Lets::ByIam)));
+        is(&step(&mend, &Observed::default(), 0), "ask: alias/k is gone");
+        let other = key("arn:aws:kms:eu-west-1:111122223333:key/2", true, Lets::ByIam);
+        is(&step(&mend, &Observed { behind: Some(other), ours: vec![] }, 0), "ask: alias/k points");
+        let mut changed = key(KEY, true, Lets::ByIam);
+        changed.policy = changed.policy.map(|p| p.map(|f| Facts { hash: "other".into(), ..f }));
+        let changed = Observed { behind: Some(changed), ours: vec![] };
+        is(&step(&mend, &changed, 0), "ask: the policy of");
+    }
+
+    #[test]
+    fn a_key_is_mended_by_as_much_as_was_agreed_to() {
+        let behind =
+            |rotates, lets| Observed { behind: Some(key(KEY, rotates, lets)), ours: vec![] };
+        let mut both = job(Ok(key(KEY, false, Lets::No("no".into()))));
+        is(&step(&both, &behind(false, Lets::No("no".into())), 0), "rotate");
+        is(&step(&both, &behind(true, Lets::No("no".into())), 0), "policy");
+        is(&step(&both, &behind(true, Lets::Named), 0), "finish");
+        for at in [0, 100_000, 200_000] {
+            both.intend(&Act::PutPolicy { key: KEY.into(), over: "h".into() }, Time(at));
+        }
+        is(&step(&both, &behind(true, Lets::No("no".into())), 300), "ask: asked for 3 times");
+        both.again(Time(300_000));
+        is(&step(&both, &behind(true, Lets::No("no".into())), 300), "policy");
+        let policy = job(Ok(key(KEY, true, Lets::ByIam)));
+        is(&step(&policy, &behind(false, Lets::Named), 0), "finish");
+        is(&step(&policy, &behind(true, Lets::Named), 90_000), "ask: not done within");
+    }
+}

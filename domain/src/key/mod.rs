@@ -1,0 +1,197 @@
+//! KMS keys: whether one can be used, what its policy says, and how one is made where there is none.
+
+pub mod job;
+pub mod plan;
+pub mod policy;
+
+use serde::{Deserialize, Serialize};
+
+/// The tag of a key that we made; its value is the alias that it is for. A key whose alias was not made before
+/// a crash is found by it, for `CreateKey` has no token that would make a repeat harmless.
+pub const TAG: &str = "ringfence:alias";
+
+/// What AWS says of the key behind the alias, in one region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFacts {
+    /// The alias that was asked for.
+    pub alias: String,
+    /// What came of it.
+    pub answer: Result<Key, String>,
+}
+
+/// A KMS key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its ARN. An alias can be pointed elsewhere later; a database stays with the key, so this is
+    /// what a plan keeps.
+    pub arn: String,
+    /// `Enabled`, `Disabled`, `PendingDeletion` ...
+    pub state: String,
+    /// `ENCRYPT_DECRYPT` ...
+    pub usage: String,
+    /// `SYMMETRIC_DEFAULT` ...
+    pub spec: String,
+    /// `CUSTOMER` or `AWS`.
+    pub manager: String,
+    /// Whether it rotates, or why that could not be read. Of a customer's key of the account itself; `None` of
+    /// any other, and where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Result<bool, String>>,
+    /// What its policy says; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Result<policy::Facts, String>>,
+}
+
+impl Key {
+    /// The account that owns it.
+    pub fn account(&self) -> &str {
+        self.arn.split(':').nth(4).unwrap_or_default()
+    }
+}
+
+/// The word that AWS has for a key or alias that is not there.
+pub const NOT_FOUND: &str = "NotFoundException";
+
+impl KeyFacts {
+    /// Why this key cannot be used in `region`, with what to do; `None` if it can.
+    ///
+    /// RDS takes only symmetric encryption keys that are enabled and in the same region (KMS guide,
+    /// "How Amazon RDS uses AWS KMS"); snapshots under `alias/aws/rds` cannot be shared across
+    /// accounts and its policy cannot be edited, so that key is refused.
+    pub fn trouble(&self, region: &str) -> Option<String> {
+        let alias = &self.alias;
+        let key = match &self.answer {
+            Ok(key) => key,
+            Err(why) => {
+                return Some(format!(
+                    "no usable key behind {alias} in {region} ({why}): `ringfence key ensure --region {region}` plans one, or create a symmetric key there and point {alias} at it"
+                ));
+            }
+        };
+        let arn = &key.arn;
+        if alias == "alias/aws/rds" || key.manager == "AWS" {
+            return Some(format!(
+                "{alias} is a key that AWS manages: its policy cannot be edited nor its snapshots shared; set kms.alias to a customer managed key"
+            ));
+        }
+        if arn.split(':').nth(3) != Some(region) {
+            return Some(format!(
+                "key {arn} is not in {region}: RDS needs a key of the same region"
+            ));
+        }
+        match key.state.as_str() {
+            "Enabled" => {}
+            "Disabled" => {
+                return Some(format!(
+                    "key {arn} is disabled: run `aws kms enable-key --key-id {arn} --region {region}`"
+                ));
+            }
+            "PendingDeletion" => {
+                return Some(format!(
+                    "key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key"
+                ));
+            }
+            other => return Some(format!("key {arn} is in state {other}, not Enabled")),
+        }
+        if key.usage != "ENCRYPT_DECRYPT" || key.spec != "SYMMETRIC_DEFAULT" {
+            return Some(format!(
+                "key {arn} is {} for {}: RDS needs a SYMMETRIC_DEFAULT key for ENCRYPT_DECRYPT",
+                key.spec, key.usage
+            ));
+        }
+        None
+    }
+
+    /// What the key's policy says of us, where it does not let us in or nobody can tell: whether that blocks,
+    /// and what to do.
+    pub fn shut_out(&self) -> Option<(bool, String)> {
+        let key = self.answer.as_ref().ok()?;
+        let arn = &key.arn;
+        match key.policy.as_ref()? {
+            Ok(facts) => match &facts.lets {
+                policy::Lets::Named | policy::Lets::ByIam => None,
+                policy::Lets::No(why) => Some((
+                    true,
+                    format!("key {arn}: {why}: `ringfence key ensure` plans the statements"),
+                )),
+                policy::Lets::Denied(why) => Some((
+                    true,
+                    format!(
+                        "key {arn}: {why}; take that statement out, or point {} at another key",
+                        self.alias
+                    ),
+                )),
+                policy::Lets::Unclear(why) => Some((
+                    false,
+                    format!("key {arn}: {why}; if it does not let us in, the first copy stops"),
+                )),
+            },
+            Err(why) => Some((
+                false,
+                format!(
+                    "key {arn}: its policy could not be read ({why}); if it does not let us in, the first copy stops"
+                ),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(region: &str, state: &str, spec: &str, manager: &str) -> KeyFacts {
+        KeyFacts {
+            alias: "alias/k".into(),
+            answer: Ok(Key {
+                arn: format!("arn:aws:kms:{region}:111122223333:key/1"),
+                state: state.into(),
+                usage: "ENCRYPT_DECRYPT".into(),
+                spec: spec.into(),
+                manager: manager.into(),
+                ..Key::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn unusable_keys_are_told_apart() {
+        let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
+        assert_eq!(good.trouble("eu-west-1"), None);
+        for (facts, want) in [
+            (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
+            (
+                key("eu-west-1", "PendingDeletion", "SYMMETRIC_DEFAULT", "CUSTOMER"),
+                "cancel-key-deletion",
+            ),
+            (key("eu-west-1", "Unavailable", "SYMMETRIC_DEFAULT", "CUSTOMER"), "not Enabled"),
+            (key("us-east-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "same region"),
+            (key("eu-west-1", "Enabled", "RSA_2048", "CUSTOMER"), "SYMMETRIC_DEFAULT"),
+            (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
+            (
+                KeyFacts { alias: "alias/k".into(), answer: Err(NOT_FOUND.into()) },
+                "create a symmetric key",
+            ),
+        ] {
+            let said = facts.trouble("eu-west-1").unwrap_or_default();
+            assert!(said.contains(want), "{want}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_shuts_us_out_blocks_and_one_that_nobody_can_tell_warns() {
+        let with = |policy| {
+            let mut facts = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
+            facts.answer = facts.answer.map(|key| Key { policy, ..key });
+            facts.shut_out().map(|(blocks, _)| blocks)
+        };
+        let lets =
+            |lets| Some(Ok(policy::Facts { hash: String::new(), lets, lacks: Default::default() }));
+        assert_eq!(with(None), None, "not asked");
+        assert_eq!(with(lets(policy::Lets::ByIam)), None);
+        assert_eq!(with(lets(policy::Lets::No("no".into()))), Some(true));
+        assert_eq!(with(lets(policy::Lets::Denied("no".into()))), Some(true));
+        assert_eq!(with(lets(policy::Lets::Unclear("maybe".into()))), Some(false));
+        assert_eq!(with(Some(Err("AccessDenied".into()))), Some(false));
+    }
+}

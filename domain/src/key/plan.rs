@@ -1,0 +1,473 @@
+//! What is to be done so that each cell has its key: planned from the last scan, approved, then done by agents.
+
+use super::policy::{self, Lets};
+use super::{Key, NOT_FOUND};
+use crate::approval::Approval;
+use crate::hash;
+use crate::id::{AccountId, Region};
+use crate::ledger::Cell;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// What is to be done in one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A key is made, with its policy, its rotation and the alias.
+    Create,
+    /// The key that is there gets what it lacks.
+    Mend,
+    /// All is there.
+    Nothing,
+    /// It cannot be done, or is not ours to do.
+    Blocked,
+}
+
+impl Change {
+    /// The name in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Change::Create => "create",
+            Change::Mend => "mend",
+            Change::Nothing => "nothing",
+            Change::Blocked => "blocked",
+        }
+    }
+
+    /// Whether AWS is to be changed.
+    pub fn acts(self) -> bool {
+        matches!(self, Change::Create | Change::Mend)
+    }
+}
+
+/// One cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The account.
+    pub account: AccountId,
+    /// The region.
+    pub region: Region,
+    /// What is to be done.
+    pub change: Change,
+    /// The key that is there.
+    pub key_arn: Option<String>,
+    /// Whether its rotation is turned on.
+    pub rotation: bool,
+    /// The statements that its policy gets, by their `Sid`.
+    pub statements: BTreeSet<String>,
+    /// The SHA-256 of the policy that they are added to: only that one is replaced.
+    pub policy_hash: String,
+    /// When the cell was read.
+    pub as_of: Option<Time>,
+    /// Why it is blocked, or what people should know; else empty.
+    pub why: String,
+}
+
+/// What a key is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// `kms.alias`.
+    pub alias: String,
+    /// `kms.account`: the account whose keys serve all; each its own unless said.
+    pub central: Option<AccountId>,
+}
+
+/// Plans one cell from what the last scan read of it.
+pub fn item(cell: &Cell, region: Region, wanted: &Wanted) -> Item {
+    let mut item = Item {
+        account: cell.account.clone(),
+        change: Change::Blocked,
+        key_arn: None,
+        rotation: false,
+        statements: BTreeSet::new(),
+        policy_hash: String::new(),
+        as_of: cell.as_of,
+        why: String::new(),
+        region,
+    };
+    match judge(cell, &mut item, wanted) {
+        Ok(change) => item.change = change,
+        Err(why) => item.why = why,
+    }
+    item
+}
+
+fn judge(cell: &Cell, item: &mut Item, wanted: &Wanted) -> Result<Change, String> {
+    if !cell.state.answered() {
+        let because =
+            if cell.reason.is_empty() { String::new() } else { format!(": {}", cell.reason) };
+        return Err(format!("the cell is {}{because}", cell.state));
+    }
+    let unread = || "its key was not read: run `ringfence scan start --keys` for it".to_owned();
+    let facts = cell.key.as_ref().ok_or_else(unread)?;
+    let elsewhere = wanted.central.as_ref().filter(|c| **c != cell.account);
+    let key = match (&facts.answer, elsewhere) {
+        (Ok(key), _) => key,
+        (Err(why), Some(central)) => {
+            return Err(format!(
+                "no usable key behind {} ({why}): it is account {central}'s to make, and its policy must admit {}",
+                facts.alias, cell.account
+            ));
+        }
+        (Err(why), None) if why == NOT_FOUND => {
+            item.rotation = true;
+            return Ok(Change::Create);
+        }
+        (Err(why), None) => return Err(format!("{} could not be read ({why})", facts.alias)),
+    };
+    item.key_arn = Some(key.arn.clone());
+    if let Some(trouble) = facts.trouble(item.region.as_str()) {
+        return Err(trouble);
+    }
+    if elsewhere.is_some() {
+        item.why = "a key of another account: it is usable as far as can be seen from here; its policy is not ours to read".to_owned();
+        return Ok(Change::Nothing);
+    }
+    lacks(key, item)
+}
+
+/// What a usable key of the account itself lacks.
+fn lacks(key: &Key, item: &mut Item) -> Result<Change, String> {
+    let (Some(rotation), Some(policy)) = (&key.rotation, &key.policy) else {
+        return Err(
+            "its rotation and policy were not read: run `ringfence scan start --keys` for it"
+                .to_owned(),
+        );
+    };
+    let (rotates, facts) = match (rotation, policy) {
+        (Ok(rotates), Ok(facts)) => (*rotates, facts),
+        (Err(why), _) | (_, Err(why)) => {
+            return Err(format!(
+                "its rotation or policy could not be read ({why}); deploy/member-role.yaml with Keys=yes lets the role"
+            ));
+        }
+    };
+    if let Lets::Denied(why) = &facts.lets {
+        return Err(format!("{why}, by a statement that is not ours to take out"));
+    }
+    item.rotation = !rotates;
+    item.statements.clone_from(&facts.lacks);
+    item.policy_hash.clone_from(&facts.hash);
+    if facts.lets == Lets::ByIam && !facts.lacks.is_empty() {
+        item.why = "the account's IAM policies let the role use it already".to_owned();
+    }
+    Ok(if item.rotation || !item.statements.is_empty() { Change::Mend } else { Change::Nothing })
+}
+
+/// The part that is hashed and approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// `kp-` and 12 hex digits.
+    pub id: String,
+    /// Who made it, and so may not approve it.
+    pub author: String,
+    /// When.
+    pub created_at: Time,
+    /// The alias.
+    pub alias: String,
+    /// The role that is let in, by its name.
+    pub role: String,
+    /// The cells.
+    pub items: Vec<Item>,
+}
+
+/// A plan for keys with its approvals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPlan {
+    /// What is approved.
+    pub body: Body,
+    /// The SHA-256 of the body.
+    pub hash: String,
+    /// Who agreed.
+    pub approvals: Vec<Approval>,
+    /// When and by whom it was last applied.
+    pub applied: Option<(Time, String)>,
+}
+
+impl KeyPlan {
+    /// Seals a body.
+    pub fn new(body: Body) -> KeyPlan {
+        let hash = hash::of(&body);
+        KeyPlan { body, hash, approvals: Vec::new(), applied: None }
+    }
+
+    /// Whether the body is still what was hashed.
+    pub fn intact(&self) -> bool {
+        hash::of(&self.body) == self.hash
+    }
+
+    /// Cells in which AWS is to be changed.
+    pub fn acting(&self) -> impl Iterator<Item = &Item> {
+        self.body.items.iter().filter(|i| i.change.acts())
+    }
+
+    /// How many cells are so.
+    pub fn count(&self, change: Change) -> usize {
+        self.body.items.iter().filter(|i| i.change == change).count()
+    }
+
+    /// The plan as people approve it.
+    pub fn text(&self) -> String {
+        let body = &self.body;
+        let mut out = format!(
+            "Key plan {}  by {}  {}\nhash {}\nKeys behind {}: {} to create, {} to mend, {} in place, {} blocked\n",
+            body.id,
+            body.author,
+            body.created_at,
+            self.hash,
+            body.alias,
+            self.count(Change::Create),
+            self.count(Change::Mend),
+            self.count(Change::Nothing),
+            self.count(Change::Blocked),
+        );
+        for item in &body.items {
+            let (mark, what) = match item.change {
+                Change::Create => ("+", "create"),
+                Change::Mend => ("~", "mend"),
+                Change::Nothing => ("=", "in place"),
+                Change::Blocked => ("!", "blocked"),
+            };
+            let _ = writeln!(out, "\n{mark} {} {}: {what}", item.account, item.region);
+            for line in lines(item, body) {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        if self.acting().next().is_some() {
+            let _ = writeln!(
+                out,
+                "\nnote: each key costs about 1 USD a month, and more as it rotates\nnote: a key is never disabled or deleted by Ringfence: databases under it would be lost"
+            );
+        }
+        out
+    }
+}
+
+fn lines(item: &Item, body: &Body) -> Vec<String> {
+    let mut lines: Vec<String> = item.key_arn.iter().map(|arn| format!("key   {arn}")).collect();
+    match item.change {
+        Change::Create => lines.extend([
+            format!(
+                "1. create a symmetric key; its policy leaves it to the account, and lets role {} use it through RDS",
+                body.role
+            ),
+            "2. turn its yearly rotation on".to_owned(),
+            format!("3. point {} at it", body.alias),
+        ]),
+        Change::Mend => {
+            if !item.statements.is_empty() {
+                let names: Vec<&str> = item.statements.iter().map(String::as_str).collect();
+                lines.push(format!(
+                    "- add to its policy, for role {}: {}; all other statements stay",
+                    body.role,
+                    names.join(", ")
+                ));
+            }
+            if item.rotation {
+                lines.push("- turn its yearly rotation on".to_owned());
+            }
+        }
+        Change::Nothing | Change::Blocked => {}
+    }
+    if !item.why.is_empty() {
+        lines.push(item.why.clone());
+    }
+    lines
+}
+
+/// Databases by the key that they are under.
+pub type Under = BTreeMap<String, Vec<String>>;
+
+/// One key of one cell, as `key list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its ARN; empty where there is none behind the alias.
+    pub arn: String,
+    /// Whether it is the one behind the alias.
+    pub chosen: bool,
+    /// Its state, if it was read; of one that is not behind the alias it is not.
+    pub state: Option<String>,
+    /// Whether it rotates, if that was read.
+    pub rotates: Option<bool>,
+    /// What its policy says of the role: `named`, `by-iam`, `no`, `denied`, `unclear`; if that was read.
+    pub lets: Option<&'static str>,
+    /// What is wrong with it; empty if nothing is, as far as it was read.
+    pub trouble: String,
+    /// The databases under it.
+    pub databases: Vec<String>,
+}
+
+/// The keys of a cell: the one behind the alias first, then those that databases are under.
+pub fn standing(cell: &Cell) -> Vec<Standing> {
+    let mut under = cell.under.clone();
+    let mut all = Vec::new();
+    if let Some(facts) = &cell.key {
+        let key = facts.answer.as_ref().ok();
+        let arn = key.map(|k| k.arn.clone()).unwrap_or_default();
+        let shut = facts.shut_out().filter(|(blocks, _)| *blocks).map(|(_, why)| why);
+        all.push(Standing {
+            chosen: true,
+            state: key.map(|k| k.state.clone()),
+            rotates: key.and_then(|k| k.rotation.clone()).and_then(Result::ok),
+            lets: key.and_then(|k| k.policy.as_ref()).and_then(|p| p.as_ref().ok()).map(word),
+            trouble: facts.trouble(&cell.region).or(shut).unwrap_or_default(),
+            databases: under.remove(&arn).unwrap_or_default(),
+            arn,
+        });
+    }
+    all.extend(under.into_iter().map(|(arn, databases)| Standing {
+        arn,
+        chosen: false,
+        state: None,
+        rotates: None,
+        lets: None,
+        trouble: String::new(),
+        databases,
+    }));
+    all
+}
+
+fn word(facts: &policy::Facts) -> &'static str {
+    match facts.lets {
+        Lets::Named => "named",
+        Lets::ByIam => "by-iam",
+        Lets::No(_) => "no",
+        Lets::Denied(_) => "denied",
+        Lets::Unclear(_) => "unclear",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KeyFacts, policy::Facts};
+    use super::*;
+    use crate::ledger::{CellState, RegionsSource};
+
+    fn cell(answer: Result<Key, String>) -> Cell {
+        let account = "111122223333".parse().unwrap();
+        let key = Some(KeyFacts { alias: "alias/k".into(), answer });
+        let pending = Cell::pending(account, "eu-west-1", RegionsSource::Account);
+        Cell { state: CellState::Findings, key, ..pending }
+    }
+
+    fn key(rotates: bool, lets: Lets, lacks: &[&str]) -> Key {
+        let lacks = lacks.iter().map(|s| (*s).to_owned()).collect();
+        Key {
+            arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
+            state: "Enabled".into(),
+            usage: "ENCRYPT_DECRYPT".into(),
+            spec: "SYMMETRIC_DEFAULT".into(),
+            manager: "CUSTOMER".into(),
+            rotation: Some(Ok(rotates)),
+            policy: Some(Ok(Facts { hash: "h".into(), lets, lacks })),
+        }
+    }
+
+    fn planned(cell: &Cell, central: Option<&str>) -> Item {
+        let wanted =
+            Wanted { alias: "alias/k".into(), central: central.map(|c| c.parse().unwrap()) };
+        item(cell, "eu-west-1".parse().unwrap(), &wanted)
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_what_is_there_is_mended_or_left() {
+        let no = || Lets::No("its policy does not let us".into());
+        let unread = Key { rotation: None, ..key(true, Lets::Named, &[]) };
+        let denied = Key { policy: Some(Err("AccessDenied".into())), ..unread.clone() };
+        let denied = Key { rotation: Some(Ok(true)), ..denied };
+        let off = Key { state: "Disabled".into(), ..key(true, Lets::Named, &[]) };
+        for (cell, change, why) in [
+            (cell(Err(NOT_FOUND.into())), Change::Create, ""),
+            (cell(Err("AccessDeniedException".into())), Change::Blocked, "could not be read"),
+            (cell(Ok(key(true, Lets::Named, &[]))), Change::Nothing, ""),
+            (cell(Ok(key(false, Lets::Named, &[]))), Change::Mend, ""),
+            (cell(Ok(key(true, no(), &["A"]))), Change::Mend, ""),
+            (
+                cell(Ok(key(true, Lets::Denied("it denies us".into()), &[]))),
+                Change::Blocked,
+                "not ours to take out",
+            ),
+            (cell(Ok(key(true, Lets::ByIam, &["A"]))), Change::Mend, "IAM policies let the role"),
+            (cell(Ok(unread)), Change::Blocked, "scan start --keys"),
+            (cell(Ok(denied)), Change::Blocked, "Keys=yes"),
+            (cell(Ok(off)), Change::Blocked, "enable-key"),
+            (Cell { key: None, ..cell(Err("x".into())) }, Change::Blocked, "scan start --keys"),
+            (
+                Cell { state: CellState::Denied, ..cell(Err("x".into())) },
+                Change::Blocked,
+                "the cell is denied",
+            ),
+        ] {
+            let item = planned(&cell, None);
+            assert_eq!(item.change, change, "{item:?}");
+            assert!(item.why.contains(why), "{why}: {item:?}");
+        }
+    }
+
+    #[test]
+    fn a_central_key_is_checked_and_never_made() {
+        let central = Some("999988887777");
+        let item = planned(&cell(Err(NOT_FOUND.into())), central);
+        assert_eq!(item.change, Change::Blocked);
+        assert!(item.why.contains("999988887777's to make"), "{item:?}");
+        let mut there = key(true, Lets::Named, &[]);
+        there.arn = "arn:aws:kms:eu-west-1:999988887777:key/1".into();
+        (there.rotation, there.policy) = (None, None);
+        assert_eq!(planned(&cell(Ok(there.clone())), central).change, Change::Nothing);
+        there.state = "PendingDeletion".into();
+        assert_eq!(planned(&cell(Ok(there)), central).change, Change::Blocked);
+        let home = planned(&cell(Err(NOT_FOUND.into())), Some("111122223333"));
+        assert_eq!(home.change, Change::Create, "in its own account it is made");
+    }
+
+    #[test]
+    fn a_plan_says_what_is_done_and_is_bound_to_its_hash() {
+        let cells = [
+            cell(Err(NOT_FOUND.into())),
+            cell(Ok(key(false, Lets::ByIam, &["RingfenceDescribe"]))),
+            cell(Ok(key(true, Lets::Named, &[]))),
+        ];
+        let body = Body {
+            id: "kp-1".into(),
+            author: "ann".into(),
+            created_at: Time(0),
+            alias: "alias/k".into(),
+            role: "R".into(),
+            items: cells.iter().map(|c| planned(c, None)).collect(),
+        };
+        let mut plan = KeyPlan::new(body);
+        let text = plan.text();
+        for want in [
+            "1 to create, 1 to mend, 1 in place, 0 blocked",
+            "3. point alias/k at it",
+            "add to its policy, for role R: RingfenceDescribe; all other statements stay",
+            "turn its yearly rotation on",
+            "never disabled or deleted",
+        ] {
+            assert!(text.contains(want), "{want}: {text}");
+        }
+        assert!(plan.intact() && plan.acting().count() == 2);
+        plan.body.items[0].rotation = false;
+        assert!(!plan.intact());
+    }
+
+    #[test]
+    fn keys_are_listed_with_what_depends_on_them() {
+        let mut cell = cell(Ok(key(true, Lets::ByIam, &["A"])));
+        let own = "arn:aws:kms:eu-west-1:111122223333:key/1";
+        cell.under = BTreeMap::from([
+            (own.to_owned(), vec!["encrypted-orders".to_owned()]),
+            ("arn:aws:kms:eu-west-1:111122223333:key/2".to_owned(), vec!["old".to_owned()]),
+        ]);
+        let all = standing(&cell);
+        assert_eq!(all.len(), 2);
+        assert!(all[0].chosen && all[0].databases == ["encrypted-orders"]);
+        assert_eq!((all[0].lets, all[0].rotates), (Some("by-iam"), Some(true)));
+        assert_eq!((all[1].chosen, all[1].state.clone()), (false, None));
+        cell.key = Some(KeyFacts { alias: "alias/k".into(), answer: Err(NOT_FOUND.into()) });
+        assert!(standing(&cell)[0].trouble.contains("key ensure"));
+        assert_eq!(standing(&cell).len(), 3, "and those that databases are under");
+    }
+}

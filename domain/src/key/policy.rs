@@ -1,0 +1,451 @@
+//! The policy of a key: whether it lets the member role use it through RDS, and the statements that do.
+//!
+//! What RDS needs of its caller is `kms:CreateGrant` and `kms:DescribeKey` (RDS guide, "Encrypting Amazon RDS
+//! resources"); `kms:Decrypt` and `kms:GenerateDataKey` stand behind creates (Service Authorization Reference).
+
+use crate::hash;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// Whom a policy is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `aws`, `aws-cn` ...
+    pub partition: String,
+    /// The account of role and key.
+    pub account: String,
+    /// The key's region.
+    pub region: String,
+    /// The role's ARN.
+    pub role: String,
+}
+
+/// What a policy says of us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lets {
+    /// A statement for the role, or for everybody, lets it in.
+    Named,
+    /// It hands the decision to the account's IAM policies (a statement for the account's root).
+    ByIam,
+    /// It does not, and what is missing.
+    No(String),
+    /// It forbids it, by a statement that is not ours.
+    Denied(String),
+    /// Nobody can tell, and why: a condition that is not known here.
+    Unclear(String),
+}
+
+/// What was read of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The SHA-256 of its text.
+    pub hash: String,
+    /// What it says of us.
+    pub lets: Lets,
+    /// Which of our statements it lacks; none where the role is let in by name, or kept out so.
+    pub lacks: BTreeSet<String>,
+}
+
+const THROUGH_RDS: &str = "RingfenceThroughRds";
+const GRANTS: &str = "RingfenceGrantsForAws";
+const DESCRIBE: &str = "RingfenceDescribe";
+
+/// Why a policy cannot be used.
+fn broken(why: impl std::fmt::Display) -> String {
+    format!("its policy is not what it should be: {why}")
+}
+
+/// Reads a policy.
+///
+/// # Errors
+/// It is no JSON object with statements.
+pub fn read(text: &str, caller: &Caller) -> Result<Facts, String> {
+    let statements = statements(text)?;
+    let lets = lets(&statements, caller);
+    let lacks = match lets {
+        Lets::Named | Lets::Denied(_) => BTreeSet::new(),
+        Lets::ByIam | Lets::No(_) | Lets::Unclear(_) => {
+            let ours = ours(caller);
+            let lacks = ours.iter().filter(|s| !statements.contains(s));
+            lacks.map(|s| s["Sid"].as_str().unwrap_or_default().to_owned()).collect()
+        }
+    };
+    Ok(Facts { hash: hash::sha256(text.as_bytes()), lets, lacks })
+}
+
+fn statements(text: &str) -> Result<Vec<Value>, String> {
+    let policy: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
+    match policy.get("Statement") {
+        Some(Value::Array(all)) => Ok(all.clone()),
+        Some(one @ Value::Object(_)) => Ok(vec![one.clone()]),
+        _ => Err(broken("it has no statements")),
+    }
+}
+
+/// The policy of a new key: the account keeps it, for without this statement a key can become unmanageable (KMS
+/// guide, "Default key policy"), and the role may use it through RDS.
+pub fn new(caller: &Caller) -> String {
+    let Caller { partition, account, .. } = caller;
+    let root = json!({"Sid": "AccountKeepsIt", "Effect": "Allow",
+        "Principal": {"AWS": format!("arn:{partition}:iam::{account}:root")},
+        "Action": "kms:*", "Resource": "*"});
+    let mut all = vec![root];
+    all.extend(ours(caller));
+    json!({"Version": "2012-10-17", "Id": "ringfence", "Statement": all}).to_string()
+}
+
+/// A policy with our statements as they should be; all others stay as they are.
+///
+/// # Errors
+/// It is no JSON object with statements.
+pub fn merged(text: &str, caller: &Caller) -> Result<String, String> {
+    let mut policy: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
+    let ours = ours(caller);
+    let of_us = |s: &Value| ours.iter().any(|o| o["Sid"] == s["Sid"]);
+    let mut all: Vec<Value> = statements(text)?.into_iter().filter(|s| !of_us(s)).collect();
+    all.extend(ours.iter().cloned());
+    policy.insert("Statement".to_owned(), Value::Array(all));
+    Ok(Value::Object(policy).to_string())
+}
+
+/// Our three statements: use through RDS alone; grants only for AWS's own resources, so that the role cannot
+/// hand the key on; and looking at it, which is not done through RDS.
+fn ours(caller: &Caller) -> Vec<Value> {
+    let Caller { partition, account, region, role } = caller;
+    let service = format!("rds.{region}.{}", suffix(partition));
+    let through = json!({"kms:ViaService": service, "kms:CallerAccount": account});
+    vec![
+        json!({"Sid": THROUGH_RDS, "Effect": "Allow", "Principal": {"AWS": role}, "Resource": "*",
+            "Action": ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*"],
+            "Condition": {"StringEquals": through}}),
+        json!({"Sid": GRANTS, "Effect": "Allow", "Principal": {"AWS": role}, "Resource": "*",
+            "Action": ["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
+            "Condition": {"StringEquals": through, "Bool": {"kms:GrantIsForAWSResource": "true"}}}),
+        json!({"Sid": DESCRIBE, "Effect": "Allow", "Principal": {"AWS": role}, "Resource": "*",
+            "Action": "kms:DescribeKey"}),
+    ]
+}
+
+/// The domain of a partition's services (CloudFormation's `AWS::URLSuffix`).
+fn suffix(partition: &str) -> &'static str {
+    match partition {
+        "aws-cn" => "amazonaws.com.cn",
+        _ => "amazonaws.com",
+    }
+}
+
+/// What is asked of a key, and whether it is asked through RDS.
+const NEEDED: [(&str, bool); 4] = [
+    ("kms:DescribeKey", false),
+    ("kms:CreateGrant", true),
+    ("kms:Decrypt", true),
+    ("kms:GenerateDataKey", true),
+];
+
+fn lets(statements: &[Value], caller: &Caller) -> Lets {
+    let mut by_iam = false;
+    for (action, through) in NEEDED {
+        let ask = Ask { caller, action, through };
+        let how = if through { " through RDS" } else { "" };
+        match judge(statements, &ask) {
+            Answer::Named => {}
+            Answer::ByIam => by_iam = true,
+            Answer::No => {
+                return Lets::No(format!("its policy does not let {} {action}{how}", caller.role));
+            }
+            Answer::Denied => {
+                return Lets::Denied(format!("its policy denies {} {action}{how}", caller.role));
+            }
+            Answer::Unclear => {
+                return Lets::Unclear(format!(
+                    "whether its policy lets {} {action}{how} depends on conditions that cannot be told from here",
+                    caller.role
+                ));
+            }
+        }
+    }
+    if by_iam { Lets::ByIam } else { Lets::Named }
+}
+
+struct Ask<'a> {
+    caller: &'a Caller,
+    action: &'a str,
+    through: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    No,
+    ByIam,
+    Named,
+    Unclear,
+    Denied,
+}
+
+/// A deny beats an allow; what may be a deny makes all unclear; what may be an allow, only where there is none.
+fn judge(statements: &[Value], ask: &Ask<'_>) -> Answer {
+    let (mut answer, mut perhaps) = (Answer::No, false);
+    for statement in statements {
+        let Some(who) = principal(statement, ask.caller) else { continue };
+        if !action(statement, ask.action) {
+            continue;
+        }
+        let met = conditions(statement, ask);
+        match (statement["Effect"].as_str(), met) {
+            (_, Some(false)) => {}
+            (Some("Allow"), Some(true)) => answer = answer.max(who),
+            (Some("Allow"), None) => perhaps = true,
+            (_, Some(true)) => answer = answer.max(Answer::Denied),
+            (_, None) => answer = answer.max(Answer::Unclear),
+        }
+    }
+    if answer == Answer::No && perhaps { Answer::Unclear } else { answer }
+}
+
+/// Whether a statement is about the role by name (or about everybody), or about the account.
+fn principal(statement: &Value, caller: &Caller) -> Option<Answer> {
+    let Caller { partition, account, role, .. } = caller;
+    let root = format!("arn:{partition}:iam::{account}:root");
+    let everybody = |text: &str| text == "*" || text == role;
+    let of = |value: &Value| match value {
+        Value::String(all) => vec![all.clone()],
+        Value::Object(kinds) => kinds.get("AWS").map(texts).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if let Some(not) = statement.get("NotPrincipal") {
+        // Of the account, or of the role: neither is meant.
+        let not = of(not);
+        return (!not.iter().any(|p| everybody(p) || *p == root || p == account))
+            .then_some(Answer::Named);
+    }
+    let named = of(&statement["Principal"]);
+    if named.iter().any(|p| everybody(p)) {
+        return Some(Answer::Named);
+    }
+    named.iter().any(|p| *p == root || p == account).then_some(Answer::ByIam)
+}
+
+fn action(statement: &Value, wanted: &str) -> bool {
+    let any = |value: &Value| texts(value).iter().any(|p| like(p, wanted));
+    match statement.get("NotAction") {
+        Some(not) => !any(not),
+        None => any(&statement["Action"]),
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(all) => all.iter().flat_map(texts).collect(),
+        Value::String(text) => vec![text.clone()],
+        Value::Bool(flag) => vec![flag.to_string()],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a text fits a pattern with `*` and `?`, without regard to case.
+fn like(pattern: &str, text: &str) -> bool {
+    fn fits(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                fits(rest, text) || text.split_first().is_some_and(|(_, t)| fits(pattern, t))
+            }
+            (Some((b'?', p)), Some((_, t))) => fits(p, t),
+            (Some((p, rest)), Some((t, more))) => p.eq_ignore_ascii_case(t) && fits(rest, more),
+            _ => false,
+        }
+    }
+    fits(pattern.as_bytes(), text.as_bytes())
+}
+
+/// Whether all conditions are met; `None` where one is about something that is not known here.
+fn conditions(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
+    let Some(Value::Object(operators)) = statement.get("Condition") else {
+        return Some(true);
+    };
+    let mut all = Some(true);
+    for (operator, keys) in operators {
+        for (key, wanted) in keys.as_object().into_iter().flatten() {
+            match condition(operator, key, &texts(wanted), ask) {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => all = None,
+            }
+        }
+    }
+    all
+}
+
+/// What a request of ours has under a key: `Some(None)` where it has none, `None` where nobody knows.
+fn context(key: &str, ask: &Ask<'_>) -> Option<Option<String>> {
+    let Caller { partition, account, region, role } = ask.caller;
+    let through = |value: String| Some(ask.through.then_some(value));
+    match key.to_ascii_lowercase().as_str() {
+        "kms:viaservice" => through(format!("rds.{region}.{}", suffix(partition))),
+        "kms:grantisforawsresource" if ask.action == "kms:CreateGrant" => through("true".into()),
+        "kms:grantisforawsresource" => Some(None),
+        "kms:calleraccount" | "aws:principalaccount" => Some(Some(account.clone())),
+        "aws:principalarn" => Some(Some(role.clone())),
+        "aws:securetransport" => Some(Some("true".into())),
+        _ => None,
+    }
+}
+
+fn condition(operator: &str, key: &str, wanted: &[String], ask: &Ask<'_>) -> Option<bool> {
+    let (operator, if_exists) = match operator.strip_suffix("IfExists") {
+        Some(operator) => (operator, true),
+        None => (operator, false),
+    };
+    let has = context(key, ask)?;
+    if operator == "Null" {
+        return Some(wanted.iter().any(|w| w == "true") == has.is_none());
+    }
+    let (negated, exact) = match operator {
+        "StringEquals"
+        | "StringEqualsIgnoreCase"
+        | "ArnEquals"
+        | "ArnLike"
+        | "StringLike"
+        | "Bool" => (false, operator.ends_with("Equals")),
+        "StringNotEquals"
+        | "StringNotEqualsIgnoreCase"
+        | "ArnNotEquals"
+        | "ArnNotLike"
+        | "StringNotLike" => (true, operator == "StringNotEquals"),
+        _ => return None,
+    };
+    // A condition on what a request does not have is not met, a negated one is (IAM guide, "Condition
+    // operators").
+    let Some(value) = has else {
+        return Some(if_exists || negated);
+    };
+    let fits = |w: &String| match exact && !operator.starts_with("Arn") {
+        true => *w == value,
+        false => like(w, &value),
+    };
+    Some(wanted.iter().any(fits) != negated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLE: &str = "arn:aws:iam::111122223333:role/RingfenceRemediation";
+    const ROOT: &str = "arn:aws:iam::111122223333:root";
+
+    fn caller() -> Caller {
+        Caller {
+            partition: "aws".into(),
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            role: ROLE.into(),
+        }
+    }
+
+    fn said(statements: Value) -> &'static str {
+        let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        match read(&text, &caller()).unwrap().lets {
+            Lets::Named => "named",
+            Lets::ByIam => "iam",
+            Lets::No(_) => "no",
+            Lets::Denied(_) => "denied",
+            Lets::Unclear(_) => "unclear",
+        }
+    }
+
+    fn allow(who: &str, action: &str, condition: Value) -> Value {
+        json!({"Effect": "Allow", "Principal": {"AWS": who}, "Action": action, "Resource": "*",
+            "Condition": condition})
+    }
+
+    #[test]
+    fn a_policy_is_asked_what_it_lets_the_role_do_through_rds() {
+        let none = || json!({});
+        let via = |service: &str| json!({"StringEquals": {"kms:ViaService": service}});
+        let deny = |condition: Value| {
+            json!([allow(ROLE, "kms:*", none()), {"Effect": "Deny", "Principal": "*",
+                "Action": "kms:CreateGrant", "Resource": "*", "Condition": condition}])
+        };
+        for (statements, want) in [
+            (json!([allow(ROOT, "kms:*", none())]), "iam"),
+            (json!([allow("111122223333", "kms:*", none())]), "iam"),
+            (json!(allow(ROLE, "kms:*", none())), "named"),
+            (json!([allow("*", "*", none())]), "named"),
+            (json!([allow("arn:aws:iam::111122223333:role/Other", "kms:*", none())]), "no"),
+            (json!([allow(ROLE, "kms:Describe*", none())]), "no"),
+            (json!([allow(ROLE, "kms:*", via("rds.eu-west-1.amazonaws.com"))]), "no"),
+            (
+                json!([
+                    allow(ROLE, "kms:*", via("rds.eu-west-1.amazonaws.com")),
+                    allow(ROLE, "kms:DescribeKey", none())
+                ]),
+                "named",
+            ),
+            (
+                json!([
+                    allow(ROLE, "kms:*", via("ec2.eu-west-1.amazonaws.com")),
+                    allow(ROLE, "kms:DescribeKey", none())
+                ]),
+                "no",
+            ),
+            (
+                json!([allow(
+                    "*",
+                    "kms:*",
+                    json!({"StringEquals": {"aws:PrincipalOrgID": "o-1"}})
+                )]),
+                "unclear",
+            ),
+            (
+                json!([
+                    allow("*", "kms:*", json!({"StringEquals": {"aws:PrincipalOrgID": "o-1"}})),
+                    allow(ROOT, "kms:*", none())
+                ]),
+                "iam",
+            ),
+            (deny(json!({"BoolIfExists": {"kms:GrantIsForAWSResource": "false"}})), "named"),
+            (deny(json!({"Bool": {"kms:GrantIsForAWSResource": "true"}})), "denied"),
+            (
+                deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Ring*"}})),
+                "named",
+            ),
+            (
+                deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Admin"}})),
+                "denied",
+            ),
+            (deny(json!({"Null": {"kms:ViaService": "true"}})), "named"),
+            (deny(json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})), "unclear"),
+        ] {
+            assert_eq!(said(statements.clone()), want, "{statements}");
+        }
+        assert!(read("[]", &caller()).is_err() && read("{}", &caller()).is_err());
+    }
+
+    #[test]
+    fn our_statements_let_us_in_and_leave_the_others_as_they_are() {
+        for partition in ["aws", "aws-cn"] {
+            let caller = Caller { partition: partition.into(), ..caller() };
+            assert_eq!(read(&new(&caller), &caller).unwrap().lets, Lets::Named);
+        }
+        let theirs = json!({"Version": "2012-10-17", "Id": "theirs", "Statement": [
+            {"Sid": "Admins", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/Admin"},
+             "Action": "kms:*", "Resource": "*"},
+            {"Sid": THROUGH_RDS, "Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:Decrypt",
+             "Resource": "*"}]});
+        let before = read(&theirs.to_string(), &caller()).unwrap();
+        assert_eq!(before.lacks.len(), 3, "one is there, and is another: {before:?}");
+        let after = merged(&theirs.to_string(), &caller()).unwrap();
+        let facts = read(&after, &caller()).unwrap();
+        assert_eq!((facts.lets, facts.lacks.len()), (Lets::Named, 0));
+        let after: Value = serde_json::from_str(&after).unwrap();
+        assert_eq!(
+            (after["Id"].as_str(), &after["Statement"][0]),
+            (Some("theirs"), &theirs["Statement"][0])
+        );
+        assert_eq!(after["Statement"].as_array().unwrap().len(), 4);
+        let again = merged(&after.to_string(), &caller()).unwrap();
+        assert_eq!(again, after.to_string(), "twice is once");
+    }
+}
