@@ -3,11 +3,15 @@
 //! One file serves server and agents, so there is one reader. It is here because the server links
 //! the agent (its embedded one), and an agent must not link the server and its store.
 
+mod keys;
+
+use keys::{KEYS, Type};
 use ringfence_aws::limits::Rates;
 use ringfence_aws::{Settings, SourceIdentity};
 use ringfence_domain::bounds::REGIONS_MAX_AGE;
 use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
+use ringfence_domain::key::Wanted;
 use ringfence_domain::plan::Guess;
 use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::Span;
@@ -16,89 +20,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
-
-/// What a key's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
-    Text,
-    Bool,
-    Count,
-    Duration,
-    Share,
-    Texts,
-}
-
-/// Every key, its type and its default as text.
-const KEYS: &[(&str, Type, &str)] = &[
-    ("server.listen", Type::Text, "127.0.0.1:7443"),
-    ("server.embedded_agent", Type::Bool, "true"),
-    ("store.url", Type::Text, "sqlite://ringfence.db"),
-    ("aws.role_name", Type::Text, "RingfenceRemediation"),
-    ("aws.external_id", Type::Text, ""),
-    ("aws.regions", Type::Texts, ""),
-    ("aws.sts_regions", Type::Texts, ""),
-    ("aws.source_identity", Type::Text, "auto"),
-    ("kms.alias", Type::Text, "alias/RDSEncryptionAtRestKMSAlias"),
-    ("controls.rds-encryption.require_kms_key", Type::Bool, "false"),
-    ("remediation.plan_max_age", Type::Duration, "24h"),
-    ("remediation.recheck_timeout", Type::Duration, "60s"),
-    ("remediation.expect_for", Type::Duration, "60s"),
-    ("remediation.poll", Type::Duration, "15s"),
-    ("remediation.max_running", Type::Share, "200"),
-    ("remediation.max_running_per_ou", Type::Share, "100%"),
-    ("remediation.max_running_per_account", Type::Share, "20"),
-    ("remediation.max_running_per_cell", Type::Share, "5"),
-    ("remediation.failure_budget", Type::Share, "10%"),
-    ("remediation.window", Type::Texts, ""),
-    ("remediation.isolation_groups", Type::Texts, ""),
-    ("remediation.quiet_for", Type::Duration, "15m"),
-    ("remediation.quiet_writes", Type::Count, "5"),
-    ("remediation.metric_period", Type::Duration, "1m"),
-    ("remediation.hold", Type::Duration, "7d"),
-    ("remediation.hold_look", Type::Duration, "6h"),
-    ("remediation.estimate_base", Type::Duration, "30m"),
-    ("remediation.estimate_per_gib", Type::Duration, "30s"),
-    ("remediation.require_jobs_acknowledged", Type::Bool, "false"),
-    ("rollout.evidence_max_age", Type::Duration, "24h"),
-    ("rollout.accept_configured_regions", Type::Bool, "false"),
-    ("rollout.org_max_age", Type::Duration, "1m"),
-    ("rollout.max_policies_per_target", Type::Count, "10"),
-    ("rollout.max_policy_size", Type::Count, "10240"),
-    ("approvals.remediation", Type::Count, "1"),
-    ("approvals.rollout", Type::Count, "1"),
-    ("approvals.decommission", Type::Count, "2"),
-    ("agent.server", Type::Text, "http://127.0.0.1:7443"),
-    ("agent.name", Type::Text, "agent"),
-    ("agent.join_token", Type::Text, ""),
-    ("agent.threads", Type::Count, "0"),
-    ("agent.accounts_per_thread", Type::Count, "48"),
-    ("agent.drain_for", Type::Duration, "30s"),
-    ("agent.ca_file", Type::Text, ""),
-    ("server.lease_for", Type::Duration, "45s"),
-    ("server.tls.cert_file", Type::Text, ""),
-    ("server.tls.key_file", Type::Text, ""),
-    ("scan.schedule", Type::Text, ""),
-    ("scan.jitter", Type::Duration, "10m"),
-    ("scan.calls_per_hour", Type::Count, "0"),
-    ("scan.regions_max_age", Type::Duration, "24h"),
-    ("scan.org_max_age", Type::Duration, "15m"),
-    ("scan.aws_config", Type::Bool, "false"),
-    ("scan.aggregator", Type::Text, ""),
-    ("scan.aggregator_region", Type::Text, ""),
-    ("limits.sts", Type::Count, "100"),
-    ("limits.organizations_read", Type::Count, "5"),
-    ("limits.organizations_write", Type::Count, "1"),
-    ("limits.account", Type::Count, "5"),
-    ("limits.rds_read", Type::Count, "10"),
-    ("limits.rds_write", Type::Count, "2"),
-    ("limits.kms_read", Type::Count, "10"),
-    ("limits.config_read", Type::Count, "5"),
-    ("limits.config_write", Type::Count, "1"),
-    ("limits.metrics_read", Type::Count, "10"),
-    ("limits.call_deadline", Type::Duration, "2m"),
-    ("limits.attempt_timeout", Type::Duration, "20s"),
-    ("limits.in_flight_per_region", Type::Count, "32"),
-];
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
@@ -109,7 +30,7 @@ pub struct Config {
     pub store_url: String,
     pub aws: Settings,
     pub regions: Vec<Region>,
-    pub kms_alias: String,
+    pub key: Wanted,
     pub require_kms_key: bool,
     pub plan_max_age: Span,
     pub recheck_timeout: Span,
@@ -288,7 +209,7 @@ impl Config {
         crate::Settings {
             name,
             regions: self.regions.clone(),
-            kms_alias: self.kms_alias.clone(),
+            key: self.key.clone(),
             require_kms_key: self.require_kms_key,
             bounds: self.bounds,
             poll: self.poll,
@@ -365,6 +286,11 @@ impl Config {
                 "kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"
             ));
         }
+        let central = match text("kms.account") {
+            none if none.is_empty() => None,
+            account => Some(account.parse().map_err(|e| ConfigError(format!("kms.account: {e}")))?),
+        };
+        let key = Wanted { alias: kms_alias, central };
         let role = text("aws.role_name");
         let plain = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-/".contains(c);
         if role.is_empty() || !role.chars().all(plain) {
@@ -413,6 +339,7 @@ impl Config {
             rds_read: count("limits.rds_read"),
             rds_write: count("limits.rds_write"),
             kms_read: count("limits.kms_read"),
+            kms_write: count("limits.kms_write"),
             config_read: count("limits.config_read"),
             config_write: count("limits.config_write"),
             metrics_read: count("limits.metrics_read"),
@@ -449,7 +376,7 @@ impl Config {
                 sts_regions,
             },
             regions,
-            kms_alias,
+            key,
             require_kms_key: flag("controls.rds-encryption.require_kms_key"),
             plan_max_age: span("remediation.plan_max_age"),
             recheck_timeout: span("remediation.recheck_timeout"),

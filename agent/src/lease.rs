@@ -2,7 +2,7 @@
 //! task whose lease is lost.
 
 use crate::report::Reporter;
-use crate::{Settings, remediate, rest, scan};
+use crate::{Settings, key, remediate, rest, scan};
 use ringfence_aws::Cloud;
 use ringfence_domain::work::{LimitUsage, Look, Work};
 use ringfence_proto::v1;
@@ -48,6 +48,10 @@ pub trait Pipe: Clone + Send + Sync + 'static {
         &self,
         request: v1::CommitRemediationRequest,
     ) -> impl Future<Output = Result<i64, Status>> + Send;
+    fn commit_key(
+        &self,
+        request: v1::CommitKeyJobRequest,
+    ) -> impl Future<Output = Result<i64, Status>> + Send;
     fn release(
         &self,
         request: v1::ReleaseLeaseRequest,
@@ -83,6 +87,10 @@ where
 
     async fn commit(&self, request: v1::CommitRemediationRequest) -> Result<i64, Status> {
         Ok(self.clone().commit_remediation(request).await?.into_inner().version)
+    }
+
+    async fn commit_key(&self, request: v1::CommitKeyJobRequest) -> Result<i64, Status> {
+        Ok(self.clone().commit_key_job(request).await?.into_inner().version)
     }
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
@@ -453,7 +461,7 @@ pub(crate) async fn within<T>(
 }
 
 async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), Status> {
-    let busy = !due.remediations.is_empty();
+    let busy = !due.remediations.is_empty() || !due.keys.is_empty();
     let (mut failed, mut slot) = (None, Some(slot));
     if let Some(look) = &due.look {
         let ours = if busy { None } else { slot.take() };
@@ -461,8 +469,10 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), S
         failed = scan::account(desk, &due, look, ours).await.err();
     }
     if busy || due.look.is_none() {
+        // Keys first: databases may wait for them.
+        let keys = key::account(desk, due.keys).await;
         let worked = remediate::account(desk, due.remediations).await;
-        failed = failed.or(worked.err());
+        failed = failed.or(keys.err()).or(worked.err());
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         desk.pipe.release(request).await?;

@@ -4,6 +4,7 @@
 //! `ringfence-domain`'s; here is what observes and what acts.
 
 pub mod config;
+mod key;
 mod lease;
 mod perform;
 pub mod process;
@@ -16,6 +17,7 @@ pub use lease::{Pipe, run, usage};
 pub use threads::start;
 
 use ringfence_domain::id::Region;
+use ringfence_domain::key::Wanted;
 use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::{Span, Time};
 use std::sync::Arc;
@@ -33,8 +35,8 @@ pub struct Settings {
     pub name: String,
     /// `aws.regions`: an override where ListRegions answers, a fallback where it does not.
     pub regions: Vec<Region>,
-    /// `kms.alias`.
-    pub kms_alias: String,
+    /// `kms.alias` and `kms.account`.
+    pub key: Wanted,
     /// `controls.rds-encryption.require_kms_key`.
     pub require_kms_key: bool,
     /// How patient remediations are.

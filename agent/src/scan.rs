@@ -10,9 +10,11 @@ use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
+use ringfence_domain::key::KeyFacts;
+use ringfence_domain::key::plan::Under;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::opinion::{Opinion, Verdict};
-use ringfence_domain::rds::{KeyFacts, Quotas, Sweep};
+use ringfence_domain::rds::{Quotas, Sweep};
 use ringfence_domain::work::{
     AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
 };
@@ -34,6 +36,7 @@ struct Regions {
 struct Read {
     /// Of every instance and cluster.
     names: Vec<String>,
+    under: Under,
     found: Detection,
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
@@ -103,6 +106,19 @@ fn state_of(class: ErrorClass) -> CellState {
         | ErrorClass::Invalid
         | ErrorClass::Unknown => CellState::Error,
     }
+}
+
+/// Databases by the key that they are under; members are under their cluster's.
+fn under(sweep: &Sweep) -> Under {
+    let single = sweep.instances.iter().filter(|i| i.cluster.is_none());
+    let single = single.map(|i| (&i.kms_key, &i.id));
+    let mut under = Under::new();
+    for (key, id) in single.chain(sweep.clusters.iter().map(|c| (&c.kms_key, &c.id))) {
+        if let Some(key) = key {
+            under.entry(key.clone()).or_default().push(id.clone());
+        }
+    }
+    under
 }
 
 /// Config has no word on the cell, nor on what was found in it.
@@ -350,7 +366,7 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, found, key, quotas, config, read } = seen;
+        let Read { names, under, found, key, quotas, config, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -362,6 +378,7 @@ impl<P: Pipe> Visit<'_, P> {
                 (Ok(()), true, true) => (CellState::Clean, String::new()),
             };
         cell.key = key;
+        cell.under = under;
         cell.quotas = quotas;
         cell.config = config;
         cell.as_of = Some(now());
@@ -391,7 +408,7 @@ impl<P: Pipe> Visit<'_, P> {
         if let Ok(session) = &entered
             && (self.look.options.keys || !found.findings.is_empty())
         {
-            match cloud.key(session, region, &settings.kms_alias).await {
+            match cloud.key_facts(session, region, &settings.key).await {
                 Ok(facts) => key = Some(facts),
                 Err(error) => read = read.and(Err(error)),
             }
@@ -407,7 +424,7 @@ impl<P: Pipe> Visit<'_, P> {
         }
         let names = sweep.instances.iter().map(|i| i.id.clone());
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
-        Read { names, found, key, quotas, config, read }
+        Read { names, under: under(&sweep), found, key, quotas, config, read }
     }
 
     /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.

@@ -350,6 +350,7 @@ mod queue {
             rds_read: 1,
             rds_write: 1,
             kms_read: 1,
+            kms_write: 1,
             config_read: 1,
             config_write: 1,
             metrics_read: 1,

@@ -31,8 +31,10 @@ pub enum Class {
     RdsRead,
     /// RDS writes, by account and region.
     RdsWrite,
-    /// KMS DescribeKey, by account and region.
+    /// KMS reads, by account and region.
     KmsRead,
+    /// KMS writes, by account and region.
+    KmsWrite,
     /// AWS Config reads, by account and region.
     ConfigRead,
     /// AWS Config writes, by account and region.
@@ -42,7 +44,7 @@ pub enum Class {
 }
 
 /// All classes, in the order of their numbers.
-const CLASSES: [Class; 10] = [
+const CLASSES: [Class; 11] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -50,6 +52,7 @@ const CLASSES: [Class; 10] = [
     Class::RdsRead,
     Class::RdsWrite,
     Class::KmsRead,
+    Class::KmsWrite,
     Class::ConfigRead,
     Class::ConfigWrite,
     Class::MetricsRead,
@@ -66,6 +69,7 @@ impl Class {
             Class::RdsRead => "rds_read",
             Class::RdsWrite => "rds_write",
             Class::KmsRead => "kms_read",
+            Class::KmsWrite => "kms_write",
             Class::ConfigRead => "config_read",
             Class::ConfigWrite => "config_write",
             Class::MetricsRead => "metrics_read",
@@ -85,6 +89,7 @@ pub struct Rates {
     pub rds_read: u32,
     pub rds_write: u32,
     pub kms_read: u32,
+    pub kms_write: u32,
     pub config_read: u32,
     pub config_write: u32,
     pub metrics_read: u32,
@@ -100,6 +105,7 @@ impl Rates {
             Class::RdsRead => self.rds_read,
             Class::RdsWrite => self.rds_write,
             Class::KmsRead => self.kms_read,
+            Class::KmsWrite => self.kms_write,
             Class::ConfigRead => self.config_read,
             Class::ConfigWrite => self.config_write,
             Class::MetricsRead => self.metrics_read,
@@ -381,6 +387,7 @@ pub(crate) mod tests {
             rds_read: all,
             rds_write: all,
             kms_read: all,
+            kms_write: all,
             config_read: all,
             config_write: all,
             metrics_read: all,

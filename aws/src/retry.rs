@@ -57,7 +57,7 @@ impl<'a> To<'a> {
             Class::OrganizationsRead | Class::OrganizationsWrite => "Organizations",
             Class::Account => "Account Management",
             Class::RdsRead | Class::RdsWrite => "RDS",
-            Class::KmsRead => "KMS",
+            Class::KmsRead | Class::KmsWrite => "KMS",
             Class::ConfigRead | Class::ConfigWrite => "Config",
             Class::MetricsRead => "CloudWatch",
         };

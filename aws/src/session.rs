@@ -30,6 +30,8 @@ pub enum Phase {
     Remediate,
     /// The same, and delete what has this ARN.
     Decommission(String),
+    /// Make and mend keys, and nothing else; disable and delete none.
+    Keys,
 }
 
 impl Phase {
@@ -41,8 +43,21 @@ impl Phase {
                 "Statement": [{
                     "Effect": "Allow",
                     "Action": [
-                        "rds:Describe*", "kms:DescribeKey", "account:ListRegions",
+                        "rds:Describe*", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
+                        "account:ListRegions",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
+                    ],
+                    "Resource": "*"
+                }]
+            }),
+            Phase::Keys => serde_json::json!({
+                "Version": "2012-10-17",
+                "Statement": [{
+                    "Effect": "Allow",
+                    "Action": [
+                        "kms:CreateAlias", "kms:CreateKey", "kms:DescribeKey", "kms:EnableKeyRotation",
+                        "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListKeys",
+                        "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:TagResource"
                     ],
                     "Resource": "*"
                 }]
@@ -80,6 +95,8 @@ pub struct Session {
     pub account: AccountId,
     /// Anything that people should know, for example that SourceIdentity could not be set.
     pub note: Option<String>,
+    /// Whether these are the caller's own credentials, and no role's.
+    pub own: bool,
     pub(crate) credentials: Credentials,
     renew_at: SystemTime,
 }
@@ -130,7 +147,7 @@ pub struct Caller {
 
 impl Caller {
     /// `aws`, `aws-cn`, `aws-us-gov` ...
-    fn partition(&self) -> &str {
+    pub(crate) fn partition(&self) -> &str {
         self.arn.split(':').nth(1).unwrap_or("aws")
     }
 }
@@ -144,6 +161,10 @@ pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase, String), Place>>);
 #[expect(clippy::disallowed_methods, reason = "AWS gives the end of a session as wall-clock time")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+fn role_of(caller: &Caller, account: &AccountId, name: &str) -> String {
+    format!("arn:{}:iam::{account}:role/{name}", caller.partition())
 }
 
 fn broken(operation: &str, message: String) -> CloudError {
@@ -255,6 +276,11 @@ impl Cloud {
         });
     }
 
+    /// The role that is assumed in an account, as an ARN.
+    pub async fn role_arn(&self, account: &AccountId) -> Result<String, CloudError> {
+        Ok(role_of(&self.caller().await?, account, &self.0.settings.role_name))
+    }
+
     async fn assume(
         &self,
         caller: &Caller,
@@ -264,7 +290,7 @@ impl Cloud {
     ) -> Result<Session, CloudError> {
         const OP: &str = "sts:AssumeRole";
         let settings = &self.0.settings;
-        let role = format!("arn:{}:iam::{account}:role/{}", caller.partition(), settings.role_name);
+        let role = role_of(caller, account, &settings.role_name);
         let external = Some(settings.external_id.clone()).filter(|id| !id.is_empty());
         // Accounts are spread over the endpoints by their ids, the same way in every process.
         let first =
@@ -305,7 +331,13 @@ impl Cloud {
             Some(end),
             "ringfence",
         );
-        Ok(Session { account: account.clone(), note, credentials, renew_at: renew_at(now(), end) })
+        Ok(Session {
+            account: account.clone(),
+            note,
+            own: false,
+            credentials,
+            renew_at: renew_at(now(), end),
+        })
     }
 
     async fn own(&self, caller: &Caller) -> Result<Session, CloudError> {
@@ -320,6 +352,7 @@ impl Cloud {
         Ok(Session {
             account: caller.account.clone(),
             note,
+            own: true,
             credentials,
             renew_at: renew_at(now(), end),
         })
@@ -342,7 +375,7 @@ mod tests {
     fn session(key: &str) -> Session {
         let (account, credentials) =
             ("111122223333".parse().unwrap(), Credentials::new(key, "secret", None, None, "test"));
-        Session { account, note: None, credentials, renew_at: SystemTime::UNIX_EPOCH }
+        Session { account, note: None, own: false, credentials, renew_at: SystemTime::UNIX_EPOCH }
     }
 
     #[tokio::test]
@@ -363,12 +396,16 @@ mod tests {
     fn session_policies_fit_and_scans_only_read() {
         let arn = format!("arn:aws-us-gov:rds:us-gov-west-1:111122223333:cluster:{:063}", 0);
         let decommission = Phase::Decommission(arn);
-        for phase in [Phase::Scan, Phase::Remediate, decommission] {
+        for phase in [Phase::Scan, Phase::Remediate, decommission, Phase::Keys] {
             assert!(phase.policy().len() <= 2_048, "{}", phase.policy().len());
         }
         let scan = Phase::Scan.policy();
         for verb in ["Create", "Delete", "Modify", "Restore", "rds:*", "kms:*"] {
             assert!(!scan.contains(verb), "{verb}");
+        }
+        let keys = Phase::Keys.policy();
+        for verb in ["rds:", "Delete", "Disable", "kms:*", "Decrypt", "Grant"] {
+            assert!(!keys.contains(verb), "{verb}");
         }
     }
 }

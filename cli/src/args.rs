@@ -1,7 +1,9 @@
 //! The command line, as clap reads it.
 
+mod key;
 mod remediation;
 
+pub(crate) use key::Key;
 pub(crate) use remediation::{Order, Plan, Quiesce, Remediation, Strategy};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -106,8 +108,8 @@ pub(crate) enum Command {
     /// What would be done: immutable, hashed, approved by another person.
     #[command(subcommand)]
     Plan(Plan),
-    /// Approve a plan (pl-...), a rollout (ro-...), a deployment (de-...) or the decommission of a remediation
-    /// (rem-...); never your own.
+    /// Approve a plan (pl-...), a key plan (kp-...), a rollout (ro-...), a deployment (de-...) or the decommission
+    /// of a remediation (rem-...); never your own.
     Approve {
         id: String,
         /// Why, for example a change number.
@@ -120,6 +122,9 @@ pub(crate) enum Command {
     /// The work on databases.
     #[command(subcommand)]
     Remediation(Remediation),
+    /// The KMS keys that databases are encrypted under.
+    #[command(subcommand)]
+    Key(Key),
     /// Put the SCP up, target by target.
     #[command(subcommand)]
     Rollout(Rollout),
@@ -205,6 +210,9 @@ pub(crate) enum Scan {
         /// scan.aws_config).
         #[arg(long)]
         aws_config: bool,
+        /// Read the KMS key of every cell, and not only where something is to be encrypted.
+        #[arg(long)]
+        keys: bool,
         /// Look only where AWS Config's aggregator (the server's scan.aggregator) names an unencrypted
         /// database: quick, and blind where no recorder is.
         #[arg(long)]

@@ -2,6 +2,7 @@
 
 use crate::finding::Detected;
 use crate::id::AccountId;
+use crate::key::job::Job;
 use crate::ledger::{Cell, RegionsSource};
 use crate::remediation::Remediation;
 use crate::time::{Span, Time};
@@ -188,6 +189,15 @@ pub struct Versioned {
     pub remediation: Remediation,
 }
 
+/// The work on a key with the version that a commit must name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedJob {
+    /// The version.
+    pub version: i64,
+    /// The job.
+    pub job: Job,
+}
+
 /// All that is due in one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
@@ -199,6 +209,9 @@ pub struct Work {
     pub look: Option<Look>,
     /// Remediations that are due.
     pub remediations: Vec<Versioned>,
+    /// Keys that are due.
+    #[serde(default)]
+    pub keys: Vec<VersionedJob>,
 }
 
 /// One cell as an agent found it.

@@ -260,7 +260,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         true => check(
             "keys",
             Outcome::Ok,
-            format!("{} is usable in {with_key} cells tried", app.config.kms_alias),
+            format!("{} is usable in {with_key} cells tried", app.config.key.alias),
             "",
         ),
         false => check(

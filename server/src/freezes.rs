@@ -141,9 +141,17 @@ impl Frozen {
 
     /// Why what this remediation does must wait; `None` if it need not.
     pub fn holds(&self, rem: &Remediation, midway: bool) -> Option<String> {
-        let above = self.above(&rem.account);
-        let place =
-            Place { account: &rem.account, region: &rem.region, above: above.as_deref(), midway };
+        self.held(&rem.account, &rem.region, midway)
+    }
+
+    /// Why a change there must wait; `None` if it need not.
+    pub fn holds_in(&self, account: &AccountId, region: &Region) -> Option<String> {
+        self.held(account, region, false)
+    }
+
+    fn held(&self, account: &AccountId, region: &Region, midway: bool) -> Option<String> {
+        let above = self.above(account);
+        let place = Place { account, region, above: above.as_deref(), midway };
         freeze::held(&self.freezes, &place, now()).map(Freeze::text)
     }
 }

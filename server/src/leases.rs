@@ -2,8 +2,9 @@
 
 use crate::app::{App, Fault, now, readable};
 use crate::store::{Kind, Lease, Wanted};
+use ringfence_domain::key::job::Job;
 use ringfence_domain::remediation::Remediation;
-use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, Work};
+use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, Work};
 use std::collections::BTreeMap;
 
 /// The work of each account. A scan or remediation that cannot be read is left out, and said: it must not
@@ -38,7 +39,16 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
         }
     }
     let mut due: BTreeMap<String, Vec<Versioned>> = BTreeMap::new();
-    for row in app.store.due_remediations(&accounts, now()).await? {
+    let mut keys: BTreeMap<String, Vec<VersionedJob>> = BTreeMap::new();
+    for row in app.store.due(Kind::KeyJob, &accounts, now()).await? {
+        let (account, version) = (row.account.clone(), row.version);
+        let Some(job) = readable::<Job>(row.document().map_err(Fault::from))? else {
+            unread += 1;
+            continue;
+        };
+        keys.entry(account).or_default().push(VersionedJob { version, job });
+    }
+    for row in app.store.due(Kind::Remediation, &accounts, now()).await? {
         let (account, version) = (row.account.clone(), row.version);
         let Some(remediation) = readable::<Remediation>(row.document().map_err(Fault::from))?
         else {
@@ -66,11 +76,12 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
             .reduce(Look::merge);
         let known_regions = here.into_iter().map(|(region, _)| region).collect();
         let remediations = due.remove(&lease.account).unwrap_or_default();
-        if look.is_none() && remediations.is_empty() && unread > 0 {
+        let keys = keys.remove(&lease.account).unwrap_or_default();
+        if look.is_none() && remediations.is_empty() && keys.is_empty() && unread > 0 {
             // Its lease runs out by itself: until then nobody is given it again, and others come first.
             continue;
         }
-        work.push((lease.clone(), Work { account, known_regions, look, remediations }));
+        work.push((lease.clone(), Work { account, known_regions, look, remediations, keys }));
     }
     Ok(work)
 }

@@ -12,6 +12,7 @@ pub mod deployments;
 pub mod doctor;
 pub mod findings;
 pub mod freezes;
+pub mod keys;
 pub mod leases;
 pub mod orders;
 pub mod org;

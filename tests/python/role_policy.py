@@ -8,11 +8,18 @@ import sys
 
 from cfnlint.decode.cfn_yaml import load
 
-VALUES = {"AWS::Partition": "aws", "AWS::AccountId": sys.argv[2], "AWS::URLSuffix": "amazonaws.com"}
+VALUES = {
+    "AWS::Partition": "aws",
+    "AWS::AccountId": sys.argv[2],
+    "AWS::URLSuffix": "amazonaws.com",
+    "KeyAlias": "alias/RDSEncryptionAtRestKMSAlias",
+}
 
 
 def rendered(node):
     if isinstance(node, dict):
+        if list(node) == ["Ref"]:
+            return VALUES[node["Ref"]]
         if list(node) == ["Fn::Sub"]:
             text = node["Fn::Sub"]
             for name, value in VALUES.items():
@@ -28,7 +35,8 @@ def rendered(node):
 def main():
     resources = load(sys.argv[1])["Resources"]
     documents = [policy["PolicyDocument"] for policy in resources["Role"]["Properties"]["Policies"]]
-    documents.append(resources["SwapPolicy"]["Properties"]["PolicyDocument"])
+    for more in ["SwapPolicy", "KeysPolicy"]:
+        documents.append(resources[more]["Properties"]["PolicyDocument"])
     statements = [s for document in documents for s in document["Statement"]]
     print(json.dumps({"Version": "2012-10-17", "Statement": rendered(statements)}))
 

@@ -6,6 +6,7 @@ mod control;
 mod doctor;
 mod finding;
 mod freeze;
+mod key;
 mod org;
 mod plan;
 mod rehearse;
@@ -64,17 +65,19 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Plan(command) => plan::run(&context, command).await,
         Command::Approve { id, reason, hash } => match id.split('-').next() {
             Some("pl") => plan::approve(&context, id, reason, hash).await,
+            Some("kp") => key::approve(&context, id, reason, hash).await,
             Some("ro") => rollout::approve(&context, id, reason, hash).await,
             Some("de") => control::approve(&context, id, reason, hash).await,
             Some("rem") => remediation::approve(&context, id, reason, hash).await,
             _ => Err(Failure::new(
                 Exit::Usage,
                 format!(
-                    "`{id}` is neither a plan (pl-...) nor a rollout (ro-...), a deployment (de-...) or a remediation (rem-...)"
+                    "`{id}` is neither a plan (pl-...) nor a key plan (kp-...), a rollout (ro-...), a deployment (de-...) or a remediation (rem-...)"
                 ),
             )),
         },
         Command::Remediation(command) => remediation::run(&context, command).await,
+        Command::Key(command) => key::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
         Command::Freeze(command) => freeze::run(&context, command).await,
         Command::Status { scope } => status::run(&context, scope).await,

@@ -182,7 +182,10 @@ impl Job {
 
     /// Whether this is about to ask AWS for something that the one before had not.
     pub fn asks(&self, before: &Job) -> bool {
-        self.intents.iter().any(|(key, intent)| before.intents.get(key) != Some(intent))
+        let new = |(key, intent): (&String, &Intent)| {
+            before.intents.get(key).is_none_or(|before| intent.at > before.at)
+        };
+        self.intents.iter().any(new)
     }
 
     /// Whether a key is the one that we made: AWS's answer said so, or, where that was lost, we found it by its
@@ -195,6 +198,11 @@ impl Job {
         self.made.as_deref() == Some(arn) || self.intents.values().any(worked_on)
     }
 
+    /// Whether it takes longer than it may.
+    pub fn is_late(&self, now: Time) -> bool {
+        now.since(self.begun_at) > JOB_MAX
+    }
+
     /// Notes what is about to be asked for.
     pub fn intend(&mut self, act: &Act, now: Time) {
         let attempts = self.intents.get(act.key()).map_or(0, |i| i.attempts) + 1;
@@ -205,7 +213,7 @@ impl Job {
 
 /// What to do next, given what was read.
 pub fn decide(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
-    if now.since(job.begun_at) > JOB_MAX {
+    if job.is_late(now) {
         return Step::AskHuman(format!("not done within {JOB_MAX}: {}", job.why));
     }
     let planned = job.item.change;
@@ -315,7 +323,8 @@ fn ask(job: &Job, act: Act, now: Time, expect_for: Span) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Body, Wanted};
+    use super::super::Wanted;
+    use super::super::plan::Body;
     use super::super::policy::{Facts, Lets};
     use super::*;
     use crate::ledger::{Cell, CellState, RegionsSource};

@@ -4,11 +4,35 @@ pub mod job;
 pub mod plan;
 pub mod policy;
 
+use crate::id::{AccountId, Region};
 use serde::{Deserialize, Serialize};
 
 /// The tag of a key that we made; its value is the alias that it is for. A key whose alias was not made before
 /// a crash is found by it, for `CreateKey` has no token that would make a repeat harmless.
 pub const TAG: &str = "ringfence:alias";
+
+/// Which key is to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// `kms.alias`.
+    pub alias: String,
+    /// `kms.account`: the account whose keys serve all; each account's own unless said.
+    pub central: Option<AccountId>,
+}
+
+impl Wanted {
+    /// How an account names it: the alias, or the ARN of another account's alias ("specify the key ARN or alias
+    /// ARN" across accounts: KMS API reference, DescribeKey).
+    pub fn id(&self, account: &AccountId, partition: &str, region: &Region) -> String {
+        let alias = &self.alias;
+        match &self.central {
+            Some(central) if central != account => {
+                format!("arn:{partition}:kms:{region}:{central}:{alias}")
+            }
+            _ => alias.clone(),
+        }
+    }
+}
 
 /// What AWS says of the key behind the alias, in one region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,5 +217,18 @@ mod tests {
         assert_eq!(with(lets(policy::Lets::Denied("no".into()))), Some(true));
         assert_eq!(with(lets(policy::Lets::Unclear("maybe".into()))), Some(false));
         assert_eq!(with(Some(Err("AccessDenied".into()))), Some(false));
+    }
+
+    #[test]
+    fn a_central_key_is_named_by_the_arn_of_its_alias_from_elsewhere() {
+        let (here, region) = ("111122223333".parse().unwrap(), "eu-west-1".parse().unwrap());
+        let central = |c: Option<&str>| Wanted {
+            alias: "alias/k".into(),
+            central: c.map(|c| c.parse().unwrap()),
+        };
+        assert_eq!(central(None).id(&here, "aws", &region), "alias/k");
+        assert_eq!(central(Some("111122223333")).id(&here, "aws", &region), "alias/k");
+        let elsewhere = central(Some("999988887777")).id(&here, "aws-cn", &region);
+        assert_eq!(elsewhere, "arn:aws-cn:kms:eu-west-1:999988887777:alias/k");
     }
 }

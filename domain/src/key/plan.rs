@@ -1,7 +1,7 @@
 //! What is to be done so that each cell has its key: planned from the last scan, approved, then done by agents.
 
 use super::policy::{self, Lets};
-use super::{Key, NOT_FOUND};
+use super::{Key, NOT_FOUND, Wanted};
 use crate::approval::Approval;
 use crate::hash;
 use crate::id::{AccountId, Region};
@@ -63,15 +63,6 @@ pub struct Item {
     pub as_of: Option<Time>,
     /// Why it is blocked, or what people should know; else empty.
     pub why: String,
-}
-
-/// What a key is to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// `kms.alias`.
-    pub alias: String,
-    /// `kms.account`: the account whose keys serve all; each its own unless said.
-    pub central: Option<AccountId>,
 }
 
 /// Plans one cell from what the last scan read of it.

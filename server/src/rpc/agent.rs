@@ -3,7 +3,8 @@
 use super::{Answer, Rpc, ok};
 use crate::app::{Fault, now};
 use crate::store::{AgentSeen, Lease, json};
-use crate::{leases, remediations, reports};
+use crate::{keys, leases, remediations, reports};
+use ringfence_domain::key::job::Job;
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::AccountReport;
 use ringfence_proto::v1;
@@ -150,6 +151,20 @@ impl AgentService for Agents {
         .await?;
         match done {
             Some(version) => ok(v1::CommitRemediationResponse { version }),
+            None => Err(lost(&lease.account)),
+        }
+    }
+
+    async fn commit_key_job(
+        &self,
+        request: Request<v1::CommitKeyJobRequest>,
+    ) -> Answer<v1::CommitKeyJobResponse> {
+        let a = request.into_inner();
+        let lease = lease(a.lease)?;
+        let job: Job = document("job_json", &a.job_json)?;
+        let said = (a.action.as_str(), a.reason.as_str());
+        match keys::commit(&self.0.0, &a.agent, &lease, a.version, &job, said).await? {
+            Some(version) => ok(v1::CommitKeyJobResponse { version }),
             None => Err(lost(&lease.account)),
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod convert;
 mod finding;
 mod fleet;
 mod freeze;
+mod key;
 mod org;
 mod plan;
 mod remediation;
@@ -54,6 +55,7 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(v1::finding_service_server::FindingServiceServer::new(rpc.clone()))
         .add_service(v1::control_service_server::ControlServiceServer::new(rpc.clone()))
         .add_service(v1::plan_service_server::PlanServiceServer::new(rpc.clone()))
+        .add_service(v1::key_service_server::KeyServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
         .add_service(v1::rollout_service_server::RolloutServiceServer::new(rpc.clone()))
         .add_service(v1::freeze_service_server::FreezeServiceServer::new(rpc.clone()))

@@ -123,7 +123,7 @@ impl ScanService for Rpc {
         scans::regions_exist(&self.0, &scope).await?;
         // Evidence for a gate wants the lists of regions that were read with it.
         let (fresh_regions, config) = (!asked.candidates, asked.aws_config);
-        let options = Options { keys: false, fresh_regions, config };
+        let options = Options { keys: asked.keys, fresh_regions, config };
         let scan = if asked.candidates {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });

@@ -4,7 +4,7 @@
 //! - `node`: the organization as last read.
 //! - `cell`: the ledger, one row for each account x region x control; `tally`: its counts, and those of
 //!   open findings, by account; `region_list`: the regions that an account has enabled.
-//! - `resource`: findings, plans, remediations, rollouts, scans and deployments: JSON documents of
+//! - `resource`: findings, plans, remediations, rollouts, scans, deployments, freezes and the work on keys: JSON documents of
 //!   `ringfence-domain` with the columns that are searched, and a version for compare-and-set.
 //! - `scan_account`: which accounts a scan has still to do.
 //! - `lease`: who works on what: owner, fence, expiry by the database's clock.
@@ -88,6 +88,10 @@ pub enum Kind {
     Deployment,
     /// `ringfence_domain::freeze::Freeze`
     Freeze,
+    /// `ringfence_domain::key::plan::KeyPlan`
+    KeyPlan,
+    /// `ringfence_domain::key::job::Job`
+    KeyJob,
 }
 
 impl Kind {
@@ -101,6 +105,8 @@ impl Kind {
             Kind::Scan => "scan",
             Kind::Deployment => "deployment",
             Kind::Freeze => "freeze",
+            Kind::KeyPlan => "key plan",
+            Kind::KeyJob => "key job",
         }
     }
 }
@@ -114,7 +120,7 @@ pub struct Row {
     pub id: String,
     /// The account it is about; empty if none.
     pub account: String,
-    /// The region it is about; empty if none. Of a remediation: its plan.
+    /// The region it is about; empty if none. Of a remediation or the work on a key: its plan.
     pub region: String,
     /// Its state, as the document says it.
     pub state: String,

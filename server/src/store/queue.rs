@@ -124,8 +124,8 @@ pub trait Queue: Send + Sync {
     /// Which scans want these accounts.
     async fn wanted(&self, accounts: &[&str]) -> Result<Vec<Wanted>>;
 
-    /// Remediations in these accounts that want to be looked at.
-    async fn due_remediations(&self, accounts: &[&str], now: Time) -> Result<Vec<Row>>;
+    /// Remediations, or the work on keys, in these accounts that want to be looked at.
+    async fn due(&self, kind: Kind, accounts: &[&str], now: Time) -> Result<Vec<Row>>;
 
     /// Prolongs leases; those that are not answered are lost.
     async fn renew(&self, owner: &str, leases: &[Lease], ttl: Span) -> Result<Vec<Lease>>;
@@ -274,7 +274,7 @@ macro_rules! queue {
                 // Each half stops at `max`: of ten thousand accounts that wait, a claim reads a few.
                 let rows = sqlx::query(concat!(
                     "SELECT account, MIN(priority) AS priority FROM (
-                        SELECT * FROM (SELECT w.account, -1 AS priority FROM resource w WHERE w.kind = 'remediation'
+                        SELECT * FROM (SELECT w.account, -1 AS priority FROM resource w WHERE w.kind IN ('remediation', 'key job')
                             AND w.state IN ('running', 'cut_over') AND w.wake_at <= $1 AND w.account <> ''
                             AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.name = 'account/' || w.account AND l.expires_at > ", $now, ")
                             ORDER BY w.account LIMIT $2) r
@@ -316,12 +316,12 @@ macro_rules! queue {
                 Ok(found)
             }
 
-            async fn due_remediations(&self, accounts: &[&str], now: Time) -> Result<Vec<Row>> {
+            async fn due(&self, kind: Kind, accounts: &[&str], now: Time) -> Result<Vec<Row>> {
                 let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
-                    WHERE kind = 'remediation' AND state IN ('running', 'cut_over') AND wake_at <= $2
+                    WHERE kind = $3 AND state IN ('running', 'cut_over') AND wake_at <= $2
                     AND account IN (SELECT value FROM ", $texts, "$1", $close, ")"))
-                    .bind(json(&accounts)).bind(now.0).fetch_all(&self.reader).await?;
-                let mut found = rows.iter().map(|r| Self::row(r, Kind::Remediation)).collect::<Result<Vec<_>>>()?;
+                    .bind(json(&accounts)).bind(now.0).bind(kind.as_str()).fetch_all(&self.reader).await?;
+                let mut found = rows.iter().map(|r| Self::row(r, kind)).collect::<Result<Vec<_>>>()?;
                 found.sort_by(|a, b| a.id.cmp(&b.id));
                 Ok(found)
             }

@@ -7,7 +7,7 @@
 //! it (Organizations guide, "SCP evaluation"). The management account is exempt.
 
 use super::organizations::FULL_ACCESS;
-use super::{Op, Principal, Region, World, rds};
+use super::{Op, Principal, Region, World, kms, rds};
 use crate::fault::{Fault, Kind};
 use crate::value::{Map, Time};
 use crate::wire::Service;
@@ -109,11 +109,9 @@ impl World {
         if let (Service::Sts, Some(role)) = (service, params.text("RoleArn")) {
             return vec![Resource::new(role.to_owned())];
         }
-        if service == Service::Kms {
-            let key = cell.and_then(|c| c.kms.find(params.text_or_empty("KeyId")));
-            if let Some(key) = key {
-                return vec![Resource::new(key.arn.clone())];
-            }
+        if let (Service::Kms, Some(cell)) = (service, cell) {
+            let arn = format!("arn:aws:kms:{region}:{account}");
+            return kms::resources(&cell.kms, op.name, &arn, params);
         }
         vec![Resource::new(format!("arn:aws:{prefix}:{region}:{account}:*"))]
     }

@@ -1,13 +1,57 @@
 //! Who may use a key: its policy, IAM, and what RDS asks for when it makes a grant.
 //! Source: KMS guide, "Default key policy", "kms:ViaService"; RDS user guide, "AWS KMS key management".
 
-use super::{AWS_RDS, Key};
+use super::{AWS_RDS, Key, Kms, read_key_tags};
 use crate::fault::Fault;
-use crate::value::Time;
+use crate::value::{Map, Time};
 use crate::world::authorize::{Resource, judge};
-use crate::world::{AccountId, Principal, Region, World};
-use iam_rs::{Decision, IAMPolicy};
+use crate::world::{AccountId, Ctx, Principal, Region, World};
+use iam_rs::{ContextValue, Decision, IAMPolicy};
 use std::sync::Arc;
+
+/// A key with what conditions may ask of it.
+fn described(kms: &Kms, key: &Key) -> Resource {
+    let aliases = kms.aliases.iter().filter(|(_, id)| **id == key.id);
+    let aliases = aliases.map(|(name, _)| name.clone()).collect();
+    let mut resource = Resource::new(key.arn.clone()).tags("aws:ResourceTag/", &key.tags);
+    resource.keys.push(("kms:ResourceAliases".into(), ContextValue::StringList(aliases)));
+    resource
+}
+
+/// "The key policy must allow the calling principal to make a subsequent PutKeyPolicy request" (KMS API
+/// reference, PutKeyPolicy and CreateKey, BypassPolicyLockoutSafetyCheck).
+pub(super) fn keeps_it(ctx: &Ctx<'_>, policy: &Arc<IAMPolicy>) -> Result<(), Fault> {
+    let arn = format!("arn:aws:kms:{}:{}:key/new", ctx.region, ctx.account);
+    let (resource, base) = (Resource::new(arn), ctx.world.base_context(ctx.who, ctx.region));
+    let mut root = ctx.who.clone();
+    root.principal_arn = format!("arn:aws:iam::{}:root", ctx.account);
+    let allows = |who| judge(policy, who, "kms:PutKeyPolicy", &resource, &base) == Decision::Allow;
+    match allows(ctx.who) || allows(&root) {
+        true => Ok(()),
+        false => Err(Fault::new(
+            400,
+            "MalformedPolicyDocumentException",
+            "The new key policy will not allow you to update the key policy in the future.",
+        )),
+    }
+}
+
+/// What a call is authorized against: the key with its tags and aliases, an alias and its key, or, for a key that
+/// is yet to be made, its tags (Service Authorization Reference, AWS KMS).
+pub(crate) fn resources(kms: &Kms, op: &str, place: &str, params: &Map) -> Vec<Resource> {
+    let alias = params.text("AliasName").map(|name| Resource::new(format!("{place}:{name}")));
+    let name = params.text("KeyId").or(params.text("TargetKeyId")).unwrap_or_default();
+    let mut all: Vec<Resource> =
+        alias.into_iter().chain(kms.find(name).map(|key| described(kms, key))).collect();
+    if all.is_empty() {
+        let mut resource = Resource::new(format!("{place}:*"));
+        if let ("CreateKey", Ok(tags)) = (op, read_key_tags(params)) {
+            resource = resource.tags("aws:RequestTag/", &tags);
+        }
+        all.push(resource);
+    }
+    all
+}
 
 /// Whether the key's policy lets a principal do something, by itself or by handing the decision to the
 /// account's IAM policies.
@@ -19,8 +63,13 @@ pub(super) fn key_allows(
     action: &str,
     via_rds: bool,
 ) -> bool {
-    let mut resource =
-        Resource::new(key.arn.clone()).text("kms:CallerAccount", who.account.to_string());
+    let home = key.arn.split(':').nth(4).and_then(|account| account.parse().ok());
+    let kms = home.and_then(|home| world.cells.get(&(home, region))).map(|cell| &cell.kms);
+    let resource = match kms {
+        Some(kms) => described(kms, key),
+        None => Resource::new(key.arn.clone()),
+    };
+    let mut resource = resource.text("kms:CallerAccount", who.account.to_string());
     if via_rds {
         resource = resource
             .text("kms:ViaService", format!("rds.{region}.amazonaws.com"))

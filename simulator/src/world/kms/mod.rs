@@ -8,7 +8,8 @@ use super::{AccountId, Ctx, Op, Region, op};
 use crate::fault::{Fault, Kind};
 use crate::hash;
 use crate::value::{Map, Time, list};
-use access::key_allows;
+pub(crate) use access::resources;
+use access::{keeps_it, key_allows};
 use iam_rs::IAMPolicy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,6 +159,9 @@ fn metadata(account: AccountId, key: &Key) -> Map {
 
 fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let policy = params.text("Policy").map(parse).transpose()?;
+    if let Some((_, parsed)) = policy.as_ref().filter(|_| !bypasses(params)) {
+        keeps_it(ctx, parsed)?;
+    }
     let tags = read_key_tags(params)?;
     let (account, region, now) = (ctx.account, ctx.region, ctx.now);
     let seed = ctx.world.settings.seed;
@@ -174,6 +178,10 @@ fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     key.tags = tags;
     let metadata = metadata(account, key);
     Ok(Map::new().with("KeyMetadata", metadata))
+}
+
+fn bypasses(params: &Map) -> bool {
+    matches!(params.flag("BypassPolicyLockoutSafetyCheck"), Ok(Some(true)))
 }
 
 fn parse(policy: &str) -> Result<(String, Arc<IAMPolicy>), Fault> {
@@ -327,6 +335,9 @@ fn get_policy(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 
 fn put_policy(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let policy = parse(params.required("Policy")?)?;
+    if !bypasses(params) {
+        keeps_it(ctx, &policy.1)?;
+    }
     change(ctx, params, "kms:PutKeyPolicy", |key| {
         key.policy = Some(policy);
         Ok(Map::new())

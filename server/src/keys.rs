@@ -1,0 +1,276 @@
+//! KMS keys: planned from the last scan, approved, made or mended by agents, and listed.
+
+use crate::app::{App, Fault, changed, now, refused};
+use crate::freezes::Frozen;
+use crate::scope::Scope;
+use crate::store::{Fenced, Filter, Kind, Lease, Page, Row};
+use crate::{agents, plans};
+use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::key::job::{Job, State};
+use ringfence_domain::key::plan::{self, Body, Change, KeyPlan};
+use ringfence_domain::ledger::{Cell, CellState};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Cells of one read.
+const CELLS: i64 = 1_000;
+
+/// A plan with the work on it, by account and region.
+pub struct Work {
+    /// The plan.
+    pub plan: KeyPlan,
+    /// Its jobs, by their ids.
+    pub jobs: BTreeMap<String, Job>,
+}
+
+impl Work {
+    /// The job of a cell, if there is one.
+    pub fn job(&self, item: &plan::Item) -> Option<&Job> {
+        self.jobs.get(&Job::id_of(&self.plan.body.id, &item.account, &item.region))
+    }
+
+    /// How many jobs are in a state.
+    pub fn count(&self, state: State) -> usize {
+        self.jobs.values().filter(|j| j.state == state).count()
+    }
+
+    /// `draft`, `approved`, `applying` (or stopped half-way), `applied`.
+    pub fn state(&self, needed: usize) -> &'static str {
+        let KeyPlan { body, hash, approvals, applied } = &self.plan;
+        match (applied.is_some(), self.count(State::Done) == self.plan.acting().count()) {
+            (true, true) => "applied",
+            (true, false) => "applying",
+            (false, _) if approval::missing(&body.author, hash, approvals, needed) == 0 => {
+                "approved"
+            }
+            (false, _) => "draft",
+        }
+    }
+}
+
+/// A stored plan with its work.
+pub async fn load(app: &App, id: &str) -> Result<(Row, Work), Fault> {
+    let (row, plan) = app.load(Kind::KeyPlan, id).await?;
+    let jobs = jobs(app, id).await?.into_iter().map(|(_, j)| (j.id.clone(), j)).collect();
+    Ok((row, Work { plan, jobs }))
+}
+
+async fn jobs(app: &App, plan: &str) -> Result<Vec<(Row, Job)>, Fault> {
+    let filter = Filter { region: plan.to_owned(), ..Filter::default() };
+    app.all(Kind::KeyJob, &filter).await
+}
+
+/// The cells of a scope, a page at a time.
+async fn cells(app: &App, scope: &Scope) -> Result<Vec<Cell>, Fault> {
+    let tree = app.tree().await?;
+    let accounts = scope.account_names(&scope.accounts(&tree)?);
+    if !scope.is_whole() && accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut page =
+        Page { accounts, regions: scope.region_names(), limit: CELLS, ..Page::default() };
+    let mut found: Vec<Cell> = Vec::new();
+    loop {
+        let cells = app.store.cell_page(&page).await?;
+        let Some(last) = cells.last() else { return Ok(found) };
+        page.after = (last.account.to_string(), last.region.clone(), String::new());
+        found.extend(cells);
+    }
+}
+
+/// The cells that a plan is about: those with something to encrypt, or every one that is not off.
+async fn chosen(app: &App, scope: &Scope, everywhere: bool) -> Result<Vec<Cell>, Fault> {
+    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+    let mut places = BTreeSet::new();
+    if !everywhere {
+        let open: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
+        places.extend(open.into_iter().map(|(_, f)| (f.account, f.region.to_string())));
+    }
+    let mut cells = cells(app, scope).await?;
+    cells.retain(|c| match everywhere {
+        true => !matches!(c.state, CellState::RegionOff | CellState::SkippedByRule),
+        false => places.contains(&(c.account.clone(), c.region.clone())),
+    });
+    Ok(cells)
+}
+
+/// Makes a plan; stores it unless `dry`, or nothing is to be done. The same id twice is the same plan.
+pub async fn plan(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    scope: &Scope,
+    everywhere: bool,
+    dry: bool,
+) -> Result<Work, Fault> {
+    if app.store.get(Kind::KeyPlan, id).await?.is_some() {
+        return Ok(load(app, id).await?.1);
+    }
+    let cells = chosen(app, scope, everywhere).await?;
+    if cells.is_empty() {
+        return refused(
+            "NOTHING_TO_PLAN",
+            "no cell of this scope has anything to encrypt; --everywhere plans keys for all of its cells",
+        );
+    }
+    let wanted = &app.config.key;
+    let mut items = Vec::new();
+    for cell in &cells {
+        // A cell without a region stands for an account that could not be entered.
+        let Some(region) = cell.region() else { continue };
+        items.push(plan::item(cell, region, wanted));
+    }
+    let at = now();
+    let plan = KeyPlan::new(Body {
+        id: id.to_owned(),
+        author: actor.name.clone(),
+        created_at: at,
+        alias: wanted.alias.clone(),
+        role: app.config.aws.role_name.clone(),
+        items,
+    });
+    if !dry && plan.acting().next().is_some() {
+        let (create, mend) = (plan.count(Change::Create), plan.count(Change::Mend));
+        let text = format!("{create} keys to create, {mend} to mend, hash {}", plan.hash);
+        let event = actor.did(at, "key.plan", id, text);
+        let row = Row::new(Kind::KeyPlan, id, "draft", at, &plan);
+        if !app.store.update(&[row], &event).await? {
+            return Ok(load(app, id).await?.1);
+        }
+    }
+    Ok(Work { plan, jobs: BTreeMap::new() })
+}
+
+fn intact(plan: &KeyPlan) -> Result<(), Fault> {
+    match plan.intact() {
+        true => Ok(()),
+        false => refused(
+            "PLAN_CHANGED",
+            format!("the stored {} is not the one that was hashed: plan again", plan.body.id),
+        ),
+    }
+}
+
+/// Adds a person's approval.
+pub async fn add_approval(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    hash: &str,
+) -> Result<Work, Fault> {
+    let (row, mut work) = load(app, id).await?;
+    if let Some((at, by)) = &work.plan.applied {
+        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
+    }
+    intact(&work.plan)?;
+    let at = now();
+    let approval =
+        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
+    let (author, current) = (work.plan.body.author.clone(), work.plan.hash.clone());
+    plans::approve(&author, &current, &mut work.plan.approvals, approval)?;
+    let state = work.state(app.config.approvals_remediation);
+    let event = actor.did(at, "key.approve", id, format!("{reason} (hash {hash})"));
+    match app.store.update(&[row.with(state, &work.plan)], &event).await? {
+        true => Ok(work),
+        false => Err(changed(id)),
+    }
+}
+
+/// Has agents do what is left: jobs of all cells the first time, of those that stopped afterwards.
+pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fault> {
+    let (row, mut work) = load(app, id).await?;
+    intact(&work.plan)?;
+    let (needed, at) = (app.config.approvals_remediation, now());
+    let KeyPlan { body, hash, approvals, applied } = &work.plan;
+    plans::approved(id, &body.author, hash, approvals, needed)?;
+    if applied.is_none() && now().since(body.created_at) > app.config.plan_max_age {
+        return refused(
+            "PLAN_STALE",
+            format!(
+                "{id} is older than remediation.plan_max_age ({}): plan again",
+                app.config.plan_max_age
+            ),
+        );
+    }
+    let frozen = Frozen::read(app).await?;
+    let held = body.items.iter().filter(|i| i.change.acts());
+    let held: Vec<_> = held.map(|i| frozen.holds_in(&i.account, &i.region)).collect();
+    if let Some(why) = held.iter().flatten().next().filter(|_| held.iter().all(Option::is_some)) {
+        return refused(
+            "FROZEN",
+            format!(
+                "{id} is {why}; nothing was changed: wait, or lift it (`ringfence freeze lift`)"
+            ),
+        );
+    }
+    let mut rows = Vec::new();
+    if applied.is_none() {
+        for item in work.plan.acting() {
+            let job = Job::new(&work.plan, item, at);
+            rows.push(row_of(&job));
+        }
+    } else {
+        for (row, mut job) in jobs(app, id).await? {
+            if job.state == State::Stopped {
+                job.again(at);
+                rows.push(row_with(row, &job));
+            }
+        }
+    }
+    if dry {
+        return Ok(work);
+    }
+    if !rows.is_empty() {
+        let text = format!("keys of {} cells", rows.len());
+        let event = actor.did(at, "key.apply", id, text);
+        work.plan.applied = Some((at, actor.name.clone()));
+        rows.push(row.with("applying", &work.plan));
+        if !app.store.update(&rows, &event).await? {
+            return Err(changed(id));
+        }
+        app.wake_agents.notify_waiters();
+    }
+    Ok(load(app, id).await?.1)
+}
+
+fn row_of(job: &Job) -> Row {
+    Row {
+        account: job.item.account.to_string(),
+        region: job.plan.clone(),
+        ..Row::new(Kind::KeyJob, &job.id, job.state.as_str(), job.begun_at, job)
+    }
+}
+
+fn row_with(row: Row, job: &Job) -> Row {
+    let mut row = row.with(job.state.as_str(), job);
+    row.wake_at = job.wake_at;
+    row
+}
+
+/// Stores a job's new state under the agent's fence. `None` if the lease is lost or the version is old: the
+/// agent must drop what it knows.
+pub async fn commit(
+    app: &App,
+    agent: &str,
+    lease: &Lease,
+    version: i64,
+    job: &Job,
+    (action, reason): (&str, &str),
+) -> Result<Option<i64>, Fault> {
+    let (row, old): (Row, Job) = app.load(Kind::KeyJob, &job.id).await?;
+    if row.version != version || row.account != lease.account || old.item != job.item {
+        return Ok(None);
+    }
+    // Whatever is asked of AWS is recorded first: what is refused here is not asked.
+    if job.asks(&old)
+        && let Some(why) = Frozen::read(app).await?.holds_in(&job.item.account, &job.item.region)
+    {
+        return refused("FROZEN", why);
+    }
+    let actor = agents::actor(agent);
+    let event = (!action.is_empty()).then(|| actor.did(now(), action, &job.id, reason));
+    let done = app.store.commit(agent, lease, &[row_with(row, job)], event.as_ref()).await?;
+    Ok((done == Fenced::Done).then_some(version + 1))
+}
