@@ -8,6 +8,7 @@ mod deploy;
 mod fan_out;
 mod first_light;
 mod freeze;
+mod keys;
 mod kill;
 mod many_accounts;
 mod regions;
