@@ -1,5 +1,8 @@
-//! Crash points: every write, before the call and after its effect.
+//! Crash points: every write, before the call and after its effect; and what else is cruel.
 
+use crate::stage::{MINUTE, Stage};
+use ringfence_tests::until;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Runs with a crash at each point, as long as `run` meets one; it says at which operation. In `make sweep` all
@@ -23,4 +26,31 @@ pub(crate) fn crash_points(
     }
     println!("{name}: {points} crash points, {met:?}");
     points
+}
+
+/// From now on reads lag, and answers get lost. Lost before their effect is one write at most: with the crash that
+/// makes two of the three tries.
+pub(crate) fn cruel(stage: &Stage) {
+    stage.sim.inside().world().settings.read_lag_ms = 300;
+    for (write, effect, chance, times) in [
+        (true, "drop-after", 0.2, 0),
+        (true, "drop-before", 0.3, 1),
+        (false, "drop-before", 0.05, 0),
+    ] {
+        stage.sim.fault(json!({"match": {"service": "rds", "write": write}, "times": times,
+            "chance": chance, "effect": effect}));
+    }
+}
+
+/// The world once it stays as it is: what was asked for last has been done, and shows.
+pub(crate) fn at_rest(read: impl Fn() -> BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut last = BTreeMap::new();
+    until("the world is at rest", MINUTE, || {
+        let all = read();
+        let busy = all.values().any(|said| said.contains("ing\""));
+        let same = all == last;
+        last = all;
+        if same && !busy { Ok(()) } else { Err(format!("{last:?}")) }
+    });
+    last
 }

@@ -2,7 +2,7 @@
 //! get lost: started again, all ends in the same world as the run that nobody killed.
 
 use crate::stage::{MINUTE, Stage, text};
-use crate::sweep::crash_points;
+use crate::sweep::{at_rest, crash_points, cruel};
 use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -71,16 +71,7 @@ impl Trouble {
                 rule("RestoreDBInstanceFromDBSnapshot", call("rds", "DeleteDBInstance", gone));
             }
         }
-        stage.sim.inside().world().settings.read_lag_ms = 300;
-        // Lost before their effect is one write at most: with the crash that makes two of the three tries.
-        for (write, effect, chance, times) in [
-            (true, "drop-after", 0.2, 0),
-            (true, "drop-before", 0.3, 1),
-            (false, "drop-before", 0.05, 0),
-        ] {
-            stage.sim.fault(json!({"match": {"service": "rds", "write": write}, "times": times,
-                "chance": chance, "effect": effect}));
-        }
+        cruel(stage);
     }
 
     /// What a person does who looks at it; where it ended, if it did.
@@ -133,9 +124,7 @@ fn key(stage: &Stage) -> String {
 
 /// What is left, without what differs from run to run.
 fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
-    // What was asked for last has been done, and shows.
-    let mut last = BTreeMap::new();
-    until("the world is at rest", MINUTE, || {
+    at_rest(|| {
         let mut all = BTreeMap::new();
         for (name, database) in stage.describe() {
             let fields = [
@@ -147,12 +136,8 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
             all.insert(name, fields.map(|f| database[f].to_string()).join(" "));
         }
         all.extend(stage.snapshots().into_iter().map(|s| (s.replace(id, "rem"), String::new())));
-        let busy = all.values().any(|said| said.contains("ing\""));
-        let same = all == last;
-        last = all;
-        if same && !busy { Ok(()) } else { Err(format!("{last:?}")) }
-    });
-    last
+        all
+    })
 }
 
 /// Calls that made something, by operation.
