@@ -281,9 +281,11 @@ impl Config {
                 "kms.alias = alias/aws/rds: that key is AWS's, its policy cannot be edited nor its snapshots shared; name a customer managed key",
             );
         }
-        if !kms_alias.starts_with("alias/") {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/_-".contains(c);
+        if !kms_alias.starts_with("alias/") || kms_alias.len() < 7 || !kms_alias.chars().all(plain)
+        {
             return fail(format!(
-                "kms.alias = `{kms_alias}`: it must begin with alias/ (a key ARN would be of one region only)"
+                "kms.alias = `{kms_alias}`: it must be alias/ and letters, digits and /_- (a key ARN would be of one region only)"
             ));
         }
         let central = match text("kms.account") {

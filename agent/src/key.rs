@@ -6,9 +6,14 @@ use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::key::job::{Act, Job, Observed, State, Step, decide};
 use ringfence_domain::key::{NOT_FOUND, Wanted};
+use ringfence_domain::time::Span;
 use ringfence_domain::work::VersionedJob;
 use ringfence_proto::v1;
 use tonic::{Code, Status};
+
+/// How long after it was recorded a key may be asked for: throttles are waited out meanwhile
+/// (`limits.call_deadline`), and others wait several times as long before they ask again.
+const SEND_WITHIN: Span = Span::seconds(150);
 
 /// Works on all that is due, as far as it goes now.
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<VersionedJob>) -> Result<(), Status> {
@@ -27,7 +32,18 @@ pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<VersionedJob>) -> 
 }
 
 async fn cell<P: Pipe>(desk: &Desk<P>, mut one: VersionedJob) -> Result<(), Status> {
+    one.job.begun_at.get_or_insert_with(now);
+    if one.job.role != desk.cloud.role_name() {
+        let why = format!(
+            "role {} was approved, and this agent's aws.role_name is {}",
+            one.job.role,
+            desk.cloud.role_name()
+        );
+        return end(desk, one, State::Stopped, &why).await;
+    }
     loop {
+        // What is read may be older than its end: patience counts from before.
+        let at = now();
         let (session, seen) = match observe(desk, &one.job).await {
             Ok(observed) => observed,
             Err(error) => return failed(desk, one, &error).await,
@@ -36,7 +52,7 @@ async fn cell<P: Pipe>(desk: &Desk<P>, mut one: VersionedJob) -> Result<(), Stat
             let why = "the account is entered with the server's own credentials: there is no role to let in; deploy the member role there first";
             return end(desk, one, State::Stopped, why).await;
         }
-        match decide(&one.job, &seen, now(), desk.settings.bounds.expect_for) {
+        match decide(&one.job, &seen, at, desk.settings.bounds.expect_for) {
             Step::Finish => return end(desk, one, State::Done, "the key is as planned").await,
             Step::AskHuman(why) => return end(desk, one, State::Stopped, &why).await,
             Step::Wait(why) => return wait(desk, one, why).await,
@@ -56,9 +72,15 @@ async fn observe<P: Pipe>(desk: &Desk<P>, job: &Job) -> Result<(Session, Observe
     let mut seen = Observed::default();
     match desk.cloud.key_facts(&session, region, &own).await?.answer {
         Ok(key) => seen.behind = Some(key),
-        Err(why) if why == NOT_FOUND => {
-            seen.ours = desk.cloud.keys_made_for(&session, region, &job.alias).await?;
-        }
+        Err(why) if why == NOT_FOUND => match &job.made {
+            Some(made) => seen.ours.extend(desk.cloud.key_by_arn(&session, region, made).await?),
+            None => {
+                let plans = job.after.iter().chain([&job.plan]).map(String::as_str);
+                let plans: Vec<&str> = plans.collect();
+                (seen.ours, seen.unread) =
+                    desk.cloud.keys_made_for(&session, region, &job.alias, &plans).await?;
+            }
+        },
         Err(why) => {
             return Err(CloudError {
                 class: ErrorClass::Denied,
@@ -86,7 +108,7 @@ async fn act_on<P: Pipe>(
         Err(frozen) if frozen.code() == Code::FailedPrecondition => {
             one.job = before;
             // What waits for people does not get late by that.
-            one.job.begun_at = now();
+            one.job.begun_at = None;
             return wait(desk, one, frozen.message().to_owned()).await.map(|()| None);
         }
         recorded => recorded?,
@@ -99,8 +121,12 @@ async fn act_on<P: Pipe>(
         }
         Err(error) => {
             match error.class {
-                // It may have happened, or is there: the next look tells.
-                ErrorClass::Unknown | ErrorClass::AlreadyExists => {}
+                // It may have happened just now, or is there: the next look tells.
+                ErrorClass::Unknown | ErrorClass::AlreadyExists => {
+                    if let Some(intent) = one.job.intents.get_mut(act.key()) {
+                        intent.at = now();
+                    }
+                }
                 // AWS said that it did nothing.
                 _ => one.job.intents = before.intents,
             }
@@ -118,7 +144,10 @@ async fn perform<P: Pipe>(
     let (cloud, region) = (&desk.cloud, &job.item.region);
     match act {
         Act::Create => {
-            return cloud.create_key(session, region, &job.alias, &job.plan).await.map(Some);
+            let asked = job.intents.get(act.key()).map_or(now(), |i| i.at);
+            let not_after = asked.plus(SEND_WITHIN);
+            let tags = (job.alias.as_str(), job.plan.as_str());
+            return cloud.create_key(session, region, tags, not_after).await.map(Some);
         }
         Act::Rotate { key } => cloud.rotate_key(session, region, key).await?,
         Act::PutPolicy { key, over } => cloud.admit_to_key(session, region, key, over).await?,
@@ -133,13 +162,26 @@ async fn failed<P: Pipe>(
     one: VersionedJob,
     error: &CloudError,
 ) -> Result<(), Status> {
-    let why = error.to_string();
+    let why = match error.class {
+        ErrorClass::Denied => {
+            format!(
+                "{error}; deploy/member-role.yaml with Keys=yes lets the role make and mend keys"
+            )
+        }
+        _ => error.to_string(),
+    };
     match error.class {
         _ if one.job.is_late(now()) => end(desk, one, State::Stopped, &why).await,
         ErrorClass::Throttled
         | ErrorClass::Conflict
         | ErrorClass::Unknown
         | ErrorClass::AlreadyExists => wait(desk, one, why).await,
+        // A key that was just made, or its tag, may not have got everywhere yet.
+        _ if one.job.made.is_some()
+            && one.job.is_settling(now(), desk.settings.bounds.expect_for) =>
+        {
+            wait(desk, one, why).await
+        }
         ErrorClass::Denied
         | ErrorClass::ScpDenied
         | ErrorClass::RegionRefused

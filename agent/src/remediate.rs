@@ -386,7 +386,7 @@ async fn key_trouble<P: Pipe>(
     rem: &Remediation,
 ) -> Option<String> {
     match desk.cloud.key(session, region, &rem.key_arn).await {
-        Ok(key) => key.trouble(region.as_str()),
+        Ok(key) => key.trouble(&rem.account, region.as_str()),
         Err(error) => Some(error.to_string()),
     }
 }

@@ -37,6 +37,8 @@ struct Read {
     /// Of every instance and cluster.
     names: Vec<String>,
     under: Under,
+    /// Whether the server's own credentials served.
+    own: bool,
     found: Detection,
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
@@ -366,7 +368,7 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, under, found, key, quotas, config, read } = seen;
+        let Read { names, under, own, found, key, quotas, config, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -378,7 +380,7 @@ impl<P: Pipe> Visit<'_, P> {
                 (Ok(()), true, true) => (CellState::Clean, String::new()),
             };
         cell.key = key;
-        cell.under = under;
+        (cell.under, cell.own) = (under, own);
         cell.quotas = quotas;
         cell.config = config;
         cell.as_of = Some(now());
@@ -424,7 +426,8 @@ impl<P: Pipe> Visit<'_, P> {
         }
         let names = sweep.instances.iter().map(|i| i.id.clone());
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
-        Read { names, under: under(&sweep), found, key, quotas, config, read }
+        let own = entered.is_ok_and(|session| session.own);
+        Read { names, under: under(&sweep), own, found, key, quotas, config, read }
     }
 
     /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.

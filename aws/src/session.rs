@@ -276,6 +276,11 @@ impl Cloud {
         });
     }
 
+    /// The role that is assumed in accounts, by its name.
+    pub fn role_name(&self) -> &str {
+        &self.0.settings.role_name
+    }
+
     /// The role that is assumed in an account, as an ARN.
     pub async fn role_arn(&self, account: &AccountId) -> Result<String, CloudError> {
         Ok(role_of(&self.caller().await?, account, &self.0.settings.role_name))

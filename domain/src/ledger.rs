@@ -150,6 +150,9 @@ pub struct Cell {
     /// Every instance and cluster name in the cell: a twin may not take one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Whether it was read with the server's own credentials, for the account has no role of ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
     /// The key behind the alias, where something was found to encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyFacts>,
@@ -184,6 +187,7 @@ impl Cell {
             clusters: 0,
             out_of_scope: 0,
             names: Vec::new(),
+            own: false,
             key: None,
             under: BTreeMap::new(),
             quotas: None,

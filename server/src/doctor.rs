@@ -244,7 +244,9 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
     }
     let mut trouble: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for cell in cells {
-        if let Some(why) = cell.key.as_ref().and_then(|key| key.trouble(&cell.region)) {
+        if let Some(why) =
+            cell.key.as_ref().and_then(|key| key.trouble(&cell.account, &cell.region))
+        {
             trouble.entry(why).or_default().insert(cell.account.as_str());
         }
     }

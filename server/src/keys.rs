@@ -4,14 +4,24 @@ use crate::app::{App, Fault, changed, now, refused};
 use crate::freezes::Frozen;
 use crate::scope::Scope;
 use crate::store::{Fenced, Filter, Kind, Lease, Page, Row};
-use crate::{agents, plans};
+use crate::{agents, plans, scans};
 use ringfence_domain::approval::{self, Approval};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::hash;
+use ringfence_domain::id::AccountId;
 use ringfence_domain::key::job::{Job, State};
 use ringfence_domain::key::plan::{self, Body, Change, KeyPlan};
 use ringfence_domain::ledger::{Cell, CellState};
+use ringfence_domain::time::{Span, Time};
+use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The lease of whoever applies a plan.
+const APPLYING: &str = "key-plans";
+
+/// How long after it was made a plan may be applied again.
+const RETRY_MAX: Span = Span::hours(7 * 24);
 
 /// Cells of one read.
 const CELLS: i64 = 1_000;
@@ -35,12 +45,14 @@ impl Work {
         self.jobs.values().filter(|j| j.state == state).count()
     }
 
-    /// `draft`, `approved`, `applying` (or stopped half-way), `applied`.
+    /// `draft`, `approved`, `applying`, `stopped` (in some cells, and nothing runs), `applied`.
     pub fn state(&self, needed: usize) -> &'static str {
         let KeyPlan { body, hash, approvals, applied } = &self.plan;
-        match (applied.is_some(), self.count(State::Done) == self.plan.acting().count()) {
-            (true, true) => "applied",
-            (true, false) => "applying",
+        let all_done = self.count(State::Done) == self.plan.acting().count();
+        match (applied.is_some(), self.count(State::Running)) {
+            (true, _) if all_done => "applied",
+            (true, 0) => "stopped",
+            (true, _) => "applying",
             (false, _) if approval::missing(&body.author, hash, approvals, needed) == 0 => {
                 "approved"
             }
@@ -80,19 +92,28 @@ async fn cells(app: &App, scope: &Scope) -> Result<Vec<Cell>, Fault> {
 }
 
 /// The cells that a plan is about: those with something to encrypt, or every one that is not off.
-async fn chosen(app: &App, scope: &Scope, everywhere: bool) -> Result<Vec<Cell>, Fault> {
+async fn chosen(app: &App, scope: &Scope, everywhere: bool) -> Result<(Vec<Cell>, usize), Fault> {
     let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
     let mut places = BTreeSet::new();
-    if !everywhere {
+    let accounts = match scope.is_whole() {
+        true => vec![String::new()],
+        false => scope.account_names(&scope.accounts(&*app.tree().await?)?),
+    };
+    for account in accounts.into_iter().filter(|_| !everywhere) {
+        let filter = Filter { account, ..filter.clone() };
         let open: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
         places.extend(open.into_iter().map(|(_, f)| (f.account, f.region.to_string())));
     }
     let mut cells = cells(app, scope).await?;
+    let all = cells.iter().filter(|c| !c.state.answered()).count();
     cells.retain(|c| match everywhere {
         true => !matches!(c.state, CellState::RegionOff | CellState::SkippedByRule),
         false => places.contains(&(c.account.clone(), c.region.clone())),
     });
-    Ok(cells)
+    // Those that are in it say so themselves.
+    let left_out =
+        all - cells.iter().filter(|c| c.region().is_some() && !c.state.answered()).count();
+    Ok((cells, left_out))
 }
 
 /// Makes a plan; stores it unless `dry`, or nothing is to be done. The same id twice is the same plan.
@@ -107,11 +128,18 @@ pub async fn plan(
     if app.store.get(Kind::KeyPlan, id).await?.is_some() {
         return Ok(load(app, id).await?.1);
     }
-    let cells = chosen(app, scope, everywhere).await?;
+    let (cells, left_out) = chosen(app, scope, everywhere).await?;
     if cells.is_empty() {
         return refused(
             "NOTHING_TO_PLAN",
-            "no cell of this scope has anything to encrypt; --everywhere plans keys for all of its cells",
+            match everywhere {
+                true => {
+                    "no account of this scope has an enabled region of it, as far as was scanned"
+                }
+                false => {
+                    "no cell of this scope has anything to encrypt, as far as was scanned; --everywhere plans keys for all of its cells"
+                }
+            },
         );
     }
     let wanted = &app.config.key;
@@ -129,6 +157,7 @@ pub async fn plan(
         alias: wanted.alias.clone(),
         role: app.config.aws.role_name.clone(),
         items,
+        left_out,
     });
     if !dry && plan.acting().next().is_some() {
         let (create, mend) = (plan.count(Change::Create), plan.count(Change::Mend));
@@ -180,6 +209,19 @@ pub async fn add_approval(
 
 /// Has agents do what is left: jobs of all cells the first time, of those that stopped afterwards.
 pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fault> {
+    // One at a time, by whatever server: of two plans for one cell, the second sees the first.
+    let me = format!("{}/{}", app.owner, uuid::Uuid::new_v4());
+    if !app.store.hold(APPLYING, &me, app.config.lease_for).await? {
+        return Err(Fault::Conflict(
+            "another key plan is being applied just now: try again".to_owned(),
+        ));
+    }
+    let done = begin(app, actor, id, dry).await;
+    app.store.hold(APPLYING, &me, Span(-1)).await?;
+    done
+}
+
+async fn begin(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fault> {
     let (row, mut work) = load(app, id).await?;
     intact(&work.plan)?;
     let (needed, at) = (app.config.approvals_remediation, now());
@@ -193,6 +235,10 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work
                 app.config.plan_max_age
             ),
         );
+    }
+    // As long as what was approved for a database.
+    if applied.is_some() && at.since(body.created_at) > RETRY_MAX {
+        return refused("PLAN_STALE", format!("{id} is older than {RETRY_MAX}: plan again"));
     }
     let frozen = Frozen::read(app).await?;
     let held = body.items.iter().filter(|i| i.change.acts());
@@ -208,12 +254,14 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work
     let mut rows = Vec::new();
     if applied.is_none() {
         for item in work.plan.acting() {
-            let job = Job::new(&work.plan, item, at);
-            rows.push(row_of(&job));
+            rows.push(row_of(&job(app, &work.plan, item, at).await?, at));
         }
     } else {
         for (row, mut job) in jobs(app, id).await? {
             if job.state == State::Stopped {
+                // Another plan may have begun since.
+                let now = self::job(app, &work.plan, &job.item, at).await?;
+                job.after.extend(now.after);
                 job.again(at);
                 rows.push(row_with(row, &job));
             }
@@ -235,11 +283,35 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work
     Ok(load(app, id).await?.1)
 }
 
-fn row_of(job: &Job) -> Row {
+/// A new job. Of two for one cell, each could make a key: one that runs refuses the other, and what one that
+/// stopped had asked for is taken over.
+async fn job(app: &App, plan: &KeyPlan, item: &plan::Item, at: Time) -> Result<Job, Fault> {
+    let mut job = Job::new(plan, item, at);
+    let filter = Filter { account: item.account.to_string(), ..Filter::default() };
+    let others: Vec<(Row, Job)> = app.all(Kind::KeyJob, &filter).await?;
+    for (_, other) in &others {
+        if other.item.region != item.region || other.id == job.id {
+            continue;
+        }
+        if other.state == State::Running {
+            return refused(
+                "BUSY",
+                format!(
+                    "the key of {} {} is being worked on by {}",
+                    item.account, item.region, other.plan
+                ),
+            );
+        }
+        job.follow(other);
+    }
+    Ok(job)
+}
+
+fn row_of(job: &Job, at: Time) -> Row {
     Row {
         account: job.item.account.to_string(),
         region: job.plan.clone(),
-        ..Row::new(Kind::KeyJob, &job.id, job.state.as_str(), job.begun_at, job)
+        ..Row::new(Kind::KeyJob, &job.id, job.state.as_str(), at, job)
     }
 }
 
@@ -272,5 +344,29 @@ pub async fn commit(
     let actor = agents::actor(agent);
     let event = (!action.is_empty()).then(|| actor.did(now(), action, &job.id, reason));
     let done = app.store.commit(agent, lease, &[row_with(row, job)], event.as_ref()).await?;
-    Ok((done == Fenced::Done).then_some(version + 1))
+    if done != Fenced::Done {
+        return Ok(None);
+    }
+    if job.state != State::Running {
+        read_again(app, &actor, &job.plan).await?;
+    }
+    Ok(Some(version + 1))
+}
+
+/// Once nothing of a plan runs any more, its cells are scanned: what is planned next is planned on what is there.
+async fn read_again(app: &App, actor: &Actor, id: &str) -> Result<(), Fault> {
+    let (_, work) = load(app, id).await?;
+    let Some((at, _)) = work.plan.applied.as_ref().filter(|_| work.count(State::Running) == 0)
+    else {
+        return Ok(());
+    };
+    let acting = || work.plan.acting();
+    let accounts: BTreeSet<AccountId> = acting().map(|i| i.account.clone()).collect();
+    let regions: BTreeSet<_> = acting().map(|i| i.region.clone()).collect();
+    let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
+    let accounts: Vec<AccountId> = accounts.into_iter().collect();
+    let scan = format!("sc-{}", hash::short(&format!("keys {id} {}", at.0), 12));
+    let options = Options { keys: true, ..Options::default() };
+    scans::start(app, actor, scans::Start::demand(&scan, &accounts, &scope, options)).await?;
+    Ok(())
 }

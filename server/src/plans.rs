@@ -279,7 +279,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         }
         let key = cell.key.as_ref();
         let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
-        let trouble = key.and_then(|k| k.trouble(item.region.as_str()));
+        let trouble = key.and_then(|k| k.trouble(&item.account, item.region.as_str()));
         if arn != item.key_arn || trouble.is_some() {
             why.push(format!(
                 "{name}: {}",

@@ -10,7 +10,7 @@ use crate::session::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
 use ringfence_domain::key::policy::{self, Caller};
-use ringfence_domain::key::{Key, KeyFacts, TAG, Wanted};
+use ringfence_domain::key::{Key, KeyFacts, PLAN_TAG, TAG, Wanted};
 
 impl Cloud {
     /// Resolves an alias, or looks at a key by its ARN. A key that is not there, or not readable,
@@ -89,7 +89,7 @@ impl Cloud {
         key.rotation = Some(answered(self.rotates(session, region, &key.arn).await)?);
         let caller = self.key_caller(session, region).await?;
         let text = answered(self.key_policy(session, region, &key.arn).await)?;
-        key.policy = Some(text.and_then(|text| policy::read(&text, &caller)));
+        key.policy = Some(text.and_then(|text| policy::read(&text, &key.arn, &caller)));
         Ok(())
     }
 
@@ -141,24 +141,39 @@ impl Cloud {
         Ok(answer.policy().unwrap_or_default().to_owned())
     }
 
-    /// Keys of a cell that bear our tag with this alias: those that we made for it.
+    /// Keys of a cell that we made for this alias and one of these plans, by their tags; and those that do not let
+    /// us see their tags, which may be among them.
     pub async fn keys_made_for(
         &self,
         session: &Session,
         region: &Region,
         alias: &str,
-    ) -> Result<Vec<Key>, CloudError> {
-        let mut found = Vec::new();
+        plans: &[&str],
+    ) -> Result<(Vec<Key>, Vec<String>), CloudError> {
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
         for arn in self.key_arns(session, region).await? {
-            if !self.is_for(session, region, &arn, alias).await? {
-                continue;
-            }
-            if let Ok(mut key) = self.key(session, region, &arn).await?.answer {
-                self.inside(session, region, &mut key).await?;
-                found.push(key);
+            match self.is_for(session, region, &arn, (alias, plans)).await? {
+                Some(true) => match self.key_by_arn(session, region, &arn).await? {
+                    Some(key) => found.push(key),
+                    None => unread.push(arn),
+                },
+                Some(false) => {}
+                None => unread.push(arn),
             }
         }
-        Ok(found)
+        Ok((found, unread))
+    }
+
+    /// A key with its rotation and policy; `None` where it is not there or may not be looked at.
+    pub async fn key_by_arn(
+        &self,
+        session: &Session,
+        region: &Region,
+        arn: &str,
+    ) -> Result<Option<Key>, CloudError> {
+        let Ok(mut key) = self.key(session, region, arn).await?.answer else { return Ok(None) };
+        self.inside(session, region, &mut key).await?;
+        Ok(Some(key))
     }
 
     async fn key_arns(
@@ -189,8 +204,8 @@ impl Cloud {
         session: &Session,
         region: &Region,
         key: &str,
-        alias: &str,
-    ) -> Result<bool, CloudError> {
+        (alias, plans): (&str, &[&str]),
+    ) -> Result<Option<bool>, CloudError> {
         const OP: &str = "kms:ListResourceTags";
         let client = self.kms(region.as_str());
         let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
@@ -201,12 +216,18 @@ impl Cloud {
         match self.0.gate.read(to, OP, once).await {
             // All on one page: a key has 50 tags at most.
             Ok(page) => {
-                Ok(page.tags().iter().any(|t| t.tag_key() == TAG && t.tag_value() == alias))
+                let has = |tag: &str, fits: &dyn Fn(&str) -> bool| {
+                    page.tags().iter().any(|t| t.tag_key() == tag && fits(t.tag_value()))
+                };
+                Ok(Some(has(TAG, &|v| v == alias) && has(PLAN_TAG, &|v| plans.contains(&v))))
             }
-            // Our own leave the decision to IAM, which lets the role: one that does not is another's. AWS's own
-            // keys have no tags.
             Err(e) if matches!(e.class, ErrorClass::Throttled | ErrorClass::Unknown) => Err(e),
-            Err(_) => Ok(false),
+            Err(e) if e.class == ErrorClass::NotFound => Ok(Some(false)),
+            // AWS's own keys are not ours; of others nobody knows.
+            Err(_) => match self.key(session, region, key).await?.answer {
+                Ok(key) if key.manager == "AWS" => Ok(Some(false)),
+                _ => Ok(None),
+            },
         }
     }
 }

@@ -9,10 +9,20 @@ use aws_sdk_kms::types::Tag;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::hash;
 use ringfence_domain::id::Region;
-use ringfence_domain::key::{TAG, policy};
+use ringfence_domain::key::{PLAN_TAG, TAG, policy};
+use ringfence_domain::time::Time;
 
 fn to<'a>(session: &'a Session, region: &'a Region) -> To<'a> {
     To::cell(Class::KmsWrite, session.account.as_str(), region.as_str())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process may have slept: only the wall clock knows"
+)]
+fn wall_clock() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
 }
 
 fn broken(operation: &str, message: String) -> CloudError {
@@ -26,8 +36,8 @@ impl Cloud {
         &self,
         session: &Session,
         region: &Region,
-        alias: &str,
-        plan: &str,
+        (alias, plan): (&str, &str),
+        not_after: Time,
     ) -> Result<String, CloudError> {
         const OP: &str = "kms:CreateKey";
         let tag = |key: &str, value: &str| {
@@ -37,10 +47,14 @@ impl Cloud {
                 .build()
                 .map_err(|e| broken(OP, e.to_string()))
         };
-        let (ours, of) = (tag(TAG, alias)?, tag("ringfence:key-plan", plan)?);
+        let (ours, of) = (tag(TAG, alias)?, tag(PLAN_TAG, plan)?);
         let policy = policy::new(&self.key_caller(session, region).await?);
         let client = self.kms(region.as_str());
         let once = || async {
+            // Whoever was asleep for longer than others wait for it to show must not make a second one.
+            if wall_clock() > not_after {
+                return Err(broken(OP, "it was asked for too long ago".into()));
+            }
             let call = client
                 .create_key()
                 .description("Encrypts RDS databases at rest; made by Ringfence")
@@ -101,15 +115,22 @@ impl Cloud {
         over: &str,
     ) -> Result<(), CloudError> {
         const OP: &str = "kms:PutKeyPolicy";
-        let before = self.key_policy(session, region, key).await?;
-        if hash::sha256(before.as_bytes()) != over {
-            return Err(broken(OP, format!("the policy of {key} was changed since it was read")));
-        }
         let caller = self.key_caller(session, region).await?;
-        let policy = policy::merged(&before, &caller).map_err(|why| broken(OP, why))?;
         let client = self.kms(region.as_str());
+        // Before each try, for a try may wait long. It counts as one call with the put: whoever holds a place at the
+        // host and waits for another one could wait for ever.
         let once = || async {
-            let call = client.put_key_policy().key_id(key).policy_name("default").policy(&policy);
+            let read = client.get_key_policy().key_id(key).policy_name("default").send();
+            let read = session.within(read).await.map_err(|e| cloud_error(OP, e))?;
+            let before = read.policy().unwrap_or_default();
+            if hash::sha256(before.as_bytes()) != over {
+                return Err(broken(
+                    OP,
+                    format!("the policy of {key} was changed since it was read"),
+                ));
+            }
+            let policy = policy::merged(before, &caller).map_err(|why| broken(OP, why))?;
+            let call = client.put_key_policy().key_id(key).policy_name("default").policy(policy);
             session.within(call.send()).await.map_err(|e| cloud_error(OP, e))
         };
         self.0.gate.write(to(session, region), OP, once).await.map(drop)

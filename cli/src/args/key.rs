@@ -26,6 +26,7 @@ pub(crate) enum Key {
         /// Wait until each key is done or stopped.
         #[arg(long)]
         wait: bool,
+        /// How long to wait.
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
         /// Check that it may be applied, change nothing.
@@ -33,7 +34,10 @@ pub(crate) enum Key {
         dry_run: bool,
     },
     /// Show a plan as people approve it, and how far it is.
-    Show { id: String },
+    Show {
+        /// The plan: kp-...
+        id: String,
+    },
     /// List plans, newest first.
     Plans,
     /// List the keys of each account and region, and how many databases depend on each, as of the last scan.

@@ -7,10 +7,11 @@ use crate::printer;
 use ringfence_proto::v1;
 use ringfence_proto::v1::key_service_client::KeyServiceClient;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often a plan that is being applied is looked at.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_secs(1);
 
 type Client = KeyServiceClient<crate::client::Connection>;
 
@@ -30,11 +31,16 @@ pub(crate) async fn run(context: &Context, command: Key) -> End {
             };
             let made = client.plan_keys(request).await?.into_inner().plan;
             let made = made.ok_or_else(|| missing("a plan"))?;
+            let blocked = made.items.iter().filter(|i| i.change == "blocked").count();
             show(context, &made);
-            if dry_run {
-                printer::talk("dry run: nothing was stored");
+            if made.acting == 0 && blocked > 0 {
+                printer::talk(&format!(
+                    "nothing that Ringfence can do, so nothing was stored; {blocked} cells want a person"
+                ));
             } else if made.acting == 0 {
                 printer::talk("nothing is to be done, so nothing was stored");
+            } else if dry_run {
+                printer::talk("dry run: nothing was stored");
             } else {
                 let id = &made.id;
                 printer::talk(&format!(
@@ -48,8 +54,12 @@ pub(crate) async fn run(context: &Context, command: Key) -> End {
             let applied = client.apply_key_plan(request).await?.into_inner().plan;
             let mut plan = applied.ok_or_else(|| missing("a plan"))?;
             if wait && !dry_run {
-                let ends = ended(&mut client, &id);
-                plan = within(timeout, &format!("{id} has keys to make that"), ends).await?;
+                let ends =
+                    within(timeout, &format!("the work of {id}"), ended(&mut client, &id)).await;
+                if ends.is_err() && !context.json() {
+                    work(&get(&mut client, &id).await?);
+                }
+                plan = ends?;
             }
             Ok(applied_to(context, &plan, wait, dry_run))
         }
@@ -90,6 +100,9 @@ fn show(context: &Context, plan: &v1::KeyPlan) {
         return;
     }
     printer::data(&plan.text);
+    if plan.acting == 0 {
+        return;
+    }
     let by = approved_by(&plan.approvals);
     printer::data(&format!(
         "state {}; approved by {by}; {} needed",
@@ -104,9 +117,13 @@ fn work(plan: &v1::KeyPlan) {
         return;
     }
     printer::data(&format!("{} of {} keys done, {} stopped", plan.done, plan.acting, plan.stopped));
-    for item in plan.items.iter().filter(|i| !matches!(i.state.as_str(), "" | "done")) {
-        let mark = if item.state == "stopped" { "!" } else { "." };
-        printer::data(&format!("{mark} {} {}: {}", item.account, item.region, item.why));
+    for item in plan.items.iter().filter(|i| !i.state.is_empty()) {
+        let (mark, said) = match item.state.as_str() {
+            "done" => ("+", &item.key_arn),
+            "stopped" => ("!", &item.why),
+            _ => (".", &item.why),
+        };
+        printer::data(&format!("{mark} {} {}: {said}", item.account, item.region));
     }
 }
 
@@ -126,9 +143,12 @@ fn applied_to(context: &Context, plan: &v1::KeyPlan, wait: bool, dry_run: bool) 
         if !wait && plan.done + plan.stopped < plan.acting {
             printer::talk(&format!("agents work on it: ringfence key show {}", plan.id));
         } else if plan.stopped > 0 {
-            printer::talk(&format!("try the rest again: ringfence key apply {}", plan.id));
+            printer::talk(&format!(
+                "the cells are scanned again; then, as each says: ringfence key apply {} once more, or key ensure anew",
+                plan.id
+            ));
         } else {
-            printer::talk("plans of databases see the keys after the next scan");
+            printer::talk("the cells are scanned again, so that plans of databases see the keys");
         }
     }
     match (wait && !dry_run, plan.stopped) {
@@ -175,7 +195,15 @@ fn list(context: &Context, keys: Vec<v1::KeyInUse>) {
         return;
     }
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let asked: BTreeSet<_> =
+        keys.iter().filter(|k| k.chosen).map(|k| (&k.account, &k.region)).collect();
     let row = |k: &v1::KeyInUse| {
+        let alias = match (k.chosen, k.key_arn.is_empty()) {
+            (true, false) => "yes",
+            (true, true) => "none",
+            (false, _) if asked.contains(&(&k.account, &k.region)) => "no",
+            (false, _) => "-",
+        };
         let rotates = match k.rotates {
             Some(true) => "on",
             Some(false) => "off",
@@ -185,7 +213,7 @@ fn list(context: &Context, keys: Vec<v1::KeyInUse>) {
             k.account.clone(),
             k.region.clone(),
             k.key_arn.rsplit('/').next().map(or_dash).unwrap_or_default(),
-            if k.chosen { "yes".to_owned() } else { String::new() },
+            alias.to_owned(),
             or_dash(&k.state),
             rotates.to_owned(),
             or_dash(&k.policy),
@@ -194,6 +222,11 @@ fn list(context: &Context, keys: Vec<v1::KeyInUse>) {
     };
     let header = ["ACCOUNT", "REGION", "KEY", "ALIAS", "STATE", "ROTATION", "POLICY", "DATABASES"];
     printer::table(&header, keys.iter().map(row).collect());
+    if keys.iter().any(|k| !k.chosen) {
+        printer::talk(
+            "- was not read: only the key behind the alias is, where something is to be encrypted, or by `ringfence scan start --keys`",
+        );
+    }
     for key in keys.iter().filter(|k| !k.trouble.is_empty()) {
         printer::data(&format!("! {} {}: {}", key.account, key.region, key.trouble));
     }

@@ -9,10 +9,14 @@ use super::{Key, KeyFacts, policy};
 use crate::id::{AccountId, Region};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often something is asked for that does not show.
 pub const ATTEMPTS_MAX: u32 = 3;
+
+/// How many times longer than other things a new key may need to show: minutes, says the KMS guide ("AWS KMS eventual
+/// consistency"), and one that is asked for twice is there twice.
+const SETTLES: i64 = 10;
 
 /// How long a job may take before a person is asked.
 pub const JOB_MAX: Span = Span::hours(24);
@@ -109,10 +113,14 @@ pub struct Job {
     pub plan_hash: String,
     /// The alias.
     pub alias: String,
+    /// The role that is let in, by its name.
+    pub role: String,
+    /// Plans whose work here did not come to its end: a key that they made is taken, and none is made twice.
+    pub after: BTreeSet<String>,
     /// What was planned here.
     pub item: Item,
-    /// When it was applied, or applied again.
-    pub begun_at: Time,
+    /// When an agent looked first since it was applied.
+    pub begun_at: Option<Time>,
     /// The key that we made, as AWS answered it.
     pub made: Option<String>,
     /// By [`Act::key`].
@@ -130,8 +138,10 @@ pub struct Job {
 pub struct Observed {
     /// The key behind the alias, with its rotation and policy; `None` if there is none.
     pub behind: Option<Key>,
-    /// Where there is none behind the alias: keys that bear our tag with it.
+    /// Where there is none behind the alias: keys that bear our tags with it and with this work's plans.
     pub ours: Vec<Key>,
+    /// Keys that do not let us see their tags.
+    pub unread: Vec<String>,
 }
 
 /// What to do next.
@@ -155,8 +165,10 @@ impl Job {
             plan: plan.body.id.clone(),
             plan_hash: plan.hash.clone(),
             alias: plan.body.alias.clone(),
+            role: plan.body.role.clone(),
+            after: BTreeSet::new(),
             item: item.clone(),
-            begun_at: now,
+            begun_at: None,
             made: None,
             intents: BTreeMap::new(),
             state: State::Running,
@@ -173,7 +185,7 @@ impl Job {
     /// Works on it again after it stopped. What was asked for and not seen is still looked for, and its tries
     /// begin anew.
     pub fn again(&mut self, now: Time) {
-        (self.state, self.begun_at, self.wake_at) = (State::Running, now, now);
+        (self.state, self.begun_at, self.wake_at) = (State::Running, None, now);
         self.why = "applied again".to_owned();
         for intent in self.intents.values_mut() {
             intent.attempts = 1;
@@ -188,24 +200,44 @@ impl Job {
         self.intents.iter().any(new)
     }
 
-    /// Whether a key is the one that we made: AWS's answer said so, or, where that was lost, we found it by its
-    /// tag and went on with it.
-    fn is_ours(&self, arn: &str) -> bool {
-        let worked_on = |intent: &Intent| match &intent.act {
-            Act::Rotate { key } | Act::Alias { key } => key == arn,
-            Act::Create | Act::PutPolicy { .. } => false,
-        };
-        self.made.as_deref() == Some(arn) || self.intents.values().any(worked_on)
+    /// Takes over what another plan asked for in this cell and did not see to its end.
+    pub fn follow(&mut self, other: &Job) {
+        let Some(create) = other.intents.get("create") else { return };
+        if other.state == State::Done || other.alias != self.alias {
+            return;
+        }
+        self.after.insert(other.plan.clone());
+        self.after.extend(other.after.iter().cloned());
+        if self.intents.get("create").is_none_or(|ours| ours.at < create.at) {
+            self.intents.insert("create".to_owned(), create.clone());
+            self.made.clone_from(&other.made);
+        }
     }
 
     /// Whether it takes longer than it may.
     pub fn is_late(&self, now: Time) -> bool {
-        now.since(self.begun_at) > JOB_MAX
+        self.begun_at.is_some_and(|begun| now.since(begun) > JOB_MAX)
+    }
+
+    /// Whether a key was asked for so lately that it, its tags and its alias may not be everywhere yet: "it might
+    /// take up to five minutes for tag and alias changes to affect KMS key authorization" (KMS guide, "ABAC for AWS
+    /// KMS").
+    pub fn is_settling(&self, now: Time, expect_for: Span) -> bool {
+        self.item.change == Change::Create
+            && self
+                .intents
+                .get("create")
+                .is_some_and(|i| now.since(i.at) < Span(expect_for.0 * SETTLES))
     }
 
     /// Notes what is about to be asked for.
     pub fn intend(&mut self, act: &Act, now: Time) {
         let attempts = self.intents.get(act.key()).map_or(0, |i| i.attempts) + 1;
+        if let (Change::Create, Act::Rotate { key } | Act::Alias { key }) = (self.item.change, act)
+        {
+            // Where AWS's answer was lost, it was found by its tag.
+            self.made.get_or_insert_with(|| key.clone());
+        }
         self.why = act.title();
         self.intents.insert(act.key().to_owned(), Intent { act: act.clone(), at: now, attempts });
     }
@@ -218,7 +250,7 @@ pub fn decide(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
     }
     let planned = job.item.change;
     match (planned, &seen.behind) {
-        (Change::Create, Some(key)) => match job.is_ours(&key.arn) {
+        (Change::Create, Some(key)) => match job.made.as_ref() == Some(&key.arn) {
             true => mend(job, key, true, now, expect_for),
             // Whoever made this one, its policy is not what people agreed to.
             false => Step::AskHuman(format!(
@@ -242,63 +274,87 @@ pub fn decide(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
 /// There is no alias yet.
 fn create(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
     let made = |key: &&Key| job.made.as_ref() == Some(&key.arn);
-    let ours = seen.ours.iter().find(made).or_else(|| seen.ours.iter().min_by_key(|k| &k.arn));
-    match (ours, &job.made) {
-        (Some(key), _) => {
-            let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
-            if let Some(why) = facts.trouble(job.item.region.as_str()).or(shut_out(key)) {
-                return Step::AskHuman(format!("the key that we made cannot be used: {why}"));
-            }
-            match key.rotation {
-                Some(Ok(true)) => ask(job, Act::Alias { key: key.arn.clone() }, now, expect_for),
-                _ => ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for),
-            }
+    let facts = |key: &Key| KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
+    let trouble = |key: &Key| facts(key).trouble(&job.item.account, job.item.region.as_str());
+    let usable = || seen.ours.iter().filter(|k| trouble(k).is_none());
+    let ours = seen.ours.iter().find(made).or_else(|| usable().min_by_key(|k| &k.arn));
+    match (ours.or(seen.ours.first()), &job.made) {
+        (Some(key), _) => complete(job, key, trouble(key), now, expect_for),
+        (None, Some(made)) if job.is_settling(now, expect_for) => {
+            Step::Wait(format!("waiting for {made} to show"))
         }
-        // KMS is eventually consistent (KMS guide, "AWS KMS eventual consistency"): a key that was made may
-        // not show for a while, and one that AWS confirmed is never made a second time.
-        (None, Some(made)) => {
-            let since = job.intents.get("create").map_or(Span(0), |i| now.since(i.at));
-            match since > Span(expect_for.0 * 10) {
-                true => Step::AskHuman(format!("{made} was made, and does not show")),
-                false => Step::Wait(format!("waiting for {made} to show")),
-            }
+        (None, Some(made)) => Step::AskHuman(format!("{made} was made, and does not show")),
+        (None, None) if job.is_settling(now, expect_for) => {
+            Step::Wait("waiting for the key to show that was asked for".to_owned())
+        }
+        // It may be among those, and then it would be the second.
+        (None, None) if job.intents.contains_key("create") && !seen.unread.is_empty() => {
+            Step::AskHuman(format!(
+                "a key was asked for, and whether it was made cannot be told: {} does not let us see its tags (kms:ListResourceTags)",
+                seen.unread.join(", ")
+            ))
         }
         (None, None) => ask(job, Act::Create, now, expect_for),
     }
 }
 
-fn shut_out(key: &Key) -> Option<String> {
-    let facts = KeyFacts { alias: String::new(), answer: Ok(key.clone()) };
-    facts.shut_out().filter(|(blocks, _)| *blocks).map(|(_, why)| why)
+/// The key that we made: its policy is looked at, it is rotated, and only then the alias points at it.
+fn complete(job: &Job, key: &Key, trouble: Option<String>, now: Time, expect_for: Span) -> Step {
+    let cannot = |why: &str| format!("the key that we made cannot be used: {why}");
+    if let Some(why) = trouble {
+        return Step::AskHuman(cannot(&why));
+    }
+    let settling = job.is_settling(now, expect_for);
+    match (&key.policy, &key.rotation) {
+        (Some(Ok(facts)), _) if facts.lets != policy::Lets::Named => Step::AskHuman(cannot(
+            &format!("the policy of {} is not the one that it was made with", key.arn),
+        )),
+        (Some(Ok(_)), Some(Ok(true))) => {
+            ask(job, Act::Alias { key: key.arn.clone() }, now, expect_for)
+        }
+        (Some(Ok(_)), Some(Ok(false))) => {
+            ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for)
+        }
+        (Some(Err(why)), _) | (_, Some(Err(why))) if !settling => Step::AskHuman(cannot(why)),
+        _ => Step::Wait(format!("waiting to see the policy and the rotation of {}", key.arn)),
+    }
 }
 
 /// The key is there, behind the alias.
 fn mend(job: &Job, key: &Key, new: bool, now: Time, expect_for: Span) -> Step {
     let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
-    if let Some(why) = facts.trouble(job.item.region.as_str()) {
+    if let Some(why) = facts.trouble(&job.item.account, job.item.region.as_str()) {
         return Step::AskHuman(why);
     }
     let (rotates, policy) = match (&key.rotation, &key.policy) {
         (Some(Ok(rotates)), Some(Ok(policy))) => (*rotates, policy),
+        _ if job.is_settling(now, expect_for) => {
+            return Step::Wait(format!(
+                "waiting to see the policy and the rotation of {}",
+                key.arn
+            ));
+        }
         (Some(Err(why)), _) | (_, Some(Err(why))) => {
             return Step::AskHuman(format!("its rotation or policy could not be read: {why}"));
         }
         _ => return Step::AskHuman("its rotation and policy could not be read".to_owned()),
     };
-    if job.item.rotation && !rotates {
-        return ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for);
-    }
-    if new || job.item.statements.is_empty() || policy.lets == policy::Lets::Named {
-        return Step::Finish;
-    }
+    // What stops it is found before anything is changed.
+    let admit = !new && job.item.statements.intersection(&policy.lacks).next().is_some();
     if let policy::Lets::Denied(why) = &policy.lets {
         return Step::AskHuman(why.clone());
     }
-    if policy.hash != job.item.policy_hash {
+    if admit && policy.hash != job.item.policy_hash {
         return Step::AskHuman(format!(
             "the policy of {} was changed since this was planned: plan again",
             key.arn
         ));
+    }
+    if job.item.rotation && !rotates {
+        return ask(job, Act::Rotate { key: key.arn.clone() }, now, expect_for);
+    }
+    if !admit {
+        return Step::Finish;
     }
     let act = Act::PutPolicy { key: key.arn.clone(), over: policy.hash.clone() };
     ask(job, act, now, expect_for)
@@ -362,6 +418,7 @@ mod tests {
             alias: "alias/k".into(),
             role: "R".into(),
             items: vec![item],
+            left_out: 0,
         });
         Job::new(&plan, &plan.body.items[0], Time(0))
     }
@@ -382,15 +439,18 @@ mod tests {
     #[test]
     fn a_key_is_made_once_whatever_is_lost_on_the_way() {
         let mut job = job(Err("NotFoundException".into()));
-        let (none, ours) = (Observed::default(), |rotates| Observed {
-            behind: None,
+        let ours = |rotates| Observed {
             ours: vec![key(KEY, rotates, Lets::Named)],
-        });
+            ..Observed::default()
+        };
+        let none = Observed::default();
         is(&step(&job, &none, 0), "create");
         job.intend(&Act::Create, Time(0));
-        is(&step(&job, &none, 1), "wait");
+        is(&step(&job, &none, 61), "wait");
         is(&step(&job, &ours(false), 1), "rotate");
-        is(&step(&job, &none, 61), "create");
+        is(&step(&job, &none, 601), "create");
+        let blind = Observed { unread: vec!["other".into()], ..Observed::default() };
+        is(&step(&job, &blind, 601), "ask: a key was asked for");
         job.made = Some(KEY.into());
         is(&step(&job, &none, 61), "wait");
         is(&step(&job, &none, 601), "ask: ");
@@ -399,37 +459,62 @@ mod tests {
         is(&step(&job, &ours(true), 2), "alias");
         job.intend(&Act::Alias { key: KEY.into() }, Time(2_000));
         is(&step(&job, &ours(true), 3), "wait");
-        let done = Observed { behind: Some(key(KEY, true, Lets::Named)), ours: vec![] };
+        let done = Observed { behind: Some(key(KEY, true, Lets::Named)), ..Observed::default() };
         is(&step(&job, &done, 3), "finish");
         job.made = None;
+        is(&step(&job, &done, 3), "ask: alias/k points at");
+        job.intend(&Act::Alias { key: KEY.into() }, Time(2_000));
         is(&step(&job, &done, 3), "finish");
+    }
+
+    #[test]
+    fn a_plan_takes_over_what_another_one_asked_for() {
+        let (mut first, mut second) =
+            (job(Err("NotFoundException".into())), job(Err("NotFoundException".into())));
+        second.follow(&first);
+        is(&step(&second, &Observed::default(), 5), "create");
+        first.intend(&Act::Create, Time(0));
+        first.state = State::Stopped;
+        second.follow(&first);
+        assert_eq!(second.after.iter().collect::<Vec<_>>(), ["kp-1"]);
+        is(&step(&second, &Observed::default(), 5), "wait");
+        let there = Observed { ours: vec![key(KEY, true, Lets::Named)], ..Observed::default() };
+        is(&step(&second, &there, 5), "alias");
+        let others = key(KEY, true, Lets::ByIam);
+        let others = Observed { ours: vec![others], ..Observed::default() };
+        is(&step(&second, &others, 5), "ask: the key that we made cannot be used: the policy");
     }
 
     #[test]
     fn what_somebody_else_did_is_not_touched() {
         let lost = job(Err("NotFoundException".into()));
-        let theirs = Observed { behind: Some(key(KEY, true, Lets::Named)), ours: vec![] };
+        let theirs = Observed { behind: Some(key(KEY, true, Lets::Named)), ..Observed::default() };
         is(&step(&lost, &theirs, 0), "ask: alias/k points at");
         let mut off = key(KEY, true, Lets::Named);
         off.state = "Disabled".into();
         is(
-            &step(&lost, &Observed { behind: None, ours: vec![off] }, 0),
+            &step(&lost, &Observed { ours: vec![off], ..Observed::default() }, 0),
             "ask: the key that we made",
         );
         let mend = job(Ok(key(KEY, true, Lets::ByIam)));
         is(&step(&mend, &Observed::default(), 0), "ask: alias/k is gone");
         let other = key("arn:aws:kms:eu-west-1:111122223333:key/2", true, Lets::ByIam);
-        is(&step(&mend, &Observed { behind: Some(other), ours: vec![] }, 0), "ask: alias/k points");
+        is(
+            &step(&mend, &Observed { behind: Some(other), ..Observed::default() }, 0),
+            "ask: alias/k points",
+        );
         let mut changed = key(KEY, true, Lets::ByIam);
         changed.policy = changed.policy.map(|p| p.map(|f| Facts { hash: "other".into(), ..f }));
-        let changed = Observed { behind: Some(changed), ours: vec![] };
+        let changed = Observed { behind: Some(changed), ..Observed::default() };
         is(&step(&mend, &changed, 0), "ask: the policy of");
     }
 
     #[test]
     fn a_key_is_mended_by_as_much_as_was_agreed_to() {
-        let behind =
-            |rotates, lets| Observed { behind: Some(key(KEY, rotates, lets)), ours: vec![] };
+        let behind = |rotates, lets| Observed {
+            behind: Some(key(KEY, rotates, lets)),
+            ..Observed::default()
+        };
         let mut both = job(Ok(key(KEY, false, Lets::No("no".into()))));
         is(&step(&both, &behind(false, Lets::No("no".into())), 0), "rotate");
         is(&step(&both, &behind(true, Lets::No("no".into())), 0), "policy");
@@ -442,6 +527,15 @@ mod tests {
         is(&step(&both, &behind(true, Lets::No("no".into())), 300), "policy");
         let policy = job(Ok(key(KEY, true, Lets::ByIam)));
         is(&step(&policy, &behind(false, Lets::Named), 0), "finish");
-        is(&step(&policy, &behind(true, Lets::Named), 90_000), "ask: not done within");
+        let mut late = policy.clone();
+        is(&step(&late, &behind(true, Lets::ByIam), 90_000), "policy");
+        late.begun_at = Some(Time(0));
+        is(&step(&late, &behind(true, Lets::ByIam), 90_000), "ask: not done within");
+        // What cannot be told stays so after our statements are in.
+        let mut unclear = key(KEY, true, Lets::Unclear("perhaps".into()));
+        unclear.policy = unclear
+            .policy
+            .map(|p| p.map(|f| Facts { hash: "ours".into(), lacks: BTreeSet::new(), ..f }));
+        is(&step(&policy, &Observed { behind: Some(unclear), ..Observed::default() }, 0), "finish");
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// a crash is found by it, for `CreateKey` has no token that would make a repeat harmless.
 pub const TAG: &str = "ringfence:alias";
 
+/// The tag with the plan that it was made by. A key with [`TAG`] alone may be anybody's.
+pub const PLAN_TAG: &str = "ringfence:key-plan";
+
 /// Which key is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -30,6 +33,17 @@ impl Wanted {
                 format!("arn:{partition}:kms:{region}:{central}:{alias}")
             }
             _ => alias.clone(),
+        }
+    }
+
+    /// Whether this is what a scan asked for; the configuration may have changed since.
+    fn was_asked(&self, facts: &KeyFacts, account: &AccountId) -> bool {
+        let alias = &self.alias;
+        match &self.central {
+            Some(central) if central != account => {
+                facts.alias.ends_with(&format!(":{central}:{alias}"))
+            }
+            _ => facts.alias == *alias,
         }
     }
 }
@@ -77,20 +91,16 @@ impl Key {
 pub const NOT_FOUND: &str = "NotFoundException";
 
 impl KeyFacts {
-    /// Why this key cannot be used in `region`, with what to do; `None` if it can.
+    /// Why this key cannot be used in a cell, with what to do; `None` if it can.
     ///
     /// RDS takes only symmetric encryption keys that are enabled and in the same region (KMS guide,
     /// "How Amazon RDS uses AWS KMS"); snapshots under `alias/aws/rds` cannot be shared across
     /// accounts and its policy cannot be edited, so that key is refused.
-    pub fn trouble(&self, region: &str) -> Option<String> {
+    pub fn trouble(&self, account: &AccountId, region: &str) -> Option<String> {
         let alias = &self.alias;
         let key = match &self.answer {
             Ok(key) => key,
-            Err(why) => {
-                return Some(format!(
-                    "no usable key behind {alias} in {region} ({why}): `ringfence key ensure --region {region}` plans one, or create a symmetric key there and point {alias} at it"
-                ));
-            }
+            Err(why) => return Some(self.unanswered(why, account, region)),
         };
         let arn = &key.arn;
         if alias == "alias/aws/rds" || key.manager == "AWS" {
@@ -112,7 +122,7 @@ impl KeyFacts {
             }
             "PendingDeletion" => {
                 return Some(format!(
-                    "key {arn} is waiting to be deleted: cancel that (`aws kms cancel-key-deletion`), or point {alias} at another key"
+                    "key {arn} is waiting to be deleted, and what is under it is lost with it: `aws kms cancel-key-deletion --key-id {arn} --region {region}`, then `aws kms enable-key`"
                 ));
             }
             other => return Some(format!("key {arn} is in state {other}, not Enabled")),
@@ -124,6 +134,22 @@ impl KeyFacts {
             ));
         }
         None
+    }
+
+    /// Why there is no key, as far as we can see.
+    fn unanswered(&self, why: &str, account: &AccountId, region: &str) -> String {
+        let alias = &self.alias;
+        match (why, alias.split(':').nth(4)) {
+            (_, Some(central)) => format!(
+                "no usable key behind {alias} ({why}): it is account {central}'s to make, and its policy must admit {account}"
+            ),
+            (NOT_FOUND, None) => format!(
+                "there is no key behind {alias} in {region}: `ringfence key ensure --account {account} --region {region} --everywhere` plans one"
+            ),
+            (_, None) => format!(
+                "{alias} could not be read in {region} ({why}): there may be a key that does not let us look; its policy must let the member role kms:DescribeKey it"
+            ),
+        }
     }
 
     /// What the key's policy says of us, where it does not let us in or nobody can tell: whether that blocks,
@@ -181,7 +207,8 @@ mod tests {
     #[test]
     fn unusable_keys_are_told_apart() {
         let good = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
-        assert_eq!(good.trouble("eu-west-1"), None);
+        let account = "111122223333".parse().unwrap();
+        assert_eq!(good.trouble(&account, "eu-west-1"), None);
         for (facts, want) in [
             (key("eu-west-1", "Disabled", "SYMMETRIC_DEFAULT", "CUSTOMER"), "enable-key"),
             (
@@ -194,10 +221,21 @@ mod tests {
             (key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "AWS"), "customer managed"),
             (
                 KeyFacts { alias: "alias/k".into(), answer: Err(NOT_FOUND.into()) },
-                "create a symmetric key",
+                "key ensure --account 111122223333 --region eu-west-1 --everywhere",
+            ),
+            (
+                KeyFacts { alias: "alias/k".into(), answer: Err("AccessDenied".into()) },
+                "does not let us look",
+            ),
+            (
+                KeyFacts {
+                    alias: "arn:aws:kms:eu-west-1:999988887777:alias/k".into(),
+                    answer: Err(NOT_FOUND.into()),
+                },
+                "999988887777's to make",
             ),
         ] {
-            let said = facts.trouble("eu-west-1").unwrap_or_default();
+            let said = facts.trouble(&account, "eu-west-1").unwrap_or_default();
             assert!(said.contains(want), "{want}: {said}");
         }
     }

@@ -93,23 +93,28 @@ fn judge(cell: &Cell, item: &mut Item, wanted: &Wanted) -> Result<Change, String
     }
     let unread = || "its key was not read: run `ringfence scan start --keys` for it".to_owned();
     let facts = cell.key.as_ref().ok_or_else(unread)?;
+    if !wanted.was_asked(facts, &cell.account) {
+        return Err(format!(
+            "the last scan asked for {}, and kms.alias or kms.account has changed since: run `ringfence scan start --keys` for it",
+            facts.alias
+        ));
+    }
+    if cell.own && wanted.central.as_ref().is_none_or(|c| *c == cell.account) {
+        return Err("the account is entered with the server's own credentials: there is no role to let in; deploy the member role there first".to_owned());
+    }
     let elsewhere = wanted.central.as_ref().filter(|c| **c != cell.account);
     let key = match (&facts.answer, elsewhere) {
         (Ok(key), _) => key,
-        (Err(why), Some(central)) => {
-            return Err(format!(
-                "no usable key behind {} ({why}): it is account {central}'s to make, and its policy must admit {}",
-                facts.alias, cell.account
-            ));
-        }
         (Err(why), None) if why == NOT_FOUND => {
             item.rotation = true;
             return Ok(Change::Create);
         }
-        (Err(why), None) => return Err(format!("{} could not be read ({why})", facts.alias)),
+        (Err(_), _) => {
+            return Err(facts.trouble(&cell.account, item.region.as_str()).unwrap_or_default());
+        }
     };
     item.key_arn = Some(key.arn.clone());
-    if let Some(trouble) = facts.trouble(item.region.as_str()) {
+    if let Some(trouble) = facts.trouble(&cell.account, item.region.as_str()) {
         return Err(trouble);
     }
     if elsewhere.is_some() {
@@ -142,7 +147,7 @@ fn lacks(key: &Key, item: &mut Item) -> Result<Change, String> {
     item.statements.clone_from(&facts.lacks);
     item.policy_hash.clone_from(&facts.hash);
     if facts.lets == Lets::ByIam && !facts.lacks.is_empty() {
-        item.why = "the account's IAM policies let the role use it already".to_owned();
+        item.why = "it works today, by the account's IAM policies; with the statements it works without them".to_owned();
     }
     Ok(if item.rotation || !item.statements.is_empty() { Change::Mend } else { Change::Nothing })
 }
@@ -162,6 +167,8 @@ pub struct Body {
     pub role: String,
     /// The cells.
     pub items: Vec<Item>,
+    /// Cells of the scope that the last scan did not answer for, and that are left out.
+    pub left_out: usize,
 }
 
 /// A plan for keys with its approvals.
@@ -226,10 +233,35 @@ impl KeyPlan {
                 let _ = writeln!(out, "    {line}");
             }
         }
-        if self.acting().next().is_some() {
+        out.push_str(&self.notes());
+        out
+    }
+}
+
+impl KeyPlan {
+    fn notes(&self) -> String {
+        let mut out = String::new();
+        let role = format!("arn:PARTITION:iam::ACCOUNT:role/{}", self.body.role);
+        let statements = policy::statements_of(&role);
+        if self.acting().any(|i| i.change == Change::Create || !i.statements.is_empty()) {
+            let _ =
+                writeln!(out, "\nThe statements, with each cell's partition, account and region:");
+            for statement in statements {
+                let _ = writeln!(out, "    {statement}");
+            }
+        }
+        let new = self.count(Change::Create);
+        if new > 0 {
             let _ = writeln!(
                 out,
-                "\nnote: each key costs about 1 USD a month, and more as it rotates\nnote: a key is never disabled or deleted by Ringfence: databases under it would be lost"
+                "\nnote: {new} new keys cost about {new} USD a month, and more as they rotate (AWS KMS pricing); Ringfence never disables or deletes one"
+            );
+        }
+        if self.body.left_out > 0 {
+            let _ = writeln!(
+                out,
+                "\nnote: {} cells of this scope were not answered by the last scan, and are not in here: `ringfence scan start --keys --wait`, then plan again",
+                self.body.left_out
             );
         }
         out
@@ -291,20 +323,25 @@ pub struct Standing {
 }
 
 /// The keys of a cell: the one behind the alias first, then those that databases are under.
-pub fn standing(cell: &Cell) -> Vec<Standing> {
+pub fn standing(cell: &Cell, wanted: &Wanted) -> Vec<Standing> {
     let mut under = cell.under.clone();
     let mut all = Vec::new();
-    if let Some(facts) = &cell.key {
+    if let Some(facts) = cell.key.as_ref().filter(|facts| wanted.was_asked(facts, &cell.account)) {
         let key = facts.answer.as_ref().ok();
         let arn = key.map(|k| k.arn.clone()).unwrap_or_default();
         let shut = facts.shut_out().filter(|(blocks, _)| *blocks).map(|(_, why)| why);
+        let databases = under.remove(&arn).unwrap_or_default();
+        let trouble = facts.trouble(&cell.account, &cell.region).map(|why| match databases.len() {
+            0 => why,
+            n => format!("{n} databases depend on it: {why}"),
+        });
         all.push(Standing {
             chosen: true,
             state: key.map(|k| k.state.clone()),
             rotates: key.and_then(|k| k.rotation.clone()).and_then(Result::ok),
             lets: key.and_then(|k| k.policy.as_ref()).and_then(|p| p.as_ref().ok()).map(word),
-            trouble: facts.trouble(&cell.region).or(shut).unwrap_or_default(),
-            databases: under.remove(&arn).unwrap_or_default(),
+            trouble: trouble.or(shut).unwrap_or_default(),
+            databases,
             arn,
         });
     }
@@ -372,6 +409,11 @@ mod tests {
         for (cell, change, why) in [
             (cell(Err(NOT_FOUND.into())), Change::Create, ""),
             (cell(Err("AccessDeniedException".into())), Change::Blocked, "could not be read"),
+            (
+                Cell { own: true, ..cell(Err(NOT_FOUND.into())) },
+                Change::Blocked,
+                "no role to let in",
+            ),
             (cell(Ok(key(true, Lets::Named, &[]))), Change::Nothing, ""),
             (cell(Ok(key(false, Lets::Named, &[]))), Change::Mend, ""),
             (cell(Ok(key(true, no(), &["A"]))), Change::Mend, ""),
@@ -380,7 +422,7 @@ mod tests {
                 Change::Blocked,
                 "not ours to take out",
             ),
-            (cell(Ok(key(true, Lets::ByIam, &["A"]))), Change::Mend, "IAM policies let the role"),
+            (cell(Ok(key(true, Lets::ByIam, &["A"]))), Change::Mend, "works today"),
             (cell(Ok(unread)), Change::Blocked, "scan start --keys"),
             (cell(Ok(denied)), Change::Blocked, "Keys=yes"),
             (cell(Ok(off)), Change::Blocked, "enable-key"),
@@ -400,6 +442,15 @@ mod tests {
     #[test]
     fn a_central_key_is_checked_and_never_made() {
         let central = Some("999988887777");
+        let before = planned(&cell(Ok(key(true, Lets::Named, &[]))), central);
+        assert!(before.why.contains("kms.account has changed since"), "{before:?}");
+        let cell = |answer| {
+            let mut cell = cell(answer);
+            if let Some(facts) = &mut cell.key {
+                facts.alias = "arn:aws:kms:eu-west-1:999988887777:alias/k".into();
+            }
+            cell
+        };
         let item = planned(&cell(Err(NOT_FOUND.into())), central);
         assert_eq!(item.change, Change::Blocked);
         assert!(item.why.contains("999988887777's to make"), "{item:?}");
@@ -409,7 +460,9 @@ mod tests {
         assert_eq!(planned(&cell(Ok(there.clone())), central).change, Change::Nothing);
         there.state = "PendingDeletion".into();
         assert_eq!(planned(&cell(Ok(there)), central).change, Change::Blocked);
-        let home = planned(&cell(Err(NOT_FOUND.into())), Some("111122223333"));
+        let mut home = cell(Err(NOT_FOUND.into()));
+        home.key = home.key.map(|facts| KeyFacts { alias: "alias/k".into(), ..facts });
+        let home = planned(&home, Some("111122223333"));
         assert_eq!(home.change, Change::Create, "in its own account it is made");
     }
 
@@ -427,6 +480,7 @@ mod tests {
             alias: "alias/k".into(),
             role: "R".into(),
             items: cells.iter().map(|c| planned(c, None)).collect(),
+            left_out: 2,
         };
         let mut plan = KeyPlan::new(body);
         let text = plan.text();
@@ -435,7 +489,9 @@ mod tests {
             "3. point alias/k at it",
             "add to its policy, for role R: RingfenceDescribe; all other statements stay",
             "turn its yearly rotation on",
-            "never disabled or deleted",
+            "never disables or deletes",
+            "\"kms:ViaService\":\"rds.REGION.amazonaws.com\"",
+            "2 cells of this scope were not answered",
         ] {
             assert!(text.contains(want), "{want}: {text}");
         }
@@ -452,6 +508,8 @@ mod tests {
             (own.to_owned(), vec!["encrypted-orders".to_owned()]),
             ("arn:aws:kms:eu-west-1:111122223333:key/2".to_owned(), vec!["old".to_owned()]),
         ]);
+        let wanted = Wanted { alias: "alias/k".into(), central: None };
+        let standing = |cell: &Cell| standing(cell, &wanted);
         let all = standing(&cell);
         assert_eq!(all.len(), 2);
         assert!(all[0].chosen && all[0].databases == ["encrypted-orders"]);

@@ -61,9 +61,9 @@ fn broken(why: impl std::fmt::Display) -> String {
 ///
 /// # Errors
 /// It is no JSON object with statements.
-pub fn read(text: &str, caller: &Caller) -> Result<Facts, String> {
+pub fn read(text: &str, key: &str, caller: &Caller) -> Result<Facts, String> {
     let statements = statements(text)?;
-    let lets = lets(&statements, caller);
+    let lets = lets(&statements, key, caller);
     let lacks = match lets {
         Lets::Named | Lets::Denied(_) => BTreeSet::new(),
         Lets::ByIam | Lets::No(_) | Lets::Unclear(_) => {
@@ -128,6 +128,17 @@ fn ours(caller: &Caller) -> Vec<Value> {
     ]
 }
 
+/// Our statements, for people: with words where the cell's own stand.
+pub(super) fn statements_of(role: &str) -> Vec<Value> {
+    let word = |text: &str| text.to_owned();
+    ours(&Caller {
+        partition: word("PARTITION"),
+        account: word("ACCOUNT"),
+        region: word("REGION"),
+        role: word(role),
+    })
+}
+
 /// The domain of a partition's services (CloudFormation's `AWS::URLSuffix`).
 fn suffix(partition: &str) -> &'static str {
     match partition {
@@ -144,10 +155,10 @@ const NEEDED: [(&str, bool); 4] = [
     ("kms:GenerateDataKey", true),
 ];
 
-fn lets(statements: &[Value], caller: &Caller) -> Lets {
+fn lets(statements: &[Value], key: &str, caller: &Caller) -> Lets {
     let mut by_iam = false;
     for (action, through) in NEEDED {
-        let ask = Ask { caller, action, through };
+        let ask = Ask { caller, key, action, through };
         let how = if through { " through RDS" } else { "" };
         match judge(statements, &ask) {
             Answer::Named => {}
@@ -171,6 +182,7 @@ fn lets(statements: &[Value], caller: &Caller) -> Lets {
 
 struct Ask<'a> {
     caller: &'a Caller,
+    key: &'a str,
     action: &'a str,
     through: bool,
 }
@@ -192,7 +204,12 @@ fn judge(statements: &[Value], ask: &Ask<'_>) -> Answer {
         if !action(statement, ask.action) {
             continue;
         }
-        let met = conditions(statement, ask);
+        let met = match (resource(statement, ask.key), conditions(statement, ask)) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            _ if who == Answer::Unclear => None,
+            (Some(true), met) => met,
+            (None, _) => None,
+        };
         match (statement["Effect"].as_str(), met) {
             (_, Some(false)) => {}
             (Some("Allow"), Some(true)) => answer = answer.max(who),
@@ -215,10 +232,10 @@ fn principal(statement: &Value, caller: &Caller) -> Option<Answer> {
         _ => Vec::new(),
     };
     if let Some(not) = statement.get("NotPrincipal") {
-        // Of the account, or of the role: neither is meant.
-        let not = of(not);
-        return (!not.iter().any(|p| everybody(p) || *p == root || p == account))
-            .then_some(Answer::Named);
+        // Whom it leaves out depends on the account and the session too (IAM guide, "NotPrincipal").
+        let ours = of(not).iter().any(|p| everybody(p) || *p == root || p == account);
+        let denies = statement["Effect"] != "Allow";
+        return Some(if denies && !ours { Answer::Named } else { Answer::Unclear });
     }
     let named = of(&statement["Principal"]);
     if named.iter().any(|p| everybody(p)) {
@@ -228,7 +245,8 @@ fn principal(statement: &Value, caller: &Caller) -> Option<Answer> {
 }
 
 fn action(statement: &Value, wanted: &str) -> bool {
-    let any = |value: &Value| texts(value).iter().any(|p| like(p, wanted));
+    let wanted = wanted.to_ascii_lowercase();
+    let any = |value: &Value| texts(value).iter().any(|p| like(&p.to_ascii_lowercase(), &wanted));
     match statement.get("NotAction") {
         Some(not) => !any(not),
         None => any(&statement["Action"]),
@@ -240,24 +258,50 @@ fn texts(value: &Value) -> Vec<String> {
         Value::Array(all) => all.iter().flat_map(texts).collect(),
         Value::String(text) => vec![text.clone()],
         Value::Bool(flag) => vec![flag.to_string()],
-        _ => Vec::new(),
+        Value::Number(number) => vec![number.to_string()],
+        Value::Null | Value::Object(_) => Vec::new(),
     }
 }
 
-/// Whether a text fits a pattern with `*` and `?`, without regard to case.
+/// Whether a statement is about this key; `None` where it says which keys it is not about. Without a resource it
+/// has no effect (KMS guide, "Key policies").
+fn resource(statement: &Value, key: &str) -> Option<bool> {
+    if statement.get("NotResource").is_some() {
+        return None;
+    }
+    Some(texts(&statement["Resource"]).iter().any(|p| p == "*" || like_arn(p, key)))
+}
+
+/// Whether a text fits a pattern with `*` and `?`. Whoever wrote the policy chose the pattern, so it takes no more
+/// than pattern times text.
 fn like(pattern: &str, text: &str) -> bool {
-    fn fits(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                fits(rest, text) || text.split_first().is_some_and(|(_, t)| fits(pattern, t))
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
             }
-            (Some((b'?', p)), Some((_, t))) => fits(p, t),
-            (Some((p, rest)), Some((t, more))) => p.eq_ignore_ascii_case(t) && fits(rest, more),
-            _ => false,
+            Some(&c) if c == b'?' || c == text[t] => (p, t) = (p + 1, t + 1),
+            // The last star takes one more.
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    (p, t) = (at + 1, taken + 1);
+                }
+                None => return false,
+            },
         }
     }
-    fits(pattern.as_bytes(), text.as_bytes())
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// The same for ARNs, part by part: a wildcard does not reach over a colon (IAM guide, "ARN condition operators").
+fn like_arn(pattern: &str, arn: &str) -> bool {
+    let (pattern, arn): (Vec<&str>, Vec<&str>) =
+        (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
+    pattern.len() == arn.len() && pattern.iter().zip(arn).all(|(p, a)| like(p, a))
 }
 
 /// Whether all conditions are met; `None` where one is about something that is not known here.
@@ -300,20 +344,23 @@ fn condition(operator: &str, key: &str, wanted: &[String], ask: &Ask<'_>) -> Opt
     };
     let has = context(key, ask)?;
     if operator == "Null" {
-        return Some(wanted.iter().any(|w| w == "true") == has.is_none());
+        return Some(wanted.iter().any(|w| w.eq_ignore_ascii_case("true")) == has.is_none());
     }
-    let (negated, exact) = match operator {
-        "StringEquals"
-        | "StringEqualsIgnoreCase"
-        | "ArnEquals"
-        | "ArnLike"
-        | "StringLike"
-        | "Bool" => (false, operator.ends_with("Equals")),
-        "StringNotEquals"
-        | "StringNotEqualsIgnoreCase"
-        | "ArnNotEquals"
-        | "ArnNotLike"
-        | "StringNotLike" => (true, operator == "StringNotEquals"),
+    if wanted.iter().any(|w| w.contains("${")) {
+        return None;
+    }
+    let (negated, plain) =
+        match operator.strip_prefix("StringNot").or(operator.strip_prefix("ArnNot")) {
+            Some(rest) => (true, rest),
+            None => (false, operator.trim_start_matches("String").trim_start_matches("Arn")),
+        };
+    let arn = operator.starts_with("Arn");
+    let fits: fn(&str, &str) -> bool = match (plain, arn) {
+        ("Equals" | "Like", true) => like_arn,
+        ("Equals", false) => |wanted, has| wanted == has,
+        ("EqualsIgnoreCase", false) => str::eq_ignore_ascii_case,
+        ("Like", false) => like,
+        ("Bool", false) => str::eq_ignore_ascii_case,
         _ => return None,
     };
     // A condition on what a request does not have is not met, a negated one is (IAM guide, "Condition
@@ -321,11 +368,7 @@ fn condition(operator: &str, key: &str, wanted: &[String], ask: &Ask<'_>) -> Opt
     let Some(value) = has else {
         return Some(if_exists || negated);
     };
-    let fits = |w: &String| match exact && !operator.starts_with("Arn") {
-        true => *w == value,
-        false => like(w, &value),
-    };
-    Some(wanted.iter().any(fits) != negated)
+    Some(wanted.iter().any(|w| fits(w, &value)) != negated)
 }
 
 #[cfg(test)]
@@ -333,6 +376,7 @@ mod tests {
     use super::*;
 
     const ROLE: &str = "arn:aws:iam::111122223333:role/RingfenceRemediation";
+    const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
     const ROOT: &str = "arn:aws:iam::111122223333:root";
 
     fn caller() -> Caller {
@@ -346,7 +390,7 @@ mod tests {
 
     fn said(statements: Value) -> &'static str {
         let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-        match read(&text, &caller()).unwrap().lets {
+        match read(&text, KEY, &caller()).unwrap().lets {
             Lets::Named => "named",
             Lets::ByIam => "iam",
             Lets::No(_) => "no",
@@ -415,29 +459,100 @@ mod tests {
                 deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Admin"}})),
                 "denied",
             ),
-            (deny(json!({"Null": {"kms:ViaService": "true"}})), "named"),
+            (deny(json!({"Null": {"kms:ViaService": "True"}})), "named"),
+            (deny(json!({"StringEquals": {"kms:CallerAccount": 111_122_223_333_u64}})), "denied"),
+            (
+                deny(json!({"StringNotEquals": {"kms:CallerAccount": "${aws:PrincipalAccount}"}})),
+                "unclear",
+            ),
+            // Case counts, but for actions; a star in an ARN does not reach over a colon.
+            (
+                deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/ring*"}})),
+                "denied",
+            ),
+            (deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*"}})), "denied"),
+            (json!([allow(ROLE, "KMS:*", none())]), "named"),
+            (
+                json!([allow(
+                    "*",
+                    "kms:*",
+                    json!({"StringLike": {"aws:PrincipalArn": "*/ringfence*"}})
+                )]),
+                "no",
+            ),
+            (
+                json!([allow(
+                    "*",
+                    "kms:*",
+                    json!({"StringLike": {"aws:PrincipalArn": "*/Ring*Rem*"}})
+                )]),
+                "named",
+            ),
+            // About another key, or about none.
+            (
+                json!([{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:*",
+                "Resource": "arn:aws:kms:eu-west-1:111122223333:key/2"}]),
+                "no",
+            ),
+            (json!([{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:*"}]), "no"),
+            (
+                json!([{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:*", "NotResource": "x"}]),
+                "unclear",
+            ),
+            (
+                json!([{"Effect": "Allow", "NotPrincipal": {"AWS": "x"}, "Action": "kms:*", "Resource": "*"}]),
+                "unclear",
+            ),
+            (
+                json!([allow(ROLE, "kms:*", none()), {"Effect": "Deny", "NotPrincipal": {"AWS": ROLE},
+                "Action": "kms:*", "Resource": "*"}]),
+                "unclear",
+            ),
+            (
+                json!([allow(ROLE, "kms:*", none()), {"Effect": "Deny", "NotPrincipal": {"AWS": "x"},
+                "Action": "kms:*", "Resource": "*"}]),
+                "denied",
+            ),
             (deny(json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})), "unclear"),
         ] {
             assert_eq!(said(statements.clone()), want, "{statements}");
         }
-        assert!(read("[]", &caller()).is_err() && read("{}", &caller()).is_err());
+        assert!(read("[]", KEY, &caller()).is_err() && read("{}", KEY, &caller()).is_err());
+    }
+
+    #[test]
+    fn a_pattern_takes_no_more_time_than_its_length_is_worth() {
+        let bad = format!("{}z", "a*".repeat(2_000));
+        assert!(!like(&bad, &"a".repeat(2_000)));
+        for (pattern, text, fits) in [
+            ("", "", true),
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abbcd", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*b*", "abc", true),
+            ("a", "A", false),
+        ] {
+            assert_eq!(like(pattern, text), fits, "{pattern} {text}");
+        }
     }
 
     #[test]
     fn our_statements_let_us_in_and_leave_the_others_as_they_are() {
         for partition in ["aws", "aws-cn"] {
             let caller = Caller { partition: partition.into(), ..caller() };
-            assert_eq!(read(&new(&caller), &caller).unwrap().lets, Lets::Named);
+            assert_eq!(read(&new(&caller), KEY, &caller).unwrap().lets, Lets::Named);
         }
         let theirs = json!({"Version": "2012-10-17", "Id": "theirs", "Statement": [
             {"Sid": "Admins", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/Admin"},
              "Action": "kms:*", "Resource": "*"},
             {"Sid": THROUGH_RDS, "Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "kms:Decrypt",
              "Resource": "*"}]});
-        let before = read(&theirs.to_string(), &caller()).unwrap();
+        let before = read(&theirs.to_string(), KEY, &caller()).unwrap();
         assert_eq!(before.lacks.len(), 3, "one is there, and is another: {before:?}");
         let after = merged(&theirs.to_string(), &caller()).unwrap();
-        let facts = read(&after, &caller()).unwrap();
+        let facts = read(&after, KEY, &caller()).unwrap();
         assert_eq!((facts.lets, facts.lacks.len()), (Lets::Named, 0));
         let after: Value = serde_json::from_str(&after).unwrap();
         assert_eq!(

@@ -281,7 +281,7 @@ pub fn item(
             None => {
                 Some("its key was not read: run `ringfence scan start` for the account".to_owned())
             }
-            Some(key) => key.trouble(finding.region.as_str()),
+            Some(key) => key.trouble(&finding.account, finding.region.as_str()),
         },
     );
     if let Some((blocks, why)) = key.and_then(crate::key::KeyFacts::shut_out) {

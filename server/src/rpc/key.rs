@@ -93,7 +93,12 @@ impl KeyService for Rpc {
         let (rows, next_page_token) = page(rows, page_size(a.page_size)?, &a.page_token)?;
         let mut plans = Vec::new();
         for (row, _) in &rows {
-            plans.extend(show(&self.0, &keys::load(&self.0, &row.id).await?.1));
+            let shown = show(&self.0, &keys::load(&self.0, &row.id).await?.1);
+            plans.extend(shown.map(|p| v1::KeyPlan {
+                items: Vec::new(),
+                text: String::new(),
+                ..p
+            }));
         }
         ok(v1::ListKeyPlansResponse { plans, next_page_token })
     }
@@ -126,10 +131,12 @@ impl KeyService for Rpc {
         let scope = convert::scope(asked.scope)?;
         let tree = self.0.tree().await?;
         // A page of cells, some of which have no key: it may be empty, with another one behind it (AIP-158).
+        let wanted = &self.0.config.key;
         let page = page_of(&scope, &tree, asked.page_size, &asked.page_token)?;
         let cells = self.0.store.cell_page(&page).await.map_err(Fault::from)?;
         let next_page_token = next_page(&page, &cells, |c| format!("{} {}", c.account, c.region));
-        let keys = cells.iter().flat_map(|c| standing(c).into_iter().map(|k| key(c, k))).collect();
+        let keys =
+            cells.iter().flat_map(|c| standing(c, wanted).into_iter().map(|k| key(c, k))).collect();
         ok(v1::ListKeysResponse { keys, next_page_token })
     }
 }
