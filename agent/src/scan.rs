@@ -11,7 +11,7 @@ use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::id::Region;
 use ringfence_domain::key::KeyFacts;
-use ringfence_domain::key::plan::Under;
+use ringfence_domain::key::list::Under;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::opinion::{Opinion, Verdict};
 use ringfence_domain::rds::{Quotas, Sweep};

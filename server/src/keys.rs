@@ -247,7 +247,7 @@ async fn begin(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fa
         return refused(
             "FROZEN",
             format!(
-                "{id} is {why}; nothing was changed: wait, or lift it (`ringfence freeze lift`)"
+                "{id} is {why}; nothing was changed: wait until then, or lift it (`ringfence freeze lift`)"
             ),
         );
     }

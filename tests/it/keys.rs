@@ -67,9 +67,9 @@ fn a_missing_key_is_made_on_approval_and_databases_are_encrypted_under_it() {
     let stage = without_a_key(&[]);
     let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
     let plan = ann.expect("plan create --all", 0).out;
-    assert!(plan.contains("ringfence key ensure --region"), "{plan}");
+    assert!(plan.contains("ringfence key ensure --account"), "{plan}");
     let none = ann.expect("key list", 0).out;
-    assert!(none.contains("no usable key behind alias/"), "{none}");
+    assert!(none.contains("there is no key behind alias/"), "{none}");
     let dry = ann.expect("key ensure --dry-run", 0);
     assert!(dry.out.contains("1 to create, 0 to mend, 0 in place, 0 blocked"), "{dry:?}");
     let plan = ann.json("key ensure", 0);
@@ -228,6 +228,31 @@ fn keys_wait_while_frozen_and_are_refused_by_name() {
         let ran = ann.run(line);
         assert!(ran.code == code && ran.err.contains(want), "{line}: {ran:?}");
     }
+}
+
+#[test]
+fn of_two_plans_for_one_cell_one_makes_the_key() {
+    let stage = without_a_key(&[]);
+    let (ann, bob) = (stage.cli("ann"), stage.cli("bob"));
+    let plans = [planned(&ann, &bob, ""), planned(&bob, &ann, "")];
+    let [one, two] = plans.each_ref().map(|p| text(p, "id"));
+    stage.sim.fault(json!({"match": {"operation": "CreateKey"}, "effect": "hold-before"}));
+    ann.expect(&format!("key apply {one}"), 0);
+    stage.sim.held(MINUTE);
+    let busy = ann.run(&format!("key apply {two}"));
+    assert!(busy.code == 5 && busy.err.contains(&format!("worked on by {one}")), "{busy:?}");
+    stage.sim.release_all();
+    let done = ann.expect(&format!("key apply {one} --wait --timeout 60s"), 0).out;
+    let arn = text(&made(&stage)[0], "arn").to_owned();
+    assert!(done.contains(&arn), "people see which key it is: {done}");
+    let late = ann.run(&format!("key apply {two} --wait --timeout 60s"));
+    assert!(late.code == 6 && late.out.contains("not from this plan"), "{late:?}");
+    assert_eq!(made(&stage).len(), 1);
+    // The cell was scanned again by itself.
+    until("the key is in place", MINUTE, || {
+        let again = ann.expect("key ensure", 0);
+        if again.out.contains("1 in place") { Ok(()) } else { Err(again.out) }
+    });
 }
 
 /// The same on both emulators, judged by boto3, for every account that can be entered.

@@ -1,6 +1,9 @@
 //! KMS keys: whether one can be used, what its policy says, and how one is made where there is none.
 
+pub mod decide;
 pub mod job;
+mod judge;
+pub mod list;
 pub mod plan;
 pub mod policy;
 
