@@ -332,21 +332,19 @@ fn a_key_policy_decides_what_may_be_done_through_rds() {
             "AllocatedStorage": 20, "MasterUsername": "a", "MasterUserPassword": "b",
             "StorageEncrypted": true, "KmsKeyId": key})
     };
-    play.call(
-        "kms",
-        "PutKeyPolicy",
-        j!({"KeyId": key, "Policy": policy("rds.eu-west-1.amazonaws.com")}),
-    )
-    .unwrap();
+    let put = |key: &str, service: &str| j!({"KeyId": key, "Policy": policy(service), "BypassPolicyLockoutSafetyCheck": true});
+    let unsafe_one = j!({"KeyId": key, "Policy": policy("rds.eu-west-1.amazonaws.com")});
+    let refused = play.call("kms", "PutKeyPolicy", unsafe_one).unwrap_err();
+    assert!(refused.starts_with("MalformedPolicyDocumentException"), "{refused}");
+    play.call("kms", "PutKeyPolicy", put(&key, "rds.eu-west-1.amazonaws.com")).unwrap();
     assert_eq!(play.code("CreateDBInstance", create("a")), "KMSKeyNotAccessibleFault");
     // Nobody may change it any more but an administrator behind our back: the lock-out that AWS warns of.
-    let other = j!({"KeyId": key, "Policy": policy("rds.us-east-1.amazonaws.com")});
+    let other = put(&key, "rds.us-east-1.amazonaws.com");
     assert!(
         play.call("kms", "PutKeyPolicy", other).unwrap_err().starts_with("AccessDeniedException")
     );
     let second = play.key();
-    let good = j!({"KeyId": second, "Policy": policy("rds.us-east-1.amazonaws.com")});
-    play.call("kms", "PutKeyPolicy", good).unwrap();
+    play.call("kms", "PutKeyPolicy", put(&second, "rds.us-east-1.amazonaws.com")).unwrap();
     let mut params = create("b");
     params["KmsKeyId"] = second.clone().into();
     play.ok("CreateDBInstance", params);
