@@ -12,9 +12,9 @@ use ringfence_domain::work::VersionedJob;
 use ringfence_proto::v1;
 use tonic::{Code, Status};
 
-/// How long after it was recorded a key may be asked for: throttles are waited out meanwhile
-/// (`limits.call_deadline`), and others wait several times as long before they ask again.
-const SEND_WITHIN: Span = Span::seconds(150);
+/// How many times longer than other things take to show a key may be asked for after that was recorded: throttles
+/// are waited out meanwhile. Others wait twice as long before they ask again (`Job::is_settling`).
+const SEND_WITHIN: i64 = 5;
 
 /// Works on all that is due, as far as it goes now.
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<VersionedJob>) -> Result<(), Status> {
@@ -146,7 +146,7 @@ async fn perform<P: Pipe>(
     match act {
         Act::Create => {
             let asked = job.intents.get(act.key()).map_or(now(), |i| i.at);
-            let not_after = asked.plus(SEND_WITHIN);
+            let not_after = asked.plus(Span(desk.settings.bounds.expect_for.0 * SEND_WITHIN));
             let tags = (job.alias.as_str(), job.plan.as_str());
             return cloud.create_key(session, region, tags, not_after).await.map(Some);
         }

@@ -195,8 +195,9 @@ impl Job {
             .collect();
         assert!(blocked["orders-read"].contains("read replica of orders-main"), "{blocked:?}");
         assert!(
-            blocked["keyless"]
-                .contains("no usable key behind alias/RDSEncryptionAtRestKMSAlias in eu-central-1")
+            blocked["keyless"].contains(
+                "there is no key behind alias/RDSEncryptionAtRestKMSAlias in eu-central-1"
+            )
         );
         assert_eq!(blocked.len(), 2, "{blocked:?}");
         let main =
