@@ -6,7 +6,7 @@ use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::key::decide::{Observed, Step, decide};
 use ringfence_domain::key::job::{Act, Job, State};
-use ringfence_domain::key::{NOT_FOUND, Wanted};
+use ringfence_domain::key::{NO_ROLE, NOT_FOUND, Wanted};
 use ringfence_domain::time::Span;
 use ringfence_domain::work::VersionedJob;
 use ringfence_proto::v1;
@@ -50,8 +50,7 @@ async fn cell<P: Pipe>(desk: &Desk<P>, mut one: VersionedJob) -> Result<(), Stat
             Err(error) => return failed(desk, one, &error).await,
         };
         if session.own {
-            let why = "the account is entered with the server's own credentials: there is no role to let in; deploy the member role there first";
-            return end(desk, one, State::Stopped, why).await;
+            return end(desk, one, State::Stopped, NO_ROLE).await;
         }
         match decide(&one.job, &seen, at, desk.settings.bounds.expect_for) {
             Step::Finish => return end(desk, one, State::Done, "the key is as planned").await,

@@ -48,6 +48,12 @@ where
     CloudError { class, operation: operation.to_owned(), code, message }
 }
 
+/// A failure of our own: what came, or what was asked for, is not what it should be.
+pub(crate) fn broken(operation: &str, message: String) -> CloudError {
+    let class = ErrorClass::Invalid;
+    CloudError { class, operation: operation.to_owned(), code: String::new(), message }
+}
+
 /// The part of the SDK's error chain that helps: without the debug dump that follows it, which can
 /// hold request details.
 fn short(chain: &str) -> String {

@@ -1,7 +1,7 @@
 //! Sessions in member accounts: one for an account and phase, checked before use.
 
 use crate::client::{Cloud, SourceIdentity, StsEndpoint};
-use crate::error::cloud_error;
+use crate::error::{broken, cloud_error};
 use crate::limits::whole;
 use crate::retry::To;
 use aws_credential_types::Credentials;
@@ -158,18 +158,16 @@ type Place = Arc<tokio::sync::Mutex<Option<Session>>>;
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<(AccountId, Phase, String), Place>>);
 
-#[expect(clippy::disallowed_methods, reason = "AWS gives the end of a session as wall-clock time")]
-fn now() -> SystemTime {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ends of sessions are wall-clock time, and only the wall clock knows that we slept"
+)]
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
 fn role_of(caller: &Caller, account: &AccountId, name: &str) -> String {
     format!("arn:{}:iam::{account}:role/{name}", caller.partition())
-}
-
-fn broken(operation: &str, message: String) -> CloudError {
-    let class = ErrorClass::Invalid;
-    CloudError { class, operation: operation.to_owned(), code: String::new(), message }
 }
 
 impl Cloud {

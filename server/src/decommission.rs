@@ -91,12 +91,9 @@ pub(crate) async fn approve(
             ),
         );
     };
-    let at = now();
-    let approval =
-        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
     let (author, own) = (asked.author.clone(), asked.hash());
-    plans::approve(&author, &own, &mut asked.approvals, approval)?;
-    let event = actor.did(at, "decommission.approve", id, format!("{reason} (hash {hash})"));
+    plans::approve(&author, &own, &mut asked.approvals, actor, (reason, hash))?;
+    let event = actor.did(now(), "decommission.approve", id, format!("{reason} (hash {hash})"));
     if !app.store.update(&[row_with(row, &rem)], &event).await? {
         return Err(changed(id));
     }

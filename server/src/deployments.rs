@@ -8,7 +8,6 @@ use crate::store::{Kind, Row};
 use crate::{freezes, plans};
 use futures::future::join_all;
 use ringfence_aws::MemberStatus;
-use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::controls::ALL;
@@ -141,16 +140,6 @@ pub async fn plan(
     Ok(deployment)
 }
 
-fn intact(deployment: &Deployment) -> Result<(), Fault> {
-    match deployment.intact() {
-        true => Ok(()),
-        false => refused(
-            "PLAN_CHANGED",
-            format!("the stored {} is not the one that was hashed: plan again", deployment.body.id),
-        ),
-    }
-}
-
 /// Adds a person's approval.
 pub async fn add_approval(
     app: &App,
@@ -160,18 +149,12 @@ pub async fn add_approval(
     hash: &str,
 ) -> Result<Deployment, Fault> {
     let (row, mut deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
-    if let Some((at, by)) = &deployment.applied {
-        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
-    }
-    intact(&deployment)?;
-    let at = now();
-    let approval =
-        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
-    let author = deployment.body.author.clone();
-    let current = deployment.hash.clone();
-    plans::approve(&author, &current, &mut deployment.approvals, approval)?;
+    plans::not_applied(id, deployment.applied.as_ref())?;
+    plans::intact(id, deployment.intact())?;
+    let Deployment { body, hash: own, approvals, .. } = &mut deployment;
+    plans::approve(&body.author, own, approvals, actor, (reason, hash))?;
     let state = deployment.state(app.config.approvals_rollout);
-    let event = actor.did(at, "control.approve", id, format!("{reason} (hash {hash})"));
+    let event = actor.did(now(), "control.approve", id, format!("{reason} (hash {hash})"));
     match app.store.update(&[row.with(state, &deployment)], &event).await? {
         true => Ok(deployment),
         false => Err(changed(id)),
@@ -182,7 +165,7 @@ pub async fn add_approval(
 /// only what was planned is put. A process that ends in between leaves the rest to the next call.
 pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Deployment, Fault> {
     let (_, deployment): (Row, Deployment) = app.load(Kind::Deployment, id).await?;
-    intact(&deployment)?;
+    plans::intact(id, deployment.intact())?;
     let (needed, body) = (app.config.approvals_rollout, &deployment.body);
     plans::approved(id, &body.author, &deployment.hash, &deployment.approvals, needed)?;
     for item in deployment.left() {

@@ -5,17 +5,20 @@ use crate::freezes::Frozen;
 use crate::scope::Scope;
 use crate::store::{Fenced, Filter, Kind, Lease, Page, Row};
 use crate::{agents, plans, scans};
-use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::hash;
-use ringfence_domain::id::AccountId;
+use ringfence_domain::id::{AccountId, Region};
 use ringfence_domain::key::job::{Job, State};
 use ringfence_domain::key::plan::{self, Body, Change, KeyPlan};
 use ringfence_domain::ledger::{Cell, CellState};
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Jobs by account and region.
+type ByCell = BTreeMap<(AccountId, Region), Vec<Job>>;
 
 /// The lease of whoever applies a plan.
 const APPLYING: &str = "key-plans";
@@ -73,15 +76,9 @@ async fn jobs(app: &App, plan: &str) -> Result<Vec<(Row, Job)>, Fault> {
     app.all(Kind::KeyJob, &filter).await
 }
 
-/// The cells of a scope, a page at a time.
-async fn cells(app: &App, scope: &Scope) -> Result<Vec<Cell>, Fault> {
-    let tree = app.tree().await?;
-    let accounts = scope.account_names(&scope.accounts(&tree)?);
-    if !scope.is_whole() && accounts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut page =
-        Page { accounts, regions: scope.region_names(), limit: CELLS, ..Page::default() };
+/// The cells of these accounts (empty: all) in these regions, a page at a time.
+async fn cells(app: &App, accounts: Vec<String>, regions: Vec<String>) -> Result<Vec<Cell>, Fault> {
+    let mut page = Page { accounts, regions, limit: CELLS, ..Page::default() };
     let mut found: Vec<Cell> = Vec::new();
     loop {
         let cells = app.store.cell_page(&page).await?;
@@ -91,20 +88,34 @@ async fn cells(app: &App, scope: &Scope) -> Result<Vec<Cell>, Fault> {
     }
 }
 
-/// The cells that a plan is about: those with something to encrypt, or every one that is not off.
-async fn chosen(app: &App, scope: &Scope, everywhere: bool) -> Result<(Vec<Cell>, usize), Fault> {
-    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
+/// The cells with an open finding, of these accounts (empty: all).
+async fn with_findings(
+    app: &App,
+    accounts: &[String],
+) -> Result<BTreeSet<(AccountId, String)>, Fault> {
+    let all = [String::new()];
     let mut places = BTreeSet::new();
-    let accounts = match scope.is_whole() {
-        true => vec![String::new()],
-        false => scope.account_names(&scope.accounts(&*app.tree().await?)?),
-    };
-    for account in accounts.into_iter().filter(|_| !everywhere) {
-        let filter = Filter { account, ..filter.clone() };
+    for account in if accounts.is_empty() { &all } else { accounts } {
+        let state = FindingState::Open.as_str().to_owned();
+        let filter = Filter { account: account.clone(), state, ..Filter::default() };
         let open: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
         places.extend(open.into_iter().map(|(_, f)| (f.account, f.region.to_string())));
     }
-    let mut cells = cells(app, scope).await?;
+    Ok(places)
+}
+
+/// The cells that a plan is about: those with something to encrypt, or every one that is not off; and how many of
+/// the scope were not answered and are not among them.
+async fn chosen(app: &App, scope: &Scope, everywhere: bool) -> Result<(Vec<Cell>, usize), Fault> {
+    let accounts = scope.account_names(&scope.accounts(&*app.tree().await?)?);
+    if !scope.is_whole() && accounts.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let places = match everywhere {
+        true => BTreeSet::new(),
+        false => with_findings(app, &accounts).await?,
+    };
+    let mut cells = cells(app, accounts, scope.region_names()).await?;
     let all = cells.iter().filter(|c| !c.state.answered()).count();
     cells.retain(|c| match everywhere {
         true => !matches!(c.state, CellState::RegionOff | CellState::SkippedByRule),
@@ -171,16 +182,6 @@ pub async fn plan(
     Ok(Work { plan, jobs: BTreeMap::new() })
 }
 
-fn intact(plan: &KeyPlan) -> Result<(), Fault> {
-    match plan.intact() {
-        true => Ok(()),
-        false => refused(
-            "PLAN_CHANGED",
-            format!("the stored {} is not the one that was hashed: plan again", plan.body.id),
-        ),
-    }
-}
-
 /// Adds a person's approval.
 pub async fn add_approval(
     app: &App,
@@ -190,17 +191,12 @@ pub async fn add_approval(
     hash: &str,
 ) -> Result<Work, Fault> {
     let (row, mut work) = load(app, id).await?;
-    if let Some((at, by)) = &work.plan.applied {
-        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
-    }
-    intact(&work.plan)?;
-    let at = now();
-    let approval =
-        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
-    let (author, current) = (work.plan.body.author.clone(), work.plan.hash.clone());
-    plans::approve(&author, &current, &mut work.plan.approvals, approval)?;
+    plans::not_applied(id, work.plan.applied.as_ref())?;
+    plans::intact(id, work.plan.intact())?;
+    let KeyPlan { body, hash: own, approvals, .. } = &mut work.plan;
+    plans::approve(&body.author, own, approvals, actor, (reason, hash))?;
     let state = work.state(app.config.approvals_remediation);
-    let event = actor.did(at, "key.approve", id, format!("{reason} (hash {hash})"));
+    let event = actor.did(now(), "key.approve", id, format!("{reason} (hash {hash})"));
     match app.store.update(&[row.with(state, &work.plan)], &event).await? {
         true => Ok(work),
         false => Err(changed(id)),
@@ -223,11 +219,11 @@ pub async fn apply(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work
 
 async fn begin(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fault> {
     let (row, mut work) = load(app, id).await?;
-    intact(&work.plan)?;
+    plans::intact(id, work.plan.intact())?;
     let (needed, at) = (app.config.approvals_remediation, now());
     let KeyPlan { body, hash, approvals, applied } = &work.plan;
     plans::approved(id, &body.author, hash, approvals, needed)?;
-    if applied.is_none() && now().since(body.created_at) > app.config.plan_max_age {
+    if applied.is_none() && at.since(body.created_at) > app.config.plan_max_age {
         return refused(
             "PLAN_STALE",
             format!(
@@ -251,21 +247,26 @@ async fn begin(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fa
             ),
         );
     }
+    let begun: Vec<(Option<Row>, Job)> = match applied {
+        None => work.plan.acting().map(|i| (None, Job::new(&work.plan, i, at))).collect(),
+        Some(_) => {
+            let mut stopped = jobs(app, id).await?;
+            stopped.retain(|(_, job)| job.state == State::Stopped);
+            stopped.into_iter().map(|(row, job)| (Some(row), job)).collect()
+        }
+    };
+    let accounts: BTreeSet<AccountId> = begun.iter().map(|(_, j)| j.item.account.clone()).collect();
+    let others = jobs_in(app, &accounts).await?;
     let mut rows = Vec::new();
-    if applied.is_none() {
-        for item in work.plan.acting() {
-            rows.push(row_of(&job(app, &work.plan, item, at).await?, at));
-        }
-    } else {
-        for (row, mut job) in jobs(app, id).await? {
-            if job.state == State::Stopped {
-                // Another plan may have begun since.
-                let now = self::job(app, &work.plan, &job.item, at).await?;
-                job.after.extend(now.after);
+    for (row, mut job) in begun {
+        after_others(&mut job, &others)?;
+        rows.push(match row {
+            None => row_of(&job, at),
+            Some(row) => {
                 job.again(at);
-                rows.push(row_with(row, &job));
+                row_with(row, &job)
             }
-        }
+        });
     }
     if dry {
         return Ok(work);
@@ -283,28 +284,41 @@ async fn begin(app: &App, actor: &Actor, id: &str, dry: bool) -> Result<Work, Fa
     Ok(load(app, id).await?.1)
 }
 
-/// A new job. Of two for one cell, each could make a key: one that runs refuses the other, and what one that
-/// stopped had asked for is taken over.
-async fn job(app: &App, plan: &KeyPlan, item: &plan::Item, at: Time) -> Result<Job, Fault> {
-    let mut job = Job::new(plan, item, at);
-    let filter = Filter { account: item.account.to_string(), ..Filter::default() };
-    let others: Vec<(Row, Job)> = app.all(Kind::KeyJob, &filter).await?;
-    for (_, other) in &others {
-        if other.item.region != item.region || other.id == job.id {
+/// The work on the keys of these accounts, by cell.
+async fn jobs_in(app: &App, accounts: &BTreeSet<AccountId>) -> Result<ByCell, Fault> {
+    let mut found = ByCell::new();
+    for account in accounts {
+        let filter = Filter { account: account.to_string(), ..Filter::default() };
+        let here: Vec<(Row, Job)> = app.all(Kind::KeyJob, &filter).await?;
+        for (_, job) in here {
+            found.entry(cell_of(&job)).or_default().push(job);
+        }
+    }
+    Ok(found)
+}
+
+fn cell_of(job: &Job) -> (AccountId, Region) {
+    (job.item.account.clone(), job.item.region.clone())
+}
+
+/// Of two jobs for one cell, each could make a key: one that runs refuses the other, and what one that stopped had
+/// asked for is taken over.
+fn after_others(job: &mut Job, others: &ByCell) -> Result<(), Fault> {
+    let (account, region) = cell_of(job);
+    let here = others.get(&(account.clone(), region.clone()));
+    for other in here.into_iter().flatten() {
+        if other.id == job.id {
             continue;
         }
         if other.state == State::Running {
             return refused(
                 "BUSY",
-                format!(
-                    "the key of {} {} is being worked on by {}",
-                    item.account, item.region, other.plan
-                ),
+                format!("the key of {account} {region} is being worked on by {}", other.plan),
             );
         }
         job.follow(other);
     }
-    Ok(job)
+    Ok(())
 }
 
 fn row_of(job: &Job, at: Time) -> Row {
@@ -355,12 +369,18 @@ pub async fn commit(
 
 /// Once nothing of a plan runs any more, its cells are scanned: what is planned next is planned on what is there.
 async fn read_again(app: &App, actor: &Actor, id: &str) -> Result<(), Fault> {
-    let (_, work) = load(app, id).await?;
-    let Some((at, _)) = work.plan.applied.as_ref().filter(|_| work.count(State::Running) == 0)
-    else {
-        return Ok(());
+    let running = Filter {
+        region: id.to_owned(),
+        state: State::Running.as_str().to_owned(),
+        ..Filter::default()
     };
-    let acting = || work.plan.acting();
+    // Each job of a plan ends once: none of them may cost a look at all.
+    if !app.store.list(Kind::KeyJob, &running, "", 1).await?.is_empty() {
+        return Ok(());
+    }
+    let (_, plan): (Row, KeyPlan) = app.load(Kind::KeyPlan, id).await?;
+    let Some((at, _)) = &plan.applied else { return Ok(()) };
+    let acting = || plan.acting();
     let accounts: BTreeSet<AccountId> = acting().map(|i| i.account.clone()).collect();
     let regions: BTreeSet<_> = acting().map(|i| i.region.clone()).collect();
     let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };

@@ -141,13 +141,16 @@ pub async fn create(
     Ok(plan)
 }
 
-/// Checks and adds an approval; used for plans and rollouts alike.
+/// Checks and adds a person's approval; used for all that is approved.
 pub(crate) fn approve(
     author: &str,
     hash: &str,
     approvals: &mut Vec<Approval>,
-    approval: Approval,
+    actor: &Actor,
+    (reason, given): (&str, &str),
 ) -> Result<(), Fault> {
+    let (by, reason, given) = (actor.name.clone(), reason.to_owned(), given.to_owned());
+    let approval = Approval { by, at: now(), reason, hash: given };
     match approval::check(author, hash, &approval) {
         Ok(()) => {}
         Err(e @ ApprovalError::Author(_)) => return Err(Fault::Forbidden(e.to_string())),
@@ -161,6 +164,25 @@ pub(crate) fn approve(
     Ok(())
 }
 
+/// Refuses what was applied already; used for all that is applied once it is approved.
+pub(crate) fn not_applied(id: &str, applied: Option<&(Time, String)>) -> Result<(), Fault> {
+    match applied {
+        None => Ok(()),
+        Some((at, by)) => refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}")),
+    }
+}
+
+/// Refuses what is not what was hashed; used for deployments and the plans of keys.
+pub(crate) fn intact(id: &str, intact: bool) -> Result<(), Fault> {
+    match intact {
+        true => Ok(()),
+        false => refused(
+            "PLAN_CHANGED",
+            format!("the stored {id} is not the one that was hashed: plan again"),
+        ),
+    }
+}
+
 /// Adds a person's approval to a plan.
 pub async fn add_approval(
     app: &App,
@@ -170,21 +192,16 @@ pub async fn add_approval(
     hash: &str,
 ) -> Result<Plan, Fault> {
     let (row, mut plan): (Row, Plan) = app.load(Kind::Plan, id).await?;
-    if let Some((at, by)) = &plan.applied {
-        return refused("PLAN_APPLIED", format!("{id} was applied at {at} by {by}"));
-    }
+    not_applied(id, plan.applied.as_ref())?;
     if !plan.intact() {
         return refused(
             "PLAN_CHANGED",
             format!("the stored plan {id} is not the one that was hashed: make a new one"),
         );
     }
-    let at = now();
-    let approval =
-        Approval { by: actor.name.clone(), at, reason: reason.to_owned(), hash: hash.to_owned() };
-    approve(&plan.body.author, &plan.hash, &mut plan.approvals, approval)?;
+    approve(&plan.body.author, &plan.hash, &mut plan.approvals, actor, (reason, hash))?;
     let state = plan.state(app.config.approvals_remediation);
-    let event = actor.did(at, "plan.approve", id, format!("{reason} (hash {hash})"));
+    let event = actor.did(now(), "plan.approve", id, format!("{reason} (hash {hash})"));
     if !app.store.update(&[row.with(state, &plan)], &event).await? {
         return Err(changed(id));
     }

@@ -12,6 +12,10 @@ use ringfence_domain::id::Region;
 use ringfence_domain::key::policy::{self, Caller};
 use ringfence_domain::key::{Key, KeyFacts, PLAN_TAG, TAG, Wanted};
 
+fn to<'a>(session: &'a Session, region: &'a Region) -> To<'a> {
+    To::cell(Class::KmsRead, session.account.as_str(), region.as_str())
+}
+
 impl Cloud {
     /// Resolves an alias, or looks at a key by its ARN. A key that is not there, or not readable,
     /// is an answer; only a lost one is an error.
@@ -23,11 +27,10 @@ impl Cloud {
     ) -> Result<KeyFacts, CloudError> {
         const OP: &str = "kms:DescribeKey";
         let client = self.kms(region.as_str());
-        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let answer = self
             .0
             .gate
-            .read(to, OP, || async {
+            .read(to(session, region), OP, || async {
                 let call = client.describe_key().key_id(key_id).send();
                 session.within(call).await.map_err(|e| cloud_error(OP, e))
             })
@@ -35,9 +38,7 @@ impl Cloud {
         let alias = key_id.to_owned();
         let answer = match answer {
             Ok(answer) => answer,
-            Err(e) if matches!(e.class, ErrorClass::Throttled | ErrorClass::Unknown) => {
-                return Err(e);
-            }
+            Err(e) if lost(&e) => return Err(e),
             Err(e) => {
                 let why = if e.code.is_empty() { e.message } else { e.code };
                 return Ok(KeyFacts { alias, answer: Err(why) });
@@ -115,16 +116,15 @@ impl Cloud {
     ) -> Result<bool, CloudError> {
         const OP: &str = "kms:GetKeyRotationStatus";
         let client = self.kms(region.as_str());
-        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let once = || async {
             let call = client.get_key_rotation_status().key_id(key).send();
             session.within(call).await.map_err(|e| cloud_error(OP, e))
         };
-        Ok(self.0.gate.read(to, OP, once).await?.key_rotation_enabled())
+        Ok(self.0.gate.read(to(session, region), OP, once).await?.key_rotation_enabled())
     }
 
     /// A key's policy as text. It has one, named `default` (KMS API reference, GetKeyPolicy).
-    pub(crate) async fn key_policy(
+    async fn key_policy(
         &self,
         session: &Session,
         region: &Region,
@@ -132,12 +132,11 @@ impl Cloud {
     ) -> Result<String, CloudError> {
         const OP: &str = "kms:GetKeyPolicy";
         let client = self.kms(region.as_str());
-        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let once = || async {
             let call = client.get_key_policy().key_id(key).policy_name("default").send();
             session.within(call).await.map_err(|e| cloud_error(OP, e))
         };
-        let answer = self.0.gate.read(to, OP, once).await?;
+        let answer = self.0.gate.read(to(session, region), OP, once).await?;
         Ok(answer.policy().unwrap_or_default().to_owned())
     }
 
@@ -183,14 +182,13 @@ impl Cloud {
     ) -> Result<Vec<String>, CloudError> {
         const OP: &str = "kms:ListKeys";
         let client = self.kms(region.as_str());
-        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let (mut arns, mut marker) = (Vec::new(), None::<String>);
         loop {
             let once = || async {
                 let call = client.list_keys().limit(1_000).set_marker(marker.clone()).send();
                 session.within(call).await.map_err(|e| cloud_error(OP, e))
             };
-            let page = self.0.gate.read(to, OP, once).await?;
+            let page = self.0.gate.read(to(session, region), OP, once).await?;
             arns.extend(page.keys().iter().filter_map(|k| k.key_arn().map(str::to_owned)));
             marker = page.next_marker().filter(|_| page.truncated()).map(str::to_owned);
             if marker.is_none() {
@@ -208,12 +206,11 @@ impl Cloud {
     ) -> Result<Option<bool>, CloudError> {
         const OP: &str = "kms:ListResourceTags";
         let client = self.kms(region.as_str());
-        let to = To::cell(Class::KmsRead, session.account.as_str(), region.as_str());
         let once = || async {
             let call = client.list_resource_tags().key_id(key).send();
             session.within(call).await.map_err(|e| cloud_error(OP, e))
         };
-        match self.0.gate.read(to, OP, once).await {
+        match self.0.gate.read(to(session, region), OP, once).await {
             // All on one page: a key has 50 tags at most.
             Ok(page) => {
                 let has = |tag: &str, fits: &dyn Fn(&str) -> bool| {
@@ -221,7 +218,7 @@ impl Cloud {
                 };
                 Ok(Some(has(TAG, &|v| v == alias) && has(PLAN_TAG, &|v| plans.contains(&v))))
             }
-            Err(e) if matches!(e.class, ErrorClass::Throttled | ErrorClass::Unknown) => Err(e),
+            Err(e) if lost(&e) => Err(e),
             Err(e) if e.class == ErrorClass::NotFound => Ok(Some(false)),
             // AWS's own keys are not ours; of others nobody knows.
             Err(_) => match self.key(session, region, key).await?.answer {
@@ -232,11 +229,16 @@ impl Cloud {
     }
 }
 
+/// Whether nothing came back.
+fn lost(error: &CloudError) -> bool {
+    matches!(error.class, ErrorClass::Throttled | ErrorClass::Unknown)
+}
+
 /// That something may not be read is an answer; that nothing came back is an error.
 fn answered<T>(read: Result<T, CloudError>) -> Result<Result<T, String>, CloudError> {
     match read {
         Ok(value) => Ok(Ok(value)),
-        Err(e) if matches!(e.class, ErrorClass::Throttled | ErrorClass::Unknown) => Err(e),
+        Err(e) if lost(&e) => Err(e),
         Err(e) => Ok(Err(e.to_string())),
     }
 }

@@ -1,33 +1,20 @@
 //! KMS writes: a key, its policy, its rotation, its alias. None of them disables or deletes.
 
 use crate::client::Cloud;
-use crate::error::cloud_error;
+use crate::error::{broken, cloud_error};
 use crate::limits::Class;
 use crate::retry::To;
-use crate::session::Session;
+use crate::session::{Session, now};
 use aws_sdk_kms::types::Tag;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::hash;
 use ringfence_domain::id::Region;
 use ringfence_domain::key::{PLAN_TAG, TAG, policy};
-use ringfence_domain::time::Time;
+use ringfence_domain::time::{Span, Time};
+use std::time::UNIX_EPOCH;
 
 fn to<'a>(session: &'a Session, region: &'a Region) -> To<'a> {
     To::cell(Class::KmsWrite, session.account.as_str(), region.as_str())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process may have slept: only the wall clock knows"
-)]
-fn wall_clock() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Time(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
-}
-
-fn broken(operation: &str, message: String) -> CloudError {
-    let class = ErrorClass::Invalid;
-    CloudError { class, operation: operation.to_owned(), code: String::new(), message }
 }
 
 impl Cloud {
@@ -40,6 +27,7 @@ impl Cloud {
         not_after: Time,
     ) -> Result<String, CloudError> {
         const OP: &str = "kms:CreateKey";
+        let not_after = UNIX_EPOCH + Span(not_after.0).to_duration();
         let tag = |key: &str, value: &str| {
             Tag::builder()
                 .tag_key(key)
@@ -52,7 +40,7 @@ impl Cloud {
         let client = self.kms(region.as_str());
         let once = || async {
             // Whoever was asleep for longer than others wait for it to show must not make a second one.
-            if wall_clock() > not_after {
+            if now() > not_after {
                 return Err(broken(OP, "it was asked for too long ago".into()));
             }
             let call = client

@@ -60,12 +60,10 @@ pub fn decide(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
 /// There is no alias yet.
 fn create(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
     let made = |key: &&Key| job.made.as_ref() == Some(&key.arn);
-    let facts = |key: &Key| KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
-    let trouble = |key: &Key| facts(key).trouble(&job.item.account, job.item.region.as_str());
-    let usable = || seen.ours.iter().filter(|k| trouble(k).is_none());
+    let usable = || seen.ours.iter().filter(|k| trouble(job, k).is_none());
     let ours = seen.ours.iter().find(made).or_else(|| usable().min_by_key(|k| &k.arn));
     match (ours.or(seen.ours.first()), &job.made) {
-        (Some(key), _) => complete(job, key, trouble(key), now, expect_for),
+        (Some(key), _) => complete(job, key, now, expect_for),
         (None, Some(made)) if job.is_settling(now, expect_for) => {
             Step::Wait(format!("waiting for {made} to show"))
         }
@@ -84,10 +82,16 @@ fn create(job: &Job, seen: &Observed, now: Time, expect_for: Span) -> Step {
     }
 }
 
+/// Why RDS could not use a key.
+fn trouble(job: &Job, key: &Key) -> Option<String> {
+    let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
+    facts.trouble(&job.item.account, job.item.region.as_str())
+}
+
 /// The key that we made: its policy is looked at, it is rotated, and only then the alias points at it.
-fn complete(job: &Job, key: &Key, trouble: Option<String>, now: Time, expect_for: Span) -> Step {
+fn complete(job: &Job, key: &Key, now: Time, expect_for: Span) -> Step {
     let cannot = |why: &str| format!("the key that we made cannot be used: {why}");
-    if let Some(why) = trouble {
+    if let Some(why) = trouble(job, key) {
         return Step::AskHuman(cannot(&why));
     }
     let settling = job.is_settling(now, expect_for);
@@ -108,8 +112,7 @@ fn complete(job: &Job, key: &Key, trouble: Option<String>, now: Time, expect_for
 
 /// The key is there, behind the alias.
 fn mend(job: &Job, key: &Key, new: bool, now: Time, expect_for: Span) -> Step {
-    let facts = KeyFacts { alias: job.alias.clone(), answer: Ok(key.clone()) };
-    if let Some(why) = facts.trouble(&job.item.account, job.item.region.as_str()) {
+    if let Some(why) = trouble(job, key) {
         return Step::AskHuman(why);
     }
     let (rotates, policy) = match (&key.rotation, &key.policy) {
@@ -165,10 +168,10 @@ fn ask(job: &Job, act: Act, now: Time, expect_for: Span) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Wanted;
     use super::super::job::State;
     use super::super::plan::{Body, KeyPlan};
     use super::super::policy::{Facts, Lets};
+    use super::super::{Wanted, sample};
     use super::*;
     use crate::ledger::{Cell, CellState, RegionsSource};
     use std::collections::BTreeSet;
@@ -177,19 +180,11 @@ mod tests {
     const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
 
     fn key(arn: &str, rotates: bool, lets: Lets) -> Key {
-        let lacks = match lets {
-            Lets::Named | Lets::Denied(_) => vec![],
-            _ => vec!["RingfenceDescribe".to_owned()],
+        let lacks: &[&str] = match lets {
+            Lets::Named | Lets::Denied(_) => &[],
+            Lets::ByIam | Lets::No(_) | Lets::Unclear(_) => &["RingfenceDescribe"],
         };
-        Key {
-            arn: arn.into(),
-            state: "Enabled".into(),
-            usage: "ENCRYPT_DECRYPT".into(),
-            spec: "SYMMETRIC_DEFAULT".into(),
-            manager: "CUSTOMER".into(),
-            rotation: Some(Ok(rotates)),
-            policy: Some(Ok(Facts { hash: "h".into(), lets, lacks: lacks.into_iter().collect() })),
-        }
+        Key { arn: arn.into(), ..sample(rotates, lets, lacks) }
     }
 
     fn job(answer: Result<Key, String>) -> Job {

@@ -108,8 +108,6 @@ pub struct Job {
     pub id: String,
     /// The plan.
     pub plan: String,
-    /// Its hash, that people agreed to.
-    pub plan_hash: String,
     /// The alias.
     pub alias: String,
     /// The role that is let in, by its name.
@@ -138,7 +136,6 @@ impl Job {
         Job {
             id: Job::id_of(&plan.body.id, &item.account, &item.region),
             plan: plan.body.id.clone(),
-            plan_hash: plan.hash.clone(),
             alias: plan.body.alias.clone(),
             role: plan.body.role.clone(),
             after: BTreeSet::new(),

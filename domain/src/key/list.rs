@@ -74,23 +74,13 @@ fn word(facts: &policy::Facts) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::Facts;
-    use super::super::{Key, KeyFacts, NOT_FOUND};
+    use super::super::{KeyFacts, NOT_FOUND, sample};
     use super::*;
     use crate::ledger::{CellState, RegionsSource};
 
     fn cell() -> Cell {
         let account = "111122223333".parse().unwrap();
-        let facts = Facts { hash: "h".into(), lets: Lets::ByIam, lacks: ["A".to_owned()].into() };
-        let key = Key {
-            arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
-            state: "Enabled".into(),
-            usage: "ENCRYPT_DECRYPT".into(),
-            spec: "SYMMETRIC_DEFAULT".into(),
-            manager: "CUSTOMER".into(),
-            rotation: Some(Ok(true)),
-            policy: Some(Ok(facts)),
-        };
+        let key = sample(true, Lets::ByIam, &["A"]);
         let key = Some(KeyFacts { alias: "alias/k".into(), answer: Ok(key) });
         let pending = Cell::pending(account, "eu-west-1", RegionsSource::Account);
         Cell { state: CellState::Findings, key, ..pending }

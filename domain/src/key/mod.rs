@@ -17,6 +17,9 @@ pub const TAG: &str = "ringfence:alias";
 /// The tag with the plan that it was made by. A key with [`TAG`] alone may be anybody's.
 pub const PLAN_TAG: &str = "ringfence:key-plan";
 
+/// Why no key is made in an account that has no role of ours.
+pub const NO_ROLE: &str = "the account is entered with the server's own credentials: there is no role to let in; deploy the member role there first";
+
 /// Which key is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -186,6 +189,21 @@ impl KeyFacts {
                 ),
             )),
         }
+    }
+}
+
+/// A key of the account itself, as it should be, for the tests of this module's parts.
+#[cfg(test)]
+pub(crate) fn sample(rotates: bool, lets: policy::Lets, lacks: &[&str]) -> Key {
+    let lacks = lacks.iter().map(|sid| (*sid).to_owned()).collect();
+    Key {
+        arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
+        state: "Enabled".into(),
+        usage: "ENCRYPT_DECRYPT".into(),
+        spec: "SYMMETRIC_DEFAULT".into(),
+        manager: "CUSTOMER".into(),
+        rotation: Some(Ok(rotates)),
+        policy: Some(Ok(policy::Facts { hash: "h".into(), lets, lacks })),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is to be done so that each cell has its key: planned from the last scan, approved, then done by agents.
 
 use super::policy::{self, Lets};
-use super::{Key, NOT_FOUND, Wanted};
+use super::{Key, NO_ROLE, NOT_FOUND, Wanted};
 use crate::approval::Approval;
 use crate::hash;
 use crate::id::{AccountId, Region};
@@ -100,7 +100,7 @@ fn judge(cell: &Cell, item: &mut Item, wanted: &Wanted) -> Result<Change, String
         ));
     }
     if cell.own && wanted.central.as_ref().is_none_or(|c| *c == cell.account) {
-        return Err("the account is entered with the server's own credentials: there is no role to let in; deploy the member role there first".to_owned());
+        return Err(NO_ROLE.to_owned());
     }
     let elsewhere = wanted.central.as_ref().filter(|c| **c != cell.account);
     let key = match (&facts.answer, elsewhere) {
@@ -236,9 +236,7 @@ impl KeyPlan {
         out.push_str(&self.notes());
         out
     }
-}
 
-impl KeyPlan {
     fn notes(&self) -> String {
         let mut out = String::new();
         let role = format!("arn:PARTITION:iam::ACCOUNT:role/{}", self.body.role);
@@ -302,7 +300,7 @@ fn lines(item: &Item, body: &Body) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{KeyFacts, policy::Facts};
+    use super::super::{KeyFacts, sample as key};
     use super::*;
     use crate::ledger::{CellState, RegionsSource};
 
@@ -311,19 +309,6 @@ mod tests {
         let key = Some(KeyFacts { alias: "alias/k".into(), answer });
         let pending = Cell::pending(account, "eu-west-1", RegionsSource::Account);
         Cell { state: CellState::Findings, key, ..pending }
-    }
-
-    fn key(rotates: bool, lets: Lets, lacks: &[&str]) -> Key {
-        let lacks = lacks.iter().map(|s| (*s).to_owned()).collect();
-        Key {
-            arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
-            state: "Enabled".into(),
-            usage: "ENCRYPT_DECRYPT".into(),
-            spec: "SYMMETRIC_DEFAULT".into(),
-            manager: "CUSTOMER".into(),
-            rotation: Some(Ok(rotates)),
-            policy: Some(Ok(Facts { hash: "h".into(), lets, lacks })),
-        }
     }
 
     fn planned(cell: &Cell, central: Option<&str>) -> Item {

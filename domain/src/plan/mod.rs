@@ -284,10 +284,10 @@ pub fn item(
             Some(key) => key.trouble(&finding.account, finding.region.as_str()),
         },
     );
-    if let Some((blocks, why)) = key.and_then(crate::key::KeyFacts::shut_out) {
-        checks.see("key-policy", if blocks { Verdict::Block } else { Verdict::Warn }, [why]);
-    } else if key.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
-        checks.block("key-policy", None);
+    if key.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
+        let shut = key.and_then(crate::key::KeyFacts::shut_out);
+        let verdict = if matches!(shut, Some((false, _))) { Verdict::Warn } else { Verdict::Block };
+        checks.see("key-policy", verdict, shut.map(|(_, why)| why));
     }
     let made = names(&resource);
     match &resource {
@@ -358,6 +358,7 @@ fn standing(finding: &Finding, account: &AccountState, twin: &str, checks: &mut 
 mod tests {
     use super::*;
     use crate::finding::Detected;
+    use crate::key::policy::Lets;
     use crate::key::{Key, KeyFacts};
     use crate::ledger::RegionsSource;
     use crate::rds::Instance;
@@ -386,14 +387,9 @@ mod tests {
     }
 
     pub(super) fn cell() -> Cell {
-        let key = Key {
-            arn: "arn:aws:kms:eu-west-1:111122223333:key/1".into(),
-            state: "Enabled".into(),
-            usage: "ENCRYPT_DECRYPT".into(),
-            spec: "SYMMETRIC_DEFAULT".into(),
-            manager: "CUSTOMER".into(),
-            ..Key::default()
-        };
+        let key = crate::key::sample(true, Lets::Named, &[]);
+        // A scan of an older version read no policy.
+        let key = Key { rotation: None, policy: None, ..key };
         let facts = KeyFacts { alias: "alias/k".into(), answer: Ok(key) };
         let pending = Cell::pending(sample::account(), "eu-west-1", RegionsSource::Account);
         Cell { key: Some(facts), names: vec!["orders".into()], ..pending }

@@ -8,7 +8,7 @@ use crate::app::{App, Fault, changed, now, refused};
 use crate::org;
 use crate::plans;
 use crate::store::{Kind, Row};
-use ringfence_domain::approval::{self, Approval};
+use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
@@ -128,13 +128,8 @@ pub async fn add_approval(
     let loaded = app.load(Kind::Rollout, id).await?;
     let text = format!("{reason} (hash {hash})");
     let (_, rollout) = change(app, actor, loaded, "rollout.approve", &text, |rollout| {
-        let approval = Approval {
-            by: actor.name.clone(),
-            at: now(),
-            reason: reason.to_owned(),
-            hash: hash.to_owned(),
-        };
-        plans::approve(&rollout.body.author, &rollout.hash, &mut rollout.approvals, approval)
+        let (author, own) = (&rollout.body.author, &rollout.hash);
+        plans::approve(author, own, &mut rollout.approvals, actor, (reason, hash))
     })
     .await?;
     Ok(rollout)

@@ -18,13 +18,18 @@ fn described(kms: &Kms, key: &Key) -> Resource {
     resource
 }
 
+/// A statement for arn:aws:iam::ACCOUNT:root stands for every principal whom IAM allows it.
+fn root_of(who: &Principal) -> Principal {
+    let principal_arn = format!("arn:aws:iam::{}:root", who.account);
+    Principal { principal_arn, ..who.clone() }
+}
+
 /// "The key policy must allow the calling principal to make a subsequent PutKeyPolicy request" (KMS API
 /// reference, PutKeyPolicy and CreateKey, BypassPolicyLockoutSafetyCheck).
 pub(super) fn keeps_it(ctx: &Ctx<'_>, policy: &Arc<IAMPolicy>) -> Result<(), Fault> {
     let arn = format!("arn:aws:kms:{}:{}:key/new", ctx.region, ctx.account);
     let (resource, base) = (Resource::new(arn), ctx.world.base_context(ctx.who, ctx.region));
-    let mut root = ctx.who.clone();
-    root.principal_arn = format!("arn:aws:iam::{}:root", ctx.account);
+    let root = root_of(ctx.who);
     let allows = |who| judge(policy, who, "kms:PutKeyPolicy", &resource, &base) == Decision::Allow;
     match allows(ctx.who) || allows(&root) {
         true => Ok(()),
@@ -87,10 +92,7 @@ pub(super) fn key_allows(
         return iam && at_home;
     };
     let direct = judge(policy, who, action, &resource, &base);
-    // A statement for arn:aws:iam::ACCOUNT:root stands for every principal whom IAM allows it.
-    let mut root = who.clone();
-    root.principal_arn = format!("arn:aws:iam::{}:root", who.account);
-    let delegated = judge(policy, &root, action, &resource, &base);
+    let delegated = judge(policy, &root_of(who), action, &resource, &base);
     if forbidden || direct == Decision::Deny || delegated == Decision::Deny {
         return false;
     }
