@@ -8,6 +8,7 @@ use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Instance, Sweep};
 use ringfence_domain::remediation::{Act, Remediation, held_name, twin_name};
+use std::collections::BTreeMap;
 
 /// Does it.
 pub(crate) async fn perform<P: Pipe>(
@@ -57,6 +58,10 @@ pub(crate) async fn perform<P: Pipe>(
                     let found = seen.clusters.iter().find(|c| c.resource_id == *resource_id);
                     found.map(|c| c.arn.clone())
                 }
+                Kind::Snapshot => {
+                    let found = seen.snapshots.iter().find(|s| s.resource_id == *resource_id);
+                    found.map(|s| s.arn.clone())
+                }
             };
             let arn = arn.ok_or_else(|| confused(database))?;
             // A session that can delete this one, and nothing else that we did not make.
@@ -82,7 +87,14 @@ async fn snapshot<P: Pipe>(
             cloud.create_snapshot(session, region, source, &name(snapshot), &rem.id).await
         }
         Act::CopySnapshot { from, to } | Act::LastCopy { from, to } => {
-            cloud.copy_snapshot(session, region, (from, &name(to)), &rem.key_arn, &rem.id).await
+            // Scratch needs no tags but ours.
+            let own = match &rem.source {
+                Resource::Snapshot { snapshot, .. } => snapshot.tags.clone(),
+                Resource::Instance { .. } | Resource::Cluster { .. } => BTreeMap::new(),
+            };
+            let names = (from.as_str(), name(to));
+            let (key, id) = (&rem.key_arn, &rem.id);
+            cloud.copy_snapshot(session, region, (names.0, &names.1), key, &own, id).await
         }
         // After the swap the original's name is the twin's.
         Act::CreateClusterSnapshot { snapshot } | Act::SnapshotTwin { snapshot } => {

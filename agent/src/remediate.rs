@@ -354,7 +354,7 @@ fn retries_plain(rem: &Remediation, act: &Act, error: &CloudError) -> bool {
         Resource::Instance { instance, .. } => {
             instance.settings.storage_type.as_deref() == Some("gp3")
         }
-        Resource::Cluster { .. } => false,
+        Resource::Cluster { .. } | Resource::Snapshot { .. } => false,
     };
     let first = rem.intents.get(&act.key()).is_some_and(|i| i.attempts == 1);
     gp3 && first

@@ -9,6 +9,8 @@ use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
+use ringfence_domain::controls::rds_snapshot_encryption::RdsSnapshotEncryption;
+use ringfence_domain::finding::{Detected, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::key::KeyFacts;
 use ringfence_domain::key::list::Under;
@@ -40,6 +42,9 @@ struct Read {
     /// Whether the server's own credentials served.
     own: bool,
     found: Detection,
+    /// Old snapshots, where they were asked for; and the names of all.
+    old: Vec<Detected>,
+    snapshots: Option<Vec<String>>,
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
     /// AWS Config's word, where it was asked and the cell was read.
@@ -368,7 +373,7 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, under, own, found, key, quotas, config, read } = seen;
+        let Read { names, under, own, found, old, snapshots, key, quotas, config, read } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -388,8 +393,9 @@ impl<P: Pipe> Visit<'_, P> {
         cell.instances = found.instances;
         cell.clusters = found.clusters;
         cell.out_of_scope = found.out_of_scope;
-        cell.names = names;
-        Seen { report: CellReport { cell, detected: found.findings }, lost }
+        (cell.names, cell.snapshots) = (names, snapshots);
+        let detected = found.findings.into_iter().chain(old).collect();
+        Seen { report: CellReport { cell, detected }, lost }
     }
 
     /// What AWS says of a cell; on an error, what it said until then.
@@ -406,9 +412,19 @@ impl<P: Pipe> Visit<'_, P> {
             Err(error) => Err(error.clone()),
         };
         let mut found = RdsEncryption.detect(&sweep, settings.require_kms_key);
+        let (mut old, mut snapshots) = (Vec::new(), None);
+        if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.snapshots) {
+            match self.snapshots(session, region, &mut sweep).await {
+                Ok(found) => {
+                    snapshots = Some(sweep.snapshots.iter().map(|s| s.id.clone()).collect());
+                    old = found;
+                }
+                Err(error) => read = Err(error),
+            }
+        }
         let (mut key, mut quotas) = (None, None);
         if let Ok(session) = &entered
-            && (self.look.options.keys || !found.findings.is_empty())
+            && (self.look.options.keys || !found.findings.is_empty() || !old.is_empty())
         {
             match cloud.key_facts(session, region, &settings.key).await {
                 Ok(facts) => key = Some(facts),
@@ -427,7 +443,30 @@ impl<P: Pipe> Visit<'_, P> {
         let names = sweep.instances.iter().map(|i| i.id.clone());
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
         let own = entered.is_ok_and(|session| session.own);
-        Read { names, under: under(&sweep), own, found, key, quotas, config, read }
+        let under = under(&sweep);
+        Read { names, under, own, found, old, snapshots, key, quotas, config, read }
+    }
+
+    /// Old snapshots that are not encrypted, and whom each is shared with.
+    async fn snapshots(
+        &self,
+        session: &Session,
+        region: &Region,
+        sweep: &mut Sweep,
+    ) -> Result<Vec<Detected>, CloudError> {
+        let (cloud, settings) = (&self.desk.cloud, &self.desk.settings);
+        cloud.sweep_snapshots(session, region, sweep).await?;
+        let mut found = RdsSnapshotEncryption.detect(sweep, settings.require_kms_key).findings;
+        for detected in &mut found {
+            if let Resource::Snapshot { snapshot, of_cluster: false, shared } =
+                &mut detected.resource
+            {
+                // Not known is no failure of the cell: plans say that it is not.
+                let asked = cloud.shared(session, region, &snapshot.id).await;
+                *shared = asked.map_err(|e| e.to_string());
+            }
+        }
+        Ok(found)
     }
 
     /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.

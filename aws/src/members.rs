@@ -1,4 +1,4 @@
-//! What becomes of every member of `DescribeDBInstances` and `DescribeDBClusters`.
+//! What becomes of every member of `DescribeDBInstances`, `DescribeDBClusters` and `DescribeDBSnapshots`.
 //!
 //! A setting that nobody thought of is a setting that a twin loses. The test below reads the
 //! members of the SDK's own types and fails when one is not listed here, so an SDK that learns a
@@ -215,6 +215,56 @@ pub const CLUSTER_DERIVED: &[&str] = &[
     "serverless_v2_platform_version",
 ];
 
+/// Members of DBSnapshot that an encrypted copy must have too: what the data is, and how it is restored.
+pub const SNAPSHOT_COMPARED: &[&str] = &[
+    "db_instance_identifier",
+    "dbi_resource_id",
+    "instance_create_time",
+    "original_snapshot_create_time",
+    "snapshot_database_time",
+    "engine",
+    "engine_version",
+    "license_model",
+    "master_username",
+    "port",
+    "allocated_storage",
+    "storage_type",
+    "iops",
+    "storage_throughput",
+    "option_group_name",
+    "tde_credential_arn",
+    "timezone",
+    "db_system_id",
+    "multi_tenant",
+    "dedicated_log_volume",
+    "iam_database_authentication_enabled",
+    "processor_features",
+    "additional_storage_volumes",
+    "tag_list",
+];
+
+/// Members of DBSnapshot that are derived, identify it, say where it lies, or that a restore is given anew.
+pub const SNAPSHOT_DERIVED: &[&str] = &[
+    "db_snapshot_identifier",
+    "db_snapshot_arn",
+    "snapshot_create_time",
+    "status",
+    "percent_progress",
+    "snapshot_type",
+    "source_region",
+    "source_db_snapshot_identifier",
+    "encrypted",
+    "storage_encryption_type",
+    "kms_key_id",
+    "availability_zone",
+    "vpc_id",
+    "snapshot_target",
+    "snapshot_availability_zone",
+    "backup_retention_period",
+    "preferred_backup_window",
+    "full_snapshot_size_in_bytes",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +300,7 @@ mod tests {
         let cluster = aws_sdk_rds::types::DbCluster::builder().build();
         let groups = [CLUSTER_SETTINGS, CLUSTER_INHERITED, CLUSTER_BLOCKING, CLUSTER_DERIVED];
         check(&format!("{cluster:?}"), &groups);
+        let snapshot = aws_sdk_rds::types::DbSnapshot::builder().build();
+        check(&format!("{snapshot:?}"), &[SNAPSHOT_COMPARED, SNAPSHOT_DERIVED]);
     }
 }

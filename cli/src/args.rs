@@ -213,6 +213,10 @@ pub(crate) enum Scan {
         /// Read the KMS key of every cell, and not only where something is to be encrypted.
         #[arg(long)]
         keys: bool,
+        /// Look for old snapshots that are not encrypted, too: two calls more for each cell, and one for each
+        /// that is found.
+        #[arg(long)]
+        snapshots: bool,
         /// Look only where AWS Config's aggregator (the server's scan.aggregator) names an unencrypted
         /// database: quick, and blind where no recorder is.
         #[arg(long)]

@@ -8,9 +8,11 @@ use crate::rds::Sweep;
 pub enum Facts {
     /// DB instances and clusters.
     Databases,
+    /// Manual snapshots of both.
+    Snapshots,
 }
 
-/// One control. A list of all of them, [`crate::controls::ALL`], drives scans and help.
+/// One control. [`crate::controls::of`] says which one a resource breaks.
 pub trait Control: Sync {
     /// Its name in the store, in JSON and on screen.
     fn id(&self) -> &'static str;

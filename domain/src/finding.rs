@@ -3,7 +3,7 @@
 use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::opinion::Verdict;
-use crate::rds::{Cluster, Instance};
+use crate::rds::{Cluster, Encryption, Instance, Snapshot};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +15,17 @@ pub enum Kind {
     Instance,
     /// A DB cluster, whatever its members.
     Cluster,
+    /// A manual snapshot of either; looked for only where that is asked for.
+    Snapshot,
 }
 
 impl Kind {
-    /// `instance` or `cluster`.
+    /// `instance`, `cluster` or `snapshot`.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Instance => "instance",
             Kind::Cluster => "cluster",
+            Kind::Snapshot => "snapshot",
         }
     }
 }
@@ -47,6 +50,15 @@ pub enum Resource {
         /// Its members, as instances.
         members: Vec<Instance>,
     },
+    /// A manual snapshot.
+    Snapshot {
+        /// It.
+        snapshot: Snapshot,
+        /// Whether it is of a cluster.
+        of_cluster: bool,
+        /// Who may restore it beside its account (`all` is everybody), or why that is not known.
+        shared: Result<Vec<String>, String>,
+    },
 }
 
 impl Resource {
@@ -55,6 +67,7 @@ impl Resource {
         match self {
             Resource::Instance { instance, .. } => &instance.id,
             Resource::Cluster { cluster, .. } => &cluster.id,
+            Resource::Snapshot { snapshot, .. } => &snapshot.id,
         }
     }
 
@@ -63,6 +76,7 @@ impl Resource {
         match self {
             Resource::Instance { instance, .. } => &instance.arn,
             Resource::Cluster { cluster, .. } => &cluster.arn,
+            Resource::Snapshot { snapshot, .. } => &snapshot.arn,
         }
     }
 
@@ -71,6 +85,7 @@ impl Resource {
         match self {
             Resource::Instance { instance, .. } => &instance.resource_id,
             Resource::Cluster { cluster, .. } => &cluster.resource_id,
+            Resource::Snapshot { snapshot, .. } => &snapshot.resource_id,
         }
     }
 
@@ -79,6 +94,16 @@ impl Resource {
         match self {
             Resource::Instance { instance, .. } => &instance.engine,
             Resource::Cluster { cluster, .. } => &cluster.engine,
+            Resource::Snapshot { snapshot, .. } => snapshot.setting("Engine"),
+        }
+    }
+
+    /// How it is protected at rest.
+    pub fn encryption(&self) -> &Encryption {
+        match self {
+            Resource::Instance { instance, .. } => &instance.encryption,
+            Resource::Cluster { cluster, .. } => &cluster.encryption,
+            Resource::Snapshot { snapshot, .. } => &snapshot.encryption,
         }
     }
 
@@ -88,6 +113,7 @@ impl Resource {
         let (id, arn) = match &mut it {
             Resource::Instance { instance, .. } => (&mut instance.id, &mut instance.arn),
             Resource::Cluster { cluster, .. } => (&mut cluster.id, &mut cluster.arn),
+            Resource::Snapshot { snapshot, .. } => (&mut snapshot.id, &mut snapshot.arn),
         };
         if let Some(head) = arn.strip_suffix(id.as_str()) {
             *arn = format!("{head}{name}");
@@ -101,6 +127,7 @@ impl Resource {
         match self {
             Resource::Instance { replicas, .. } => replicas,
             Resource::Cluster { members, .. } => members,
+            Resource::Snapshot { .. } => &[],
         }
     }
 
@@ -108,12 +135,13 @@ impl Resource {
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         let main = match self {
             Resource::Instance { instance, .. } => Some(instance),
-            Resource::Cluster { .. } => None,
+            Resource::Cluster { .. } | Resource::Snapshot { .. } => None,
         };
         main.into_iter().chain(self.dependents())
     }
 
-    /// What it replicates or, of a cluster, its members, or its replicas; empty if nothing.
+    /// What it replicates or, of a cluster, its members, or its replicas, or what it was taken of; empty if
+    /// nothing.
     pub fn group(&self) -> String {
         match self {
             Resource::Instance { instance, .. } => match &instance.replica_source {
@@ -124,6 +152,10 @@ impl Resource {
             Resource::Cluster { members, .. } => {
                 let names: Vec<&str> = members.iter().map(|m| m.id.as_str()).collect();
                 format!("members: {}", names.join(", "))
+            }
+            Resource::Snapshot { snapshot, .. } => {
+                let taken = snapshot.created_at.map(|at| format!(", taken {at}"));
+                format!("of {}{}", snapshot.of, taken.unwrap_or_default())
             }
         }
     }
@@ -157,6 +189,9 @@ impl Resource {
                     c.foreign,
                 );
                 hash::of(&(own, members.iter().map(of).collect::<Vec<_>>()))
+            }
+            Resource::Snapshot { snapshot: s, .. } => {
+                hash::of(&(&s.id, &s.resource_id, &s.settings, &s.tags))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The coverage ledger: every cell in exactly one named state.
 
 use crate::bounds::REGIONS_WITH_EVIDENCE;
+use crate::finding::Kind;
 use crate::id::{AccountId, Region};
 use crate::key::KeyFacts;
 use crate::opinion::Opinion;
@@ -150,6 +151,9 @@ pub struct Cell {
     /// Every instance and cluster name in the cell: a twin may not take one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Every manual snapshot of an instance in it; `None` where they were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Vec<String>>,
     /// Whether it was read with the server's own credentials, for the account has no role of ours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
@@ -173,6 +177,21 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl Cell {
+    /// Whether something of that kind has that name in it: databases share names, snapshots have theirs.
+    pub fn has(&self, kind: Kind, name: &String) -> bool {
+        match kind {
+            Kind::Instance | Kind::Cluster => self.names.contains(name),
+            Kind::Snapshot => self.snapshots.as_ref().is_some_and(|s| s.contains(name)),
+        }
+    }
+
+    /// Whether a look at it says whether something of that kind is still there: it was read to its end, and
+    /// snapshots were looked at.
+    pub fn tells(&self, kind: Kind) -> bool {
+        let looked = kind != Kind::Snapshot || self.snapshots.is_some();
+        self.state.answered() && looked
+    }
+
     /// A cell that nothing is known of.
     pub fn pending(account: AccountId, region: &str, source: RegionsSource) -> Cell {
         Cell {
@@ -187,6 +206,7 @@ impl Cell {
             clusters: 0,
             out_of_scope: 0,
             names: Vec::new(),
+            snapshots: None,
             own: false,
             key: None,
             under: BTreeMap::new(),

@@ -298,6 +298,23 @@ pub struct Snapshot {
     pub created_at: Option<Time>,
     /// The `ringfence:remediation` tag, if it has one.
     pub made_by: Option<String>,
+    /// The immutable id of the database that it was taken of, `@`, and when it was made: a snapshot has no
+    /// immutable id of its own, and its name can be another's later.
+    #[serde(default)]
+    pub resource_id: String,
+    /// What a copy must have too, by the API's names.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// Its tags, without ours and AWS's own.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// One of its settings; empty where it has none.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
 }
 
 /// One sweep of a cell.

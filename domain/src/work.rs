@@ -97,6 +97,8 @@ pub struct Options {
     pub fresh_regions: bool,
     /// Ask AWS Config for its opinion of every cell.
     pub config: bool,
+    /// Look for old snapshots that are not encrypted.
+    pub snapshots: bool,
 }
 
 /// The regions of an account, as it named them itself.
@@ -154,6 +156,7 @@ impl Look {
                 keys: self.options.keys || other.options.keys,
                 fresh_regions: self.options.fresh_regions || other.options.fresh_regions,
                 config: self.options.config || other.options.config,
+                snapshots: self.options.snapshots || other.options.snapshots,
             },
             list: self.list.and(other.list),
         }

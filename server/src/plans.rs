@@ -6,8 +6,8 @@ use crate::store::{Filter, Kind, Row};
 use crate::{freezes, reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
-use ringfence_domain::controls::ALL;
-use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::controls;
+use ringfence_domain::finding::{self, Finding, FindingState};
 use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
@@ -25,14 +25,18 @@ async fn chosen(
     tree: &OrgTree,
     ids: &[String],
     scope: &Scope,
+    snapshots: bool,
 ) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
+    // Old snapshots are a matter of their own: nobody who plans databases agrees to those too.
+    let meant = |f: &Finding| (f.kind == finding::Kind::Snapshot) == snapshots;
     if ids.is_empty() {
         let accounts = scope.accounts(tree)?;
         let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
         let all: Vec<(Row, Finding)> = app.all(Kind::Finding, &filter).await?;
         let wanted = |f: &Finding| {
-            accounts.contains(&f.account) && scope.region(f.region.as_str()) && !f.waived(now())
+            let here = accounts.contains(&f.account) && scope.region(f.region.as_str());
+            here && !f.waived(now()) && meant(f)
         };
         findings.extend(all.into_iter().map(|(_, f)| f).filter(wanted));
     }
@@ -45,10 +49,24 @@ async fn chosen(
                 format!("{id} is resolved: there is nothing to do"),
             );
         }
+        if !meant(&finding) {
+            return Err(Fault::Invalid(match snapshots {
+                true => format!("finding: {id} is no snapshot: plan it without --snapshots"),
+                false => format!("finding: {id} is a snapshot: plan it with --snapshots"),
+            }));
+        }
         findings.push(finding);
     }
     if findings.is_empty() {
-        return refused("NOTHING_TO_PLAN", "no open finding matches: nothing to plan");
+        return refused(
+            "NOTHING_TO_PLAN",
+            match snapshots {
+                true => {
+                    "no open finding of a snapshot matches: nothing to plan; `ringfence scan start --snapshots` looks for old snapshots"
+                }
+                false => "no open finding matches: nothing to plan",
+            },
+        );
     }
     findings.sort_by(|a, b| {
         (&a.account, &a.region, a.resource.name()).cmp(&(&b.account, &b.region, b.resource.name()))
@@ -93,7 +111,7 @@ pub async fn create(
     id: &str,
     ids: &[String],
     scope: &Scope,
-    mut wanted: Wanted,
+    (mut wanted, snapshots): (Wanted, bool),
     dry: bool,
 ) -> Result<Plan, Fault> {
     if app.store.get(Kind::Plan, id).await?.is_some() {
@@ -101,7 +119,7 @@ pub async fn create(
     }
     wanted.past = past(app).await?;
     let tree = app.tree().await?;
-    let findings = chosen(app, &tree, ids, scope).await?;
+    let findings = chosen(app, &tree, ids, scope, snapshots).await?;
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
     let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
     let mut items: Vec<plan::Item> = findings
@@ -122,7 +140,7 @@ pub async fn create(
         id: id.to_owned(),
         author: actor.name.clone(),
         created_at: at,
-        control: ALL[0].id().to_owned(),
+        control: controls::of(findings[0].kind).id().to_owned(),
         items,
     });
     if !dry {
@@ -264,7 +282,9 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     let begin = now();
-    let start = scans::Start::demand(&scan, &accounts, &scope, Options::default());
+    let snapshots = plan.ready().any(|i| i.kind == finding::Kind::Snapshot);
+    let options = Options { snapshots, ..Options::default() };
+    let start = scans::Start::demand(&scan, &accounts, &scope, options);
     scans::start(app, actor, start).await?;
     if !scans::wait(app, &scan, app.config.recheck_timeout).await? {
         return Err(Fault::Late(format!(
@@ -303,7 +323,7 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
                 trouble.unwrap_or_else(|| "the alias points at another key now".into())
             ));
         }
-        for taken in item.new_names().iter().filter(|n| cell.names.contains(n)) {
+        for taken in item.new_names().iter().filter(|n| cell.has(item.kind, n)) {
             why.push(format!("{name}: the name {taken} is taken now"));
         }
     }

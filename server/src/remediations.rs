@@ -5,7 +5,7 @@ use crate::app::{App, Fault, now, refused};
 use crate::freezes::Frozen;
 use crate::reports::row_of;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
-use ringfence_domain::controls::ALL;
+use ringfence_domain::controls;
 use ringfence_domain::finding::{Finding, FindingState, Resource};
 use ringfence_domain::rds::Instance;
 use ringfence_domain::remediation::{Remediation, State};
@@ -41,9 +41,10 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
     };
     let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
     for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
-        let own = Finding::id_of(ALL[0].id(), part.arn);
+        let control = controls::of(rem.kind).id();
+        let own = Finding::id_of(control, part.arn);
         let held_arn = part.arn.strip_suffix(part.id).map(|a| format!("{a}{}", part.held));
-        let held = Finding::id_of(ALL[0].id(), held_arn.as_deref().unwrap_or_default());
+        let held = Finding::id_of(control, held_arn.as_deref().unwrap_or_default());
         let is = |f: &Finding| f.resource.resource_id() == part.resource_id;
         let Some(resource) = resource else { continue };
         let before = known(&own).await?.filter(|(_, f)| is(f));
@@ -101,6 +102,7 @@ fn originals(source: &Resource) -> Vec<Option<Resource>> {
             let rest = members.iter().map(|_| None);
             std::iter::once(Some(source.clone())).chain(rest).collect()
         }
+        Resource::Snapshot { .. } => vec![Some(source.clone())],
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::app::{App, Fault, now};
 use crate::store::{End, Fenced, Kind, Lease, Part, Row, json};
 use crate::{agents, scans};
-use ringfence_domain::controls::ALL;
+use ringfence_domain::controls;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
-use ringfence_domain::remediation::{is_held, twin_name};
+use ringfence_domain::remediation::{is_held, name_of_twin};
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::{AccountReport, CellReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,12 +176,12 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
     let mut known = known.remove(&place).unwrap_or_default();
     let at = cell.as_of.unwrap_or_else(now);
     let incomplete = !cell.state.answered();
-    let control = ALL[0].id();
     let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
     let Some(region) = cell.region() else {
         return rows;
     };
     for found in detected {
+        let control = controls::of(found.kind).id();
         let id = Finding::id_of(control, found.resource.arn());
         // Pages that move while they are read show a database twice.
         if !seen.insert(id.clone()) {
@@ -196,8 +196,9 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
             Finding::seen(before, control, &cell.account, &region, found.clone(), incomplete, at);
         // A twin that is gone holds nothing: the original can be planned again.
         let (name, id) = (finding.resource.name(), finding.resource.resource_id());
-        let gone = !cell.names.contains(&twin_name(name, id)) && !is_held(name, id);
-        if cell.state.answered() && gone {
+        let twin = name_of_twin(&finding.resource);
+        let gone = !cell.has(found.kind, &twin) && !is_held(name, id);
+        if cell.tells(found.kind) && gone {
             finding.held_by = None;
         }
         if old.is_none_or(|old| changed(old, &finding, at)) {
@@ -205,10 +206,9 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
         }
     }
     // Only a cell that was read to its end can say that something is gone.
-    if cell.state.answered() {
-        let left = known.into_values().filter(|(_, f)| f.state == FindingState::Open);
-        rows.extend(left.map(|(row, finding)| row_of(Some(row), &finding.resolved(at))));
-    }
+    let gone = |f: &Finding| f.state == FindingState::Open && cell.tells(f.kind);
+    let left = known.into_values().filter(|(_, f)| gone(f));
+    rows.extend(left.map(|(row, finding)| row_of(Some(row), &finding.resolved(at))));
     rows
 }
 

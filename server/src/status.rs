@@ -33,6 +33,11 @@ pub struct Line {
     pub open: u32,
 }
 
+/// Whether a label is that of a database's finding.
+fn database(label: &str) -> bool {
+    !label.starts_with("snapshot")
+}
+
 /// Everything that `status` shows.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -52,6 +57,8 @@ pub struct Status {
     pub instances: u32,
     /// Open findings in the scope.
     pub clusters: u32,
+    /// Open findings of old snapshots, which count nowhere else.
+    pub snapshots: u32,
     /// Of the open ones.
     pub waived: u32,
     /// Of the open ones.
@@ -89,8 +96,10 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         false => accounts.contains(account) && scope.region(region),
     };
     let waived = app.store.waived(at).await?;
-    let waived =
-        waived.iter().filter(|r| r.account.parse().is_ok_and(|a| meant(&a, &r.region))).count();
+    let waived = waived
+        .iter()
+        .filter(|r| database(&r.label) && r.account.parse().is_ok_and(|a| meant(&a, &r.region)))
+        .count();
     let mut remediations: BTreeMap<String, u32> =
         State::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
     let all: Vec<(Row, Remediation)> = app.all(Kind::Remediation, &Filter::default()).await?;
@@ -109,7 +118,8 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         instances: tally.open(|label| label.starts_with("instance")),
         clusters: tally.open(|label| label.starts_with("cluster")),
         waived: u32::try_from(waived).unwrap_or(u32::MAX),
-        held: tally.open(|label| label.ends_with("+held")),
+        snapshots: tally.open(|label| !database(label)),
+        held: tally.open(|label| database(label) && label.ends_with("+held")),
         remediations,
         rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),
         freezes,
@@ -186,7 +196,7 @@ fn lines(by: &'static str, named: &Named) -> Vec<Line> {
             by,
             cells: tally.coverage.cells(),
             answered: tally.coverage.count(CellState::answered),
-            open: tally.open(|_| true),
+            open: tally.open(database),
         }
     };
     table.into_iter().map(line).collect()

@@ -4,16 +4,15 @@
 use aws_sdk_rds::types;
 use ringfence_domain::rds::{
     Cluster, ClusterSettings, Domain, Encryption, Instance, InstanceSettings, JOBS_TAG, MemberRef,
-    Snapshot, StorageVolume, TAG, WINDOW_TAG, managed_by,
+    StorageVolume, TAG, WINDOW_TAG, managed_by,
 };
-use ringfence_domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn text(value: Option<&str>) -> String {
+pub(super) fn text(value: Option<&str>) -> String {
     value.unwrap_or_default().to_owned()
 }
 
-fn some(value: Option<&str>) -> Option<String> {
+pub(super) fn some(value: Option<&str>) -> Option<String> {
     value.filter(|v| !v.is_empty()).map(str::to_owned)
 }
 
@@ -25,7 +24,7 @@ fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
 
 /// Tags that a person set. `aws:` and `rds:` are reserved and refused at restore (RDS guide,
 /// "Tagging"); ours mark what we made and are not part of what must be equal.
-fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
+pub(super) fn tags(list: &[types::Tag]) -> BTreeMap<String, String> {
     let own = |key: &str| {
         !key.is_empty() && !["aws:", "rds:", "ringfence:"].iter().any(|p| key.starts_with(p))
     };
@@ -43,7 +42,7 @@ fn managed(list: &[types::Tag]) -> Option<String> {
     managed_by(list.iter().map(|t| (t.key().unwrap_or_default(), t.value().unwrap_or_default())))
 }
 
-fn made_by(list: &[types::Tag]) -> Option<String> {
+pub(super) fn made_by(list: &[types::Tag]) -> Option<String> {
     tagged(list, TAG)
 }
 
@@ -65,7 +64,10 @@ fn domain(list: &[types::DomainMembership]) -> Option<Domain> {
     })
 }
 
-fn encryption(kind: Option<&types::StorageEncryptionType>, flag: Option<bool>) -> Encryption {
+pub(super) fn encryption(
+    kind: Option<&types::StorageEncryptionType>,
+    flag: Option<bool>,
+) -> Encryption {
     Encryption::judge(kind.map(|k| k.as_str()), flag)
 }
 
@@ -76,7 +78,7 @@ fn foreign(map: &mut BTreeMap<String, String>, name: &str, value: Option<String>
     }
 }
 
-fn list<T>(items: &[T], name: impl Fn(&T) -> String) -> Option<String> {
+pub(super) fn list<T>(items: &[T], name: impl Fn(&T) -> String) -> Option<String> {
     (!items.is_empty()).then(|| items.iter().map(name).collect::<Vec<_>>().join(", "))
 }
 
@@ -396,34 +398,4 @@ fn cluster_pending(c: &types::DbCluster) -> Vec<String> {
     .filter(|(_, set)| *set)
     .map(|(name, _)| name.to_owned())
     .collect()
-}
-
-fn time(value: Option<&aws_smithy_types::DateTime>) -> Option<Time> {
-    value.and_then(|t| t.to_millis().ok()).map(Time)
-}
-
-pub(super) fn snapshot(s: &types::DbSnapshot) -> Snapshot {
-    Snapshot {
-        id: text(s.db_snapshot_identifier()),
-        arn: text(s.db_snapshot_arn()),
-        of: text(s.db_instance_identifier()),
-        status: text(s.status()),
-        encryption: encryption(s.storage_encryption_type(), s.encrypted()),
-        kms_key: some(s.kms_key_id()),
-        created_at: time(s.snapshot_create_time()),
-        made_by: made_by(s.tag_list()),
-    }
-}
-
-pub(super) fn cluster_snapshot(s: &types::DbClusterSnapshot) -> Snapshot {
-    Snapshot {
-        id: text(s.db_cluster_snapshot_identifier()),
-        arn: text(s.db_cluster_snapshot_arn()),
-        of: text(s.db_cluster_identifier()),
-        status: text(s.status()),
-        encryption: encryption(s.storage_encryption_type(), s.storage_encrypted()),
-        kms_key: some(s.kms_key_id()),
-        created_at: time(s.snapshot_create_time()),
-        made_by: made_by(s.tag_list()),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod read;
+mod snapshot;
 mod write;
 mod write_cluster;
 mod write_instance;

@@ -1,6 +1,6 @@
 //! One sweep of a cell: all pages of each Describe call.
 
-use super::convert;
+use super::{convert, snapshot};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -104,7 +104,7 @@ impl Cloud {
             region,
             "rds:DescribeDBSnapshots",
             |client| client.describe_db_snapshots().snapshot_type("manual"),
-            |page| sweep.snapshots.extend(page.db_snapshots().iter().map(convert::snapshot))
+            |page| sweep.snapshots.extend(page.db_snapshots().iter().map(snapshot::snapshot))
         );
         pages!(
             self,
@@ -114,7 +114,7 @@ impl Cloud {
             |client| client.describe_db_cluster_snapshots().snapshot_type("manual"),
             |page| sweep
                 .cluster_snapshots
-                .extend(page.db_cluster_snapshots().iter().map(convert::cluster_snapshot))
+                .extend(page.db_cluster_snapshots().iter().map(snapshot::cluster_snapshot))
         );
         Ok(())
     }

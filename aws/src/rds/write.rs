@@ -70,6 +70,16 @@ pub(super) fn strings(set: &BTreeSet<String>) -> Option<Vec<String>> {
     (!set.is_empty()).then(|| set.iter().cloned().collect())
 }
 
+/// A step that does not fit what it is for: nothing is called.
+pub(super) fn no_database(operation: &str) -> Result<(), CloudError> {
+    Err(CloudError {
+        class: ErrorClass::Invalid,
+        operation: operation.to_owned(),
+        code: String::new(),
+        message: "a snapshot is no database".to_owned(),
+    })
+}
+
 /// Deleting what is gone already is success.
 pub(super) fn gone(answer: Result<(), CloudError>) -> Result<(), CloudError> {
     match answer {

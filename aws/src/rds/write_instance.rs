@@ -16,7 +16,7 @@ use aws_sdk_rds::types::{
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Domain, Instance, InstanceSettings, StorageVolume, TAG};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn volumes(list: &[StorageVolume]) -> Option<Vec<AdditionalStorageVolume>> {
     let volume = |v: &StorageVolume| {
@@ -59,6 +59,7 @@ impl Cloud {
         region: &Region,
         (from, to): (&str, &str),
         key_arn: &str,
+        own: &BTreeMap<String, String>,
         remediation: &str,
     ) -> Result<Made, CloudError> {
         let answer = send!(self, session, region, "rds:CopyDBSnapshot", |client| client
@@ -67,7 +68,7 @@ impl Cloud {
             .target_db_snapshot_identifier(to)
             .kms_key_id(key_arn)
             .copy_tags(false)
-            .tags(tag(TAG, remediation)))?;
+            .set_tags(tags(own, remediation)))?;
         made("rds:CopyDBSnapshot", answer.db_snapshot().and_then(|s| s.db_snapshot_arn()))
     }
 

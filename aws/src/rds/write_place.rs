@@ -1,7 +1,8 @@
 //! The writes that move databases: names, groups, protection, start and stop, and the end of an original.
 //! One AWS call each.
 
-use super::write::{gone, send};
+use super::snapshot;
+use super::write::{gone, no_database, send};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
@@ -14,7 +15,7 @@ use ringfence_domain::rds::{ClusterSettings, InstanceSettings};
 use std::collections::BTreeSet;
 
 impl Cloud {
-    /// The immutable id of the database that has this name now; `None` where there is none.
+    /// The immutable id of the database or snapshot that has this name now; `None` where there is none.
     pub async fn resource_id(
         &self,
         session: &Session,
@@ -48,6 +49,15 @@ impl Cloud {
                     first.and_then(|c| c.db_cluster_resource_id()).map(str::to_owned)
                 })
             }
+            Kind::Snapshot => {
+                const OP: &str = "rds:DescribeDBSnapshots";
+                let call = || async {
+                    let call = client.describe_db_snapshots().db_snapshot_identifier(name).send();
+                    session.within(call).await.map_err(|e| cloud_error(OP, e))
+                };
+                let answer = self.0.gate.read(to, OP, call).await;
+                answer.map(|a| a.db_snapshots().first().map(|s| snapshot::snapshot(s).resource_id))
+            }
         };
         match answer {
             Err(error) if error.class == ErrorClass::NotFound => Ok(None),
@@ -80,6 +90,7 @@ impl Cloud {
                     .new_db_cluster_identifier(to)
                     .apply_immediately(true)
             })?),
+            Kind::Snapshot => no_database("rds:ModifyDBInstance")?,
         }
         Ok(())
     }
@@ -104,6 +115,7 @@ impl Cloud {
                 let want = ClusterSettings { vpc_security_group_ids, ..Default::default() };
                 self.modify_cluster(session, region, name, &want, &fields).await
             }
+            Kind::Snapshot => no_database("rds:ModifyDBInstance"),
         }
     }
 
@@ -126,6 +138,7 @@ impl Cloud {
                 let want = ClusterSettings { deletion_protection: on, ..Default::default() };
                 self.modify_cluster(session, region, name, &want, &fields).await
             }
+            Kind::Snapshot => no_database("rds:ModifyDBInstance"),
         }
     }
 
@@ -146,6 +159,7 @@ impl Cloud {
             Kind::Cluster => drop(send!(self, session, region, "rds:StartDBCluster", |client| {
                 client.start_db_cluster().db_cluster_identifier(name)
             })?),
+            Kind::Snapshot => no_database("rds:StartDBInstance")?,
         }
         Ok(())
     }
@@ -165,6 +179,7 @@ impl Cloud {
             Kind::Cluster => drop(send!(self, session, region, "rds:StopDBCluster", |client| {
                 client.stop_db_cluster().db_cluster_identifier(name)
             })?),
+            Kind::Snapshot => no_database("rds:StopDBInstance")?,
         }
         Ok(())
     }
@@ -193,6 +208,7 @@ impl Cloud {
         name: &str,
     ) -> Result<(), CloudError> {
         match kind {
+            Kind::Snapshot => self.delete_snapshot(session, region, name).await,
             Kind::Instance => gone(
                 send!(self, session, region, "rds:DeleteDBInstance", |client| {
                     client

@@ -26,7 +26,7 @@ pub(crate) enum Quiesce {
 pub(crate) enum Plan {
     /// Plan the encryption of findings.
     Create {
-        /// Every open finding that is not waived.
+        /// Every open finding that is not waived: of databases, or of snapshots.
         #[arg(long, conflicts_with_all = ["findings", "ous", "accounts", "regions"])]
         all: bool,
         /// This finding; may be repeated.
@@ -47,6 +47,10 @@ pub(crate) enum Plan {
         /// Say that you know what runs by itself in the copies: jobs, links, subscriptions.
         #[arg(long)]
         acknowledge_jobs: bool,
+        /// Plan old snapshots instead of databases: encrypted copies of them (`scan start --snapshots` finds
+        /// them).
+        #[arg(long, conflicts_with_all = ["strategy", "quiesce", "auto_cutover", "acknowledge_jobs"])]
+        snapshots: bool,
         /// Show it, store nothing.
         #[arg(long)]
         dry_run: bool,
@@ -97,7 +101,8 @@ pub(crate) enum Remediation {
     Rollback(Order),
     /// Delete twins that nobody ever connected to.
     Discard(Order),
-    /// Delete the original of a cutover, after its hold and on approvals of its own.
+    /// Delete the original of a cutover, or an old snapshot whose copy is verified, after its hold and on
+    /// approvals of its own.
     Decommission {
         /// The remediation.
         id: String,

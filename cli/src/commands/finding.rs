@@ -110,6 +110,7 @@ fn row(f: &v1::Finding) -> Vec<String> {
     };
     let kind = match f.kind() {
         v1::ResourceKind::Cluster => "cluster",
+        v1::ResourceKind::Snapshot => "snapshot",
         _ => "instance",
     };
     vec![

@@ -20,6 +20,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
             quiesce,
             auto_cutover,
             acknowledge_jobs,
+            snapshots,
             dry_run,
         } => {
             let swap = strategy == Strategy::Swap;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 quiesce: quiesce.to_owned(),
                 auto_cutover,
                 acknowledge_jobs,
+                snapshots,
             };
             let plan = client
                 .create_plan(request)

@@ -21,13 +21,14 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
     let mut client =
         ScanServiceClient::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Scan::Start { scope: wanted, aws_config, keys, candidates, wait, timeout } => {
+        Scan::Start { scope: wanted, aws_config, keys, snapshots, candidates, wait, timeout } => {
             let request = v1::StartScanRequest {
                 request_id: request_id(),
                 validate_only: false,
                 scope: scope(&wanted),
                 aws_config,
                 keys,
+                snapshots,
                 candidates,
             };
             let scan = client

@@ -45,6 +45,12 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
         findings.held_original,
         findings.waived
     ));
+    if findings.snapshots > 0 {
+        printer::data(&format!(
+            "old snapshots {} unencrypted, as last looked for",
+            findings.snapshots
+        ));
+    }
     if !status.config.is_empty() {
         printer::data(&format!("AWS Config    {}", counts(&status.config)));
     }

@@ -171,6 +171,7 @@ impl Opinion {
         let rule = match found.resource {
             Resource::Instance { .. } => Rule::RdsStorageEncrypted,
             Resource::Cluster { .. } => Rule::RdsClusterEncryptedAtRest,
+            Resource::Snapshot { .. } => Rule::RdsSnapshotEncrypted,
         };
         let verdict = self.rules.get(&rule).copied().unwrap_or(self.verdict);
         if !matches!(verdict, Verdict::Compliant | Verdict::NonCompliant | Verdict::NoData) {

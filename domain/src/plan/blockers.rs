@@ -2,7 +2,7 @@
 //! the database and what to do.
 
 use super::checks::Checks;
-use crate::rds::{Cluster, Instance};
+use crate::rds::{Cluster, Encryption, Instance, Snapshot};
 use crate::remediation::broken;
 
 /// Classes without encryption at rest (RDS guide, "Encrypting Amazon RDS resources").
@@ -72,6 +72,41 @@ fn pending(pending: &[String], checks: &mut Checks) {
     checks.block("pending changes", pending.iter().map(text));
 }
 
+/// An old snapshot.
+pub(super) fn snapshot(
+    snapshot: &Snapshot,
+    of_cluster: bool,
+    shared: &Result<Vec<String>, String>,
+    checks: &mut Checks,
+) {
+    let id = &snapshot.id;
+    // "If you copy an unencrypted DB cluster snapshot and specify KmsKeyId, an error is returned" (API
+    // reference, CopyDBClusterSnapshot); snapshots of Multi-AZ DB clusters cannot be copied at all.
+    checks.block("engine", of_cluster.then(|| format!("{id} is of a cluster: AWS encrypts no copy of it; where it must be kept, restore it under the key by hand (`aws rds restore-db-cluster-from-snapshot --kms-key-id`), and take a snapshot of that")));
+    let custom = snapshot.setting("Engine").starts_with("custom-");
+    checks.block("engine", custom.then(|| format!("{id} is of RDS Custom: it cannot be copied")));
+    checks.block("encryption", matches!(snapshot.encryption, Encryption::Unknown(_) | Encryption::SseRds).then(|| format!("{id}: its encryption type is {}, and what a copy of that is, this version does not know", snapshot.encryption)));
+    let status = &snapshot.status;
+    checks.block(
+        "status",
+        (status != "available").then(|| format!("{id} is {status}: a copy needs it available")),
+    );
+    let warning = match shared {
+        Err(why) => Some(format!(
+            "{id}: who may restore it is not known ({why}): a copy is shared with nobody"
+        )),
+        Ok(with) if with.iter().any(|w| w == "all") => Some(format!(
+            "{id} is PUBLIC: everybody who has an AWS account can restore it, until it is decommissioned or made private (`aws rds modify-db-snapshot-attribute --attribute-name restore --values-to-remove all`); its copy cannot be public"
+        )),
+        Ok(with) if !with.is_empty() => Some(format!(
+            "{id} is shared with {}: the copy is not; share it yourself, and the key with it",
+            with.join(", ")
+        )),
+        Ok(_) => None,
+    };
+    checks.warn("sharing", warning);
+}
+
 /// RDS makes a new secret for a copy, with a new password (RDS guide, "Password management with Secrets
 /// Manager").
 fn secret(id: &str, managed: bool, checks: &mut Checks) {
@@ -106,5 +141,79 @@ pub(super) fn cluster(cluster: &Cluster, members: &[Instance], checks: &mut Chec
     managed(id, cluster.managed_by.as_deref(), checks);
     for member in members {
         instance(member, checks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::planned;
+    use super::super::{Body, Plan, Verdict};
+    use super::*;
+    use crate::finding::Resource;
+    use crate::remediation::sample;
+    use crate::time::Time;
+
+    #[test]
+    fn an_old_snapshot_is_planned_or_blocked_with_the_reason() {
+        let shared = |with: &[&str]| Ok(with.iter().map(|w| (*w).to_owned()).collect());
+        type Change = fn(&mut Snapshot);
+        let same: Change = |_| {};
+        let cases: [(Change, bool, Result<Vec<String>, String>, Verdict, &str); 9] = [
+            (same, false, shared(&[]), Verdict::Pass, ""),
+            (same, false, shared(&["111122223333"]), Verdict::Warn, "is shared with 111122223333"),
+            (same, false, shared(&["all"]), Verdict::Warn, "monthly is PUBLIC"),
+            (same, false, Err("denied".into()), Verdict::Warn, "is not known (denied)"),
+            (same, true, shared(&[]), Verdict::Block, "is of a cluster: AWS encrypts no copy"),
+            (|s| s.status = "creating".into(), false, shared(&[]), Verdict::Block, "is creating"),
+            (
+                |s| s.encryption = Encryption::Unknown("sse-pq".into()),
+                false,
+                shared(&[]),
+                Verdict::Block,
+                "its encryption type is sse-pq",
+            ),
+            (|s| s.encryption = Encryption::SseRds, false, shared(&[]), Verdict::Block, "sse-rds"),
+            (
+                |s| drop(s.settings.insert("Engine".into(), "custom-oracle-ee".into())),
+                false,
+                shared(&[]),
+                Verdict::Block,
+                "RDS Custom",
+            ),
+        ];
+        for (change, of_cluster, shared, verdict, text) in cases {
+            let mut snapshot = sample::old_snapshot("monthly");
+            change(&mut snapshot);
+            let item = planned(Resource::Snapshot { snapshot, of_cluster, shared });
+            let said: Vec<_> = item.checks.iter().filter(|c| c.text.contains(text)).collect();
+            assert!(said.iter().any(|c| c.verdict == verdict), "{text}: {:?}", item.checks);
+            assert_eq!(item.ready(), verdict != Verdict::Block, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_plan_says_what_becomes_of_it() {
+        let snapshot = sample::old_snapshot("monthly");
+        let item = planned(Resource::Snapshot { snapshot, of_cluster: false, shared: Ok(vec![]) });
+        let body = Body {
+            id: "pl-1".into(),
+            author: "ann".into(),
+            created_at: Time(0),
+            control: "rds-snapshot-encryption".into(),
+            items: vec![item],
+        };
+        let text = Plan::new(body).text();
+        for part in [
+            "+ snapshot monthly  postgres",
+            "copy  encrypted-monthly",
+            "1. copy monthly, encrypted under the key, to encrypted-monthly, with its tags",
+            "3. keep monthly until it is decommissioned",
+            "to the verified copy (a guess",
+            "100 GiB of snapshot more while both stand",
+            "For every copy:",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("twin"), "{text}");
     }
 }

@@ -34,7 +34,8 @@ impl Past {
     /// What a remediation teaches; `None` unless its twin was verified.
     pub fn of(rem: &Remediation) -> Option<Past> {
         // From the last time that it was asked for: one that was retried had stood still.
-        let began = rem.intents.get("snapshot")?.at;
+        let first = if rem.kind == Kind::Snapshot { "copy" } else { "snapshot" };
+        let began = rem.intents.get(first)?.at;
         let took = rem.verified_at?.since(began);
         (took > Span(0)).then(|| Past { kind: rem.kind, gib: gib(&rem.source), took })
     }
@@ -60,6 +61,7 @@ impl Estimate {
         let (kind, gib) = match resource {
             Resource::Instance { .. } => (Kind::Instance, gib(resource)),
             Resource::Cluster { .. } => (Kind::Cluster, 0),
+            Resource::Snapshot { .. } => (Kind::Snapshot, gib(resource)),
         };
         let mut near: Vec<&Past> = past.iter().filter(|p| p.kind == kind).collect();
         // Stable: of equally near ones it is chance which are asked, not who was fast.
@@ -80,6 +82,12 @@ impl Estimate {
             0 => "a guess: too few were made here yet".to_owned(),
             n => format!("as the {n} nearest in size took"),
         };
+        if self.instances == 0 {
+            return format!(
+                "about {} to the verified copy ({why}); {} GiB of snapshot more while both stand",
+                self.takes, self.gib
+            );
+        }
         let storage = if self.gib > 0 { format!("{} GiB and ", self.gib) } else { String::new() };
         let s = if self.instances == 1 { "" } else { "s" };
         format!(

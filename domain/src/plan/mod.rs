@@ -3,6 +3,7 @@
 mod blockers;
 mod checks;
 mod estimate;
+mod notes;
 mod quota;
 mod steps;
 mod wanted;
@@ -20,23 +21,11 @@ use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::org::AccountState;
-use crate::remediation::{Remediation, Swap, held_name, is_held, twin_name};
+use crate::remediation::{Remediation, Swap, held_name, is_held, name_of_twin, twin_name};
 use crate::time::{Span, Time};
 use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-
-/// What holds for every twin, and must be known before one agrees.
-pub const GENERAL_NOTES: &[&str] = &[
-    "point-in-time history stays with the original, unencrypted",
-    "not looked at: RDS Proxy targets, event subscriptions, alarms, secrets that hold its endpoint, and IAM policies that name its resource id, which is new for a twin",
-];
-
-/// What holds where the twin stands beside the original.
-const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it";
-
-/// What holds where the twin takes the original's place.
-const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers; DNS caches may hold the old address for minutes";
 
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +145,8 @@ impl Plan {
                 let _ = writeln!(out, "    blocked: {blocker}");
             }
             if item.ready() {
-                let _ = writeln!(out, "    twin  {}", item.twin);
+                let what = if item.kind == Kind::Snapshot { "copy" } else { "twin" };
+                let _ = writeln!(out, "    {what}  {}", item.twin);
                 let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
                 if !item.windows.is_empty() {
                     let _ = writeln!(out, "    when  {} (UTC)", window::show(&item.windows));
@@ -184,10 +174,9 @@ impl Plan {
             }
         }
         if ready > 0 {
-            out.push_str("\nFor every twin:\n");
-            let swaps = self.ready().any(|i| i.swap.is_some());
-            let first = if swaps { SWAP_NOTE } else { BESIDE_NOTE };
-            for note in std::iter::once(&first).chain(GENERAL_NOTES) {
+            let (each, notes) = self.notes();
+            let _ = writeln!(out, "\nFor every {each}:");
+            for note in notes {
                 let _ = writeln!(out, "  - {note}");
             }
         }
@@ -220,7 +209,7 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
 
 /// The names of all databases that a remediation of this resource makes, the twin first.
 pub fn names(resource: &Resource) -> Vec<String> {
-    let mut names = vec![twin_name(resource.name(), resource.resource_id())];
+    let mut names = vec![name_of_twin(resource)];
     names.extend(resource.dependents().iter().map(|m| twin_name(&m.id, &m.resource_id)));
     names
 }
@@ -271,7 +260,7 @@ pub fn item(
     wanted: &Wanted,
 ) -> Item {
     let resource = finding.resource.clone();
-    let twin = twin_name(resource.name(), resource.resource_id());
+    let twin = name_of_twin(&resource);
     let key = cell.and_then(|c| c.key.as_ref());
     let mut checks = Checks::default();
     standing(finding, account, &twin, &mut checks);
@@ -297,6 +286,9 @@ pub fn item(
         Resource::Cluster { cluster, members } => {
             blockers::cluster(cluster, members, &mut checks);
         }
+        Resource::Snapshot { snapshot, of_cluster, shared } => {
+            blockers::snapshot(snapshot, *of_cluster, shared, &mut checks);
+        }
     }
     let swap = wanted::swap(&resource, wanted);
     checks.block("strategy", swap.as_ref().err().cloned());
@@ -304,7 +296,7 @@ pub fn item(
     let windows = wanted::windows(&resource, &wanted.window);
     checks.block("window", windows.as_ref().err().cloned());
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
-    let taken = |name: &&String| cell.is_some_and(|c| c.names.contains(name));
+    let taken = |name: &&String| cell.is_some_and(|c| c.has(finding.kind, name));
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
     let all = made.iter().chain(&held).filter(|_| finding.held_by.is_none());
     checks.block("names", all.filter(taken).map(text));
@@ -369,6 +361,7 @@ mod tests {
         let kind = match resource {
             Resource::Instance { .. } => Kind::Instance,
             Resource::Cluster { .. } => Kind::Cluster,
+            Resource::Snapshot { .. } => Kind::Snapshot,
         };
         let detected = Detected { kind, resource, config: None };
         Finding::seen(

@@ -22,6 +22,7 @@ fn stays(resource: &Resource) -> BTreeMap<&'static str, i64> {
         Resource::Cluster { .. } => {
             needs.insert("DBClusters", 1);
         }
+        Resource::Snapshot { .. } => return BTreeMap::from([("ManualSnapshots", 1)]),
     }
     needs
 }
@@ -31,10 +32,12 @@ fn passes(resource: &Resource) -> (&'static str, i64) {
     match resource {
         Resource::Instance { .. } => ("ManualSnapshots", 2),
         Resource::Cluster { .. } => ("ManualClusterSnapshots", 1),
+        Resource::Snapshot { .. } => ("ManualSnapshots", 0),
     }
 }
 
-/// The storage of a database with its replicas, in GiB; 0 for Aurora, which allocates none.
+/// The storage of a database with its replicas, or of the database that a snapshot is of, in GiB; 0 for
+/// Aurora, which allocates none.
 pub(super) fn gib(resource: &Resource) -> i64 {
     match resource {
         Resource::Instance { .. } => {
@@ -46,6 +49,9 @@ pub(super) fn gib(resource: &Resource) -> i64 {
             all.map(|i| i64::from(i.settings.allocated_storage.unwrap_or(0)) + more(i)).sum()
         }
         Resource::Cluster { .. } => 0,
+        Resource::Snapshot { snapshot, .. } => {
+            snapshot.setting("AllocatedStorage").parse().unwrap_or(0)
+        }
     }
 }
 
@@ -116,7 +122,7 @@ fn judge<'a>(
 /// Whether the snapshots of all of a plan's databases of a cell have room at the same time: those that have not
 /// wait for each other's.
 fn tight(quotas: &Quotas, name: &str, need: i64, many: i64) -> Check {
-    let full = |q: &&Quota| q.used + need * many > q.max;
+    let full = |q: &&Quota| need > 0 && q.used + need * many > q.max;
     match quotas.get(name).filter(full) {
         None => Check::new(NAME, Verdict::Pass, String::new()),
         Some(q) => warn(format!(

@@ -81,6 +81,11 @@ fn twin(
             ),
             format!("delete {snapshot}"),
         ],
+        Resource::Snapshot { snapshot: old, .. } => vec![
+            format!("copy {}, encrypted under the key, to {twin}, with its tags", old.id),
+            format!("compare {twin} with {} field by field", old.id),
+            format!("keep {} until it is decommissioned on an approval of its own", old.id),
+        ],
     }
 }
 

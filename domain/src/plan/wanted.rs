@@ -61,6 +61,7 @@ pub(super) fn jobs(resource: &Resource, jobs: Jobs, checks: &mut Checks) {
     let tagged = match resource {
         Resource::Instance { instance, .. } => instance.jobs_known,
         Resource::Cluster { cluster, .. } => cluster.jobs_known,
+        Resource::Snapshot { .. } => return, // nothing runs in one
     };
     let (name, runs) = (resource.name(), runs(resource.engine()));
     let alive = format!("{name}: the copy is alive: {runs} of the original run in it too");
@@ -88,6 +89,8 @@ pub(super) fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Wi
         Resource::Cluster { cluster, .. } => {
             (&cluster.window, &cluster.settings.preferred_maintenance_window)
         }
+        // No database notices that a snapshot is copied.
+        Resource::Snapshot { .. } => return Ok(Vec::new()),
     };
     let found = rule.of(tag.as_deref(), own.as_deref());
     found.map_err(|why| format!("{}: {why}", resource.name()))
@@ -102,12 +105,14 @@ pub(super) fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>,
     let vpc = match resource {
         Resource::Instance { instance, .. } => instance.vpc.as_ref(),
         Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_ref()),
+        Resource::Snapshot { .. } => return Err(format!("{name} is a snapshot: it has no place")),
     };
     let vpc =
         vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
     let own = match resource {
         Resource::Instance { instance, .. } => &instance.settings.vpc_security_group_ids,
         Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,
+        Resource::Snapshot { .. } => return Ok(None),
     };
     let group = wanted.isolation.get(vpc).ok_or_else(|| {
         format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")

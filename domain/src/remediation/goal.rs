@@ -3,8 +3,9 @@
 
 use super::quiet::KNOWN_FOR_MAX;
 use super::{
-    Activity, Bounds, Intent, Names, Quiesce, Remediation, Retirement, State, Swap, held_name,
+    Activity, Bounds, Intent, Names, Part, Quiesce, Remediation, Retirement, State, Swap, held_name,
 };
+use crate::finding::Kind;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +199,9 @@ impl Remediation {
 
     /// Why it cannot be cut over; `None` if it can.
     pub fn cut_over(&mut self, now: Time) -> Option<String> {
+        if self.kind == Kind::Snapshot {
+            return Some("it is about a snapshot: nothing takes its place".into());
+        }
         if self.swap.is_none() {
             return Some(
                 "its plan makes a twin beside the original: plan with --strategy swap".into(),
@@ -253,12 +257,20 @@ impl Remediation {
 
     /// Why the original cannot be decommissioned; `None` if that has begun.
     pub fn decommission(&mut self, now: Time, bounds: Bounds) -> Option<String> {
-        let done = self.swap.as_ref().and_then(|s| s.done_at);
-        let (Goal::CutOver, Some(done)) = (self.goal, done) else {
-            return Some(format!(
-                "it is {}, and only an original whose twin has its place is decommissioned",
-                self.state.as_str()
-            ));
+        let verified = self.verified_at.filter(|_| self.state == State::Verified);
+        let swapped = self.swap.as_ref().and_then(|s| s.done_at);
+        let (done, what) = match self.kind {
+            Kind::Snapshot => {
+                (verified.filter(|_| self.goal == Goal::Twin), "a snapshot whose copy is verified")
+            }
+            Kind::Instance | Kind::Cluster => (
+                swapped.filter(|_| self.goal == Goal::CutOver),
+                "an original whose twin has its place",
+            ),
+        };
+        let Some(done) = done else {
+            let state = self.state.as_str();
+            return Some(format!("it is {state}, and only {what} is decommissioned"));
         };
         if now.since(done) < bounds.hold {
             return Some(format!(
@@ -279,6 +291,12 @@ impl Remediation {
                 self.state.as_str()
             ));
         }
+        if self.kind == Kind::Snapshot {
+            return Some(format!(
+                "{} is a snapshot: delete it by hand, once its original is sure to stay",
+                self.names.twin
+            ));
+        }
         if self.swap.is_none() {
             return Some("its twin stands in security groups of its own, so nobody can prove that it was not used: delete it by hand".into());
         }
@@ -289,17 +307,19 @@ impl Remediation {
 
     /// What people agree to when its original is to be deleted.
     pub fn retirement(&self, author: &str, at: Time, reason: &str) -> Retirement {
-        let twin = |key: &str| self.intents.get(key).and_then(|i| i.resource_id.clone());
+        // A copy of a snapshot has no immutable id but its ARN.
+        let twin = |p: &Part<'_>| match (self.kind, self.intents.get(&p.key)) {
+            (_, None) => (p.id.to_owned(), String::new()),
+            (Kind::Snapshot, Some(i)) => (p.twin.clone(), i.made.clone().unwrap_or_default()),
+            (_, Some(i)) => (p.id.to_owned(), i.resource_id.clone().unwrap_or_default()),
+        };
         let parts = self.parts();
         Retirement {
             author: author.to_owned(),
             at,
             reason: reason.to_owned(),
             originals: parts.iter().map(|p| (p.held.clone(), p.resource_id.to_owned())).collect(),
-            twins: parts
-                .iter()
-                .map(|p| (p.id.to_owned(), twin(&p.key).unwrap_or_default()))
-                .collect(),
+            twins: parts.iter().map(twin).collect(),
             approvals: Vec::new(),
         }
     }
@@ -339,6 +359,10 @@ impl Remediation {
                     Quiesce::Observe => "",
                 };
                 format!("{cut_off}next: ringfence remediation cutover {}", self.id)
+            }
+            Goal::Twin if self.kind == Kind::Snapshot => {
+                let until = self.verified_at.unwrap_or(now).plus(bounds.hold);
+                format!("the old snapshot stays; it can be decommissioned from {until} on")
             }
             Goal::Twin => String::new(),
             Goal::Decommission => format!("a last copy stays: snapshot {}", self.last_copy()),

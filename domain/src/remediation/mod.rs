@@ -18,6 +18,7 @@ mod retire;
 mod safety;
 #[cfg(test)]
 pub(crate) mod sample;
+mod snapshot;
 mod state;
 mod steps;
 mod stop;
@@ -146,6 +147,18 @@ pub struct Names {
     pub twin: String,
 }
 
+/// The name of what is made of a resource: its twin's, or its copy's.
+pub fn name_of_twin(resource: &Resource) -> String {
+    match resource {
+        Resource::Instance { .. } | Resource::Cluster { .. } => {
+            twin_name(resource.name(), resource.resource_id())
+        }
+        Resource::Snapshot { snapshot, .. } => {
+            snapshot::copy_name(&snapshot.id, &snapshot.resource_id)
+        }
+    }
+}
+
 /// The twin's name: `encrypted-<name>`; over 63 characters the name is cut, trimmed of `-`, and `-`
 /// with 8 hex digits of the SHA-256 of the source's resource id follows.
 pub fn twin_name(name: &str, resource_id: &str) -> String {
@@ -163,7 +176,7 @@ impl Names {
         Names {
             snapshot: format!("ringfence-{remediation}-plain"),
             copy: format!("ringfence-{remediation}-enc"),
-            twin: twin_name(resource.name(), resource.resource_id()),
+            twin: name_of_twin(resource),
         }
     }
 
@@ -345,6 +358,7 @@ impl Remediation {
             Resource::Cluster { cluster, .. } => {
                 cluster.settings.vpc_security_group_ids = swap.only();
             }
+            Resource::Snapshot { .. } => {}
         }
         Cow::Owned(spec)
     }
@@ -449,6 +463,7 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
         Resource::Cluster { cluster, members } => {
             cluster::decide(rem, cluster, members, seen, now, bounds)
         }
+        Resource::Snapshot { snapshot, .. } => snapshot::decide(rem, snapshot, seen, now, bounds),
     };
     let in_doubt =
         || Step::Wait("what was asked for last may still appear; it is waited for".into());

@@ -14,7 +14,7 @@ use super::{
     snapshot_ready, wait_for,
 };
 use crate::approval::Approval;
-use crate::finding::Kind;
+use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::rds::{Snapshot, Sweep};
 use crate::time::Time;
@@ -48,7 +48,11 @@ impl Remediation {
     /// The snapshot that stays when the original is gone.
     pub(super) fn last_copy(&self) -> String {
         let (plain, copy) = last_names(self);
-        if self.kind == Kind::Cluster { plain } else { copy }
+        match self.kind {
+            Kind::Instance => copy,
+            Kind::Cluster => plain,
+            Kind::Snapshot => self.names.twin.clone(),
+        }
     }
 }
 
@@ -59,6 +63,9 @@ fn last_names(rem: &Remediation) -> (String, String) {
 
 /// The table of a decommission; the first row that holds is the answer.
 pub(super) fn decommission(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    if let Resource::Snapshot { snapshot, .. } = &rem.source {
+        return super::snapshot::decommission(rem, snapshot, seen, now, bounds);
+    }
     let parts = rem.parts();
     if let Some(step) = twin_stands(rem, &parts, seen, now) {
         return step;

@@ -91,8 +91,14 @@ impl World {
         World::of(rem, seen, now)
     }
 
+    fn snapshot_of() -> World {
+        let (rem, seen, now) = sample::snapshot_world();
+        World::of(rem, seen, now)
+    }
+
     fn of(mut rem: Remediation, seen: Sweep, now: Time) -> World {
-        rem.swap = Some(Swap { isolation: "sg-nobody".into(), ..Swap::default() });
+        let swaps = rem.kind != Kind::Snapshot;
+        rem.swap = swaps.then(|| Swap { isolation: "sg-nobody".into(), ..Swap::default() });
         rem.state = State::Running;
         rem.begun_at = Some(now);
         World {
@@ -175,6 +181,7 @@ impl World {
         match self.rem.kind {
             Kind::Instance => "orders",
             Kind::Cluster => "m2",
+            Kind::Snapshot => "monthly",
         }
     }
 
@@ -199,7 +206,7 @@ impl World {
     /// The rules, for one act that `decide` wants.
     fn check(&self, act: &Act) {
         let rem = &self.rem;
-        let swap = rem.swap.as_ref().expect("a swap");
+        let swap = &rem.swap.clone().unwrap_or_default();
         let originals: Vec<&str> = match &rem.source {
             Resource::Instance { instance, replicas } => {
                 std::iter::once(instance).chain(replicas).map(|i| i.resource_id.as_str()).collect()
@@ -207,6 +214,7 @@ impl World {
             Resource::Cluster { cluster, members } => std::iter::once(cluster.resource_id.as_str())
                 .chain(members.iter().map(|m| m.resource_id.as_str()))
                 .collect(),
+            Resource::Snapshot { snapshot, .. } => return self.check_snapshot(act, snapshot),
         };
         let is_original = |id: &str| originals.contains(&id);
         match act {
@@ -273,6 +281,27 @@ impl World {
         }
     }
 
+    /// The rules for an old snapshot.
+    fn check_snapshot(&self, act: &Act, old: &Snapshot) {
+        let there = |id: &str| self.seen.snapshots.iter().find(|s| s.id == id);
+        let copy = there(&self.rem.names.twin);
+        match act {
+            Act::CopySnapshot { .. } => assert!(copy.is_none(), "copied twice"),
+            Act::DeleteSnapshot { snapshot } => {
+                assert_eq!(*snapshot, self.rem.names.twin, "scratch that is none");
+                assert!(self.rem.verified_at.is_none(), "a verified copy deleted");
+                assert!(there(&old.id).is_some(), "the last copy deleted: {:#?}", self.trail);
+            }
+            Act::Retire { resource_id, .. } => {
+                assert_eq!((self.rem.goal, resource_id), (Goal::Decommission, &old.resource_id));
+                let copy = copy.expect("the last copy deleted");
+                assert_eq!(copy.encryption, Encryption::SseKms);
+                assert_eq!((&copy.settings, &copy.tags), (&old.settings, &old.tags));
+            }
+            other => panic!("nothing of this is done to a snapshot: {other:?}"),
+        }
+    }
+
     /// Whether that database is there.
     fn holds(&self, id: &str) -> bool {
         self.seen.instances.iter().any(|i| i.resource_id == id)
@@ -283,7 +312,7 @@ impl World {
     fn top_id<'a>(&self, originals: &[&'a str]) -> &'a str {
         match self.rem.kind {
             Kind::Instance => originals[0],
-            Kind::Cluster => originals[2],
+            Kind::Cluster | Kind::Snapshot => originals[2],
         }
     }
 
@@ -371,6 +400,7 @@ impl World {
             Event::Lose(name) => {
                 self.events += 1;
                 self.seen.instances.retain(|i| i.id != name);
+                self.seen.snapshots.retain(|s| s.id != name);
             }
             Event::Meet(name) => {
                 self.events += 1;
@@ -382,6 +412,9 @@ impl World {
                 self.events += 1;
                 for i in self.seen.instances.iter_mut().filter(|i| i.id == name) {
                     i.status = "storage-full".into();
+                }
+                for s in self.seen.snapshots.iter_mut().filter(|s| s.id == name) {
+                    s.status = "failed".into();
                 }
             }
         }
@@ -465,5 +498,21 @@ fn nothing_unsafe_can_be_reached() {
         ] {
             assert!(states.contains_key(&state), "{name}: {state:?} is never reached: {states:?}");
         }
+    }
+}
+
+#[test]
+fn an_old_snapshot_is_deleted_on_an_order_and_its_copy_never() {
+    let fates = [
+        Event::Lose("encrypted-monthly"),
+        Event::Lose("monthly"),
+        Event::Break("encrypted-monthly"),
+        Event::Rest,
+        Event::Retry,
+    ];
+    let (worlds, states) = sweep(World::snapshot_of(), &[&ORDERS[..], &fates].concat(), 400_000);
+    assert!((50..400_000).contains(&worlds), "{worlds} worlds, {states:?}");
+    for state in [State::Verified, State::Decommissioned, State::Stopped] {
+        assert!(states.contains_key(&state), "{state:?} is never reached: {states:?}");
     }
 }

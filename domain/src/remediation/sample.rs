@@ -140,6 +140,27 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
     }
 }
 
+/// An old snapshot that somebody made.
+pub(crate) fn old_snapshot(id: &str) -> Snapshot {
+    let settings = [("Engine", "postgres"), ("AllocatedStorage", "100"), ("Port", "5432")];
+    Snapshot {
+        arn: format!("arn:aws:rds:eu-west-1:111122223333:snapshot:{id}"),
+        made_by: None,
+        resource_id: "db-ORDERS@old".into(),
+        settings: settings.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        tags: BTreeMap::from([("team".into(), "a".into())]),
+        ..snapshot(id, "orders", "available")
+    }
+}
+
+/// The world of an old snapshot.
+pub(crate) fn snapshot_world() -> (Remediation, Sweep, Time) {
+    let snapshot = old_snapshot("monthly");
+    let seen = Sweep { snapshots: vec![snapshot.clone()], ..Sweep::default() };
+    let source = Resource::Snapshot { snapshot, of_cluster: false, shared: Ok(vec![]) };
+    (remediation(source, Kind::Snapshot), seen, NOW)
+}
+
 fn snapshot(id: &str, of: &str, status: &str) -> Snapshot {
     Snapshot {
         id: id.into(),
@@ -150,6 +171,9 @@ fn snapshot(id: &str, of: &str, status: &str) -> Snapshot {
         kms_key: None,
         created_at: Some(NOW),
         made_by: Some("rem-1".into()),
+        resource_id: String::new(),
+        settings: BTreeMap::new(),
+        tags: BTreeMap::new(),
     }
 }
 

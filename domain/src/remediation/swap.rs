@@ -159,6 +159,7 @@ fn before_names(
     let changed = match &rem.source {
         Resource::Instance { .. } => super::instance::source_changed(rem, seen),
         Resource::Cluster { .. } => super::cluster::source_changed(rem, seen),
+        Resource::Snapshot { snapshot, .. } => Some(format!("{} is a snapshot", snapshot.id)),
     };
     if let Some(why) = changed {
         return Step::AskHuman(why);
@@ -301,6 +302,7 @@ fn stoppable(rem: &Remediation) -> bool {
             replicas.is_empty() && !mirrored
         }
         Resource::Cluster { .. } => true,
+        Resource::Snapshot { .. } => false,
     }
 }
 
@@ -317,6 +319,7 @@ fn differences(rem: &Remediation, seen: &Sweep, spec: &Resource) -> Result<(), S
                 let want = members.iter().find(|m| m.id == part.id);
                 want.and_then(|w| seen.instance(db.id).map(|i| fidelity::member(w, i)))
             }
+            (Resource::Snapshot { .. }, _) | (_, Kind::Snapshot) => None,
             (Resource::Instance { .. }, _) => {
                 let want = spec.instances().find(|w| w.id == part.id);
                 want.and_then(|w| seen.instance(db.id).map(|i| fidelity::instance(w, i)))

@@ -21,15 +21,18 @@ pub fn held_name(name: &str, resource_id: &str) -> String {
     format!("{}{suffix}", cut.trim_end_matches('-'))
 }
 
+/// Snapshots have no security groups.
+static NO_GROUPS: BTreeSet<String> = BTreeSet::new();
+
 /// Whether a database of that name and id is an original whose twin has its name.
 pub fn is_held(name: &str, resource_id: &str) -> bool {
     name.ends_with(&held_suffix(resource_id))
 }
 
-/// One database of a unit, as planned.
+/// One database of a unit, or its old snapshot, as planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// A cluster, or an instance: members and replicas are instances.
+    /// A cluster, a snapshot, or an instance: members and replicas are instances.
     pub kind: Kind,
     /// The original's name.
     pub id: &'a str,
@@ -78,6 +81,17 @@ impl Remediation {
                 parts.extend(order.into_iter().map(|m| Part { own: None, ..part(m, "member") }));
                 parts
             }
+            Resource::Snapshot { snapshot, .. } => vec![Part {
+                kind: Kind::Snapshot,
+                id: &snapshot.id,
+                arn: &snapshot.arn,
+                resource_id: &snapshot.resource_id,
+                twin: self.names.twin.clone(),
+                held: snapshot.id.clone(),
+                key: "copy".into(),
+                own: None,
+                written: false,
+            }],
         }
     }
 }
@@ -165,6 +179,20 @@ pub(super) fn find<'a>(seen: &'a Sweep, kind: Kind, resource_id: &str) -> Option
             pending: &c.pending,
             made_by: c.made_by.as_deref(),
         }),
+        Kind::Snapshot => {
+            seen.snapshots.iter().find(|s| s.resource_id == resource_id).map(|s| Db {
+                kind,
+                id: &s.id,
+                resource_id: &s.resource_id,
+                status: &s.status,
+                encryption: &s.encryption,
+                kms_key: s.kms_key.as_deref(),
+                groups: &NO_GROUPS,
+                protected: false,
+                pending: &[],
+                made_by: s.made_by.as_deref(),
+            })
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What must hold before anything is written, and before each target.
 
 use super::{Attached, Stage};
-use crate::finding::Finding;
+use crate::finding::{Finding, Kind};
 use crate::id::{AccountId, NodeId};
 use crate::ledger::{Cell, Rule, gaps};
 use crate::org::{AccountState, NodeKind, OrgTree};
@@ -98,7 +98,9 @@ pub fn gate(
             None => continue,
         }
         why.extend(gaps(&account, cells.get(&account).map_or(&[], Vec::as_slice), rule, now));
-        for finding in findings.iter().filter(|f| f.account == account && f.counts(now)) {
+        // An old snapshot is nothing that an SCP could deny.
+        let counts = |f: &&Finding| f.kind != Kind::Snapshot && f.counts(now);
+        for finding in findings.iter().filter(|f| f.account == account).filter(counts) {
             let what = match &finding.held_by {
                 Some(by) => format!(
                     "is a held-original (its twin was verified by {by}); decommission it or waive"

@@ -198,6 +198,7 @@ fn kind(kind: Kind) -> v1::ResourceKind {
     match kind {
         Kind::Instance => v1::ResourceKind::Instance,
         Kind::Cluster => v1::ResourceKind::Cluster,
+        Kind::Snapshot => v1::ResourceKind::Snapshot,
     }
 }
 
@@ -205,10 +206,6 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
     let state = match f.state {
         FindingState::Open => v1::FindingState::Open,
         FindingState::Resolved => v1::FindingState::Resolved,
-    };
-    let encryption = match &f.resource {
-        Resource::Instance { instance, .. } => &instance.encryption,
-        Resource::Cluster { cluster, .. } => &cluster.encryption,
     };
     v1::Finding {
         id: f.id.clone(),
@@ -235,7 +232,7 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
             by: w.by.clone(),
         }),
         held_by: f.held_by.clone().unwrap_or_default(),
-        encryption: encryption.to_string(),
+        encryption: f.resource.encryption().to_string(),
         config: f.config.map(|v| v.as_str().to_owned()).unwrap_or_default(),
     }
 }
@@ -258,6 +255,7 @@ fn item(i: &Item) -> v1::PlanItem {
     let settings = match &i.resource {
         Resource::Instance { instance, .. } => crate::store::json(&instance.settings),
         Resource::Cluster { cluster, .. } => crate::store::json(&cluster.settings),
+        Resource::Snapshot { snapshot, .. } => crate::store::json(&snapshot.settings),
     };
     v1::PlanItem {
         finding: i.finding.clone(),
@@ -475,6 +473,7 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
             clusters: number(s.clusters),
             waived: number(s.waived),
             held_original: number(s.held),
+            snapshots: number(s.snapshots),
         }),
         remediations: counts(&s.remediations),
         rollouts: s.rollouts.iter().map(rollout).collect(),

@@ -43,8 +43,12 @@ impl PlanService for Rpc {
             past: Vec::new(), // as the store knows it
             guess: self.0.config.guess,
         };
+        if a.snapshots && a.swap {
+            return Err(Fault::Invalid("swap: a snapshot has no place to take".into()).into());
+        }
+        let how = (wanted, a.snapshots);
         let plan =
-            plans::create(&self.0, &who, &id, &a.findings, &scope, wanted, a.validate_only).await?;
+            plans::create(&self.0, &who, &id, &a.findings, &scope, how, a.validate_only).await?;
         ok(v1::CreatePlanResponse { plan: Some(self.plan(&plan)) })
     }
 

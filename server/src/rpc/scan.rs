@@ -123,7 +123,8 @@ impl ScanService for Rpc {
         scans::regions_exist(&self.0, &scope).await?;
         // Evidence for a gate wants the lists of regions that were read with it.
         let (fresh_regions, config) = (!asked.candidates, asked.aws_config);
-        let options = Options { keys: asked.keys, fresh_regions, config };
+        let (keys, snapshots) = (asked.keys, asked.snapshots);
+        let options = Options { keys, fresh_regions, config, snapshots };
         let scan = if asked.candidates {
             if asked.validate_only {
                 return ok(v1::StartScanResponse { scan: None });

@@ -4,6 +4,7 @@ use super::World;
 use crate::finding::{Kind, Resource};
 use crate::rds::{Cluster, Encryption, Instance, MemberRef, Snapshot};
 use crate::remediation::Act;
+use std::collections::BTreeMap;
 
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1";
 
@@ -23,6 +24,9 @@ impl World {
             kms_key: encrypted.then(|| KEY.into()),
             created_at: Some(self.now),
             made_by: Some(self.rem.id.clone()),
+            resource_id: String::new(),
+            settings: BTreeMap::new(),
+            tags: BTreeMap::new(),
         }
     }
 
@@ -65,7 +69,11 @@ impl World {
                 }
             }
             Act::CopySnapshot { to, .. } | Act::LastCopy { to, .. } => {
-                let s = self.snapshot(&to, true);
+                let mut s = self.snapshot(&to, true);
+                if let Resource::Snapshot { snapshot: of, .. } = &self.rem.source {
+                    (s.settings, s.tags) = (of.settings.clone(), of.tags.clone());
+                    s.resource_id = s.arn.clone();
+                }
                 self.seen.snapshots.push(s);
             }
             Act::CreateClusterSnapshot { snapshot } => {
@@ -131,6 +139,9 @@ impl World {
                     cluster.members.retain(|m| m.id != database);
                 }
             }
+            Act::Retire { kind: Kind::Snapshot, resource_id, .. } => {
+                self.seen.snapshots.retain(|s| s.resource_id != resource_id);
+            }
             Act::Retire { resource_id, .. } => {
                 self.seen.clusters.retain(|c| c.resource_id != resource_id);
             }
@@ -154,6 +165,7 @@ impl World {
                     i.status = status.into();
                 }
             }
+            Kind::Snapshot => unreachable!("a snapshot is neither stopped nor started"),
         }
     }
 
@@ -185,6 +197,7 @@ impl World {
                     }
                 }
             }
+            Kind::Snapshot => unreachable!("a snapshot keeps its name"),
         }
     }
 
@@ -194,6 +207,9 @@ impl World {
         match kind {
             Kind::Instance => self.seen.instance(name).is_some_and(|i| i.resource_id == id),
             Kind::Cluster => self.seen.cluster(name).is_some_and(|c| c.resource_id == id),
+            Kind::Snapshot => {
+                self.seen.snapshots.iter().any(|s| s.id == name && s.resource_id == id)
+            }
         }
     }
 

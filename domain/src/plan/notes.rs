@@ -1,0 +1,35 @@
+//! What holds for everything that a plan makes.
+
+use super::Plan;
+use crate::finding::Kind;
+
+/// What holds for every twin, and must be known before one agrees.
+const GENERAL_NOTES: &[&str] = &[
+    "point-in-time history stays with the original, unencrypted",
+    "not looked at: RDS Proxy targets, event subscriptions, alarms, secrets that hold its endpoint, and IAM policies that name its resource id, which is new for a twin",
+];
+
+/// What holds for every copy of an old snapshot.
+const COPY_NOTES: &[&str] = &[
+    "the old snapshot stays, unencrypted, until it is decommissioned on an approval of its own",
+    "what restores the old one by its name or ARN must be given the copy's; who may restore it beside its account is not carried over",
+    "backups that AWS makes by itself, and those of AWS Backup, are not looked at: they end with their retention",
+];
+
+/// What holds where the twin stands beside the original.
+const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it";
+
+/// What holds where the twin takes the original's place.
+const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers; DNS caches may hold the old address for minutes";
+
+impl Plan {
+    /// What holds for everything that it makes.
+    pub(super) fn notes(&self) -> (&'static str, Vec<&'static str>) {
+        if self.ready().any(|i| i.kind == Kind::Snapshot) {
+            return ("copy", COPY_NOTES.to_vec());
+        }
+        let swaps = self.ready().any(|i| i.swap.is_some());
+        let first = if swaps { SWAP_NOTE } else { BESIDE_NOTE };
+        ("twin", std::iter::once(first).chain(GENERAL_NOTES.iter().copied()).collect())
+    }
+}
