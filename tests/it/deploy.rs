@@ -69,6 +69,7 @@ fn called() -> BTreeSet<String> {
         "kms/mod.rs",
         "kms/write.rs",
         "rds/read.rs",
+        "rds/snapshot.rs",
         "rds/write_cluster.rs",
         "rds/write_instance.rs",
         "rds/write_place.rs",

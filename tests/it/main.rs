@@ -11,6 +11,7 @@ mod freeze;
 mod keys;
 mod kill;
 mod many_accounts;
+mod old_snapshots;
 mod regions;
 mod simulator;
 mod stage;

@@ -405,6 +405,11 @@ def rds_instances(a, key):
     assert twin["StorageEncrypted"] and twin["KmsKeyId"] == key and twin["DBSubnetGroup"]["DBSubnetGroupName"] == "default"
     call(a, r, "DescribeDBSnapshots", SnapshotType="manual")
     call(a, r, "DescribeDBSnapshots", expect="DBSnapshotNotFound", DBSnapshotIdentifier="none")
+    shared = dict(AttributeName="restore", ValuesToAdd=["all"])
+    call(a, r, "ModifyDBSnapshotAttribute", expect="InvalidParameterValue", DBSnapshotIdentifier="copy", **shared)
+    call(a, r, "ModifyDBSnapshotAttribute", DBSnapshotIdentifier="snap", **shared)
+    found = call(a, r, "DescribeDBSnapshotAttributes", DBSnapshotIdentifier="snap")["DBSnapshotAttributesResult"]
+    assert found["DBSnapshotAttributes"][0]["AttributeValues"] == ["all"], found
     call(a, r, "DeleteDBSnapshot", DBSnapshotIdentifier="copy")
     advance()
     replica = dict(DBInstanceIdentifier="reader", SourceDBInstanceIdentifier="orders")

@@ -178,7 +178,9 @@ async fn follow(mut client: Client, plan: String) -> Result<Vec<v1::Remediation>
         }
         let done = all.iter().filter(|r| ended(r)).count();
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        progress.show(count(done), count(all.len()), "databases");
+        let snapshots = all.iter().any(|r| r.kind() == v1::ResourceKind::Snapshot);
+        let what = if snapshots { "snapshots" } else { "databases" };
+        progress.show(count(done), count(all.len()), what);
         if done == all.len() {
             return Ok(all);
         }
@@ -224,7 +226,9 @@ fn show(context: &Context, rem: &v1::Remediation) {
         failure => format!(" ({failure})"),
     };
     printer::data(&format!("state   {}{failure}  {}", state(rem), rem.why));
-    printer::data(&format!("twin    {}", rem.twin));
+    let snapshot = rem.kind() == v1::ResourceKind::Snapshot;
+    let made = if snapshot { "copy" } else { "twin" };
+    printer::data(&format!("{made}    {}", rem.twin));
     printer::data(&format!("key     {}", rem.key_arn));
     printer::data(&format!("plan    {}  approved {}", rem.plan, rem.approved_at));
     if !rem.verified_at.is_empty() {

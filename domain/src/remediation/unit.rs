@@ -54,6 +54,16 @@ pub struct Part<'a> {
 }
 
 impl Remediation {
+    /// What a decommission would delete: the original under the name that it has once its twin has its own, or
+    /// the old snapshot; empty where nothing ever is.
+    pub fn held(&self) -> String {
+        match (self.kind, &self.swap) {
+            (Kind::Snapshot, _) => self.source.name().to_owned(),
+            (_, Some(_)) => held_name(self.source.name(), self.source.resource_id()),
+            (_, None) => String::new(),
+        }
+    }
+
     /// The databases of the unit: the instance and its replicas, each after its source; or the cluster and
     /// its members, the writer first.
     pub fn parts(&self) -> Vec<Part<'_>> {

@@ -14,7 +14,7 @@ use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
 use ringfence_domain::plan::{self, Item, Plan, Verdict};
-use ringfence_domain::remediation::{self, Activity, Remediation, Retirement, held_name};
+use ringfence_domain::remediation::{self, Activity, Remediation, Retirement};
 use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::time::Time;
 use ringfence_domain::work::{Listing, Scan};
@@ -369,7 +369,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         failure: r.failure.map_or(String::new(), |f| f.as_str().to_owned()),
         priority: r.priority,
         strategy: strategy(swap.is_some()),
-        held: swap.map_or(String::new(), |_| held_name(r.source.name(), r.source.resource_id())),
+        held: r.held(),
         cut_over_at: when(swap.and_then(|s| s.done_at)),
         quiet: said(swap.and_then(|s| s.quiet.as_ref())),
         proof: said(swap.and_then(|s| s.proof.as_ref())),

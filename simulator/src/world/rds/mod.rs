@@ -16,6 +16,7 @@ mod modify;
 mod paging;
 mod replicas;
 pub(crate) mod settings;
+mod sharing;
 mod snapshots;
 mod tags;
 
@@ -178,6 +179,10 @@ pub(crate) const OPS: &[Op] = &[
         "OptionGroupName",
     ) snapshots::copy),
     op!(Write "DeleteDBSnapshot" ("DBSnapshotIdentifier") snapshots::delete),
+    op!(Read "DescribeDBSnapshotAttributes" ("DBSnapshotIdentifier") sharing::describe),
+    op!(Write "ModifyDBSnapshotAttribute" (
+        "DBSnapshotIdentifier", "AttributeName", "ValuesToAdd", "ValuesToRemove",
+    ) sharing::modify),
     op!(Read "DescribeDBClusterSnapshots" (
         "DBClusterIdentifier", "DBClusterSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
         "Marker", "IncludeShared", "IncludePublic", "DbClusterResourceId",

@@ -32,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) db_created: Option<Time>,
     /// The ARN that it was copied from.
     pub(crate) copy_of: Option<String>,
+    /// Accounts that may restore it, or `all`; a copy is shared with nobody.
+    pub(crate) shared: Vec<String>,
 }
 
 fn not_found(kind: Kind, name: &str) -> Fault {
@@ -166,6 +168,7 @@ pub(crate) fn take(
         original: ctx.now,
         db_created: instance.created,
         copy_of: None,
+        shared: Vec::new(),
     };
     Ok(add(ctx, Kind::Instance, snapshot))
 }
@@ -222,6 +225,7 @@ pub(crate) fn take_cluster(
         original: ctx.now,
         db_created: cluster.created,
         copy_of: None,
+        shared: Vec::new(),
     };
     Ok(add(ctx, Kind::Cluster, snapshot))
 }
@@ -312,6 +316,7 @@ fn copied(
         tags,
         created: ctx.now,
         copy_of: Some(source.arn.clone()),
+        shared: Vec::new(),
         ..source
     };
     Ok(add(ctx, kind, snapshot))

@@ -1,0 +1,59 @@
+"""Snapshots of the database `orders` of one cell, directly and over HTTP: some that are old, and the truth.
+
+    old_snapshots.py URL ACCOUNT REGION make     takes `monthly` and `yearly`, the second shared with somebody
+    old_snapshots.py URL ACCOUNT REGION show     prints all manual ones by name, with who may restore them
+"""
+
+import json
+import sys
+import time
+
+import boto3
+
+SOMEBODY = "999988887777"
+
+
+def main():
+    url, account, region, verb = sys.argv[1:]
+    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
+    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=url, **base)
+    role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
+    c = sts.assume_role(RoleArn=role, RoleSessionName="snapshots")["Credentials"]
+    rds = boto3.client(
+        "rds",
+        region_name=region,
+        endpoint_url=url,
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token=c["SessionToken"],
+    )
+
+    def snapshots(**more):
+        pages = rds.get_paginator("describe_db_snapshots").paginate(**more)
+        found = [s for page in pages for s in page["DBSnapshots"]]
+        return {s["DBSnapshotIdentifier"]: s for s in found if s["SnapshotType"] == "manual"}
+
+    def settled():
+        databases = rds.describe_db_instances()["DBInstances"]
+        states = [s["Status"] for s in snapshots().values()] + [d["DBInstanceStatus"] for d in databases]
+        return all(state == "available" for state in states)
+
+    if verb == "make":
+        for name, keep in [("monthly", "1y"), ("yearly", "7y")]:
+            tags = [{"Key": "keep", "Value": keep}, {"Key": "team", "Value": "a"}]
+            rds.create_db_snapshot(DBSnapshotIdentifier=name, DBInstanceIdentifier="orders", Tags=tags)
+            while not settled():
+                time.sleep(0.02)
+        share = dict(DBSnapshotIdentifier="yearly", AttributeName="restore")
+        rds.modify_db_snapshot_attribute(ValuesToAdd=[SOMEBODY, "all"], **share)
+        rds.modify_db_snapshot_attribute(ValuesToRemove=["all"], **share)
+    all = snapshots()
+    for name, snapshot in all.items():
+        result = rds.describe_db_snapshot_attributes(DBSnapshotIdentifier=name)["DBSnapshotAttributesResult"]
+        values = [a["AttributeValues"] for a in result["DBSnapshotAttributes"] if a["AttributeName"] == "restore"]
+        snapshot["Shared"] = values[0] if values else []
+        snapshot["Tags"] = {t["Key"]: t["Value"] for t in snapshot["TagList"]}
+    print(json.dumps(all, default=str))
+
+
+main()
