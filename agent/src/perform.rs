@@ -6,7 +6,7 @@ use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
-use ringfence_domain::rds::{Instance, Sweep};
+use ringfence_domain::rds::{Instance, Snapshot, Sweep};
 use ringfence_domain::remediation::{Act, Remediation, held_name, twin_name};
 use std::collections::BTreeMap;
 
@@ -59,8 +59,9 @@ pub(crate) async fn perform<P: Pipe>(
                     found.map(|c| c.arn.clone())
                 }
                 Kind::Snapshot => {
-                    let found = seen.snapshots.iter().find(|s| s.resource_id == *resource_id);
-                    found.map(|s| s.arn.clone())
+                    // The time alone does not tell two apart that were made at once.
+                    let is = |s: &&Snapshot| s.id == *database && s.resource_id == *resource_id;
+                    seen.snapshots.iter().find(is).map(|s| s.arn.clone())
                 }
             };
             let arn = arn.ok_or_else(|| confused(database))?;

@@ -5,6 +5,7 @@ use crate::now;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
+use ringfence_domain::around::Around;
 use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
@@ -47,6 +48,7 @@ struct Read {
     snapshots: Option<Vec<String>>,
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
+    around: Option<Around>,
     /// AWS Config's word, where it was asked and the cell was read.
     config: Option<Opinion>,
     /// Whether it was read to its end.
@@ -373,7 +375,8 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, under, own, found, old, snapshots, key, quotas, config, read } = seen;
+        let Read { names, under, own, found, old, snapshots, key, quotas, around, config, read } =
+            seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -386,7 +389,7 @@ impl<P: Pipe> Visit<'_, P> {
             };
         cell.key = key;
         (cell.under, cell.own) = (under, own);
-        cell.quotas = quotas;
+        (cell.quotas, cell.around) = (quotas, around);
         cell.config = config;
         cell.as_of = Some(now());
         cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
@@ -422,16 +425,27 @@ impl<P: Pipe> Visit<'_, P> {
                 Err(error) => read = Err(error),
             }
         }
-        let (mut key, mut quotas) = (None, None);
+        let (mut key, mut quotas, mut around) = (None, None, None);
         if let Ok(session) = &entered
             && (self.look.options.keys || !found.findings.is_empty() || !old.is_empty())
         {
-            match cloud.key_facts(session, region, &settings.key).await {
+            let databases = || found.findings.iter().map(|d| &d.resource);
+            let named = async {
+                let any = !found.findings.is_empty();
+                if any {
+                    Some(cloud.around(session, region).await.about(databases()))
+                } else {
+                    None
+                }
+            };
+            let facts = cloud.key_facts(session, region, &settings.key);
+            let (facts, room, named) = futures::join!(facts, cloud.quotas(session, region), named);
+            match facts {
                 Ok(facts) => key = Some(facts),
                 Err(error) => read = read.and(Err(error)),
             }
-            // Unread quotas are no failure of the cell: plans say that they were not.
-            quotas = Some(cloud.quotas(session, region).await.map_err(|e| e.to_string()));
+            // What of this is not read is no failure of the cell: plans say that it was not.
+            (quotas, around) = (Some(room.map_err(|e| e.to_string())), named);
         }
         let mut config = None;
         if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.config) {
@@ -444,7 +458,7 @@ impl<P: Pipe> Visit<'_, P> {
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
         let own = entered.is_ok_and(|session| session.own);
         let under = under(&sweep);
-        Read { names, under, own, found, old, snapshots, key, quotas, config, read }
+        Read { names, under, own, found, old, snapshots, key, quotas, around, config, read }
     }
 
     /// Old snapshots that are not encrypted, and whom each is shared with.

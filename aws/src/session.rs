@@ -44,7 +44,7 @@ impl Phase {
                     "Effect": "Allow",
                     "Action": [
                         "rds:Describe*", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
-                        "account:ListRegions",
+                        "account:ListRegions", "cloudwatch:DescribeAlarms",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
                     "Resource": "*"

@@ -1,5 +1,6 @@
 //! The coverage ledger: every cell in exactly one named state.
 
+use crate::around::Around;
 use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::finding::Kind;
 use crate::id::{AccountId, Region};
@@ -166,6 +167,9 @@ pub struct Cell {
     /// The quotas, where something was found to encrypt, or why they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Result<Quotas, String>>,
+    /// What names the databases that were found, where something was found to encrypt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<Around>,
     /// What AWS Config said beside it; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Opinion>,
@@ -211,6 +215,7 @@ impl Cell {
             key: None,
             under: BTreeMap::new(),
             quotas: None,
+            around: None,
             config: None,
         }
     }

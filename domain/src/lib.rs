@@ -13,6 +13,7 @@
 //! 7. [`audit`]: who did what, when, on what, why.
 
 pub mod approval;
+pub mod around;
 pub mod audit;
 pub mod bounds;
 pub mod campaign;

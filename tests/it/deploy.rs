@@ -68,6 +68,7 @@ fn called() -> BTreeSet<String> {
         "config/member.rs",
         "kms/mod.rs",
         "kms/write.rs",
+        "rds/around.rs",
         "rds/read.rs",
         "rds/snapshot.rs",
         "rds/write_cluster.rs",

@@ -411,6 +411,25 @@ def rds_instances(a, key):
     found = call(a, r, "DescribeDBSnapshotAttributes", DBSnapshotIdentifier="snap")["DBSnapshotAttributesResult"]
     assert found["DBSnapshotAttributes"][0]["AttributeValues"] == ["all"], found
     call(a, r, "DeleteDBSnapshot", DBSnapshotIdentifier="copy")
+    proxy = dict(DBProxyName="front")
+    made = dict(EngineFamily="POSTGRESQL", RoleArn="arn:aws:iam::1:role/proxy", VpcSubnetIds=["subnet-1"], Auth=[dict(AuthScheme="SECRETS")], **proxy)
+    call(a, r, "CreateDBProxy", **made)
+    call(a, r, "CreateDBProxy", expect="DBProxyAlreadyExistsFault", **made)
+    targets = dict(DBInstanceIdentifiers=["orders"], **proxy)
+    call(a, r, "DeregisterDBProxyTargets", expect="DBProxyTargetNotFoundFault", **targets)
+    call(a, r, "RegisterDBProxyTargets", **targets)
+    call(a, r, "RegisterDBProxyTargets", expect="DBProxyTargetAlreadyRegisteredFault", **targets)
+    found = call(a, r, "DescribeDBProxyTargets", **proxy)["Targets"]
+    assert [(t["Type"], t["RdsResourceId"]) for t in found] == [("RDS_INSTANCE", "orders")], found
+    call(a, r, "DeregisterDBProxyTargets", **targets)
+    call(a, r, "DescribeDBProxies", expect="DBProxyNotFoundFault", DBProxyName="none")
+    assert len(call(a, r, "DescribeDBProxies")["DBProxies"]) == 1
+    ops = dict(SubscriptionName="ops", SnsTopicArn="arn:aws:sns:us-east-1:1:ops", SourceIds=["orders"])
+    call(a, r, "CreateEventSubscription", expect="InvalidParameterCombination", **ops)
+    call(a, r, "CreateEventSubscription", SourceType="db-instance", **ops)
+    call(a, r, "CreateEventSubscription", expect="SubscriptionAlreadyExist", SourceType="db-instance", **ops)
+    found = call(a, r, "DescribeEventSubscriptions")["EventSubscriptionsList"]
+    assert found[0]["SourceIdsList"] == ["orders"], found
     advance()
     replica = dict(DBInstanceIdentifier="reader", SourceDBInstanceIdentifier="orders")
     call(a, r, "CreateDBInstanceReadReplica", expect="InvalidParameterCombination", KmsKeyId=key, **replica)

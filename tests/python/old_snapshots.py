@@ -47,13 +47,13 @@ def main():
         share = dict(DBSnapshotIdentifier="yearly", AttributeName="restore")
         rds.modify_db_snapshot_attribute(ValuesToAdd=[SOMEBODY, "all"], **share)
         rds.modify_db_snapshot_attribute(ValuesToRemove=["all"], **share)
-    all = snapshots()
-    for name, snapshot in all.items():
+    found = snapshots()
+    for name, snapshot in found.items():
         result = rds.describe_db_snapshot_attributes(DBSnapshotIdentifier=name)["DBSnapshotAttributesResult"]
         values = [a["AttributeValues"] for a in result["DBSnapshotAttributes"] if a["AttributeName"] == "restore"]
         snapshot["Shared"] = values[0] if values else []
         snapshot["Tags"] = {t["Key"]: t["Value"] for t in snapshot["TagList"]}
-    print(json.dumps(all, default=str))
+    print(json.dumps(found, default=str))
 
 
 main()

@@ -1,5 +1,6 @@
 //! RDS: reading a cell, and the writes of a remediation.
 
+mod around;
 mod convert;
 mod read;
 mod snapshot;

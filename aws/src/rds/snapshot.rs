@@ -20,8 +20,11 @@ fn time(value: Option<&DateTime>) -> Option<Time> {
 
 /// A snapshot has no immutable id: its database's and its own time tell it from another of its name.
 fn identity(of: Option<&str>, at: Option<&DateTime>) -> String {
-    let at = time(at).map(|t| t.to_string()).unwrap_or_default();
-    format!("{}@{at}", text(of))
+    let at = time(at).map(|t| {
+        let seconds = t.to_string();
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), t.0.rem_euclid(1_000))
+    });
+    format!("{}@{}", text(of), at.unwrap_or_default())
 }
 
 fn settings<const N: usize>(list: [(&str, Option<String>); N]) -> BTreeMap<String, String> {

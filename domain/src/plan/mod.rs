@@ -1,5 +1,6 @@
 //! A plan: an immutable, hashed list of changes that people approve.
 
+mod around;
 mod blockers;
 mod checks;
 mod estimate;
@@ -300,6 +301,11 @@ pub fn item(
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
     let all = made.iter().chain(&held).filter(|_| finding.held_by.is_none());
     checks.block("names", all.filter(taken).map(text));
+    if finding.kind != Kind::Snapshot {
+        let named = cell.and_then(|c| c.around.as_ref());
+        around::around(&resource, named, swap.is_some(), &mut checks);
+        around::iam(&resource, &mut checks);
+    }
     wanted::jobs(&resource, wanted.jobs, &mut checks);
     let ready = checks.ready();
     Item {

@@ -120,7 +120,7 @@ pub(super) fn orphaned(rem: &Remediation, seen: &Sweep) -> Option<String> {
     let mut instances = seen.instances.iter().filter(|i| i.status != "deleting");
     let mut clusters = seen.clusters.iter().filter(|c| c.status != "deleting");
     let mut snapshots = seen.snapshots.iter().filter(|s| s.status != "deleting");
-    let there = snapshots.any(|s| s.resource_id == own)
+    let there = snapshots.any(|s| s.resource_id == own && s.id == rem.source.name())
         || instances.any(|i| i.resource_id == own || twin(&i.id, &i.made_by, &i.status))
         || clusters.any(|c| c.resource_id == own || twin(&c.id, &c.made_by, &c.status));
     (!there).then(|| {

@@ -4,6 +4,7 @@
 //! become of it ([`Step`]); whoever looks next lets the steps that are due happen first.
 //! Sources: RDS and Aurora user guides and API reference; the rule's own place is at each rule.
 
+mod around;
 mod authorize;
 pub(crate) mod clusters;
 mod endpoints;
@@ -208,6 +209,23 @@ pub(crate) const OPS: &[Op] = &[
     op!(Write "CreateDBSubnetGroup" ("DBSubnetGroupName", "DBSubnetGroupDescription", "SubnetIds", "Tags") groups::create_subnet),
     op!(Read "DescribeDBSubnetGroups" ("DBSubnetGroupName", "Filters", "MaxRecords", "Marker") groups::subnet_groups),
     op!(Write "DeleteDBSubnetGroup" ("DBSubnetGroupName") groups::delete_subnet),
+    op!(Write "CreateDBProxy" (
+        "DBProxyName", "EngineFamily", "RoleArn", "Auth", "VpcSubnetIds", "VpcSecurityGroupIds", "Tags",
+    ) around::create_proxy),
+    op!(Read "DescribeDBProxies" ("DBProxyName", "Filters", "MaxRecords", "Marker") around::proxies),
+    op!(Write "RegisterDBProxyTargets" (
+        "DBProxyName", "TargetGroupName", "DBInstanceIdentifiers", "DBClusterIdentifiers",
+    ) around::register),
+    op!(Write "DeregisterDBProxyTargets" (
+        "DBProxyName", "TargetGroupName", "DBInstanceIdentifiers", "DBClusterIdentifiers",
+    ) around::deregister),
+    op!(Read "DescribeDBProxyTargets" (
+        "DBProxyName", "TargetGroupName", "Filters", "MaxRecords", "Marker",
+    ) around::targets),
+    op!(Write "CreateEventSubscription" (
+        "SubscriptionName", "SnsTopicArn", "SourceType", "EventCategories", "SourceIds", "Enabled", "Tags",
+    ) around::create_subscription),
+    op!(Read "DescribeEventSubscriptions" ("SubscriptionName", "Filters", "MaxRecords", "Marker") around::subscriptions),
     op!(Read "DescribeAccountAttributes" () attributes),
     op!(Read "DescribePendingMaintenanceActions" ("ResourceIdentifier", "Filters", "MaxRecords", "Marker") no_maintenance),
     op!(Write "AddTagsToResource" ("ResourceName", "Tags") tags::add),
@@ -241,6 +259,7 @@ pub(crate) struct Rds {
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
     pub(crate) cluster_snapshots: BTreeMap<String, Snapshot>,
     pub(crate) groups: Groups,
+    pub(crate) around: around::Around,
     /// Automated backups that outlived their database.
     pub(crate) kept_backups: Vec<Map>,
     due: Vec<(Time, Step)>,

@@ -1,0 +1,198 @@
+//! Checks of what names a database from outside.
+
+use super::checks::{Checks, Verdict};
+use crate::around::{Around, Named, keys};
+use crate::finding::Resource;
+
+/// So many names are said; more are counted.
+const NAMES_MAX: usize = 5;
+
+fn list(names: &[String]) -> String {
+    let some = names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => some,
+        more => format!("{some} and {more} more"),
+    }
+}
+
+/// One check: what is said of each database that is named, or that it is not known.
+fn see(
+    (name, what): (&str, &str),
+    resource: &Resource,
+    around: Option<&Result<Named, String>>,
+    verdict: Verdict,
+    say: impl Fn(&str, &[String]) -> String,
+    checks: &mut Checks,
+) {
+    match around {
+        None => checks.warn(
+            name,
+            [format!("{what} were not read: run `ringfence scan start` for the account")],
+        ),
+        Some(Err(why)) => checks.warn(name, [format!("{what} could not be read: {why}")]),
+        Some(Ok(named)) => {
+            let keys = keys(resource);
+            let said = keys.iter().filter_map(|(key, id)| Some(say(id, named.get(key)?)));
+            checks.see(name, verdict, said);
+        }
+    }
+}
+
+/// Proxies, subscriptions and alarms. A swap keeps the names, and what is by name; but AWS does not say what
+/// becomes of a proxy's target whose database is renamed ("metrics and events associated with the name are
+/// maintained if you reuse a DB instance name", RDS guide, "Renaming a DB instance", is of the others).
+pub(super) fn around(
+    resource: &Resource,
+    around: Option<&Around>,
+    swap: bool,
+    checks: &mut Checks,
+) {
+    let verdict = if swap { Verdict::Block } else { Verdict::Warn };
+    see(
+        ("proxies", "RDS Proxy targets"),
+        resource,
+        around.map(|a| &a.proxies),
+        verdict,
+        |id, by| match swap {
+            true => format!(
+                "{id} is a target of RDS Proxy {}, and AWS does not say whether a proxy follows a rename: deregister it there before (`aws rds deregister-db-proxy-targets`), scan again, and register it after the cutover; or plan it side by side",
+                list(by)
+            ),
+            false => format!(
+                "{id} is a target of RDS Proxy {}: who comes through it stays with the original; register the twin there when they are to move",
+                list(by)
+            ),
+        },
+        checks,
+    );
+    see(
+        ("subscriptions", "event subscriptions"),
+        resource,
+        around.map(|a| &a.subscriptions),
+        Verdict::Warn,
+        |id, by| match swap {
+            true => format!(
+                "{id} is named by event subscription {}: see that it names {id} after the cutover too",
+                list(by)
+            ),
+            false => format!(
+                "{id} is named by event subscription {}: it does not hear of the twin unless you add that",
+                list(by)
+            ),
+        },
+        checks,
+    );
+    if swap {
+        checks.warn("alarms", None); // by name, and the name stays
+        return;
+    }
+    see(
+        ("alarms", "CloudWatch alarms"),
+        resource,
+        around.map(|a| &a.alarms),
+        Verdict::Warn,
+        |id, by| format!("{id} is watched by alarm {}: none of them watches the twin", list(by)),
+        checks,
+    );
+}
+
+/// Policies for IAM authentication name the resource id (RDS guide, "Creating and using an IAM policy for IAM
+/// database access").
+pub(super) fn iam(resource: &Resource, checks: &mut Checks) {
+    let on = match resource {
+        Resource::Instance { instance, .. } => instance.settings.iam_database_authentication,
+        Resource::Cluster { cluster, .. } => cluster.settings.iam_database_authentication,
+        Resource::Snapshot { .. } => return,
+    };
+    let (name, id) = (resource.name(), resource.resource_id());
+    checks.warn("iam-authentication", on.then(|| format!("{name} lets IAM users in: policies that allow rds-db:connect name its resource id {id}, and the twin's will be another; they are not looked at, so extend them before anybody needs the twin")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remediation::sample;
+
+    fn named(key: &str, by: &[&str]) -> Result<Named, String> {
+        Ok([(key.to_owned(), by.iter().map(|b| (*b).to_owned()).collect())].into())
+    }
+
+    fn check(
+        found: Option<&Around>,
+        resource: &Resource,
+        swap: bool,
+    ) -> Vec<(String, Verdict, String)> {
+        let mut checks = Checks::default();
+        around(resource, found, swap, &mut checks);
+        iam(resource, &mut checks);
+        checks.0.into_iter().map(|c| (c.name, c.verdict, c.text)).collect()
+    }
+
+    #[test]
+    fn what_names_a_database_is_said() {
+        use Verdict::*;
+        let mut instance = sample::instance("orders");
+        instance.settings.iam_database_authentication = true;
+        let replicas = vec![sample::instance("orders-read")];
+        let resource = Resource::Instance { instance, replicas };
+        let many: Vec<String> = (1..=7).map(|n| format!("a{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let found = Around {
+            proxies: named("instance orders", &["front"]),
+            subscriptions: named("instance orders-read", &["ops"]),
+            alarms: named("instance orders", &many),
+        }
+        .about([&resource].into_iter());
+        for (swap, want) in [
+            (
+                false,
+                [
+                    ("proxies", Warn, "orders is a target of RDS Proxy front: who comes"),
+                    (
+                        "subscriptions",
+                        Warn,
+                        "orders-read is named by event subscription ops: it does",
+                    ),
+                    ("alarms", Warn, "by alarm a1, a2, a3, a4, a5 and 2 more"),
+                    ("iam-authentication", Warn, "its resource id db-ORDERS"),
+                ],
+            ),
+            (
+                true,
+                [
+                    ("proxies", Block, "deregister it there before"),
+                    ("subscriptions", Warn, "after the cutover too"),
+                    ("alarms", Pass, ""),
+                    ("iam-authentication", Warn, ""),
+                ],
+            ),
+        ] {
+            let said = check(Some(&found), &resource, swap);
+            for ((name, verdict, text), want) in said.iter().zip(want) {
+                assert_eq!((name.as_str(), *verdict), (want.0, want.1), "{swap}");
+                assert!(text.contains(want.2), "{swap}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_about_others_or_not_known_is_not_taken_for_nothing() {
+        let resource =
+            Resource::Instance { instance: sample::instance("orders"), replicas: vec![] };
+        let others = Around {
+            proxies: named("cluster orders", &["front"]),
+            subscriptions: Err("AccessDenied".into()),
+            alarms: named("instance order", &["a"]),
+        };
+        let verdicts = |found: Option<&Around>| -> Vec<Verdict> {
+            check(found, &resource, false).into_iter().map(|c| c.1).collect()
+        };
+        use Verdict::*;
+        assert_eq!(verdicts(Some(&others)), [Pass, Warn, Pass, Pass]);
+        assert_eq!(verdicts(None), [Warn, Warn, Warn, Pass]);
+        let kept = others.about([&resource].into_iter());
+        assert!(
+            kept.proxies.is_ok_and(|p| p.is_empty()) && kept.alarms.is_ok_and(|a| a.is_empty())
+        );
+    }
+}

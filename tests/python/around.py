@@ -1,0 +1,53 @@
+"""Names the database `orders` of one cell from outside, over HTTP: a proxy, an event subscription, an alarm.
+
+    around.py URL ACCOUNT REGION
+"""
+
+import json
+import sys
+
+import boto3
+
+
+def main():
+    url, account, region = sys.argv[1:]
+    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
+    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=url, **base)
+    role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
+    c = sts.assume_role(RoleArn=role, RoleSessionName="around")["Credentials"]
+    keys = dict(
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token=c["SessionToken"],
+    )
+    client = lambda service: boto3.client(service, region_name=region, endpoint_url=url, **keys)
+    rds = client("rds")
+    rds.create_db_proxy(
+        DBProxyName="front",
+        EngineFamily="POSTGRESQL",
+        RoleArn=f"arn:aws:iam::{account}:role/proxy",
+        Auth=[{"AuthScheme": "SECRETS", "SecretArn": "arn:aws:secretsmanager:us-east-1:1:secret:s"}],
+        VpcSubnetIds=["subnet-1"],
+    )
+    rds.register_db_proxy_targets(DBProxyName="front", DBInstanceIdentifiers=["orders"])
+    rds.create_event_subscription(
+        SubscriptionName="ops",
+        SnsTopicArn=f"arn:aws:sns:{region}:{account}:ops",
+        SourceType="db-instance",
+        SourceIds=["orders"],
+    )
+    client("cloudwatch").put_metric_alarm(
+        AlarmName="busy",
+        Namespace="AWS/RDS",
+        MetricName="CPUUtilization",
+        Dimensions=[{"Name": "DBInstanceIdentifier", "Value": "orders"}],
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=90.0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    print(json.dumps({}))
+
+
+main()
