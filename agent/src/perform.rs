@@ -33,7 +33,8 @@ pub(crate) async fn perform<P: Pipe>(
         Act::ModifyInstance { .. } | Act::ModifyCluster { .. } => {
             mend(desk, session, region, rem, act).await.map(|()| None)
         }
-        Act::SetGroups { .. }
+        Act::AddRole { .. }
+        | Act::SetGroups { .. }
         | Act::Rename { .. }
         | Act::Protect { .. }
         | Act::Start { .. }
@@ -172,6 +173,9 @@ async fn place<P: Pipe>(
 ) -> Result<(), CloudError> {
     let cloud = &desk.cloud;
     match act {
+        Act::AddRole { kind, database, role, feature } => {
+            cloud.add_role(session, region, (*kind, database), (role, feature)).await
+        }
         Act::SetGroups { kind, database, groups, .. } => {
             cloud.set_groups(session, region, *kind, database, groups).await
         }

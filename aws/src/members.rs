@@ -50,6 +50,7 @@ pub const INSTANCE_SETTINGS: &[&str] = &[
     "max_allocated_storage",
     "master_user_secret",
     "promotion_tier",
+    "associated_roles",
 ];
 
 /// Members of DBInstance that come with the snapshot and are compared.
@@ -68,7 +69,6 @@ pub const INSTANCE_INHERITED: &[&str] = &[
 pub const INSTANCE_BLOCKING: &[&str] = &[
     "db_security_groups",
     "tde_credential_arn",
-    "associated_roles",
     "activity_stream_status",
     "activity_stream_kms_key_id",
     "activity_stream_kinesis_stream_name",
@@ -148,6 +148,7 @@ pub const CLUSTER_SETTINGS: &[&str] = &[
     "database_insights_mode",
     "master_user_secret",
     "local_write_forwarding_status",
+    "associated_roles",
     "db_cluster_members",
 ];
 
@@ -161,7 +162,6 @@ pub const CLUSTER_BLOCKING: &[&str] = &[
     "db_cluster_option_group_memberships",
     "replication_source_identifier",
     "read_replica_identifiers",
-    "associated_roles",
     "pending_modified_values",
     "scaling_configuration_info",
     "rds_custom_cluster_configuration",

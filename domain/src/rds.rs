@@ -133,6 +133,8 @@ pub struct InstanceSettings {
     pub max_allocated_storage: Option<i32>,
     pub manage_master_user_password: bool,
     pub master_user_secret_kms_key_id: Option<String>,
+    // X: given by AddRoleToDBInstance afterwards. Feature and role ARN.
+    pub associated_roles: BTreeSet<(String, String)>,
 }
 
 /// Everything about an Aurora cluster that a person chose and that can be chosen again.
@@ -175,6 +177,8 @@ pub struct ClusterSettings {
     pub manage_master_user_password: bool,
     pub master_user_secret_kms_key_id: Option<String>,
     pub local_write_forwarding: bool,
+    // X: given by AddRoleToDBCluster afterwards. Feature and role ARN.
+    pub associated_roles: BTreeSet<(String, String)>,
 }
 
 /// A DB instance, alone or as a cluster's member.

@@ -60,6 +60,8 @@ const OUR_CALLS: &[&str] = &[
     "rds:CreateDBClusterSnapshot",
     "rds:RestoreDBClusterFromSnapshot",
     "rds:ModifyDBCluster",
+    "rds:AddRoleToDBInstance",
+    "rds:AddRoleToDBCluster",
     "rds:AddTagsToResource",
     "rds:DeleteDBSnapshot",
     "rds:DeleteDBClusterSnapshot",

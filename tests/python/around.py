@@ -7,6 +7,15 @@ import json
 import sys
 
 import boto3
+from botocore.exceptions import ClientError
+
+
+def subnets(ec2):
+    """Those of the default VPC, where the emulator has some."""
+    try:
+        return [s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]]
+    except ClientError:
+        return ["subnet-1"]
 
 
 def main():
@@ -27,7 +36,7 @@ def main():
         EngineFamily="POSTGRESQL",
         RoleArn=f"arn:aws:iam::{account}:role/proxy",
         Auth=[{"AuthScheme": "SECRETS", "SecretArn": "arn:aws:secretsmanager:us-east-1:1:secret:s"}],
-        VpcSubnetIds=["subnet-1"],
+        VpcSubnetIds=subnets(client("ec2")),
     )
     rds.register_db_proxy_targets(DBProxyName="front", DBInstanceIdentifiers=["orders"])
     rds.create_event_subscription(

@@ -200,6 +200,11 @@ def build(only):
         if name not in clusters(key, groups):
             settled(rds, name)
     if not only:
+        for name in ["plain", "multi-az"]:
+            for feature in ["s3Import", "s3Export"]:
+                rds.add_role_to_db_instance(DBInstanceIdentifier=name, RoleArn=f"{ROLE_ARN}-{feature}", FeatureName=feature)
+        rds.add_role_to_db_cluster(DBClusterIdentifier="readers", RoleArn=f"{ROLE_ARN}-load")
+        rds.add_role_to_db_cluster(DBClusterIdentifier="readers", RoleArn=f"{ROLE_ARN}-lambda", FeatureName="Lambda")
         for name, source in [("plain-read", "plain"), ("plain-read-more", "plain-read")]:
             rds.create_db_instance_read_replica(
                 DBInstanceIdentifier=name, SourceDBInstanceIdentifier=source, DBInstanceClass="db.m6g.2xlarge", Port=6001,
@@ -210,6 +215,7 @@ def build(only):
                 Tags=[{"Key": "role", "Value": name}],
             )
             settled(rds, name)
+            rds.add_role_to_db_instance(DBInstanceIdentifier=name, RoleArn=f"{ROLE_ARN}-read", FeatureName="Lambda")
             rds.modify_db_instance(DBInstanceIdentifier=name, BackupRetentionPeriod=3, DeletionProtection=True, ApplyImmediately=True)
             settled(rds, name)
     print(json.dumps(made))
@@ -251,6 +257,7 @@ def comparable(found, names):
     )
     out["VpcSecurityGroups"] = sorted(g["VpcSecurityGroupId"] for g in found.get("VpcSecurityGroups", []))
     out["EnabledCloudwatchLogsExports"] = sorted(found.get("EnabledCloudwatchLogsExports", []))
+    out["AssociatedRoles"] = sorted((r["RoleArn"], r.get("FeatureName"), r["Status"]) for r in found.get("AssociatedRoles", []))
     out["ProcessorFeatures"] = sorted((f["Name"], f["Value"]) for f in found.get("ProcessorFeatures", []))
     return out
 

@@ -8,6 +8,9 @@ use ringfence_domain::rds::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The status of a role that RDS cannot assume (API reference, DBInstanceRole): it cannot be given again.
+const INVALID: &str = "INVALID";
+
 pub(super) fn text(value: Option<&str>) -> String {
     value.unwrap_or_default().to_owned()
 }
@@ -182,6 +185,12 @@ fn instance_settings(i: &types::DbInstance) -> InstanceSettings {
         max_allocated_storage: i.max_allocated_storage(),
         manage_master_user_password: i.master_user_secret().is_some(),
         master_user_secret_kms_key_id: i.master_user_secret().and_then(|s| some(s.kms_key_id())),
+        associated_roles: i
+            .associated_roles()
+            .iter()
+            .filter(|r| r.status() != Some(INVALID))
+            .map(|r| (text(r.feature_name()), text(r.role_arn())))
+            .collect(),
     }
 }
 
@@ -206,7 +215,9 @@ fn instance_foreign(i: &types::DbInstance) -> BTreeMap<String, String> {
     let security = list(i.db_security_groups(), |g| text(g.db_security_group_name()));
     foreign(&mut map, "DBSecurityGroups", security);
     foreign(&mut map, "TdeCredentialArn", some(i.tde_credential_arn()));
-    foreign(&mut map, "AssociatedRoles", list(i.associated_roles(), |r| text(r.role_arn())));
+    let dead = i.associated_roles().iter().filter(|r| r.status() == Some(INVALID));
+    let dead: Vec<String> = dead.map(|r| text(r.role_arn())).collect();
+    foreign(&mut map, "AssociatedRoles (INVALID)", Some(dead.join(", ")));
     let mode = i.activity_stream_mode().map(|m| m.as_str());
     let status = i.activity_stream_status().map(|s| s.as_str());
     foreign(&mut map, "ActivityStream", stream(mode, status));
@@ -345,6 +356,12 @@ fn cluster_settings(c: &types::DbCluster) -> ClusterSettings {
         master_user_secret_kms_key_id: c.master_user_secret().and_then(|s| some(s.kms_key_id())),
         local_write_forwarding: forwarding
             .is_some_and(|s| ["enabled", "enabling", "requested"].contains(&s)),
+        associated_roles: c
+            .associated_roles()
+            .iter()
+            .filter(|r| r.status() != Some(INVALID))
+            .map(|r| (text(r.feature_name()), text(r.role_arn())))
+            .collect(),
     }
 }
 
@@ -358,7 +375,9 @@ fn cluster_foreign(c: &types::DbCluster) -> BTreeMap<String, String> {
     foreign(&mut map, "DBClusterOptionGroupMemberships", option);
     foreign(&mut map, "ReplicationSourceIdentifier", some(c.replication_source_identifier()));
     foreign(&mut map, "ReadReplicaIdentifiers", list(c.read_replica_identifiers(), Clone::clone));
-    foreign(&mut map, "AssociatedRoles", list(c.associated_roles(), |r| text(r.role_arn())));
+    let dead = c.associated_roles().iter().filter(|r| r.status() == Some(INVALID));
+    let dead: Vec<String> = dead.map(|r| text(r.role_arn())).collect();
+    foreign(&mut map, "AssociatedRoles (INVALID)", Some(dead.join(", ")));
     foreign(&mut map, "HttpEndpointEnabled", yes(c.http_endpoint_enabled()));
     let mode = c.activity_stream_mode().map(|m| m.as_str());
     let status = c.activity_stream_status().map(|s| s.as_str());

@@ -86,6 +86,7 @@ impl Cloud {
             manage_master_user_password: _,
             master_user_secret_kms_key_id: _,
             local_write_forwarding: _,
+            associated_roles: _, // by add_role
         } = &source.settings;
         let domain = domain.as_ref();
         let answer =

@@ -133,6 +133,7 @@ impl Cloud {
             max_allocated_storage: _,
             manage_master_user_password: _,
             master_user_secret_kms_key_id: _,
+            associated_roles: _, // by add_role
         } = &source.settings;
         let sql_server = source.engine.starts_with("sqlserver");
         let of = |types: &[&str]| storage_type.as_deref().is_some_and(|t| types.contains(&t));

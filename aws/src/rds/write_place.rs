@@ -142,6 +142,33 @@ impl Cloud {
         }
     }
 
+    /// `AddRoleToDBInstance` or `AddRoleToDBCluster`; a cluster's role may be for no feature.
+    pub async fn add_role(
+        &self,
+        session: &Session,
+        region: &Region,
+        (kind, name): (Kind, &str),
+        (role, feature): (&str, &str),
+    ) -> Result<(), CloudError> {
+        match kind {
+            Kind::Instance => {
+                drop(send!(self, session, region, "rds:AddRoleToDBInstance", |client| {
+                    let call = client.add_role_to_db_instance().db_instance_identifier(name);
+                    call.role_arn(role).feature_name(feature)
+                })?)
+            }
+            Kind::Cluster => {
+                drop(send!(self, session, region, "rds:AddRoleToDBCluster", |client| {
+                    let call = client.add_role_to_db_cluster().db_cluster_identifier(name);
+                    let feature = Some(feature.to_owned()).filter(|f| !f.is_empty());
+                    call.role_arn(role).set_feature_name(feature)
+                })?)
+            }
+            Kind::Snapshot => no_database("rds:AddRoleToDBInstance")?,
+        }
+        Ok(())
+    }
+
     /// `StartDBInstance` or `StartDBCluster`.
     pub async fn start(
         &self,

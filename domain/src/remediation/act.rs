@@ -21,6 +21,7 @@ pub enum Act {
     DeleteClusterSnapshot { snapshot: String },
     DeleteCluster { cluster: String },
     CreateReplica { source: String, instance: String, of: String },
+    AddRole { kind: Kind, database: String, role: String, feature: String },
     SetGroups { kind: Kind, database: String, resource_id: String, groups: BTreeSet<String> },
     Rename { kind: Kind, from: String, to: String, resource_id: String },
     Protect { kind: Kind, database: String, resource_id: String, on: bool },
@@ -54,6 +55,9 @@ impl Act {
             }
             Act::DeleteCluster { cluster } => format!("delete {cluster}"),
             Act::CreateReplica { instance, .. } => format!("replica {instance}"),
+            Act::AddRole { database, role, feature, .. } => {
+                format!("role {database} {feature} {role}")
+            }
             Act::SetGroups { resource_id, groups, .. } => {
                 super::place::groups_key(resource_id, groups)
             }
@@ -112,6 +116,7 @@ impl Act {
             | Act::DeleteSnapshot { .. }
             | Act::DeleteClusterSnapshot { .. }
             | Act::DeleteCluster { .. }
+            | Act::AddRole { .. }
             | Act::SetGroups { .. }
             | Act::Rename { .. }
             | Act::Protect { .. }
@@ -145,6 +150,11 @@ impl Act {
             }
             Act::DeleteCluster { cluster } => format!("delete unusable twin cluster {cluster}"),
             Act::CreateReplica { instance, of, .. } => format!("create replica {instance} of {of}"),
+            Act::AddRole { database, role, feature, .. } => {
+                format!("give {database} the role {role} for {feature}")
+                    .trim_end_matches(" for ")
+                    .to_owned()
+            }
             Act::SetGroups { database, groups, .. } => {
                 format!("put {database} into {}", list(groups))
             }

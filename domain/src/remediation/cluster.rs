@@ -7,9 +7,10 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, snapshot_ready, twin_name, unless_orphaned, wait_for,
+    drop_snapshot, fidelity, next_role, quiet, repeat, snapshot_ready, twin_name, unless_orphaned,
+    wait_for,
 };
-use crate::finding::Resource;
+use crate::finding::{Kind, Resource};
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
 use crate::time::Time;
 
@@ -174,6 +175,10 @@ fn after_restore(
     let differences = fidelity::cluster(spec, twin);
     if differences.is_empty() {
         return Step::Mark(Mark::Verified);
+    }
+    let (want, have) = (&spec.settings.associated_roles, &twin.settings.associated_roles);
+    if let Some(step) = next_role(rem, (Kind::Cluster, id), want, have, now, bounds) {
+        return step;
     }
     match fidelity::mendable(&differences, fidelity::CLUSTER_MODIFIABLE) {
         Ok(fields) => repeat(rem, Act::ModifyCluster { cluster: id.clone(), fields }, now, bounds),

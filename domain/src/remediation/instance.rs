@@ -2,9 +2,10 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, quiet, repeat, replica, snapshot_ready, unless_orphaned, wait_for,
+    drop_snapshot, fidelity, next_role, quiet, repeat, replica, snapshot_ready, unless_orphaned,
+    wait_for,
 };
-use crate::finding::Resource;
+use crate::finding::{Kind, Resource};
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
 use crate::time::Time;
 
@@ -168,6 +169,10 @@ fn mend_or_verify(
     if differences.is_empty() {
         return None;
     }
+    let (want, have) = (&spec.settings.associated_roles, &twin.settings.associated_roles);
+    if let Some(step) = next_role(rem, (Kind::Instance, id), want, have, now, bounds) {
+        return Some(step);
+    }
     Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
         Ok(fields) => {
             repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
@@ -248,6 +253,14 @@ mod tests {
         check(
             &[Twin("available"), TwinDiffers("port")],
             "ask the twin encrypted-orders differs: port",
+        );
+        check(
+            &[Twin("available"), TwinDiffers("no role"), TwinUnprotected],
+            "act give encrypted-orders the role arn:role for s3Import",
+        );
+        check(
+            &[Twin("available"), TwinDiffers("another role")],
+            "ask the twin encrypted-orders differs: associated_roles",
         );
         check(&[Twin("available"), TwinUnprotected], "act set deletion_protection of");
         check(

@@ -35,7 +35,9 @@ pub use stop::Failure;
 pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
 
-use steps::{create, drop_snapshot, orphaned, repeat, snapshot_ready, unless_orphaned, wait_for};
+use steps::{
+    create, drop_snapshot, next_role, orphaned, repeat, snapshot_ready, unless_orphaned, wait_for,
+};
 
 use crate::finding::{Kind, Resource};
 use crate::hash;
@@ -333,6 +335,7 @@ impl Remediation {
                 | Act::DeleteSnapshot { .. }
                 | Act::DeleteClusterSnapshot { .. }
                 | Act::DeleteCluster { .. }
+                | Act::AddRole { .. }
                 | Act::SetGroups { .. }
                 | Act::Rename { .. }
                 | Act::Protect { .. }

@@ -6,8 +6,9 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, fidelity,
-    repeat, twin_name, wait_for,
+    next_role, repeat, twin_name, wait_for,
 };
+use crate::finding::Kind;
 use crate::rds::{Instance, Sweep};
 use crate::time::Time;
 
@@ -77,6 +78,10 @@ fn check(
     let differences = fidelity::instance(want, found);
     if differences.is_empty() {
         return None;
+    }
+    let (own, have) = (&want.settings.associated_roles, &found.settings.associated_roles);
+    if let Some(step) = next_role(rem, (Kind::Instance, id), own, have, now, bounds) {
+        return Some(step);
     }
     Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
         Ok(fields) => {

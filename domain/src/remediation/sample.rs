@@ -89,6 +89,7 @@ pub(crate) fn instance(id: &str) -> Instance {
             db_parameter_group: Some("pg".into()),
             deletion_protection: true,
             monitoring_interval: 60,
+            associated_roles: [("s3Import".into(), "arn:role".into())].into(),
             tags: BTreeMap::from([("team".into(), "a".into())]),
             ..InstanceSettings::default()
         },
@@ -326,6 +327,13 @@ pub(crate) fn instance_world(changes: &[Change]) -> (Remediation, Sweep, Time) {
             Change::TwinPlain => seen.instances[last].encryption = Encryption::None,
             Change::TwinPending => seen.instances[last].pending = vec!["MultiAZ".into()],
             Change::TwinDiffers("port") => seen.instances[last].settings.port = Some(1),
+            Change::TwinDiffers("no role") => {
+                seen.instances[last].settings.associated_roles.clear();
+            }
+            Change::TwinDiffers("another role") => {
+                let roles = &mut seen.instances[last].settings.associated_roles;
+                roles.insert(("s3Export".into(), "arn:other".into()));
+            }
             Change::TwinDiffers(_) => seen.instances[last].settings.monitoring_interval = 0,
             Change::TwinUnprotected => seen.instances[last].settings.deletion_protection = false,
             other => panic!("{other:?} is not for instances"),

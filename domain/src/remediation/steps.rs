@@ -1,8 +1,10 @@
 //! The steps that all tables share: ask once, ask again, wait, delete scratch.
 
 use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step};
+use crate::finding::Kind;
 use crate::rds::{Snapshot, Sweep};
 use crate::time::{Span, Time};
+use std::collections::BTreeSet;
 
 /// Asks for a thing that is not there, unless it was asked for and may still appear.
 pub(super) fn create(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> Step {
@@ -36,6 +38,21 @@ pub(super) fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> 
         }
         Some(_) => Step::Act(act),
     }
+}
+
+/// Gives what was made the next role that its original has; `None` once it has them all. A restore brings none
+/// along (API reference, AddRoleToDBInstance).
+pub(super) fn next_role(
+    rem: &Remediation,
+    (kind, id): (Kind, &str),
+    want: &BTreeSet<(String, String)>,
+    have: &BTreeSet<(String, String)>,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let (feature, role) = want.difference(have).next()?.clone();
+    let act = Act::AddRole { kind, database: id.to_owned(), role, feature };
+    Some(repeat(rem, act, now, bounds))
 }
 
 /// Waits for a thing that is being made, as long as that may take.

@@ -146,6 +146,7 @@ impl World {
                 self.seen.clusters.retain(|c| c.resource_id != resource_id);
             }
             Act::Reboot { .. }
+            | Act::AddRole { .. }
             | Act::ModifyInstance { .. }
             | Act::ModifyCluster { .. }
             | Act::DeleteCluster { .. } => {}

@@ -508,6 +508,10 @@ pub(super) fn add_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         .with("Status", "ACTIVE")
         .maybe("FeatureName", params.text("FeatureName").map(str::to_owned));
     if let Some(cluster) = ctx.rds().clusters.get_mut(&name) {
+        if cluster.roles.iter().any(|r| r.text("RoleArn") == role.text("RoleArn")) {
+            let message = "The role is already associated with the cluster";
+            return Err(Fault::new(400, "DBClusterRoleAlreadyExists", message));
+        }
         cluster.roles.push(role);
     }
     Ok(Map::new())
