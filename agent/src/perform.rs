@@ -30,6 +30,12 @@ pub(crate) async fn perform<P: Pipe>(
         | Act::RestoreCluster { .. }
         | Act::CreateMember { .. }
         | Act::CreateReplica { .. } => twin(desk, session, region, rem, act).await.map(Some),
+        Act::CreateEndpoint { cluster, endpoint, .. } => {
+            desk.cloud.create_endpoint(session, region, cluster, endpoint).await.map(Some)
+        }
+        Act::DeleteEndpoint { endpoint, .. } => {
+            desk.cloud.delete_endpoint(session, region, endpoint).await.map(|()| None)
+        }
         Act::ModifyInstance { .. } | Act::ModifyCluster { .. } => {
             mend(desk, session, region, rem, act).await.map(|()| None)
         }

@@ -415,6 +415,9 @@ impl<P: Pipe> Visit<'_, P> {
             Err(error) => Err(error.clone()),
         };
         let mut found = RdsEncryption.detect(&sweep, settings.require_kms_key);
+        if let (Ok(session), Ok(())) = (&entered, &read) {
+            read = self.endpoint_tags(session, region, &mut found).await;
+        }
         let (mut old, mut snapshots) = (Vec::new(), None);
         if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.snapshots) {
             match self.snapshots(session, region, &mut sweep).await {
@@ -459,6 +462,22 @@ impl<P: Pipe> Visit<'_, P> {
         let own = entered.is_ok_and(|session| session.own);
         let under = under(&sweep);
         Read { names, under, own, found, old, snapshots, key, quotas, around, config, read }
+    }
+
+    /// The tags of the custom endpoints of what was found.
+    async fn endpoint_tags(
+        &self,
+        session: &Session,
+        region: &Region,
+        found: &mut Detection,
+    ) -> Result<(), CloudError> {
+        for detected in &mut found.findings {
+            if let Resource::Cluster { cluster, .. } = &mut detected.resource {
+                let endpoints = &mut cluster.endpoints;
+                self.desk.cloud.endpoint_tags(session, region, endpoints).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Old snapshots that are not encrypted, and whom each is shared with.

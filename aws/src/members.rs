@@ -149,6 +149,7 @@ pub const CLUSTER_SETTINGS: &[&str] = &[
     "master_user_secret",
     "local_write_forwarding_status",
     "associated_roles",
+    "custom_endpoints",
     "db_cluster_members",
 ];
 
@@ -158,7 +159,6 @@ pub const CLUSTER_INHERITED: &[&str] =
 
 /// Members of DBCluster that block a plan when they are in use.
 pub const CLUSTER_BLOCKING: &[&str] = &[
-    "custom_endpoints",
     "db_cluster_option_group_memberships",
     "replication_source_identifier",
     "read_replica_identifiers",

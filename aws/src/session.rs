@@ -43,7 +43,7 @@ impl Phase {
                 "Statement": [{
                     "Effect": "Allow",
                     "Action": [
-                        "rds:Describe*", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
+                        "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
                         "account:ListRegions", "cloudwatch:DescribeAlarms",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
@@ -63,17 +63,20 @@ impl Phase {
                 }]
             }),
             Phase::Remediate => write_policy(
-                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "Resource": "*", "Condition": {
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": ENDPOINTS, "Condition": {
                     "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
             ),
             Phase::Decommission(arn) => write_policy(
-                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": arn, "Condition": {
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": [arn, ENDPOINTS], "Condition": {
                     "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
             ),
         };
         policy.to_string()
     }
 }
+
+/// Custom endpoints hold no data, and a swap deletes those of the original to make them on its twin.
+const ENDPOINTS: &str = "arn:*:rds:*:*:cluster-endpoint:*";
 
 /// A session that writes, and deletes no more than that.
 fn write_policy(deletes: serde_json::Value) -> serde_json::Value {

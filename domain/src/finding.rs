@@ -187,6 +187,10 @@ impl Resource {
                     c.settings,
                     c.inherited,
                     c.foreign,
+                    c.endpoints
+                        .into_iter()
+                        .map(|e| (e.id, e.kind, e.members, e.excluded))
+                        .collect::<Vec<_>>(),
                 );
                 hash::of(&(own, members.iter().map(of).collect::<Vec<_>>()))
             }

@@ -232,6 +232,40 @@ pub struct Instance {
     pub made_by: Option<String>,
 }
 
+/// A custom endpoint of an Aurora cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `DBClusterEndpointIdentifier`.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// `READER`, `ANY`...
+    pub kind: String,
+    /// The members that it is of; none means all of its kind.
+    pub members: BTreeSet<String>,
+    /// The members that it is not of.
+    pub excluded: BTreeSet<String>,
+    /// For example `available`.
+    pub status: String,
+    /// Its tags; read by scans only.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Endpoint {
+    /// Whether it leads to the same members.
+    pub fn equals(&self, other: &Endpoint) -> bool {
+        (&self.kind, &self.members, &self.excluded)
+            == (&other.kind, &other.members, &other.excluded)
+    }
+
+    /// Where it leads.
+    pub fn show(&self) -> String {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        format!("{} of [{}] without [{}]", self.kind, list(&self.members), list(&self.excluded))
+    }
+}
+
 /// A member's place in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MemberRef {
@@ -262,6 +296,9 @@ pub struct Cluster {
     pub kms_key: Option<String>,
     /// Its members.
     pub members: Vec<MemberRef>,
+    /// Its custom endpoints, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
     /// R and M members.
     pub settings: ClusterSettings,
     /// S members.

@@ -62,6 +62,7 @@ const OUR_CALLS: &[&str] = &[
     "rds:ModifyDBCluster",
     "rds:AddRoleToDBInstance",
     "rds:AddRoleToDBCluster",
+    "rds:CreateDBClusterEndpoint",
     "rds:AddTagsToResource",
     "rds:DeleteDBSnapshot",
     "rds:DeleteDBClusterSnapshot",

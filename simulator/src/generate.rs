@@ -407,6 +407,7 @@ fn cluster(
         tags: Tags::from([("team".to_owned(), "data".to_owned())]),
         members: members.to_vec(),
         roles: Vec::new(),
+        endpoint_tags: BTreeMap::new(),
         endpoints: Vec::new(),
         created: Some(MADE),
         new_name: None,

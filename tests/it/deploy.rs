@@ -69,6 +69,7 @@ fn called() -> BTreeSet<String> {
         "kms/mod.rs",
         "kms/write.rs",
         "rds/around.rs",
+        "rds/endpoints.rs",
         "rds/read.rs",
         "rds/snapshot.rs",
         "rds/write_cluster.rs",

@@ -1,19 +1,18 @@
 //! What names the databases of a cell from outside: proxies, event subscriptions, alarms.
 
+use super::convert::some;
+use super::read::{PAGE, pages};
 use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
 use crate::session::Session;
 use aws_sdk_cloudwatch::types::{Dimension, MetricAlarm};
-use aws_sdk_rds::types::{DbProxyTarget, TargetType};
+use aws_sdk_rds::types::{DbProxyTarget, EventSubscription, TargetType};
 use ringfence_domain::around::{Around, Named, key};
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::finding::Kind;
 use ringfence_domain::id::Region;
-
-/// The largest page of these calls.
-const PAGE: i32 = 100;
 
 fn add(named: &mut Named, kind: Kind, database: &str, by: &str) {
     let all = named.entry(key(kind, database)).or_default();
@@ -35,86 +34,43 @@ impl Cloud {
     }
 
     async fn proxy_targets(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
-        const OP: &str = "rds:DescribeDBProxies";
-        let client = self.rds(region.as_str());
-        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
+        let mut proxies: Vec<String> = Vec::new();
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBProxies",
+            |client| client.describe_db_proxies(),
+            |page| proxies.extend(page.db_proxies().iter().filter_map(|p| some(p.db_proxy_name())))
+        );
         let mut named = Named::new();
-        let mut marker: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.describe_db_proxies().max_records(PAGE);
-                let call = call.set_marker(marker.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
-            for proxy in page.db_proxies() {
-                let name = proxy.db_proxy_name().unwrap_or_default();
-                self.targets(session, region, name, &mut named).await?;
-            }
-            marker = page.marker().map(str::to_owned).filter(|m| !m.is_empty());
-            if marker.is_none() {
-                return Ok(named);
-            }
+        for proxy in &proxies {
+            pages!(
+                self,
+                session,
+                region,
+                "rds:DescribeDBProxyTargets",
+                |client| client.describe_db_proxy_targets().db_proxy_name(proxy),
+                |page| page.targets().iter().for_each(|t| take_target(&mut named, t, proxy))
+            );
         }
-    }
-
-    /// The targets of one proxy, in all of its target groups.
-    async fn targets(
-        &self,
-        session: &Session,
-        region: &Region,
-        proxy: &str,
-        named: &mut Named,
-    ) -> Result<(), CloudError> {
-        const OP: &str = "rds:DescribeDBProxyTargets";
-        let client = self.rds(region.as_str());
-        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
-        let mut marker: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.describe_db_proxy_targets().db_proxy_name(proxy);
-                let call = call.max_records(PAGE).set_marker(marker.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
-            for target in page.targets() {
-                take_target(named, target, proxy);
-            }
-            marker = page.marker().map(str::to_owned).filter(|m| !m.is_empty());
-            if marker.is_none() {
-                return Ok(());
-            }
-        }
+        Ok(named)
     }
 
     async fn subscriptions(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
-        const OP: &str = "rds:DescribeEventSubscriptions";
-        let client = self.rds(region.as_str());
-        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
         let mut named = Named::new();
-        let mut marker: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.describe_event_subscriptions().max_records(PAGE);
-                let call = call.set_marker(marker.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
-            for one in page.event_subscriptions_list() {
-                let kind = match one.source_type() {
-                    Some("db-instance") => Kind::Instance,
-                    Some("db-cluster") => Kind::Cluster,
-                    _ => continue,
-                };
-                for id in one.source_ids_list() {
-                    add(&mut named, kind, id, one.cust_subscription_id().unwrap_or_default());
-                }
-            }
-            marker = page.marker().map(str::to_owned).filter(|m| !m.is_empty());
-            if marker.is_none() {
-                return Ok(named);
-            }
-        }
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeEventSubscriptions",
+            |client| client.describe_event_subscriptions(),
+            |page| page
+                .event_subscriptions_list()
+                .iter()
+                .for_each(|s| take_subscription(&mut named, s))
+        );
+        Ok(named)
     }
 
     async fn alarms(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
@@ -138,6 +94,17 @@ impl Cloud {
                 return Ok(named);
             }
         }
+    }
+}
+
+fn take_subscription(named: &mut Named, subscription: &EventSubscription) {
+    let kind = match subscription.source_type() {
+        Some("db-instance") => Kind::Instance,
+        Some("db-cluster") => Kind::Cluster,
+        _ => return,
+    };
+    for id in subscription.source_ids_list() {
+        add(named, kind, id, subscription.cust_subscription_id().unwrap_or_default());
     }
 }
 

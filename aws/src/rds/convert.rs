@@ -302,6 +302,7 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
         encryption: encryption(c.storage_encryption_type(), c.storage_encrypted()),
         kms_key: some(c.kms_key_id()),
         members: sorted(c.db_cluster_members().iter().map(member).collect()),
+        endpoints: Vec::new(), // of another call: endpoints.rs
         settings: cluster_settings(c),
         inherited,
         foreign: cluster_foreign(c),

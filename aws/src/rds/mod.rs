@@ -2,6 +2,7 @@
 
 mod around;
 mod convert;
+mod endpoints;
 mod read;
 mod snapshot;
 mod write;

@@ -11,7 +11,7 @@ use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Quota, Quotas, Sweep};
 
 /// The largest page of the RDS Describe calls.
-const PAGE: i32 = 100;
+pub(super) const PAGE: i32 = 100;
 
 macro_rules! pages {
     ($cloud:expr, $session:expr, $region:expr, $op:expr, |$client:ident| $request:expr, |$page:ident| $take:expr) => {{
@@ -35,6 +35,8 @@ macro_rules! pages {
         }
     }};
 }
+
+pub(super) use pages;
 
 impl Cloud {
     /// Reads all DB instances and clusters of a cell into `sweep`. On an error, what was read up to
@@ -71,7 +73,8 @@ impl Cloud {
         };
         // To the end, both of them: what one found stays, though the other fails.
         let (first, second) = futures::join!(read_instances, read_clusters);
-        first.and(second)
+        first.and(second)?;
+        self.custom_endpoints(session, region, clusters).await
     }
 
     /// The account's quotas in a region, and how much of them is used (API reference, AccountQuota).

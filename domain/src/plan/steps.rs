@@ -1,6 +1,7 @@
 //! What will be done, in words: what people agree to.
 
 use crate::finding::Resource;
+use crate::rds::Cluster;
 use crate::remediation::{Quiesce, Swap, held_name, twin_name};
 
 /// The steps for one database.
@@ -67,26 +68,38 @@ fn twin(
             steps.push(format!("delete {copy} and {snapshot}"));
             steps
         }
-        Resource::Cluster { cluster, .. } => vec![
-            format!("snapshot cluster {} as {snapshot}", cluster.id),
-            format!(
-                "restore it as {twin} under the key, at engine version {}{into}",
-                cluster.engine_version
-            ),
-            "check that it is encrypted under the key before any member is made".to_owned(),
-            format!("create its members, writer first: {}", made[1..].join(", ")),
-            format!(
-                "compare {twin} with {} field by field; set deletion protection last",
-                cluster.id
-            ),
-            format!("delete {snapshot}"),
-        ],
+        Resource::Cluster { cluster, .. } => {
+            let mut steps = vec![
+                format!("snapshot cluster {} as {snapshot}", cluster.id),
+                format!(
+                    "restore it as {twin} under the key, at engine version {}{into}",
+                    cluster.engine_version
+                ),
+                "check that it is encrypted under the key before any member is made".to_owned(),
+                format!("create its members, writer first: {}", made[1..].join(", ")),
+                format!(
+                    "compare {twin} with {} field by field; set deletion protection last",
+                    cluster.id
+                ),
+            ];
+            steps.extend(endpoints(cluster, swap.is_none()));
+            steps.push(format!("delete {snapshot}"));
+            steps
+        }
         Resource::Snapshot { snapshot: old, .. } => vec![
             format!("copy {}, encrypted under the key, to {twin}, with its tags", old.id),
             format!("compare {twin} with {} field by field", old.id),
             format!("keep {} until it is decommissioned on an approval of its own", old.id),
         ],
     }
+}
+
+/// The custom endpoints of a twin that stands beside its original.
+fn endpoints(cluster: &Cluster, beside: bool) -> Option<String> {
+    let names = cluster.endpoints.iter().map(|e| twin_name(&e.id, &cluster.resource_id));
+    let names: Vec<String> = names.collect();
+    (beside && !names.is_empty())
+        .then(|| format!("make its custom endpoints: {}", names.join(", ")))
 }
 
 fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
@@ -109,6 +122,15 @@ fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
     for (own, resource_id, twin) in pairs {
         let held = held_name(own, resource_id);
         steps.push(format!("rename {own} to {held}, and {twin} to {own}"));
+    }
+    if let Resource::Cluster { cluster, .. } = resource
+        && !cluster.endpoints.is_empty()
+    {
+        let names: Vec<&str> = cluster.endpoints.iter().map(|e| e.id.as_str()).collect();
+        steps.push(format!(
+            "move its custom endpoints: each is deleted on the one cluster and made on the other: {}",
+            names.join(", ")
+        ));
     }
     steps.push(format!(
         "put {name} (encrypted now) into its own security groups, and compare again"

@@ -1,6 +1,7 @@
 //! One write: what AWS is asked for.
 
 use crate::finding::Kind;
+use crate::rds::Endpoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -22,6 +23,8 @@ pub enum Act {
     DeleteCluster { cluster: String },
     CreateReplica { source: String, instance: String, of: String },
     AddRole { kind: Kind, database: String, role: String, feature: String },
+    CreateEndpoint { cluster: String, resource_id: String, endpoint: Endpoint },
+    DeleteEndpoint { cluster: String, resource_id: String, endpoint: String },
     SetGroups { kind: Kind, database: String, resource_id: String, groups: BTreeSet<String> },
     Rename { kind: Kind, from: String, to: String, resource_id: String },
     Protect { kind: Kind, database: String, resource_id: String, on: bool },
@@ -58,6 +61,12 @@ impl Act {
             Act::AddRole { database, role, feature, .. } => {
                 format!("role {database} {feature} {role}")
             }
+            Act::CreateEndpoint { resource_id, endpoint, .. } => {
+                format!("endpoint {resource_id} {}", endpoint.id)
+            }
+            Act::DeleteEndpoint { resource_id, endpoint, .. } => {
+                format!("no endpoint {resource_id} {endpoint}")
+            }
             Act::SetGroups { resource_id, groups, .. } => {
                 super::place::groups_key(resource_id, groups)
             }
@@ -83,6 +92,10 @@ impl Act {
             | Act::Rename { kind, from: database, resource_id, .. }
             | Act::Retire { kind, database, resource_id } => Some((*kind, database, resource_id)),
             Act::Reboot { instance, resource_id } => Some((Kind::Instance, instance, resource_id)),
+            Act::CreateEndpoint { cluster, resource_id, .. }
+            | Act::DeleteEndpoint { cluster, resource_id, .. } => {
+                Some((Kind::Cluster, cluster, resource_id))
+            }
             _ => None,
         }
     }
@@ -117,6 +130,8 @@ impl Act {
             | Act::DeleteClusterSnapshot { .. }
             | Act::DeleteCluster { .. }
             | Act::AddRole { .. }
+            | Act::CreateEndpoint { .. } // where it belongs changes with the goal
+            | Act::DeleteEndpoint { .. }
             | Act::SetGroups { .. }
             | Act::Rename { .. }
             | Act::Protect { .. }
@@ -154,6 +169,12 @@ impl Act {
                 format!("give {database} the role {role} for {feature}")
                     .trim_end_matches(" for ")
                     .to_owned()
+            }
+            Act::CreateEndpoint { cluster, endpoint, .. } => {
+                format!("make endpoint {} of {cluster}", endpoint.id)
+            }
+            Act::DeleteEndpoint { cluster, endpoint, .. } => {
+                format!("delete endpoint {endpoint} of {cluster}")
             }
             Act::SetGroups { database, groups, .. } => {
                 format!("put {database} into {}", list(groups))

@@ -1,7 +1,7 @@
 //! The way back: the original in its own place again, as long as nobody met the twin.
 
 use super::place::{groups_key, protect, rename, set_groups, settle, when_available};
-use super::swap::{Swap, Unmet, isolate_all, unmet};
+use super::swap::{Swap, Unmet, endpoints, isolate_all, unmet};
 use super::unit::{Db, Part, original, twin};
 use super::{Bounds, Mark, Remediation, Step};
 use crate::rds::Sweep;
@@ -54,7 +54,9 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
         }
         None
     };
-    steps().or_else(give_back).unwrap_or(Step::Finish)
+    // Last: one that somebody changed meanwhile keeps nobody out of the rest.
+    let endpoints = || swap.began_at.and_then(|_| endpoints_back(rem, &all, seen, now, bounds));
+    steps().or_else(give_back).or_else(endpoints).unwrap_or(Step::Finish)
 }
 
 /// All originals are up before the first name is taken away: starting one that was stopped takes minutes.
@@ -91,6 +93,19 @@ fn names_back(rem: &Remediation, all: &[Both<'_>], now: Time, bounds: Bounds) ->
     all.iter().find_map(|b| {
         settle(rem, &b.source, &format!("rename {} {}", b.part.resource_id, b.part.id), now)
     })
+}
+
+/// The custom endpoints are of the original again.
+fn endpoints_back(
+    rem: &Remediation,
+    all: &[Both<'_>],
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let top = all.first()?;
+    // With a twin that is gone its endpoints are.
+    endpoints(rem, seen, (top.twin.as_ref(), &top.source), now, bounds)
 }
 
 /// Whether somebody let clients to the twin again after it was proven unmet, and before it gave its name up.

@@ -7,8 +7,8 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, next_role, quiet, repeat, snapshot_ready, twin_name, unless_orphaned,
-    wait_for,
+    drop_snapshot, endpoint, fidelity, next_role, quiet, repeat, snapshot_ready, twin_name,
+    unless_orphaned, wait_for,
 };
 use crate::finding::{Kind, Resource};
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -110,7 +110,7 @@ pub(super) fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> 
     };
     if print(&source, &now) != print(spec, members) {
         let what = fidelity::describe(&fidelity::cluster(spec, &source));
-        let what = if what.is_empty() { "its members".to_owned() } else { what };
+        let what = if what.is_empty() { "its members or its endpoints".to_owned() } else { what };
         return Some(format!("{id} changed since it was planned: {what}. Scan and plan again"));
     }
     None
@@ -174,7 +174,10 @@ fn after_restore(
     }
     let differences = fidelity::cluster(spec, twin);
     if differences.is_empty() {
-        return Step::Mark(Mark::Verified);
+        // In a swap they keep their names, and move when the cluster does.
+        let wanted = if rem.swap.is_some() { vec![] } else { endpoint::beside(spec, members) };
+        let step = endpoint::put(rem, &wanted, None, twin, now, bounds);
+        return step.unwrap_or(Step::Mark(Mark::Verified));
     }
     let (want, have) = (&spec.settings.associated_roles, &twin.settings.associated_roles);
     if let Some(step) = next_role(rem, (Kind::Cluster, id), want, have, now, bounds) {

@@ -7,9 +7,11 @@
 mod act;
 mod back;
 pub mod cluster;
+mod endpoint;
 pub mod fidelity;
 mod goal;
 pub mod instance;
+mod names;
 mod place;
 mod quiet;
 mod replica;
@@ -27,6 +29,7 @@ mod unit;
 
 pub use act::Act;
 pub use goal::{Goal, Mark, ROUNDS_MAX};
+pub use names::{Names, name_of_twin, twin_name};
 pub use quiet::{Activity, Quiesce};
 pub use retire::Retirement;
 pub use state::State;
@@ -65,9 +68,6 @@ pub const JOB_FOR_MAX: Span = Span::hours(7 * 24);
 
 /// How long after its turn, or after it was cancelled, a remediation may still be deleting its scratch.
 pub const CLEAN_UP_FOR_MAX: Span = Span::hours(14 * 24);
-
-/// RDS's bound on the names of instances and clusters (API reference, CreateDBInstance).
-const NAME_MAX: usize = 63;
 
 /// How patient the worker is; from the settings `remediation.*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,60 +135,6 @@ pub struct Intent {
     /// Restore without the IOPS of gp3: AWS refused them at an earlier try.
     #[serde(default)]
     pub plain_gp3: bool,
-}
-
-/// The names of what a remediation makes. Functions of the source and the remediation, so that a
-/// repeat finds its own work instead of making it twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Names {
-    /// The plain snapshot.
-    pub snapshot: String,
-    /// The encrypted copy of it.
-    pub copy: String,
-    /// The twin.
-    pub twin: String,
-}
-
-/// The name of what is made of a resource: its twin's, or its copy's.
-pub fn name_of_twin(resource: &Resource) -> String {
-    match resource {
-        Resource::Instance { .. } | Resource::Cluster { .. } => {
-            twin_name(resource.name(), resource.resource_id())
-        }
-        Resource::Snapshot { snapshot, .. } => {
-            snapshot::copy_name(&snapshot.id, &snapshot.resource_id)
-        }
-    }
-}
-
-/// The twin's name: `encrypted-<name>`; over 63 characters the name is cut, trimmed of `-`, and `-`
-/// with 8 hex digits of the SHA-256 of the source's resource id follows.
-pub fn twin_name(name: &str, resource_id: &str) -> String {
-    let whole = format!("encrypted-{name}");
-    if whole.len() <= NAME_MAX {
-        return whole;
-    }
-    let cut: String = whole.chars().take(NAME_MAX - 9).collect();
-    format!("{}-{}", cut.trim_end_matches('-'), hash::short(resource_id, 8))
-}
-
-impl Names {
-    /// The names for one source and one remediation.
-    pub fn new(remediation: &str, resource: &Resource) -> Names {
-        Names {
-            snapshot: format!("ringfence-{remediation}-plain"),
-            copy: format!("ringfence-{remediation}-enc"),
-            twin: name_of_twin(resource),
-        }
-    }
-
-    /// The names after it began again so often.
-    pub fn again(remediation: &str, resource: &Resource, rounds: u32) -> Names {
-        let names = Names::new(remediation, resource);
-        let (snapshot, copy) =
-            (format!("{}-{rounds}", names.snapshot), format!("{}-{rounds}", names.copy));
-        Names { snapshot, copy, ..names }
-    }
 }
 
 /// One remediation, as the store keeps it.
@@ -336,6 +282,8 @@ impl Remediation {
                 | Act::DeleteClusterSnapshot { .. }
                 | Act::DeleteCluster { .. }
                 | Act::AddRole { .. }
+                | Act::CreateEndpoint { .. }
+                | Act::DeleteEndpoint { .. }
                 | Act::SetGroups { .. }
                 | Act::Rename { .. }
                 | Act::Protect { .. }
@@ -498,22 +446,5 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
             }
         }
         step => step,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn twin_names_fit_and_stay_apart() {
-        assert_eq!(twin_name("orders", "db-A"), "encrypted-orders");
-        let long = "a".repeat(63);
-        let (a, b) = (twin_name(&long, "db-A"), twin_name(&long, "db-B"));
-        assert!(a.len() == 63 && b.len() == 63 && a != b, "{a} {b}");
-        assert_eq!(a, twin_name(&long, "db-A"));
-        let dashed = format!("{}-{}", "a".repeat(43), "b".repeat(19));
-        let name = twin_name(&dashed, "db-A");
-        assert!(!name.contains("--"), "RDS refuses two hyphens in a row: {name}");
     }
 }

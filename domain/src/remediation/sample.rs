@@ -125,6 +125,7 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
             .iter()
             .map(|m| MemberRef { id: (*m).into(), writer: *m == "m2" || members.len() == 1 })
             .collect(),
+        endpoints: vec![],
         settings: ClusterSettings {
             backup_retention_period: Some(7),
             port: Some(5432),

@@ -6,6 +6,7 @@
 //! names, one at a time; and only then is the twin let into its own security groups. Until that moment the
 //! way back loses nothing.
 
+use super::endpoint::put;
 use super::place::{groups_key, isolate, protect, rename, set_groups, settle};
 use super::quiet::{Quiesce, Verdict, answered, connected, judge, late};
 use super::unit::{Db, Pair, find, pairs, twin};
@@ -124,6 +125,9 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
                 return Some(step);
             }
         }
+        if let Some(step) = endpoints(rem, seen, (Some(&top.source), &top.twin), now, bounds) {
+            return Some(step);
+        }
         for pair in &pairs {
             if let Some((groups, _)) = pair.part.own
                 && let Some(step) = set_groups(rem, &pair.twin, groups, now, bounds)
@@ -137,6 +141,19 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
         Ok(()) => Step::Mark(Mark::CutOver),
         Err(why) => Step::AskHuman(why),
     })
+}
+
+/// Takes the custom endpoints from the one cluster and makes them on the other; `None` once they are there.
+pub(super) fn endpoints(
+    rem: &Remediation,
+    seen: &Sweep,
+    (from, to): (Option<&Db<'_>>, &Db<'_>),
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let Resource::Cluster { cluster: spec, .. } = &rem.source else { return None };
+    let find = |db: &Db<'_>| seen.clusters.iter().find(|c| c.resource_id == db.resource_id);
+    put(rem, &spec.endpoints, from.and_then(find), find(to)?, now, bounds)
 }
 
 /// Whether names may change: the original is as planned, was quiet from before its snapshot until it was

@@ -2,7 +2,8 @@
 //!
 //! After a swap a name is another database's, so both are found by their immutable ids.
 
-use super::{NAME_MAX, Remediation, twin_name};
+use super::names::NAME_MAX;
+use super::{Remediation, twin_name};
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};

@@ -108,6 +108,7 @@ impl World {
                     encryption: Encryption::SseKms,
                     kms_key: Some(KEY.into()),
                     members: vec![],
+                    endpoints: vec![],
                     made_by: Some(self.rem.id.clone()),
                     ..want
                 });
@@ -147,6 +148,8 @@ impl World {
             }
             Act::Reboot { .. }
             | Act::AddRole { .. }
+            | Act::CreateEndpoint { .. }
+            | Act::DeleteEndpoint { .. }
             | Act::ModifyInstance { .. }
             | Act::ModifyCluster { .. }
             | Act::DeleteCluster { .. } => {}

@@ -104,6 +104,10 @@ pub(crate) fn resources(
             let source = text("SourceDBClusterSnapshotIdentifier");
             all.push(existing("cluster-snapshot", source, "rds:cluster-snapshot-tag/"));
         }
+        "CreateDBClusterEndpoint" => {
+            new("cluster-endpoint", text("DBClusterEndpointIdentifier"), false);
+            all.push(existing("cluster", text("DBClusterIdentifier"), "rds:cluster-tag/"));
+        }
         "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource" => {
             all.push(
                 existing("", text("ResourceName"), "rds:db-tag/")
@@ -114,6 +118,7 @@ pub(crate) fn resources(
             for (kind, field, prefix) in [
                 ("db", "DBInstanceIdentifier", "rds:db-tag/"),
                 ("cluster", "DBClusterIdentifier", "rds:cluster-tag/"),
+                ("cluster-endpoint", "DBClusterEndpointIdentifier", "rds:cluster-tag/"),
                 ("snapshot", "DBSnapshotIdentifier", "rds:snapshot-tag/"),
                 ("cluster-snapshot", "DBClusterSnapshotIdentifier", "rds:cluster-snapshot-tag/"),
             ] {

@@ -4,7 +4,9 @@
 
 use super::engines::{self, Engine};
 use super::instances::{combination, domain_and_secret};
-use super::{Rds, Status, Step, Tags, check_name, filters, page, seconds, snapshots, tags};
+use super::{
+    BTreeMap, Rds, Status, Step, Tags, check_name, filters, page, seconds, snapshots, tags,
+};
 use crate::fault::{Fault, Kind};
 use crate::hash;
 use crate::value::{Map, Time, Value, list};
@@ -22,6 +24,7 @@ pub(crate) struct Cluster {
     /// The names of its instances; the first one is the writer.
     pub(crate) members: Vec<String>,
     pub(crate) roles: Vec<Map>,
+    pub(crate) endpoint_tags: BTreeMap<String, Tags>,
     pub(crate) endpoints: Vec<Map>,
     pub(crate) created: Option<Time>,
     pub(crate) new_name: Option<String>,
@@ -366,6 +369,7 @@ pub(crate) fn begin(
         tags,
         members: Vec::new(),
         roles: Vec::new(),
+        endpoint_tags: BTreeMap::new(),
         endpoints: Vec::new(),
         created: Some(now),
         new_name: None,
@@ -499,20 +503,4 @@ pub(super) fn stop(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 pub(super) fn start(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let cluster = through(ctx, params, "stopped", ["starting", "available"], seconds::START)?;
     Ok(shown(ctx, &cluster.name))
-}
-
-pub(super) fn add_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
-    let name = named(ctx.rds(), params)?.name.clone();
-    let role = Map::new()
-        .with("RoleArn", params.required("RoleArn")?.to_owned())
-        .with("Status", "ACTIVE")
-        .maybe("FeatureName", params.text("FeatureName").map(str::to_owned));
-    if let Some(cluster) = ctx.rds().clusters.get_mut(&name) {
-        if cluster.roles.iter().any(|r| r.text("RoleArn") == role.text("RoleArn")) {
-            let message = "The role is already associated with the cluster";
-            return Err(Fault::new(400, "DBClusterRoleAlreadyExists", message));
-        }
-        cluster.roles.push(role);
-    }
-    Ok(Map::new())
 }

@@ -1,8 +1,8 @@
-//! Custom endpoints of Aurora clusters.
+//! Custom endpoints and roles of Aurora clusters.
 //! Source: Aurora user guide, "Custom endpoints for Amazon Aurora".
 
 use super::clusters::named;
-use super::{check_name, page};
+use super::{check_name, page, tags};
 use crate::fault::Fault;
 use crate::hash;
 use crate::value::{Map, list};
@@ -37,8 +37,10 @@ pub(super) fn create_endpoint(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fa
         .with("StaticMembers", list("member", params.texts("StaticMembers")))
         .with("ExcludedMembers", list("member", params.texts("ExcludedMembers")))
         .with("DBClusterEndpointArn", ctx.arn("rds", &format!("cluster-endpoint:{name}")));
+    let tags = tags::read(params)?;
     if let Some(found) = ctx.rds().clusters.get_mut(&cluster.name) {
         found.endpoints.push(endpoint.clone());
+        found.endpoint_tags.insert(name, tags);
     }
     Ok(endpoint)
 }
@@ -83,9 +85,26 @@ pub(super) fn delete_endpoint(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fa
             .iter()
             .position(|e| e.text("DBClusterEndpointIdentifier") == Some(&name));
         if let Some(i) = found {
+            cluster.endpoint_tags.remove(&name);
             return Ok(cluster.endpoints.remove(i).with("Status", "deleting"));
         }
     }
     let message = format!("DBClusterEndpoint not found: {name}");
     Err(Fault::new(404, "DBClusterEndpointNotFoundFault", message))
+}
+
+pub(super) fn add_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let name = named(ctx.rds(), params)?.name.clone();
+    let role = Map::new()
+        .with("RoleArn", params.required("RoleArn")?.to_owned())
+        .with("Status", "ACTIVE")
+        .maybe("FeatureName", params.text("FeatureName").map(str::to_owned));
+    if let Some(cluster) = ctx.rds().clusters.get_mut(&name) {
+        if cluster.roles.iter().any(|r| r.text("RoleArn") == role.text("RoleArn")) {
+            let message = "The role is already associated with the cluster";
+            return Err(Fault::new(400, "DBClusterRoleAlreadyExists", message));
+        }
+        cluster.roles.push(role);
+    }
+    Ok(Map::new())
 }

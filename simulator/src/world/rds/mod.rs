@@ -161,7 +161,7 @@ pub(crate) const OPS: &[Op] = &[
     ) clusters::delete),
     op!(Write "StopDBCluster" ("DBClusterIdentifier") clusters::stop),
     op!(Write "StartDBCluster" ("DBClusterIdentifier") clusters::start),
-    op!(Write "AddRoleToDBCluster" ("DBClusterIdentifier", "RoleArn", "FeatureName") clusters::add_role),
+    op!(Write "AddRoleToDBCluster" ("DBClusterIdentifier", "RoleArn", "FeatureName") endpoints::add_role),
     op!(Write "CreateDBClusterEndpoint" (
         "DBClusterIdentifier", "DBClusterEndpointIdentifier", "EndpointType", "StaticMembers",
         "ExcludedMembers", "Tags",

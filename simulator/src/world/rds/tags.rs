@@ -32,6 +32,10 @@ fn find<'a>(rds: &'a mut Rds, arn: &str) -> Result<&'a mut Tags, Fault> {
     let (tags, code) = match kind {
         "db" => (rds.instances.get_mut(name).map(|i| &mut i.tags), "DBInstanceNotFound"),
         "cluster" => (rds.clusters.get_mut(name).map(|c| &mut c.tags), "DBClusterNotFoundFault"),
+        "cluster-endpoint" => (
+            rds.clusters.values_mut().find_map(|c| c.endpoint_tags.get_mut(name)),
+            "DBClusterEndpointNotFoundFault",
+        ),
         "snapshot" => (rds.snapshots.get_mut(name).map(|s| &mut s.tags), "DBSnapshotNotFound"),
         "cluster-snapshot" => (
             rds.cluster_snapshots.get_mut(name).map(|s| &mut s.tags),
@@ -51,6 +55,9 @@ pub(crate) fn of(rds: &Rds, arn: &str) -> Option<Tags> {
     match (parts.next()?, parts.next()?) {
         ("db", name) => rds.instances.get(name).map(|i| i.tags.clone()),
         ("cluster", name) => rds.clusters.get(name).map(|c| c.tags.clone()),
+        ("cluster-endpoint", name) => {
+            rds.clusters.values().find_map(|c| c.endpoint_tags.get(name).cloned())
+        }
         ("snapshot", name) => rds.snapshots.get(name).map(|s| s.tags.clone()),
         ("cluster-snapshot", name) => rds.cluster_snapshots.get(name).map(|s| s.tags.clone()),
         _ => None,
