@@ -5,7 +5,7 @@ use crate::perform::perform;
 use crate::{now, rest};
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
-use ringfence_domain::finding::Resource;
+use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{
@@ -222,6 +222,8 @@ async fn act_on<P: Pipe>(
     act: Act,
     seen: &Sweep,
 ) -> Result<Option<Versioned>, Status> {
+    // Nor is the last plain copy deleted while the key of the encrypted one is disabled, or about to go.
+    let last = matches!(act, Act::Retire { kind: Kind::Snapshot, .. });
     let encrypts = matches!(
         act,
         Act::CopySnapshot { .. }
@@ -229,10 +231,17 @@ async fn act_on<P: Pipe>(
             | Act::RestoreCluster { .. }
             | Act::LastCopy { .. }
     );
-    if encrypts && let Some(why) = key_trouble(desk, session, region, &one.remediation).await {
+    if (encrypts || last)
+        && let Some(why) = key_trouble(desk, session, region, &one.remediation).await
+    {
         return wait(desk, one, why).await.map(|()| None);
     }
     if let Some(why) = other_subject(desk, session, region, &act).await {
+        return wait(desk, one, why).await.map(|()| None);
+    }
+    if last
+        && let Some(why) = decided_otherwise(desk, session, region, &one.remediation, &act).await
+    {
         return wait(desk, one, why).await.map(|()| None);
     }
     let before = one.remediation.clone();
@@ -375,6 +384,28 @@ async fn other_subject<P: Pipe>(
         Ok(Some(found)) if found == id => None,
         Ok(_) => Some(format!("{name} is no longer {id}; it is looked at again")),
         Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Why an old snapshot is not deleted now: it is decided once more on a read of just the two of them, for the sweep
+/// that the decision stands on serves many, and may be minutes old by then.
+async fn decided_otherwise<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Option<String> {
+    let names = [rem.source.name(), rem.names.twin.as_str()];
+    let snapshots = match desk.cloud.snapshots_named(session, region, &names).await {
+        Ok(snapshots) => snapshots,
+        Err(error) => return Some(error.to_string()),
+    };
+    let seen = Sweep { snapshots, ..Sweep::default() };
+    match decide(rem, &seen, now(), desk.settings.bounds) {
+        Step::Act(again) if again == *act => None,
+        Step::AskHuman(why) | Step::Wait(why) => Some(why),
+        _ => Some("it changed just now; it is looked at again".into()),
     }
 }
 

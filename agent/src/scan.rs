@@ -1,5 +1,7 @@
 //! One account: its regions, and each cell swept and judged.
 
+mod beside;
+
 use crate::lease::{Desk, Pipe, Slot};
 use crate::now;
 use futures::StreamExt;
@@ -10,13 +12,12 @@ use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
-use ringfence_domain::controls::rds_snapshot_encryption::RdsSnapshotEncryption;
-use ringfence_domain::finding::{Detected, Resource};
+use ringfence_domain::finding::Detected;
 use ringfence_domain::id::Region;
 use ringfence_domain::key::KeyFacts;
 use ringfence_domain::key::list::Under;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
-use ringfence_domain::opinion::{Opinion, Verdict};
+use ringfence_domain::opinion::Opinion;
 use ringfence_domain::rds::{Quotas, Sweep};
 use ringfence_domain::work::{
     AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
@@ -45,7 +46,7 @@ struct Read {
     found: Detection,
     /// Old snapshots, where they were asked for; and the names of all.
     old: Vec<Detected>,
-    snapshots: Option<Vec<String>>,
+    snapshots: Option<Result<Vec<String>, String>>,
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
     around: Option<Around>,
@@ -128,14 +129,6 @@ fn under(sweep: &Sweep) -> Under {
         }
     }
     under
-}
-
-/// Config has no word on the cell, nor on what was found in it.
-fn none(found: &mut Detection, why: String) -> Opinion {
-    for detected in &mut found.findings {
-        detected.config = Some(Verdict::Unread);
-    }
-    Opinion::unread(why)
 }
 
 fn reason(error: &CloudError) -> String {
@@ -422,10 +415,12 @@ impl<P: Pipe> Visit<'_, P> {
         if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.snapshots) {
             match self.snapshots(session, region, &mut sweep).await {
                 Ok(found) => {
-                    snapshots = Some(sweep.snapshots.iter().map(|s| s.id.clone()).collect());
-                    old = found;
+                    let names = sweep.snapshots.iter().map(|s| s.id.clone());
+                    (snapshots, old) = (Some(Ok(names.collect())), found);
                 }
-                Err(error) => read = Err(error),
+                Err(error) if error.expired() => read = Err(error),
+                // It says nothing of the databases, which were read.
+                Err(error) => snapshots = Some(Err(error.to_string())),
             }
         }
         let (mut key, mut quotas, mut around) = (None, None, None);
@@ -436,7 +431,7 @@ impl<P: Pipe> Visit<'_, P> {
             let named = async {
                 let any = !found.findings.is_empty();
                 if any {
-                    Some(cloud.around(session, region).await.about(databases()))
+                    Some(cloud.around(session, region, OPINION_FOR).await.about(databases()))
                 } else {
                     None
                 }
@@ -462,71 +457,5 @@ impl<P: Pipe> Visit<'_, P> {
         let own = entered.is_ok_and(|session| session.own);
         let under = under(&sweep);
         Read { names, under, own, found, old, snapshots, key, quotas, around, config, read }
-    }
-
-    /// The tags of the custom endpoints of what was found.
-    async fn endpoint_tags(
-        &self,
-        session: &Session,
-        region: &Region,
-        found: &mut Detection,
-    ) -> Result<(), CloudError> {
-        for detected in &mut found.findings {
-            if let Resource::Cluster { cluster, .. } = &mut detected.resource {
-                let endpoints = &mut cluster.endpoints;
-                self.desk.cloud.endpoint_tags(session, region, endpoints).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Old snapshots that are not encrypted, and whom each is shared with.
-    async fn snapshots(
-        &self,
-        session: &Session,
-        region: &Region,
-        sweep: &mut Sweep,
-    ) -> Result<Vec<Detected>, CloudError> {
-        let (cloud, settings) = (&self.desk.cloud, &self.desk.settings);
-        cloud.sweep_snapshots(session, region, sweep).await?;
-        let mut found = RdsSnapshotEncryption.detect(sweep, settings.require_kms_key).findings;
-        for detected in &mut found {
-            if let Resource::Snapshot { snapshot, of_cluster: false, shared } =
-                &mut detected.resource
-            {
-                // Not known is no failure of the cell: plans say that it is not.
-                let asked = cloud.shared(session, region, &snapshot.id).await;
-                *shared = asked.map_err(|e| e.to_string());
-            }
-        }
-        Ok(found)
-    }
-
-    /// AWS Config's word on a cell that was read. That it has none is not the cell's failure.
-    ///
-    /// # Errors
-    /// The session's time was up: the cell is read again with a new one.
-    async fn opinion(
-        &self,
-        session: &Session,
-        region: &Region,
-        sweep: &Sweep,
-        found: &mut Detection,
-    ) -> Result<Opinion, CloudError> {
-        let asked = self.desk.cloud.config_facts(session, region);
-        let Ok(answer) = tokio::time::timeout(OPINION_FOR.to_duration(), asked).await else {
-            return Ok(none(found, format!("AWS Config did not answer within {OPINION_FOR}")));
-        };
-        match answer {
-            Ok(facts) => {
-                let opinion = Opinion::new(&facts, sweep, found);
-                for detected in &mut found.findings {
-                    detected.config = Some(opinion.of(&facts, detected));
-                }
-                Ok(opinion)
-            }
-            Err(error) if error.expired() => Err(error),
-            Err(error) => Ok(none(found, error.to_string())),
-        }
     }
 }

@@ -28,7 +28,7 @@ pub enum Phase {
     Scan,
     /// Make snapshots, copies and twins; delete nothing that lacks our tag.
     Remediate,
-    /// The same, and delete what has this ARN.
+    /// The same, and delete what has this ARN and nothing else.
     Decommission(String),
     /// Make and mend keys, and nothing else; disable and delete none.
     Keys,
@@ -67,8 +67,7 @@ impl Phase {
                     "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
             ),
             Phase::Decommission(arn) => write_policy(
-                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": [arn, ENDPOINTS], "Condition": {
-                    "Null": {"aws:ResourceTag/ringfence:remediation": "true"}}}),
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": arn}),
             ),
         };
         policy.to_string()

@@ -215,7 +215,7 @@ pub(crate) enum Scan {
         keys: bool,
         /// Look for old snapshots that are not encrypted, too: two calls more for each cell, and one for each
         /// that is found.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "candidates")]
         snapshots: bool,
         /// Look only where AWS Config's aggregator (the server's scan.aggregator) names an unencrypted
         /// database: quick, and blind where no recorder is.

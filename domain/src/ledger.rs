@@ -152,9 +152,10 @@ pub struct Cell {
     /// Every instance and cluster name in the cell: a twin may not take one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Every manual snapshot of an instance in it; `None` where they were not looked at.
+    /// Every manual snapshot of an instance in it, or why they could not be read, which says nothing of its
+    /// databases; `None` where they were not looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshots: Option<Vec<String>>,
+    pub snapshots: Option<Result<Vec<String>, String>>,
     /// Whether it was read with the server's own credentials, for the account has no role of ours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
@@ -185,14 +186,14 @@ impl Cell {
     pub fn has(&self, kind: Kind, name: &String) -> bool {
         match kind {
             Kind::Instance | Kind::Cluster => self.names.contains(name),
-            Kind::Snapshot => self.snapshots.as_ref().is_some_and(|s| s.contains(name)),
+            Kind::Snapshot => matches!(&self.snapshots, Some(Ok(all)) if all.contains(name)),
         }
     }
 
     /// Whether a look at it says whether something of that kind is still there: it was read to its end, and
     /// snapshots were looked at.
     pub fn tells(&self, kind: Kind) -> bool {
-        let looked = kind != Kind::Snapshot || self.snapshots.is_some();
+        let looked = kind != Kind::Snapshot || matches!(self.snapshots, Some(Ok(_)));
         self.state.answered() && looked
     }
 

@@ -98,8 +98,9 @@ impl Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(t) => write!(f, "{:.0}", t.round(jiff::Unit::Second).unwrap_or(t)),
+        // Cut, not rounded: a moment that people compare with AWS's own must not show as a later one.
+        match jiff::Timestamp::from_second(self.0.div_euclid(1_000)) {
+            Ok(t) => write!(f, "{t}"),
             Err(_) => write!(f, "@{}ms", self.0),
         }
     }
@@ -144,6 +145,7 @@ mod tests {
     fn times_print_as_rfc_3339() {
         let t = Time::parse("2026-11-24T10:00:00Z").unwrap();
         assert_eq!(t.to_string(), "2026-11-24T10:00:00Z");
+        assert_eq!(Time(t.0 + 999).to_string(), "2026-11-24T10:00:00Z", "cut, not rounded");
         assert_eq!(Time::parse("2026-11-24").unwrap().plus(Span::hours(10)), t);
         for none in ["next week", "2026-11-24T10:00:00", "2026-11-24 10:00", "2026-11-24T10:00"] {
             assert_eq!(Time::parse(none), None, "{none}: of no offset nobody knows when it is");

@@ -6,6 +6,7 @@ use crate::store::{Kind, Row};
 use crate::{freezes, plans};
 use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::finding::Finding;
 use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, Retirement};
 
 /// Orders the decommission, once enough others have approved the request; records the request, and refuses,
@@ -25,6 +26,7 @@ pub(crate) async fn order(
     if let Some(why) = ordered.decommission(at, app.config.bounds) {
         return refused("NOT_NOW", format!("{id}: no decommission: {why}; nothing was changed"));
     }
+    not_waived(app, &rem).await?;
     let wanted = rem.retirement(&actor.name, at, reason);
     let name = wanted.originals.first().map(|(name, _)| name.clone()).unwrap_or_default();
     if confirm != name {
@@ -35,7 +37,7 @@ pub(crate) async fn order(
     // What was agreed to is this: the same databases, none that came into their places since.
     let same = |r: &&Retirement| r.originals == wanted.originals && r.twins == wanted.twins;
     let needed = app.config.approvals_decommission;
-    let Some(asked) = rem.retirement.as_ref().filter(same) else {
+    if rem.retirement.as_ref().filter(same).is_none() {
         if dry {
             return refused(
                 "APPROVAL_MISSING",
@@ -56,11 +58,8 @@ pub(crate) async fn order(
                 "the decommission of {name} is asked for; {needed} others must approve it: `ringfence approve {id} --reason ...`; then give this order again"
             ),
         );
-    };
-    // What was agreed to long ago may be another matter now.
-    let fresh = |a: &&Approval| at.since(a.at) <= JOB_FOR_MAX;
-    let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();
-    plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)?;
+    }
+    approved(app, &rem)?;
     freezes::refuse(app, [&rem], false).await?;
     ordered.why = format!("decommission ordered by {}: {reason}", actor.name);
     if dry {
@@ -72,6 +71,34 @@ pub(crate) async fn order(
     }
     app.wake_agents.notify_waiters();
     Ok(ordered)
+}
+
+/// Refuses what not enough people have agreed to lately: what was agreed to long ago may be another matter now.
+pub(crate) fn approved(app: &App, rem: &Remediation) -> Result<(), Fault> {
+    let (id, needed) = (&rem.id, app.config.approvals_decommission);
+    let Some(asked) = &rem.retirement else {
+        return refused("APPROVAL_MISSING", format!("{id}: nobody asked for its decommission"));
+    };
+    let fresh = |a: &&Approval| now().since(a.at) <= JOB_FOR_MAX;
+    let approvals: Vec<Approval> = asked.approvals.iter().filter(fresh).cloned().collect();
+    plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)
+}
+
+/// Somebody decided to live with it for a time: that comes first.
+async fn not_waived(app: &App, rem: &Remediation) -> Result<(), Fault> {
+    let Some(row) = app.store.get(Kind::Finding, &rem.finding).await? else { return Ok(()) };
+    let finding: Finding = row.document()?;
+    let same = finding.resource.resource_id() == rem.source.resource_id();
+    match finding.waiver.as_ref().filter(|w| same && w.until > now()) {
+        None => Ok(()),
+        Some(w) => refused(
+            "WAIVED",
+            format!(
+                "{}: its finding {} is waived until {} by {} ({}): end that first, `ringfence finding unwaive {}`",
+                rem.id, finding.id, w.until, w.by, w.reason, finding.id
+            ),
+        ),
+    }
 }
 
 /// Adds a person's approval to a request.

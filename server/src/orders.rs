@@ -3,7 +3,7 @@
 use crate::app::{App, Fault, because, now, refused};
 use crate::remediations::{of_plan, row_with};
 use crate::store::{Kind, Row};
-use crate::{freezes, plans, reports};
+use crate::{decommission, freezes, plans, reports};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::Finding;
 use ringfence_domain::plan::Plan;
@@ -66,7 +66,13 @@ impl Order {
             Order::Pause | Order::Cancel
                 if rem.goal != Goal::Twin && rem.state == State::Running =>
             {
-                Some("its databases change places; wait until that is done, or roll it back".into())
+                Some(match rem.goal {
+                    Goal::Decommission => {
+                        "what it was about is being deleted: wait until that is done".into()
+                    }
+                    _ => "its databases change places; wait until that is done, or roll it back"
+                        .into(),
+                })
             }
             Order::Pause if rem.state == State::Running && rem.cuts_off() => {
                 Some("its original is cut off while it works: cancel gives it back".into())
@@ -231,7 +237,7 @@ fn nothing(order: Order, id: &str, all: &[(Row, Remediation)]) -> String {
 }
 
 /// A retry stands on the plan's approval, which does not last for ever, and on the database being nobody
-/// else's. Where the twin is verified, only scratch is left to be deleted.
+/// else's. Where the twin is verified, only scratch is left to be deleted, or what was approved apart.
 async fn retryable(app: &App, rem: &Remediation) -> Result<(), Fault> {
     if rem.verified_at.is_none() && now().since(rem.approved_at) > JOB_FOR_MAX {
         return refused(
@@ -242,6 +248,10 @@ async fn retryable(app: &App, rem: &Remediation) -> Result<(), Fault> {
                 rem.source.name()
             ),
         );
+    }
+    // A deletion stands on approvals of its own, and those do not last for ever either.
+    if rem.goal == Goal::Decommission {
+        decommission::approved(app, rem)?;
     }
     plans::busy(app, std::slice::from_ref(rem)).await
 }

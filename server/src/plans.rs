@@ -175,10 +175,9 @@ pub(crate) fn approve(
         Err(e @ ApprovalError::NoReason) => return Err(Fault::Invalid(e.to_string())),
         Err(e @ ApprovalError::OtherHash { .. }) => return refused("HASH_MISMATCH", e.to_string()),
     }
-    if approvals.iter().all(|a| a.hash != approval.hash || !a.by.eq_ignore_ascii_case(&approval.by))
-    {
-        approvals.push(approval);
-    }
+    // Said again it counts from now on, for approvals of long ago count no more.
+    approvals.retain(|a| a.hash != approval.hash || !a.by.eq_ignore_ascii_case(&approval.by));
+    approvals.push(approval);
     Ok(())
 }
 
@@ -267,7 +266,7 @@ fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
     if plan.ready().next().is_none() {
         return refused(
             "NOTHING_TO_DO",
-            format!("every database of {id} is blocked; `ringfence plan show {id}` says why"),
+            format!("everything in {id} is blocked; `ringfence plan show {id}` says why"),
         );
     }
     Ok(())
@@ -314,13 +313,21 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
             why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
             continue;
         }
+        if !cell.tells(item.kind) {
+            why.push(format!("{name}: the snapshots of its region were not read again"));
+            continue;
+        }
+        why.extend(plan::proxied(item, cell.around.as_ref()).map(|p| format!("{name}: {p}")));
         let key = cell.key.as_ref();
         let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
         let trouble = key.and_then(|k| k.trouble(&item.account, item.region.as_str()));
         if arn != item.key_arn || trouble.is_some() {
             why.push(format!(
                 "{name}: {}",
-                trouble.unwrap_or_else(|| "the alias points at another key now".into())
+                trouble.unwrap_or_else(|| match &arn {
+                    Some(_) => "the alias points at another key now".into(),
+                    None => "its key was not read again".into(),
+                })
             ));
         }
         for taken in item.new_names().iter().filter(|n| cell.has(item.kind, n)) {

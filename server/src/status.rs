@@ -34,7 +34,7 @@ pub struct Line {
 }
 
 /// Whether a label is that of a database's finding.
-fn database(label: &str) -> bool {
+pub(crate) fn database(label: &str) -> bool {
     !label.starts_with("snapshot")
 }
 

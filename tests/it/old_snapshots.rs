@@ -86,7 +86,8 @@ fn they_are_found_on_request_copied_and_decommissioned() {
     let calls = stage.sim.done("rds:DescribeDBSnapshots");
     let none = ann.run("plan create --all --snapshots");
     assert!(none.code == 5 && none.err.contains("scan start --snapshots"), "{none:?}");
-    ann.expect(SCAN, 0);
+    let scan = ann.expect(SCAN, 0).out;
+    assert!(scan.contains("2 unencrypted databases\n3 unencrypted snapshots"), "{scan}");
     assert!(stage.sim.done("rds:DescribeDBSnapshots") > calls);
     let list = ann.expect("finding list", 0).out;
     assert_eq!(list.matches("  snapshot").count(), 3, "{list}");
@@ -125,7 +126,7 @@ fn they_are_found_on_request_copied_and_decommissioned() {
     assert_eq!(made.keys().collect::<Vec<_>>(), ["monthly", "yearly"]);
     for name in ["monthly", "yearly"] {
         let rem = stage.reaches(&made[name], "verified");
-        assert!(text(&rem, "why").contains("can be decommissioned from"), "{rem}");
+        assert!(text(&rem, "why").contains("on: ringfence remediation decommission rem-"), "{rem}");
         let copy = stage.snapshot(&format!("encrypted-{name}"));
         assert_eq!(text(&copy, "StorageEncryptionType"), "sse-kms");
         let tags: BTreeMap<&str, &str> = copy["TagList"]
@@ -141,7 +142,9 @@ fn they_are_found_on_request_copied_and_decommissioned() {
 
     // A scan that does not look for them says nothing of them; one that does shows that a copy stands.
     for (scan, held) in [("scan start --wait --timeout 60s", 2), (SCAN, 2)] {
-        ann.expect(scan, 0);
+        let said = ann.expect(scan, 0).out;
+        assert!(said.contains("2 unencrypted databases"), "{said}");
+        assert_eq!(said.contains("3 unencrypted snapshots"), scan == SCAN, "{said}");
         let list = ann.expect("finding list", 0).out;
         assert_eq!(list.matches("held-original").count(), held, "{scan}: {list}");
         assert_eq!(list.matches("  snapshot").count(), 3, "{scan}: {list}");
@@ -169,6 +172,86 @@ fn they_are_found_on_request_copied_and_decommissioned() {
     ann.expect(SCAN, 0);
     let list = ann.expect("finding list", 0).out;
     assert!(!list.contains("held-original"), "it can be planned again: {list}");
+}
+
+#[test]
+fn nothing_is_deleted_where_something_speaks_against_it() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    for name in ["denied", "held", "keyless", "waived"] {
+        stage.old(name);
+    }
+    stage.start(&[("APPROVALS__DECOMMISSION", "1")]);
+    let ann = stage.cli("ann");
+    let made = stage.copy_all(None);
+    for id in made.values() {
+        stage.reaches(id, "verified");
+    }
+    let ask = |name: &str| {
+        let id = &made[name];
+        assert_eq!(decommission(&ann, id, name).code, 5);
+        stage.cli("bob").expect(&format!("approve {id} --reason CHG-2"), 0);
+        decommission(&ann, id, name)
+    };
+    let there = |name: &str| text(&stage.snapshot(name), "Status") == "available";
+    // A waiver comes first.
+    let found = ann.json("finding list", 0);
+    let all = found["findings"].as_array().expect("findings");
+    let finding = text(all.iter().find(|f| f["name"] == "waived").expect("it"), "id");
+    let waive = format!("finding waive {finding} --owner legal --reason case-7 --until 2099-01-01");
+    ann.expect(&waive, 0);
+    let refused = decommission(&ann, &made["waived"], "waived");
+    assert!(refused.code == 5 && refused.err.contains("is waived until 2099"), "{refused:?}");
+    // So does a tag that somebody put on it since.
+    let arn = text(&stage.snapshot("held"), "DBSnapshotArn").to_owned();
+    let tag = json!([{"Key": "legal-hold", "Value": "true"}]);
+    stage.call("rds", "AddTagsToResource", json!({"ResourceName": arn, "Tags": tag}));
+    assert_eq!(ask("held").code, 0);
+    let stopped = stage.reaches(&made["held"], "stopped");
+    assert!(text(&stopped, "why").contains("tag legal-hold is true"), "{stopped}");
+    // A key that is about to go takes the copy with it.
+    let key = text(&stage.snapshot("encrypted-keyless"), "KmsKeyId").to_owned();
+    stage.call("kms", "DisableKey", json!({"KeyId": key}));
+    assert_eq!(ask("keyless").code, 0);
+    until("it waits for the key", MINUTE, || {
+        let rem = stage.get(&made["keyless"]);
+        if text(&rem, "why").contains("disabled") { Ok(()) } else { Err(rem.to_string()) }
+    });
+    assert!(there("held") && there("keyless") && there("waived"), "nothing is deleted");
+    stage.call("kms", "EnableKey", json!({"KeyId": key}));
+    stage.reaches(&made["keyless"], "decommissioned");
+    // What AWS refuses stops, once, and gives nothing up.
+    let denied = json!({"error": {"status": 403, "code": "AccessDenied"}});
+    let fault =
+        stage.sim.fault(json!({"match": {"operation": "DeleteDBSnapshot"}, "effect": denied}));
+    assert_eq!(ask("denied").code, 0);
+    let stopped = stage.reaches(&made["denied"], "stopped");
+    assert!(!text(&stopped, "why").contains("taken down"), "{stopped}");
+    assert!(there("denied") && there("encrypted-denied"), "{stopped}");
+    stage.sim.remove_fault(fault);
+    stage.order("retry", &made["denied"], 0);
+    stage.reaches(&made["denied"], "decommissioned");
+}
+
+#[test]
+fn snapshots_that_cannot_be_read_say_nothing_of_databases() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.old("monthly");
+    stage.start(&[]);
+    let ann = stage.cli("ann");
+    ann.expect(SCAN, 0);
+    let denied = json!({"error": {"status": 403, "code": "AccessDenied"}});
+    stage.sim.fault(json!({"match": {"operation": "DescribeDBSnapshots"}, "effect": denied}));
+    let partial = ann.expect(SCAN, 3).out;
+    assert!(partial.contains("1 unencrypted databases\n1 unencrypted snapshots"), "{partial}");
+    assert!(partial.contains("! the snapshots of 1 cells could not be read: rds:"), "{partial}");
+    let list = ann.expect("finding list", 0).out;
+    assert!(list.contains("monthly"), "what was known stays known: {list}");
+    let status = ann.expect("status", 0).out;
+    assert!(!status.contains("not answered"), "{status}");
+    let plan = ann.expect("plan create --all --snapshots --dry-run", 0).out;
+    assert!(plan.contains("blocked: the snapshots of its region could not be read"), "{plan}");
 }
 
 /// Both snapshots are copied, and both old ones deleted. The process is killed where a call is held; which call

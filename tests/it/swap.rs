@@ -300,3 +300,42 @@ fn work_begins_in_its_window_or_when_the_owners_tag_says_so() {
     );
     assert_eq!(rem["steps"], json!([]), "{rem}");
 }
+
+#[test]
+fn custom_endpoints_move_with_their_cluster_and_back() {
+    let mut stage = Stage::new();
+    stage.cluster("ledger", &["ledger-1", "ledger-2"]);
+    stage.call("rds", "CreateDBClusterEndpoint", json!({"DBClusterIdentifier": "ledger",
+        "DBClusterEndpointIdentifier": "reports", "EndpointType": "READER", "StaticMembers": ["ledger-2"],
+        "Tags": [{"Key": "team", "Value": "b"}]}));
+    let show = |stage: &Stage| {
+        let all = stage.call("rds", "DescribeDBClusterEndpoints", json!({}));
+        let all = all["DBClusterEndpoints"].as_array().expect("endpoints").clone();
+        let custom = all.iter().filter(|e| e["EndpointType"] == "CUSTOM");
+        let mut found: Vec<String> = custom
+            .map(|e| {
+                let arn = &e["DBClusterEndpointArn"];
+                let tags = stage.call("rds", "ListTagsForResource", json!({"ResourceName": arn}));
+                let (of, id) = (text(e, "DBClusterIdentifier"), text(e, "Endpoint"));
+                format!("{of} {id} {} {}", e["StaticMembers"], tags["TagList"])
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let before = show(&stage);
+    assert!(before.len() == 1 && before[0].starts_with("ledger reports."), "{before:?}");
+    stage.start(&[]);
+    let made = stage.apply("--strategy swap --auto-cutover");
+    let id = &made["ledger"];
+    stage.reaches(id, "cut_over");
+    assert_eq!(show(&stage), before, "the same address, members and tags");
+    assert_eq!(text(&stage.clusters()["ledger"], "StorageEncryptionType"), "sse-kms");
+    let held = text(&stage.get(id), "held").to_owned();
+    assert_eq!(stage.clusters()[&held]["CustomEndpoints"], json!([]));
+    stage.order("rollback", id, 0);
+    stage.reaches(id, "rolled_back");
+    assert_eq!(show(&stage), before);
+    assert_eq!(text(&stage.clusters()["ledger"], "StorageEncryptionType"), "none");
+    assert_eq!(stage.clusters()["encrypted-ledger"]["CustomEndpoints"], json!([]));
+}

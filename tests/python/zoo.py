@@ -204,6 +204,13 @@ def build(only):
             for feature in ["s3Import", "s3Export"]:
                 rds.add_role_to_db_instance(DBInstanceIdentifier=name, RoleArn=f"{ROLE_ARN}-{feature}", FeatureName=feature)
         rds.add_role_to_db_cluster(DBClusterIdentifier="readers", RoleArn=f"{ROLE_ARN}-load")
+        rds.create_db_cluster_endpoint(
+            DBClusterIdentifier="readers", DBClusterEndpointIdentifier="reports", EndpointType="READER", StaticMembers=["readers-2"],
+            Tags=[{"Key": "team", "Value": "d"}],
+        )
+        rds.create_db_cluster_endpoint(
+            DBClusterIdentifier="readers", DBClusterEndpointIdentifier="most", EndpointType="ANY", ExcludedMembers=["readers-3"]
+        )
         rds.add_role_to_db_cluster(DBClusterIdentifier="readers", RoleArn=f"{ROLE_ARN}-lambda", FeatureName="Lambda")
         for name, source in [("plain-read", "plain"), ("plain-read-more", "plain-read")]:
             rds.create_db_instance_read_replica(
@@ -257,9 +264,20 @@ def comparable(found, names):
     )
     out["VpcSecurityGroups"] = sorted(g["VpcSecurityGroupId"] for g in found.get("VpcSecurityGroups", []))
     out["EnabledCloudwatchLogsExports"] = sorted(found.get("EnabledCloudwatchLogsExports", []))
+    out["CustomEndpoints"] = sorted(endpoint_of(address, names) for address in found.get("CustomEndpoints", []))
     out["AssociatedRoles"] = sorted((r["RoleArn"], r.get("FeatureName"), r["Status"]) for r in found.get("AssociatedRoles", []))
     out["ProcessorFeatures"] = sorted((f["Name"], f["Value"]) for f in found.get("ProcessorFeatures", []))
     return out
+
+
+def endpoint_of(address, names):
+    """A custom endpoint as its original's: kind, members, tags."""
+    rds = client("rds")
+    name = address.split(".")[0]
+    e = rds.describe_db_cluster_endpoints(DBClusterEndpointIdentifier=name)["DBClusterEndpoints"][0]
+    own = lambda members: sorted(names.get(m, m) for m in members)
+    tags = rds.list_tags_for_resource(ResourceName=e["DBClusterEndpointArn"])["TagList"]
+    return name.removeprefix("encrypted-"), e["CustomEndpointType"], own(e["StaticMembers"]), own(e["ExcludedMembers"]), str(tags)
 
 
 def compare():

@@ -10,9 +10,10 @@ use crate::session::Session;
 use aws_sdk_cloudwatch::types::{Dimension, MetricAlarm};
 use aws_sdk_rds::types::{DbProxyTarget, EventSubscription, TargetType};
 use ringfence_domain::around::{Around, Named, key};
-use ringfence_domain::cloud::CloudError;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Kind;
 use ringfence_domain::id::Region;
+use ringfence_domain::time::Span;
 
 fn add(named: &mut Named, kind: Kind, database: &str, by: &str) {
     let all = named.entry(key(kind, database)).or_default();
@@ -21,19 +22,32 @@ fn add(named: &mut Named, kind: Kind, database: &str, by: &str) {
     }
 }
 
+/// An answer in time, or why there is none.
+async fn within(
+    most: Span,
+    answer: impl Future<Output = Result<Named, CloudError>>,
+) -> Result<Named, String> {
+    match tokio::time::timeout(most.to_duration(), answer).await {
+        Ok(answer) => answer.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("AWS did not answer within {most}")),
+    }
+}
+
 impl Cloud {
     /// What names the databases of a cell. What cannot be read is said, and is no failure of the cell.
-    pub async fn around(&self, session: &Session, region: &Region) -> Around {
+    ///
+    /// Each of the three is waited for so long at most: a region with thousands of alarms, or one that throttles,
+    /// must not hold up its databases.
+    pub async fn around(&self, session: &Session, region: &Region, most: Span) -> Around {
         let (proxies, subscriptions, alarms) = futures::join!(
-            self.proxy_targets(session, region),
-            self.subscriptions(session, region),
-            self.alarms(session, region),
+            within(most, self.proxies(session, region)),
+            within(most, self.subscriptions(session, region)),
+            within(most, self.alarms(session, region)),
         );
-        let said = |answer: Result<Named, CloudError>| answer.map_err(|e| e.to_string());
-        Around { proxies: said(proxies), subscriptions: said(subscriptions), alarms: said(alarms) }
+        Around { proxies, subscriptions, alarms }
     }
 
-    async fn proxy_targets(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
+    async fn proxies(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
         let mut proxies: Vec<String> = Vec::new();
         pages!(
             self,
@@ -45,16 +59,31 @@ impl Cloud {
         );
         let mut named = Named::new();
         for proxy in &proxies {
-            pages!(
-                self,
-                session,
-                region,
-                "rds:DescribeDBProxyTargets",
-                |client| client.describe_db_proxy_targets().db_proxy_name(proxy),
-                |page| page.targets().iter().for_each(|t| take_target(&mut named, t, proxy))
-            );
+            match self.targets(session, region, proxy, &mut named).await {
+                // Deleted since it was listed.
+                Err(error) if error.class == ErrorClass::NotFound => {}
+                read => read?,
+            }
         }
         Ok(named)
+    }
+
+    async fn targets(
+        &self,
+        session: &Session,
+        region: &Region,
+        proxy: &str,
+        named: &mut Named,
+    ) -> Result<(), CloudError> {
+        pages!(
+            self,
+            session,
+            region,
+            "rds:DescribeDBProxyTargets",
+            |client| client.describe_db_proxy_targets().db_proxy_name(proxy),
+            |page| page.targets().iter().for_each(|t| take_target(named, t, proxy))
+        );
+        Ok(())
     }
 
     async fn subscriptions(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {
@@ -111,12 +140,13 @@ fn take_subscription(named: &mut Named, subscription: &EventSubscription) {
 /// "It can be the instance identifier for an RDS DB instance, or the cluster identifier for an Aurora DB cluster"
 /// (API reference, DBProxyTarget). A cluster's members are listed with it.
 fn take_target(named: &mut Named, target: &DbProxyTarget, proxy: &str) {
-    let kind = match target.r#type() {
-        Some(TargetType::TrackedCluster) => Kind::Cluster,
-        _ => Kind::Instance,
+    let kinds: &[Kind] = match target.r#type() {
+        Some(TargetType::TrackedCluster) => &[Kind::Cluster],
+        Some(TargetType::RdsInstance) => &[Kind::Instance],
+        _ => &[Kind::Instance, Kind::Cluster],
     };
     if let Some(id) = target.rds_resource_id() {
-        add(named, kind, id, proxy);
+        kinds.iter().for_each(|kind| add(named, *kind, id, proxy));
     }
     if let Some(cluster) = target.tracked_cluster_id() {
         add(named, Kind::Cluster, cluster, proxy);
@@ -125,9 +155,8 @@ fn take_target(named: &mut Named, target: &DbProxyTarget, proxy: &str) {
 
 /// An alarm on a metric, or on an expression over several.
 fn take_alarm(named: &mut Named, alarm: &MetricAlarm) {
-    let of_metrics = alarm.metrics().iter().filter_map(|m| m.metric_stat()?.metric());
-    let nested =
-        of_metrics.filter(|m| m.namespace() == Some("AWS/RDS")).flat_map(|m| m.dimensions());
+    let metrics = alarm.metrics().iter().filter_map(|m| m.metric_stat()?.metric());
+    let nested = metrics.filter(|m| m.namespace() == Some("AWS/RDS")).flat_map(|m| m.dimensions());
     let own: &[Dimension] =
         if alarm.namespace() == Some("AWS/RDS") { alarm.dimensions() } else { &[] };
     for dimension in own.iter().chain(nested) {

@@ -8,7 +8,7 @@ use crate::retry::To;
 use crate::session::Session;
 use aws_sdk_rds::types;
 use aws_smithy_types::DateTime;
-use ringfence_domain::cloud::CloudError;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Snapshot;
 use ringfence_domain::time::Time;
@@ -45,8 +45,18 @@ fn compared(s: &types::DbSnapshot) -> BTreeMap<String, String> {
         .map(|f| format!("{}={}", text(f.name()), text(f.value())))
         .collect();
     features.sort();
-    let volumes = s.additional_storage_volumes().iter();
-    let mut volumes: Vec<String> = volumes.map(|v| format!("{v:?}")).collect();
+    let volume = |v: &types::AdditionalStorageVolume| {
+        let all = [
+            some(v.volume_name()),
+            number(v.allocated_storage()),
+            number(v.iops()),
+            number(v.max_allocated_storage()),
+            number(v.storage_throughput()),
+            some(v.storage_type()),
+        ];
+        all.map(Option::unwrap_or_default).join("/")
+    };
+    let mut volumes: Vec<String> = s.additional_storage_volumes().iter().map(volume).collect();
     volumes.sort();
     settings([
         ("DBInstanceIdentifier", some(s.db_instance_identifier())),
@@ -59,6 +69,7 @@ fn compared(s: &types::DbSnapshot) -> BTreeMap<String, String> {
         ("LicenseModel", some(s.license_model())),
         ("MasterUsername", some(s.master_username())),
         ("Port", number(s.port())),
+        ("SnapshotTarget", some(s.snapshot_target())),
         ("AllocatedStorage", number(s.allocated_storage())),
         ("StorageType", some(s.storage_type())),
         ("Iops", number(s.iops())),
@@ -113,6 +124,31 @@ pub(super) fn cluster_snapshot(s: &types::DbClusterSnapshot) -> Snapshot {
 }
 
 impl Cloud {
+    /// The instances' snapshots that have these names now.
+    pub async fn snapshots_named(
+        &self,
+        session: &Session,
+        region: &Region,
+        names: &[&str],
+    ) -> Result<Vec<Snapshot>, CloudError> {
+        const OP: &str = "rds:DescribeDBSnapshots";
+        let client = self.rds(region.as_str());
+        let to = To::cell(Class::RdsRead, session.account.as_str(), region.as_str());
+        let mut found = Vec::new();
+        for name in names {
+            let read = || async {
+                let call = client.describe_db_snapshots().db_snapshot_identifier(*name).send();
+                session.within(call).await.map_err(|e| cloud_error(OP, e))
+            };
+            match self.0.gate.read(to, OP, read).await {
+                Ok(answer) => found.extend(answer.db_snapshots().first().map(snapshot)),
+                Err(error) if error.class == ErrorClass::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// Who may restore an instance's snapshot beside its account: account ids, or `all` (API reference,
     /// DescribeDBSnapshotAttributes, attribute `restore`).
     pub async fn shared(

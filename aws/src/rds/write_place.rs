@@ -1,7 +1,6 @@
 //! The writes that move databases: names, groups, protection, start and stop, and the end of an original.
 //! One AWS call each.
 
-use super::snapshot;
 use super::write::{gone, no_database, send};
 use crate::client::Cloud;
 use crate::error::cloud_error;
@@ -50,13 +49,8 @@ impl Cloud {
                 })
             }
             Kind::Snapshot => {
-                const OP: &str = "rds:DescribeDBSnapshots";
-                let call = || async {
-                    let call = client.describe_db_snapshots().db_snapshot_identifier(name).send();
-                    session.within(call).await.map_err(|e| cloud_error(OP, e))
-                };
-                let answer = self.0.gate.read(to, OP, call).await;
-                answer.map(|a| a.db_snapshots().first().map(|s| snapshot::snapshot(s).resource_id))
+                let found = self.snapshots_named(session, region, &[name]).await;
+                found.map(|all| all.into_iter().next().map(|s| s.resource_id))
             }
         };
         match answer {

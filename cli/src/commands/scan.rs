@@ -217,6 +217,19 @@ pub(crate) fn show_failed(cells: &[v1::Cell]) {
     }
 }
 
+/// What a scan that looked for old snapshots has to say of them.
+fn show_snapshots(scan: &v1::Scan) {
+    printer::data(&format!("{} unencrypted snapshots", scan.snapshots_open));
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for cell in &scan.snapshots_unread {
+        let reason = cell.reason.replace(&cell.account, "ACCOUNT").replace(&cell.region, "REGION");
+        *reasons.entry(reason).or_default() += 1;
+    }
+    for (reason, n) in reasons.iter().take(FAILED_MAX) {
+        printer::data(&format!("! the snapshots of {n} cells could not be read: {reason}"));
+    }
+}
+
 /// Says so where nobody would do the work.
 async fn somebody_works(context: &Context) -> Result<(), Failure> {
     let mut client = FleetServiceClient::new(context.connection.clone());
@@ -267,7 +280,7 @@ fn how_far(scan: &v1::Scan) -> String {
         let left = Span::seconds(i64::from(about.eta_seconds));
         text.push_str(&format!(", about {left} left"));
     }
-    text.push_str(&format!(", {} databases found", about.found));
+    text.push_str(&format!(", {} found", about.found));
     if about.failed > 0 {
         text.push_str(&format!(", {} cells not answered", about.failed));
     }
@@ -327,8 +340,14 @@ fn show(context: &Context, scan: &v1::Scan) -> Exit {
             n => format!(" seen so far; {n} of {} cells were not answered", scan.cells),
         };
         printer::data(&format!("{} unencrypted databases{partial}", scan.findings_open));
+        if scan.snapshots {
+            show_snapshots(scan);
+        }
     }
-    match (scan.failed_cells == 0 && scan.listing_failed.is_empty(), scan.findings_open) {
+    let all = scan.failed_cells == 0
+        && scan.listing_failed.is_empty()
+        && scan.snapshots_unread.is_empty();
+    match (all, scan.findings_open + scan.snapshots_open) {
         (false, _) => Exit::Partial,
         (true, n) => context.present(n > 0),
     }

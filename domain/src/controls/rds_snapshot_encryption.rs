@@ -33,7 +33,9 @@ impl Control for RdsSnapshotEncryption {
         };
         for (list, of_cluster) in [(&sweep.snapshots, false), (&sweep.cluster_snapshots, true)] {
             let ours = |s: &&Snapshot| s.made_by.is_some() || out_of_scope(s.setting("Engine"));
-            for snapshot in list.iter().filter(|s| !ours(s)).filter(breaks) {
+            // One that is being made has no time yet, and so no identity.
+            let made = |s: &&Snapshot| s.status != "creating";
+            for snapshot in list.iter().filter(made).filter(|s| !ours(s)).filter(breaks) {
                 let shared = Err("it was not asked for".to_owned());
                 let resource =
                     Resource::Snapshot { snapshot: snapshot.clone(), of_cluster, shared };

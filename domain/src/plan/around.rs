@@ -1,5 +1,6 @@
 //! Checks of what names a database from outside.
 
+use super::Item;
 use super::checks::{Checks, Verdict};
 use crate::around::{Around, Named, keys};
 use crate::finding::Resource;
@@ -25,6 +26,7 @@ fn see(
     checks: &mut Checks,
 ) {
     match around {
+        _ if checks.0.iter().any(|c| c.name == name) => {}
         None => checks.warn(
             name,
             [format!("{what} were not read: run `ringfence scan start` for the account")],
@@ -48,6 +50,17 @@ pub(super) fn around(
     checks: &mut Checks,
 ) {
     let verdict = if swap { Verdict::Block } else { Verdict::Warn };
+    // What nobody could see is not taken for nothing where it would forbid the swap.
+    if swap && !around.is_some_and(|a| a.proxies.is_ok()) {
+        let why = match around.map(|a| &a.proxies) {
+            Some(Err(why)) => {
+                format!("could not be read ({why}): let the member role (deploy/member-role.yaml)")
+            }
+            _ => "were not read: run `ringfence scan start` for the account".to_owned(),
+        };
+        checks
+            .block("proxies", [format!("RDS Proxy targets {why}; a target of one is not swapped")]);
+    }
     see(
         ("proxies", "RDS Proxy targets"),
         resource,
@@ -94,6 +107,14 @@ pub(super) fn around(
         |id, by| format!("{id} is watched by alarm {}: none of them watches the twin", list(by)),
         checks,
     );
+}
+
+/// Why a database that is to be swapped may not be, by what a fresh look at its cell says; `None` if it may.
+pub fn proxied(item: &Item, fresh: Option<&Around>) -> Option<String> {
+    item.swap.as_ref()?;
+    let mut checks = Checks::default();
+    around(&item.resource, fresh, true, &mut checks);
+    checks.0.into_iter().find(|c| c.verdict == Verdict::Block).map(|c| c.text)
 }
 
 /// Policies for IAM authentication name the resource id (RDS guide, "Creating and using an IAM policy for IAM
@@ -184,6 +205,13 @@ mod tests {
             subscriptions: Err("AccessDenied".into()),
             alarms: named("instance order", &["a"]),
         };
+        let swapped = |found| check(found, &resource, true)[0].1;
+        assert_eq!(swapped(None), Verdict::Block, "nobody knows");
+        let denied = Around { proxies: Err("AccessDenied".into()), ..others.clone() };
+        assert_eq!(
+            (swapped(Some(&denied)), swapped(Some(&others))),
+            (Verdict::Block, Verdict::Pass)
+        );
         let verdicts = |found: Option<&Around>| -> Vec<Verdict> {
             check(found, &resource, false).into_iter().map(|c| c.1).collect()
         };

@@ -72,6 +72,9 @@ fn pending(pending: &[String], checks: &mut Checks) {
     checks.block("pending changes", pending.iter().map(text));
 }
 
+/// Tags of one resource at most (RDS guide, "Tagging").
+const TAGS_MAX: usize = 50;
+
 /// An old snapshot.
 pub(super) fn snapshot(
     snapshot: &Snapshot,
@@ -86,6 +89,23 @@ pub(super) fn snapshot(
     let custom = snapshot.setting("Engine").starts_with("custom-");
     checks.block("engine", custom.then(|| format!("{id} is of RDS Custom: it cannot be copied")));
     checks.block("encryption", matches!(snapshot.encryption, Encryption::Unknown(_) | Encryption::SseRds).then(|| format!("{id}: its encryption type is {}, and what a copy of that is, this version does not know", snapshot.encryption)));
+    let target = snapshot.setting("SnapshotTarget");
+    checks.block(
+        "place",
+        (!["", "region"].contains(&target)).then(|| {
+            format!(
+                "{id} is kept in `{target}`: a copy would be kept in the region; copy it by hand"
+            )
+        }),
+    );
+    let unknown = snapshot.resource_id.starts_with('@') || snapshot.resource_id.ends_with('@');
+    checks.block("identity", unknown.then(|| format!("{id}: AWS does not say of which database it is, or when it was taken, so nobody can tell it from another of its name")));
+    checks.block(
+        "tags",
+        (snapshot.tags.len() >= TAGS_MAX).then(|| {
+            format!("{id} has {TAGS_MAX} tags, and its copy needs one more: take one off")
+        }),
+    );
     let status = &snapshot.status;
     checks.block(
         "status",

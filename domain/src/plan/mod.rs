@@ -6,9 +6,11 @@ mod checks;
 mod estimate;
 mod notes;
 mod quota;
+mod standing;
 mod steps;
 mod wanted;
 
+pub use around::proxied;
 pub use checks::{Check, Verdict};
 pub use estimate::{Estimate, Guess, Past};
 pub use quota::fit;
@@ -22,7 +24,7 @@ use crate::hash;
 use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::org::AccountState;
-use crate::remediation::{Remediation, Swap, held_name, is_held, name_of_twin, twin_name};
+use crate::remediation::{Remediation, Swap, held_name, name_of_twin, twin_name};
 use crate::time::{Span, Time};
 use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
@@ -142,6 +144,9 @@ impl Plan {
                 item.account,
                 item.region
             );
+            if item.kind == Kind::Snapshot {
+                let _ = writeln!(out, "    {}", item.resource.group());
+            }
             for blocker in item.texts(Verdict::Block) {
                 let _ = writeln!(out, "    blocked: {blocker}");
             }
@@ -264,16 +269,8 @@ pub fn item(
     let twin = name_of_twin(&resource);
     let key = cell.and_then(|c| c.key.as_ref());
     let mut checks = Checks::default();
-    standing(finding, account, &twin, &mut checks);
-    checks.block(
-        "key",
-        match key {
-            None => {
-                Some("its key was not read: run `ringfence scan start` for the account".to_owned())
-            }
-            Some(key) => key.trouble(&finding.account, finding.region.as_str()),
-        },
-    );
+    standing::see(finding, account, &twin, &mut checks);
+    checks.block("key", standing::key(finding, key));
     if key.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
         let shut = key.and_then(crate::key::KeyFacts::shut_out);
         let verdict = if matches!(shut, Some((false, _))) { Verdict::Warn } else { Verdict::Block };
@@ -299,11 +296,12 @@ pub fn item(
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
     let taken = |name: &&String| cell.is_some_and(|c| c.has(finding.kind, name));
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
+    checks.block("names", standing::unread(finding, cell));
     let all = made.iter().chain(&held).filter(|_| finding.held_by.is_none());
     checks.block("names", all.filter(taken).map(text));
     if finding.kind != Kind::Snapshot {
         let named = cell.and_then(|c| c.around.as_ref());
-        around::around(&resource, named, swap.is_some(), &mut checks);
+        around::around(&resource, named, wanted.swap, &mut checks);
         around::iam(&resource, &mut checks);
     }
     wanted::jobs(&resource, wanted.jobs, &mut checks);
@@ -327,29 +325,6 @@ pub fn item(
         windows: windows.unwrap_or_default(),
         resource,
     }
-}
-
-/// Whether it may be worked on at all.
-fn standing(finding: &Finding, account: &AccountState, twin: &str, checks: &mut Checks) {
-    let active = *account == AccountState::Active;
-    checks.block(
-        "account",
-        (!active).then(|| {
-            format!("account {} is {}: it is never written to", finding.account, account.as_str())
-        }),
-    );
-    let name = finding.resource.name();
-    let verified = finding.held_by.iter();
-    checks.block(
-        "original",
-        verified.map(|held| format!("its twin {twin} was verified by {held} already")).chain(
-            is_held(name, finding.resource.resource_id()).then(|| {
-                format!(
-                    "{name} is the original of a swap: it is kept until its remediation is rolled back or decommissioned"
-                )
-            }),
-        ),
-    );
 }
 
 #[cfg(test)]
@@ -395,7 +370,8 @@ mod tests {
         let none = || Ok(Default::default());
         let around = Around { proxies: none(), subscriptions: none(), alarms: none() };
         let names = vec!["orders".into()];
-        Cell { key: Some(facts), names, around: Some(around), ..pending }
+        let snapshots = Some(Ok(vec!["monthly".into()]));
+        Cell { key: Some(facts), names, around: Some(around), snapshots, ..pending }
     }
 
     pub(super) fn planned(resource: Resource) -> Item {

@@ -161,7 +161,10 @@ impl Act {
                 format!("set {} of cluster {cluster}", list(fields))
             }
             Act::DeleteSnapshot { snapshot } | Act::DeleteClusterSnapshot { snapshot } => {
-                format!("delete scratch snapshot {snapshot}")
+                match snapshot.starts_with("ringfence-") {
+                    true => format!("delete scratch snapshot {snapshot}"),
+                    false => format!("delete the unfinished copy {snapshot}"),
+                }
             }
             Act::DeleteCluster { cluster } => format!("delete unusable twin cluster {cluster}"),
             Act::CreateReplica { instance, of, .. } => format!("create replica {instance} of {of}"),

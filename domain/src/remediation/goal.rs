@@ -97,8 +97,12 @@ impl Remediation {
         let said = match mark {
             Mark::Verified => {
                 self.verified_at = Some(now);
-                self.why = "verified; scratch is being deleted".into();
-                ("remediation.verify", "the twin equals the original".into())
+                let (why, said) = match self.kind {
+                    Kind::Snapshot => ("verified", "the copy has what the original has"),
+                    _ => ("verified; scratch is being deleted", "the twin equals the original"),
+                };
+                self.why = why.into();
+                ("remediation.verify", said.into())
             }
             Mark::GivingUp { why } => {
                 self.giving_up = Some(why.clone());
@@ -273,8 +277,10 @@ impl Remediation {
             return Some(format!("it is {state}, and only {what} is decommissioned"));
         };
         if now.since(done) < bounds.hold {
+            let what =
+                if self.kind == Kind::Snapshot { "the old snapshot" } else { "the original" };
             return Some(format!(
-                "the original is held until {} (remediation.hold is {})",
+                "{what} is held until {} (remediation.hold is {})",
                 done.plus(bounds.hold),
                 bounds.hold
             ));
@@ -362,9 +368,16 @@ impl Remediation {
             }
             Goal::Twin if self.kind == Kind::Snapshot => {
                 let until = self.verified_at.unwrap_or(now).plus(bounds.hold);
-                format!("the old snapshot stays; it can be decommissioned from {until} on")
+                format!(
+                    "the old snapshot stays; from {until} on: ringfence remediation decommission {} --confirm {}",
+                    self.id,
+                    self.source.name()
+                )
             }
             Goal::Twin => String::new(),
+            Goal::Decommission if self.kind == Kind::Snapshot => {
+                format!("the encrypted copy {} stays", self.last_copy())
+            }
             Goal::Decommission => format!("a last copy stays: snapshot {}", self.last_copy()),
         };
         // What was tried and did not come about is said for as long as it stands.

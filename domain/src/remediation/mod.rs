@@ -340,10 +340,12 @@ impl Remediation {
         now.since(self.since()) > max
     }
 
-    /// Whether snapshots are all that was made, and a twin was never asked for.
+    /// Whether snapshots are all that was made, on the way to a twin that was never asked for; the verified copy of
+    /// an old one is none of them.
     pub fn only_scratch(&self) -> bool {
         let made = |key: &str| self.intents.get(key).is_some_and(|i| i.made.is_some());
-        (made("snapshot") || made("copy")) && !self.intents.contains_key("twin")
+        let unverified = self.goal == Goal::Twin && self.verified_at.is_none();
+        unverified && (made("snapshot") || made("copy")) && !self.intents.contains_key("twin")
     }
 
     /// Whether a create call was made so recently, and without an answer, that its effect may still

@@ -11,6 +11,7 @@ use crate::finding::Kind;
 use crate::hash;
 use crate::rds::{Encryption, Snapshot, Sweep};
 use crate::time::Time;
+use std::collections::BTreeMap;
 
 /// RDS's bound on the names of instance snapshots (API reference, CreateDBSnapshot).
 const NAME_MAX: usize = 255;
@@ -44,16 +45,14 @@ pub(super) fn decide(
         let step = drop_snapshot(rem, copy, "copy", act, now, bounds);
         return unless_orphaned(rem, seen, step).unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
-    match find(seen, &spec.id) {
-        None => return Step::AskHuman(format!("the snapshot {} is gone", spec.id)),
-        Some(source) => {
-            if let Some(why) = changed(spec, source) {
-                return Step::AskHuman(why);
-            }
-        }
+    let Some(source) = find(seen, &spec.id) else {
+        return Step::AskHuman(format!("the snapshot {} is gone", spec.id));
+    };
+    if let Some(why) = changed(spec, source) {
+        return Step::AskHuman(why);
     }
     match copy {
-        Some(copy) => not_proven(rem, spec, copy, now).unwrap_or(Step::Mark(Mark::Verified)),
+        Some(copy) => not_proven(rem, source, copy, now).unwrap_or(Step::Mark(Mark::Verified)),
         None => {
             let act = Act::CopySnapshot { from: spec.id.clone(), to: name.clone() };
             create(rem, act, now, bounds)
@@ -72,7 +71,10 @@ pub(super) fn decommission(
     let name = &rem.names.twin;
     // Never the last copy: read again each time.
     let Some(copy) = find(seen, name) else {
-        return Step::AskHuman(format!("the copy {name} is gone: nothing is deleted"));
+        return Step::AskHuman(format!(
+            "the copy {name} is gone: nothing is deleted; scan with --snapshots and plan {} again",
+            spec.id
+        ));
     };
     if !rem.made("copy", &copy.arn, copy.made_by.as_deref()) {
         return Step::AskHuman(format!(
@@ -80,26 +82,29 @@ pub(super) fn decommission(
             rem.id
         ));
     }
-    if let Some(step) = not_proven(rem, spec, copy, now) {
-        return step;
-    }
     let act = Act::Retire {
         kind: Kind::Snapshot,
         database: spec.id.clone(),
         resource_id: spec.resource_id.clone(),
     };
     let asked = rem.intents.contains_key(&act.key());
-    match find(seen, &spec.id).filter(|s| s.resource_id == spec.resource_id) {
-        None if asked => Step::Finish,
-        None => Step::AskHuman(format!(
-            "the snapshot {} ({}) is gone, and it was not deleted by {}",
-            spec.id, spec.resource_id, rem.id
-        )),
-        Some(old) if old.status == "deleting" => {
-            wait_for(rem, &act.key(), &old.id, "being deleted", MODIFY_FOR_MAX, now)
-        }
-        Some(_) => repeat(rem, act, now, bounds),
+    let Some(old) = find(seen, &spec.id).filter(|s| s.resource_id == spec.resource_id) else {
+        return match asked {
+            true => Step::Finish,
+            false => Step::AskHuman(format!(
+                "the snapshot {} ({}) is gone, and it was not deleted by {}",
+                spec.id, spec.resource_id, rem.id
+            )),
+        };
+    };
+    if old.status == "deleting" {
+        return wait_for(rem, &act.key(), &old.id, "being deleted", MODIFY_FOR_MAX, now);
     }
+    // A tag that somebody put on it since says what is wanted of it.
+    if let Some(why) = changed(spec, old) {
+        return Step::AskHuman(format!("{why}: nothing is deleted"));
+    }
+    not_proven(rem, old, copy, now).unwrap_or_else(|| repeat(rem, act, now, bounds))
 }
 
 fn find<'a>(seen: &'a Sweep, name: &str) -> Option<&'a Snapshot> {
@@ -121,13 +126,19 @@ fn changed(spec: &Snapshot, source: &Snapshot) -> Option<String> {
     if source.status != "available" {
         return Some(format!("{id} is {}: a copy needs it available", source.status));
     }
-    let what = differences(spec, source);
-    (!what.is_empty())
-        .then(|| format!("{id} changed since it was planned: {what}. Scan and plan again"))
+    let mut what = lacks(&spec.settings, &source.settings, "");
+    if spec.tags != source.tags {
+        what.extend(lacks(&spec.tags, &source.tags, "tag "));
+        let new = source.tags.iter().filter(|(k, _)| !spec.tags.contains_key(*k));
+        what.extend(new.map(|(k, v)| format!("tag {k} is {v}, and was not there")));
+    }
+    (!what.is_empty()).then(|| {
+        format!("{id} changed since it was planned: {}. Scan and plan again", what.join("; "))
+    })
 }
 
-/// What a copy is still short of; `None` when it is available, ours, under the key, and equal.
-fn not_proven(rem: &Remediation, spec: &Snapshot, copy: &Snapshot, now: Time) -> Option<Step> {
+/// What a copy is still short of; `None` when it is available, ours, under the key, and has what its original has.
+fn not_proven(rem: &Remediation, original: &Snapshot, copy: &Snapshot, now: Time) -> Option<Step> {
     if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return Some(step);
     }
@@ -141,26 +152,29 @@ fn not_proven(rem: &Remediation, spec: &Snapshot, copy: &Snapshot, now: Time) ->
             key.unwrap_or("none"),
         )));
     }
-    let what = differences(spec, copy);
-    (!what.is_empty())
-        .then(|| Step::AskHuman(format!("the copy {} differs from {}: {what}", copy.id, spec.id)))
+    let mut what = lacks(&original.settings, &copy.settings, "");
+    what.extend(lacks(&original.tags, &copy.tags, "tag "));
+    (!what.is_empty()).then(|| {
+        let what = what.join("; ");
+        Step::AskHuman(format!("the copy {} differs from {}: {what}", copy.id, original.id))
+    })
 }
 
-/// The settings and tags that differ, each with what is wanted and what is there.
-fn differences(spec: &Snapshot, other: &Snapshot) -> String {
-    let pairs = [(&spec.settings, &other.settings, ""), (&spec.tags, &other.tags, "tag ")];
-    let mut found = Vec::new();
-    for (want, have, what) in pairs {
-        let names: std::collections::BTreeSet<&String> = want.keys().chain(have.keys()).collect();
-        for name in names {
-            let show = |v: Option<&String>| v.map_or("none", String::as_str).to_owned();
-            let (want, have) = (want.get(name), have.get(name));
-            if want != have {
-                found.push(format!("{what}{name} is {}, not {}", show(have), show(want)));
-            }
-        }
-    }
-    found.join("; ")
+/// What `want` has and `have` has not, in words. What AWS did not say of the original yet (it may be older than
+/// the member), or says as nothing, is no difference; nor is a tag that somebody's tool put on a copy.
+fn lacks(
+    want: &BTreeMap<String, String>,
+    have: &BTreeMap<String, String>,
+    what: &str,
+) -> Vec<String> {
+    let nothing = |v: &str| ["", "0", "false"].contains(&v);
+    let same = |k: &String, v: &String| match have.get(k) {
+        Some(other) => other == v,
+        None => what.is_empty() && nothing(v),
+    };
+    let gone = want.iter().filter(|(k, v)| !same(k, v));
+    let show = |k: &String| have.get(k).map_or("none", String::as_str).to_owned();
+    gone.map(|(k, v)| format!("{what}{k} is {}, not {v}", show(k))).collect()
 }
 
 #[cfg(test)]
@@ -220,7 +234,7 @@ mod tests {
         check(
             None,
             |_, s| drop(s.snapshots[0].tags.insert("keep".into(), "7y".into())),
-            "ask monthly changed since it was planned: tag keep is 7y, not none",
+            "ask monthly changed since it was planned: tag keep is 7y, and was not there",
         );
         check(Some("creating"), none, "wait snapshot encrypted-monthly is creating");
         check(there, none, "mark verified");
@@ -239,9 +253,19 @@ mod tests {
             |_, s| drop(s.snapshots[1].settings.insert("Port".into(), "1".into())),
             "mark giving up: the copy encrypted-monthly differs from monthly: Port is 1, not 5432",
         );
+        // What somebody's tool put on the copy, and what AWS says of it beside, is no difference.
+        check(
+            there,
+            |_, s| {
+                s.snapshots[1].tags.insert("auto".into(), "x".into());
+                s.snapshots[1].settings.insert("MultiTenant".into(), "false".into());
+                s.snapshots[0].settings.insert("DedicatedLogVolume".into(), "false".into());
+            },
+            "mark verified",
+        );
         let give_up = |rem: &mut Remediation, _: &mut Sweep| rem.giving_up = Some("why".into());
         check(None, give_up, "ask why");
-        check(there, give_up, "act delete scratch snapshot encrypted-monthly");
+        check(there, give_up, "act delete the unfinished copy encrypted-monthly");
         // Of a snapshot that is gone the copy may be all there is.
         check(
             there,
@@ -295,6 +319,14 @@ mod tests {
             there,
             |rem, s| {
                 order(rem);
+                s.snapshots[0].tags.insert("legal-hold".into(), "true".into());
+            },
+            "ask monthly changed since it was planned: tag legal-hold is true, and was not there",
+        );
+        check(
+            there,
+            |rem, s| {
+                order(rem);
                 s.snapshots[1].status = "deleting".into();
             },
             "wait snapshot encrypted-monthly is deleting",
@@ -337,6 +369,14 @@ mod tests {
             assert!(refused.is_some(), "{refused:?}");
         }
         assert!(rem.decommission(later.plus(Span::hours(1)), BOUNDS).is_some(), "once");
+    }
+
+    #[test]
+    fn a_verified_copy_is_no_scratch() {
+        let (mut rem, _, now) = world(Some("available"));
+        assert!(rem.only_scratch());
+        rem.mark(&Mark::Verified, now);
+        assert!(!rem.only_scratch(), "a refused deletion must not give up what is verified");
     }
 
     #[test]

@@ -112,6 +112,11 @@ pub(super) fn drop_snapshot(
             found.id, rem.id
         )));
     }
+    // "The DB snapshot must be in the available state to be deleted" (API reference, DeleteDBSnapshot).
+    if found.status == "creating" {
+        let what = format!("snapshot {}, which is to be deleted,", found.id);
+        return Some(wait_for(rem, key, &what, "creating", CREATE_FOR_MAX, now));
+    }
     if found.status == "deleting" {
         let what = format!("snapshot {}", found.id);
         return Some(wait_for(rem, &act.key(), &what, "deleting", MODIFY_FOR_MAX, now));
@@ -136,7 +141,8 @@ pub(super) fn orphaned(rem: &Remediation, seen: &Sweep) -> Option<String> {
     };
     let mut instances = seen.instances.iter().filter(|i| i.status != "deleting");
     let mut clusters = seen.clusters.iter().filter(|c| c.status != "deleting");
-    let mut snapshots = seen.snapshots.iter().filter(|s| s.status != "deleting");
+    let mut snapshots =
+        seen.snapshots.iter().filter(|s| s.status != "deleting" && !broken(&s.status));
     let there = snapshots.any(|s| s.resource_id == own && s.id == rem.source.name())
         || instances.any(|i| i.resource_id == own || twin(&i.id, &i.made_by, &i.status))
         || clusters.any(|c| c.resource_id == own || twin(&c.id, &c.made_by, &c.status));

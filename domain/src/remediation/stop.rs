@@ -2,6 +2,7 @@
 
 use super::{Act, CREATE_FOR_MAX, Goal, Remediation, State};
 use crate::cloud::{CloudError, ErrorClass};
+use crate::finding::Kind;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,8 @@ impl Remediation {
         }
         // Deletions that failed before are tried anew.
         self.intents.retain(|key, _| !key.starts_with("delete "));
-        self.why = format!("{why}; its scratch is being deleted");
+        let what = if self.kind == Kind::Snapshot { "copy" } else { "scratch" };
+        self.why = format!("{why}; its {what} is being deleted");
         (self.state, self.giving_up) = (State::Running, Some(why));
     }
 

@@ -145,6 +145,12 @@ pub(crate) fn cell(cell: &Cell) -> v1::Cell {
     }
 }
 
+/// A cell whose snapshots could not be read, with the reason.
+pub(crate) fn cell_of_snapshots(of: &Cell) -> v1::Cell {
+    let why = of.snapshots.as_ref().and_then(|s| s.as_ref().err()).cloned();
+    v1::Cell { reason: why.unwrap_or_default(), ..cell(of) }
+}
+
 fn opinion(o: &Opinion) -> v1::ConfigOpinion {
     let differ = |d: &Disagreement| v1::Disagreement {
         resource: d.resource.clone(),

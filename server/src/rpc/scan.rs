@@ -5,6 +5,7 @@ use super::{
 };
 use crate::app::{App, Fault, now};
 use crate::scans;
+use crate::status::database;
 use crate::store::{Filter, In, Kind, Row};
 use crate::tally::Tally;
 use ringfence_domain::ledger::CellState;
@@ -47,7 +48,14 @@ async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
     shown.cells = number(tally.coverage.cells());
     shown.coverage = convert::counts(&tally.coverage.0);
     shown.failed_cells = number(failed);
-    shown.findings_open = number(tally.open(|_| true));
+    shown.findings_open = number(tally.open(database));
+    if scan.options.snapshots {
+        shown.snapshots = true;
+        shown.snapshots_open = number(tally.open(|label| !database(label)));
+        let which = In::SnapshotsUnread;
+        let cells = app.store.cells_in(which, id, &[], &scan.regions, FAILED_MAX).await?;
+        shown.snapshots_unread = cells.iter().map(convert::cell_of_snapshots).collect();
+    }
     shown.progress = Some(guess(app, shown.progress.unwrap_or_default(), &progress, &scan).await?);
     Ok(shown)
 }

@@ -51,6 +51,8 @@ pub enum In<'a> {
     State(&'a [&'a str]),
     /// AWS Config's word on them.
     Config(&'a [&'a str]),
+    /// That their snapshots were looked for and could not be read.
+    SnapshotsUnread,
 }
 
 /// The regions of a scan that are those of a cell: the account's own in that scan, else the scan's.
@@ -220,6 +222,9 @@ macro_rules! ledger {
                 let (statement, words) = match which {
                     In::State(words) => (cells_in!($texts, $close, "state"), words),
                     In::Config(words) => (cells_in!($texts, $close, "config"), words),
+                    // As either database writes it.
+                    In::SnapshotsUnread => (cells_in!($texts, $close, "CASE WHEN body LIKE '%\"snapshots\":{\"Err\"%'
+                        OR body LIKE '%\"snapshots\": {\"Err\"%' THEN 'unread' ELSE '' END"), &["unread"][..]),
                 };
                 let rows = sqlx::query(statement).bind(json(&words)).bind(scan).bind(json(&accounts)).bind(json(&regions)).bind(limit)
                     .fetch_all(&self.reader).await?;

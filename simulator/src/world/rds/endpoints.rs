@@ -59,7 +59,13 @@ pub(super) fn endpoints(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
                     .with("Status", "available"),
             );
         }
-        all.extend(cluster.endpoints.iter().cloned());
+        // A cluster keeps its endpoints when it gets another name.
+        let now = |e: &Map| {
+            let mut e = e.clone();
+            e.set("DBClusterIdentifier", &cluster.name);
+            e
+        };
+        all.extend(cluster.endpoints.iter().map(now));
     }
     if let Some(name) = params.text("DBClusterEndpointIdentifier") {
         all.retain(|e| e.text("DBClusterEndpointIdentifier") == Some(name));

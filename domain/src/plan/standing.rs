@@ -1,0 +1,64 @@
+//! Whether something may be worked on at all, and whether enough is known of its region.
+
+use super::checks::Checks;
+use crate::finding::{Finding, Kind};
+use crate::key::KeyFacts;
+use crate::ledger::Cell;
+use crate::org::AccountState;
+use crate::remediation::is_held;
+
+/// What is made of it.
+fn made(kind: Kind) -> &'static str {
+    if kind == Kind::Snapshot { "copy" } else { "twin" }
+}
+
+/// The scan that reads what a plan for it needs.
+fn scan(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Snapshot => "run `ringfence scan start --snapshots` for the account",
+        Kind::Instance | Kind::Cluster => "run `ringfence scan start` for the account",
+    }
+}
+
+/// What is wrong with the key behind the alias, as last read.
+pub(super) fn key(finding: &Finding, key: Option<&KeyFacts>) -> Option<String> {
+    match key {
+        None => Some(format!("its key was not read: {}", scan(finding.kind))),
+        Some(key) => key.trouble(&finding.account, finding.region.as_str()),
+    }
+}
+
+/// Whether the snapshots of its region are not known, so that nobody knows which names are free.
+pub(super) fn unread(finding: &Finding, cell: Option<&Cell>) -> Option<String> {
+    if finding.kind != Kind::Snapshot {
+        return None;
+    }
+    match cell.and_then(|c| c.snapshots.as_ref()) {
+        Some(Ok(_)) => None,
+        Some(Err(why)) => Some(format!("the snapshots of its region could not be read: {why}")),
+        None => Some(format!("the last scan did not look for snapshots: {}", scan(finding.kind))),
+    }
+}
+
+/// Whether it may be worked on at all.
+pub(super) fn see(finding: &Finding, account: &AccountState, twin: &str, checks: &mut Checks) {
+    let active = *account == AccountState::Active;
+    checks.block(
+        "account",
+        (!active).then(|| {
+            format!("account {} is {}: it is never written to", finding.account, account.as_str())
+        }),
+    );
+    let name = finding.resource.name();
+    let verified = finding.held_by.iter();
+    checks.block(
+        "original",
+        verified.map(|held| format!("its {} {twin} was verified by {held} already", made(finding.kind))).chain(
+            is_held(name, finding.resource.resource_id()).then(|| {
+                format!(
+                    "{name} is the original of a swap: it is kept until its remediation is rolled back or decommissioned"
+                )
+            }),
+        ),
+    );
+}
