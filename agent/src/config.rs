@@ -35,6 +35,8 @@ pub struct Config {
     pub plan_max_age: Span,
     pub recheck_timeout: Span,
     pub bounds: Bounds,
+    pub check_command: String,
+    pub check_timeout: Span,
     pub poll: Span,
     pub isolation_groups: BTreeMap<String, String>,
     pub window: window::Rule,
@@ -212,6 +214,7 @@ impl Config {
             key: self.key.clone(),
             require_kms_key: self.require_kms_key,
             bounds: self.bounds,
+            checks: crate::Checks::new(&self.check_command, self.check_timeout),
             poll: self.poll,
             max_accounts: self.agent_accounts_per_thread,
             threads: self.agent_threads,
@@ -391,7 +394,10 @@ impl Config {
                 measure_every: span("remediation.metric_period"),
                 hold: span("remediation.hold"),
                 hold_look: span("remediation.hold_look"),
+                check: !text("remediation.check_command").is_empty(),
             },
+            check_command: text("remediation.check_command"),
+            check_timeout: span("remediation.check_timeout"),
             poll: span("remediation.poll"),
             window: text("remediation.window").parse().map_err(|e| {
                 ConfigError(format!("remediation.window: {e}; or `database` for each one's own"))

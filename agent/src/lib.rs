@@ -3,6 +3,7 @@
 //! An agent may touch databases and change no policy. It decides nothing: `detect` and `decide` are
 //! `ringfence-domain`'s; here is what observes and what acts.
 
+mod check;
 pub mod config;
 mod key;
 mod lease;
@@ -13,6 +14,7 @@ mod report;
 mod scan;
 mod threads;
 
+pub use check::Checks;
 pub use lease::{Pipe, run, usage};
 pub use threads::start;
 
@@ -41,6 +43,8 @@ pub struct Settings {
     pub require_kms_key: bool,
     /// How patient remediations are.
     pub bounds: Bounds,
+    /// `remediation.check_command`, where there is one.
+    pub checks: Option<Checks>,
     /// How long a waiting remediation rests before the next look.
     pub poll: Span,
     /// Accounts that one thread works on at a time.

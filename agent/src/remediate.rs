@@ -1,5 +1,6 @@
 //! Remediations of one account: observe, decide (in the domain), act, record.
 
+use crate::check::Look;
 use crate::lease::{Desk, Pipe};
 use crate::perform::perform;
 use crate::{now, rest};
@@ -172,6 +173,7 @@ async fn step<P: Pipe>(
         Step::Act(act) => act_on(desk, session, region, one, act, seen).await,
         Step::Wait(why) => wait(desk, one, why).await.map(|()| None),
         Step::AskHuman(why) => stop(desk, one, why, Failure::Blocked).await.map(|()| None),
+        Step::Check => check(desk, one, seen).await,
         Step::Measure { names, from } => measure(desk, session, region, one, (&names, from)).await,
         Step::Mark(mark) => {
             let (action, reason) = one.remediation.mark(&mark, now());
@@ -189,6 +191,62 @@ async fn step<P: Pipe>(
             Ok(more.then_some(one))
         }
     }
+}
+
+/// Begins the operator's check, or looks how it stands.
+async fn check<P: Pipe>(
+    desk: &Desk<P>,
+    mut one: Versioned,
+    seen: &Sweep,
+) -> Result<Option<Versioned>, Status> {
+    let Some(checks) = &desk.settings.checks else {
+        return wait(desk, one, "no remediation.check_command is set here".into())
+            .await
+            .map(|()| None);
+    };
+    let rem = &one.remediation;
+    match checks.look(&rem.id, &about(rem, seen), now()) {
+        Look::Running(since) => {
+            let why = format!("remediation.check_command compares the data since {since}");
+            wait(desk, one, why).await.map(|()| None)
+        }
+        Look::Passed(said) => {
+            let (action, reason) = one.remediation.mark(&Mark::Checked { said }, now());
+            record(desk, &mut one, action, &reason).await?;
+            Ok(Some(one))
+        }
+        Look::Failed(why) => {
+            let why = format!("remediation.check_command does not agree ({why}): the twin stays");
+            stop(desk, one, why, Failure::Blocked).await.map(|()| None)
+        }
+    }
+}
+
+/// What the operator's check is told.
+fn about(rem: &Remediation, seen: &Sweep) -> Vec<(&'static str, String)> {
+    let (original, twin) = (rem.source.name(), rem.names.twin.as_str());
+    let address = |name: &str| match rem.kind {
+        Kind::Cluster => seen.cluster(name).and_then(|c| c.address.clone()),
+        Kind::Instance | Kind::Snapshot => seen.instance(name).and_then(|i| i.address.clone()),
+    };
+    let port = match &rem.source {
+        Resource::Instance { instance, .. } => instance.settings.port,
+        Resource::Cluster { cluster, .. } => cluster.settings.port,
+        Resource::Snapshot { .. } => None,
+    };
+    vec![
+        ("REMEDIATION", rem.id.clone()),
+        ("PLAN", rem.plan.clone()),
+        ("ACCOUNT", rem.account.to_string()),
+        ("REGION", rem.region.to_string()),
+        ("KIND", rem.kind.as_str().to_owned()),
+        ("ENGINE", rem.source.engine().to_owned()),
+        ("ORIGINAL", original.to_owned()),
+        ("ORIGINAL_ADDRESS", address(original).unwrap_or_default()),
+        ("TWIN", twin.to_owned()),
+        ("TWIN_ADDRESS", address(twin).unwrap_or_default()),
+        ("PORT", port.map(|p| p.to_string()).unwrap_or_default()),
+    ]
 }
 
 /// Asks CloudWatch, and keeps the answer for the next decision.

@@ -207,6 +207,9 @@ pub struct Instance {
     /// The VPC of its subnet group.
     #[serde(default)]
     pub vpc: Option<String>,
+    /// `Endpoint.Address`, once it has one; of a member its own.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The `ringfence:window` tag, if it has one.
     #[serde(default)]
     pub window: Option<String>,
@@ -290,6 +293,9 @@ pub struct Cluster {
     pub engine_version: String,
     /// For example `available`.
     pub status: String,
+    /// `Endpoint`, of the writer, once it has one.
+    #[serde(default)]
+    pub address: Option<String>,
     /// How its storage is protected.
     pub encryption: Encryption,
     /// The key's ARN, when encrypted under one.

@@ -431,6 +431,7 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         approved_at: at,
         begun_at: None,
         verified_at: None,
+        checked: None,
         giving_up: None,
         cancelled: false,
         failure: None,

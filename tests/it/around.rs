@@ -96,7 +96,14 @@ fn what_names_a_database_is_found_on_both_emulators() {
         for (name, want) in [
             ("proxies", "orders is a target of RDS Proxy front"),
             ("subscriptions", "is named by event subscription ops"),
-            ("alarms", "orders is watched by alarm busy"),
+            // moto does not speak the protocol that the SDK speaks with CloudWatch (docs/emulators.md).
+            (
+                "alarms",
+                match emulator.is_simulator() {
+                    true => "orders is watched by alarm busy",
+                    false => "CloudWatch alarms could not be read",
+                },
+            ),
         ] {
             let (verdict, said) = check(&plan, name);
             assert!(verdict == "warn" && said.contains(want), "{name}: {verdict} {said}");

@@ -4,6 +4,7 @@ mod around;
 mod aws_config;
 mod bad_input;
 mod campaign;
+mod check;
 mod crash;
 mod deploy;
 mod fan_out;

@@ -28,6 +28,8 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("remediation.recheck_timeout", Type::Duration, "60s"),
     ("remediation.expect_for", Type::Duration, "60s"),
     ("remediation.poll", Type::Duration, "15s"),
+    ("remediation.check_command", Type::Text, ""),
+    ("remediation.check_timeout", Type::Duration, "1h"),
     ("remediation.max_running", Type::Share, "200"),
     ("remediation.max_running_per_ou", Type::Share, "100%"),
     ("remediation.max_running_per_account", Type::Share, "20"),

@@ -104,6 +104,7 @@ pub(super) fn instance(i: &types::DbInstance) -> Instance {
             .or_else(|| some(i.read_replica_source_db_cluster_identifier())),
         replicas: sorted(i.read_replica_db_instance_identifiers().to_vec()),
         vpc: i.db_subnet_group().and_then(|g| some(g.vpc_id())),
+        address: i.endpoint().and_then(|e| some(e.address())),
         settings: instance_settings(i),
         inherited: instance_inherited(i),
         foreign: instance_foreign(i),
@@ -302,6 +303,7 @@ pub(super) fn cluster(c: &types::DbCluster) -> Cluster {
         encryption: encryption(c.storage_encryption_type(), c.storage_encrypted()),
         kms_key: some(c.kms_key_id()),
         members: sorted(c.db_cluster_members().iter().map(member).collect()),
+        address: some(c.endpoint()),
         endpoints: Vec::new(), // of another call: endpoints.rs
         settings: cluster_settings(c),
         inherited,

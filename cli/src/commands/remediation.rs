@@ -237,9 +237,12 @@ fn show(context: &Context, rem: &v1::Remediation) {
     if !rem.windows.is_empty() {
         printer::data(&format!("windows {} (UTC)", rem.windows.join(" ")));
     }
-    for (what, text) in
-        [("quiet", &rem.quiet), ("proof", &rem.proof), ("cut over", &rem.cut_over_at)]
-    {
+    for (what, text) in [
+        ("check", &rem.checked),
+        ("quiet", &rem.quiet),
+        ("proof", &rem.proof),
+        ("cut over", &rem.cut_over_at),
+    ] {
         if !text.is_empty() {
             printer::data(&format!("{what:<7} {text}"));
         }

@@ -53,6 +53,11 @@ pub enum Mark {
         /// What went wrong.
         why: String,
     },
+    /// The operator's command found the data to be the same.
+    Checked {
+        /// What it said.
+        said: String,
+    },
     /// Nobody is connected, so the snapshot may be taken.
     Quiet {
         /// The proof.
@@ -91,7 +96,7 @@ impl Remediation {
     pub fn mark(&mut self, mark: &Mark, now: Time) -> (&'static str, String) {
         // Marks of a swap are only decided where there is one.
         let mut swap = self.swap.take().unwrap_or_default();
-        let swaps = !matches!(mark, Mark::Verified | Mark::GivingUp { .. });
+        let swaps = !matches!(mark, Mark::Verified | Mark::GivingUp { .. } | Mark::Checked { .. });
         let mut aim = None;
         let note = |why: &str| Some(format!("{now}: {why}"));
         let said = match mark {
@@ -103,6 +108,10 @@ impl Remediation {
                 };
                 self.why = why.into();
                 ("remediation.verify", said.into())
+            }
+            Mark::Checked { said } => {
+                self.checked = Some((now, said.clone()));
+                ("remediation.check", format!("remediation.check_command agrees: {said}"))
             }
             Mark::GivingUp { why } => {
                 self.giving_up = Some(why.clone());
@@ -394,7 +403,7 @@ impl Remediation {
 
     /// There is no twin and no scratch: a retry begins anew.
     fn forget_twin(&mut self) {
-        (self.goal, self.verified_at) = (Goal::Twin, None);
+        (self.goal, self.verified_at, self.checked) = (Goal::Twin, None, None);
         self.intents.clear();
         if let Some(Swap { isolation, quiesce, auto, .. }) = self.swap.take() {
             self.swap = Some(Swap { isolation, quiesce, auto, ..Swap::default() });
@@ -420,7 +429,7 @@ impl Remediation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Act, sample};
+    use super::super::{Act, decide, sample};
     use super::*;
 
     #[test]
@@ -476,5 +485,34 @@ mod tests {
         rem = asked.clone();
         rem.intend(act, Time(now.0 + 1));
         assert!(rem.asks(&asked), "once more");
+    }
+
+    #[test]
+    fn the_operators_command_has_the_last_word_before_a_twin_is_verified() {
+        use sample::Change::*;
+        let (mut rem, seen, now) = sample::instance_world(&[Twin("available")]);
+        let bounds = Bounds { check: true, ..sample::BOUNDS };
+        let said = |rem: &Remediation, bounds| sample::show(&decide(rem, &seen, now, bounds));
+        assert_eq!(said(&rem, sample::BOUNDS), "mark verified");
+        assert_eq!(said(&rem, bounds), "check");
+        rem.mark(&Mark::Checked { said: "7 tables".into() }, now);
+        assert_eq!(said(&rem, bounds), "mark verified");
+        rem.retry(now);
+        assert_eq!(rem.checked, None, "what is made anew is looked at anew");
+        let (rem, seen, now) = sample::instance_world(&[Twin("available"), TwinDiffers("port")]);
+        let first = sample::show(&decide(&rem, &seen, now, bounds));
+        assert!(first.starts_with("ask"), "settings first: {first}");
+        let (mut rem, mut seen, now) = sample::snapshot_world();
+        rem.intend(
+            Act::CopySnapshot { from: "monthly".into(), to: "encrypted-monthly".into() },
+            now,
+        );
+        let old = seen.snapshots[0].clone();
+        let (kms_key, made_by) = (Some(rem.key_arn.clone()), Some(rem.id.clone()));
+        let encryption = crate::rds::Encryption::SseKms;
+        let id = "encrypted-monthly".into();
+        seen.snapshots.push(crate::rds::Snapshot { id, kms_key, made_by, encryption, ..old });
+        let none = sample::show(&decide(&rem, &seen, now, bounds));
+        assert_eq!(none, "mark verified", "nobody looks into a snapshot");
     }
 }

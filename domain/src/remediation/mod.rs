@@ -87,6 +87,8 @@ pub struct Bounds {
     pub hold: Span,
     /// How often one that is kept is looked at.
     pub hold_look: Span,
+    /// Whether a command of the operator's own must agree before a twin is verified.
+    pub check: bool,
 }
 
 /// What to do next.
@@ -103,6 +105,8 @@ pub enum Step {
         /// From when.
         from: Time,
     },
+    /// Ask the operator's command whether the data is the same.
+    Check,
     /// Set a milestone.
     Mark(Mark),
     /// All is done and cleaned up.
@@ -202,6 +206,9 @@ pub struct Remediation {
     /// What people were asked to agree to before the original is deleted.
     #[serde(default)]
     pub retirement: Option<Retirement>,
+    /// Milestone: when the operator's command found the data to be the same, and what it said.
+    #[serde(default)]
+    pub checked: Option<(Time, String)>,
     /// What was asked for, by [`Act::key`].
     pub intents: BTreeMap<String, Intent>,
     /// Where it stands.
@@ -421,6 +428,12 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
     let in_doubt =
         || Step::Wait("what was asked for last may still appear; it is waited for".into());
     match step {
+        // Last of all, for it may take long, and people may have to be let in for it.
+        Step::Mark(Mark::Verified)
+            if bounds.check && rem.checked.is_none() && rem.kind != Kind::Snapshot =>
+        {
+            Step::Check
+        }
         // Cleaning up is bounded too; what is done is done.
         Step::Act(_) | Step::Wait(_) if now.since(rem.since()) > CLEAN_UP_FOR_MAX => {
             Step::AskHuman(format!("cleaning up did not end {CLEAN_UP_FOR_MAX} after it began"))

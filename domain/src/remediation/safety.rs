@@ -364,7 +364,7 @@ impl World {
                 }
                 drop(self.rem.mark(&mark, self.now));
             }
-            Step::Wait(_) => {}
+            Step::Wait(_) | Step::Check => {}
             Step::AskHuman(why) => self.rem.stop(&why, Failure::Blocked),
             Step::Finish => self.rem.finish(self.now, BOUNDS),
         }

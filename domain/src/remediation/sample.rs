@@ -19,6 +19,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     measure_every: Span::seconds(60),
     hold: Span::hours(24 * 7),
     hold_look: Span::hours(6),
+    check: false,
 };
 
 /// How a world differs from one where only the source exists.
@@ -76,6 +77,7 @@ pub(crate) fn instance(id: &str) -> Instance {
         replica_source: None,
         replicas: vec![],
         vpc: Some("vpc-1".into()),
+        address: None,
         window: None,
         jobs_known: false,
         managed_by: None,
@@ -119,6 +121,7 @@ pub(crate) fn cluster(id: &str, members: &[&str]) -> Cluster {
         engine: "aurora-postgresql".into(),
         engine_version: "15.4".into(),
         status: "available".into(),
+        address: None,
         encryption: Encryption::None,
         kms_key: None,
         members: members
@@ -193,6 +196,7 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
         source,
         approved_at: NOW,
         begun_at: None,
+        checked: None,
         verified_at: None,
         giving_up: None,
         cancelled: false,
@@ -416,6 +420,8 @@ pub(crate) fn show(step: &Step) -> String {
         Step::Act(act) => format!("act {}", act.title()),
         Step::Wait(why) => format!("wait {why}"),
         Step::Measure { names, .. } => format!("measure {}", names.join(", ")),
+        Step::Check => "check".into(),
+        Step::Mark(Mark::Checked { said }) => format!("mark checked: {said}"),
         Step::Mark(Mark::Verified) => "mark verified".into(),
         Step::Mark(Mark::GivingUp { why }) => format!("mark giving up: {why}"),
         Step::Mark(Mark::Quiet { .. }) => "mark quiet".into(),

@@ -106,7 +106,7 @@ impl Remediation {
             (intent.made, intent.resource_id) = (None, None);
             (intent.attempts, intent.at) = (0, now);
         }
-        (self.giving_up, self.cancelled) = (None, false);
+        (self.giving_up, self.cancelled, self.checked) = (None, false, None);
         (self.failure, self.forgiven) = (None, false);
         (self.state, self.wake_at) = (State::Pending, now);
     }

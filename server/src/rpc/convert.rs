@@ -380,6 +380,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         quiet: said(swap.and_then(|s| s.quiet.as_ref())),
         proof: said(swap.and_then(|s| s.proof.as_ref())),
         note: r.note.clone().unwrap_or_default(),
+        checked: r.checked.as_ref().map_or(String::new(), |(at, said)| format!("{at} {said}")),
         windows: r.windows.iter().map(ToString::to_string).collect(),
         retirement: r.retirement.as_ref().map(|r| retirement(r, needed)),
     }
