@@ -153,9 +153,14 @@ impl Resource {
                 let names: Vec<&str> = members.iter().map(|m| m.id.as_str()).collect();
                 format!("members: {}", names.join(", "))
             }
-            Resource::Snapshot { snapshot, .. } => {
+            Resource::Snapshot { snapshot, shared, .. } => {
                 let taken = snapshot.created_at.map(|at| format!(", taken {at}"));
-                format!("of {}{}", snapshot.of, taken.unwrap_or_default())
+                let open = match shared {
+                    Ok(with) if with.iter().any(|w| w == "all") => ", PUBLIC".to_owned(),
+                    Ok(with) if !with.is_empty() => format!(", shared with {}", with.len()),
+                    _ => String::new(),
+                };
+                format!("of {}{}{open}", snapshot.of, taken.unwrap_or_default())
             }
         }
     }

@@ -216,6 +216,14 @@ pub async fn add_approval(
             format!("the stored plan {id} is not the one that was hashed: make a new one"),
         );
     }
+    if plan.ready().next().is_none() {
+        return refused(
+            "NOTHING_TO_DO",
+            format!(
+                "everything in {id} is blocked: there is nothing to approve; make a new plan once that is mended"
+            ),
+        );
+    }
     approve(&plan.body.author, &plan.hash, &mut plan.approvals, actor, (reason, hash))?;
     let state = plan.state(app.config.approvals_remediation);
     let event = actor.did(now(), "plan.approve", id, format!("{reason} (hash {hash})"));

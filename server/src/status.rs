@@ -59,6 +59,8 @@ pub struct Status {
     pub clusters: u32,
     /// Open findings of old snapshots, which count nowhere else.
     pub snapshots: u32,
+    /// Of these, with a verified copy.
+    pub snapshots_held: u32,
     /// Of the open ones.
     pub waived: u32,
     /// Of the open ones.
@@ -119,6 +121,7 @@ pub async fn status(app: &App, scope: &Scope) -> Result<Status, Fault> {
         clusters: tally.open(|label| label.starts_with("cluster")),
         waived: u32::try_from(waived).unwrap_or(u32::MAX),
         snapshots: tally.open(|label| !database(label)),
+        snapshots_held: tally.open(|label| !database(label) && label.ends_with("+held")),
         held: tally.open(|label| database(label) && label.ends_with("+held")),
         remediations,
         rollouts: rollouts.into_iter().map(|(_, r)| r).collect(),

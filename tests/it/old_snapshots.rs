@@ -92,6 +92,7 @@ fn they_are_found_on_request_copied_and_decommissioned() {
     let list = ann.expect("finding list", 0).out;
     assert_eq!(list.matches("  snapshot").count(), 3, "{list}");
     assert!(list.contains("of orders, taken"), "{list}");
+    assert!(list.contains("Z, PUBLIC"), "{list}");
     let status = ann.expect("status", 0).out;
     assert!(status.contains("2 open (1 instances, 1 clusters)"), "databases only: {status}");
     assert!(status.contains("old snapshots 3 unencrypted"), "{status}");

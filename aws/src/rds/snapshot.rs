@@ -174,3 +174,48 @@ impl Cloud {
         Ok(with)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::SNAPSHOT_COMPARED;
+
+    #[test]
+    fn whatever_must_be_the_same_is_read() {
+        let at = DateTime::from_secs(1);
+        let text = |s: types::builders::DbSnapshotBuilder| {
+            s.db_instance_identifier("a")
+                .dbi_resource_id("b")
+                .engine("c")
+                .engine_version("d")
+                .license_model("e")
+                .master_username("f")
+                .storage_type("g")
+                .option_group_name("h")
+                .tde_credential_arn("i")
+                .timezone("j")
+                .db_system_id("k")
+                .snapshot_target("l")
+        };
+        let feature = types::ProcessorFeature::builder().name("n").value("v").build();
+        let volume = types::AdditionalStorageVolume::builder().volume_name("v").build();
+        let all = text(types::DbSnapshot::builder())
+            .instance_create_time(at)
+            .original_snapshot_create_time(at)
+            .snapshot_database_time(at)
+            .port(1)
+            .allocated_storage(2)
+            .iops(3)
+            .storage_throughput(4)
+            .multi_tenant(true)
+            .dedicated_log_volume(true)
+            .iam_database_authentication_enabled(true)
+            .processor_features(feature)
+            .additional_storage_volumes(volume)
+            .build();
+        // Its tags are compared apart.
+        assert_eq!(compared(&all).len(), SNAPSHOT_COMPARED.len() - 1, "{:?}", compared(&all));
+        let identity = snapshot(&all).resource_id;
+        assert_eq!(identity, "b@", "no time of its own yet");
+    }
+}

@@ -47,8 +47,8 @@ pub(crate) async fn run(context: &Context, wanted: Scope) -> End {
     ));
     if findings.snapshots > 0 {
         printer::data(&format!(
-            "old snapshots {} unencrypted, as last looked for",
-            findings.snapshots
+            "old snapshots {} unencrypted, as last looked for; {} of them with a verified copy",
+            findings.snapshots, findings.snapshots_held
         ));
     }
     if !status.config.is_empty() {

@@ -495,6 +495,8 @@ mod tests {
         let said = |rem: &Remediation, bounds| sample::show(&decide(rem, &seen, now, bounds));
         assert_eq!(said(&rem, sample::BOUNDS), "mark verified");
         assert_eq!(said(&rem, bounds), "check");
+        let swaps = Remediation { swap: Some(Swap::default()), ..rem.clone() };
+        assert_ne!(said(&swaps, bounds), "check", "its connections would count as use");
         rem.mark(&Mark::Checked { said: "7 tables".into() }, now);
         assert_eq!(said(&rem, bounds), "mark verified");
         rem.retry(now);

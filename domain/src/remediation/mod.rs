@@ -428,9 +428,13 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
     let in_doubt =
         || Step::Wait("what was asked for last may still appear; it is waited for".into());
     match step {
-        // Last of all, for it may take long, and people may have to be let in for it.
+        // Last of all, for it may take long. Not where a swap follows: its proofs count every connection to the
+        // two, the checker's too.
         Step::Mark(Mark::Verified)
-            if bounds.check && rem.checked.is_none() && rem.kind != Kind::Snapshot =>
+            if bounds.check
+                && rem.checked.is_none()
+                && rem.swap.is_none()
+                && rem.kind != Kind::Snapshot =>
         {
             Step::Check
         }

@@ -6,8 +6,7 @@ use crate::doctor::{Check, Outcome};
 use crate::org::Synced;
 use crate::scope::Scope;
 use crate::status::Status;
-use crate::store::Logged;
-use crate::store::Progress;
+use crate::store::{Logged, Progress};
 use ringfence_domain::approval::Approval;
 use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
@@ -147,7 +146,7 @@ pub(crate) fn cell(cell: &Cell) -> v1::Cell {
 
 /// A cell whose snapshots could not be read, with the reason.
 pub(crate) fn cell_of_snapshots(of: &Cell) -> v1::Cell {
-    let why = of.snapshots.as_ref().and_then(|s| s.as_ref().err()).cloned();
+    let why = of.snapshots.as_ref().and_then(|s| s.clone().err());
     v1::Cell { reason: why.unwrap_or_default(), ..cell(of) }
 }
 
@@ -481,6 +480,7 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
             waived: number(s.waived),
             held_original: number(s.held),
             snapshots: number(s.snapshots),
+            snapshots_held: number(s.snapshots_held),
         }),
         remediations: counts(&s.remediations),
         rollouts: s.rollouts.iter().map(rollout).collect(),
