@@ -4,7 +4,7 @@
 use crate::stage::{MINUTE, Stage, text};
 use crate::sweep::{at_rest, crash_points, cruel};
 use ringfence_tests::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What the databases are, and what is wanted of them.
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 enum Scenario {
     /// An instance with a replica of a replica, swapped and decommissioned.
     Tree,
-    /// A cluster with a reader, swapped and decommissioned.
+    /// A cluster with a reader, a role and a custom endpoint, swapped and decommissioned.
     Cluster,
     /// An instance that is cut off, swapped, and put back; then its twin is discarded.
     Back,
@@ -28,7 +28,21 @@ impl Scenario {
                 stage.instance("orders");
                 stage.replica("orders-read", "orders");
             }
-            Scenario::Cluster => stage.cluster("orders", &["orders-1", "orders-2"]),
+            Scenario::Cluster => {
+                stage.cluster("orders", &["orders-1", "orders-2"]);
+                stage.call(
+                    "rds",
+                    "CreateDBClusterEndpoint",
+                    json!({"DBClusterIdentifier": "orders",
+                    "DBClusterEndpointIdentifier": "reports", "EndpointType": "READER"}),
+                );
+                stage.call(
+                    "rds",
+                    "AddRoleToDBCluster",
+                    json!({"DBClusterIdentifier": "orders",
+                    "RoleArn": "arn:aws:iam::1:role/load", "FeatureName": "s3Import"}),
+                );
+            }
             Scenario::Back => stage.instance("orders"),
         }
         stage.start(&[
@@ -112,6 +126,8 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
                     "DBClusterIdentifier",
                     "ReadReplicaSourceDBInstanceIdentifier",
                     "BackupRetentionPeriod",
+                    "CustomEndpoints",
+                    "AssociatedRoles",
                 ];
                 let said = fields.map(|f| database[f].to_string()).join(" ");
                 // Security groups are made anew in each run.
