@@ -51,7 +51,7 @@ pub(super) fn around(
 ) {
     let verdict = if swap { Verdict::Block } else { Verdict::Warn };
     // What nobody could see is not taken for nothing where it would forbid the swap.
-    if swap && !around.is_some_and(|a| a.proxies.is_ok()) {
+    if swap && around.is_none_or(|a| a.proxies.is_err()) {
         let why = match around.map(|a| &a.proxies) {
             Some(Err(why)) => {
                 format!("could not be read ({why}): let the member role (deploy/member-role.yaml)")

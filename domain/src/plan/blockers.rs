@@ -177,8 +177,9 @@ mod tests {
     fn an_old_snapshot_is_planned_or_blocked_with_the_reason() {
         let shared = |with: &[&str]| Ok(with.iter().map(|w| (*w).to_owned()).collect());
         type Change = fn(&mut Snapshot);
+        type Case = (Change, bool, Result<Vec<String>, String>, Verdict, &'static str);
         let same: Change = |_| {};
-        let cases: [(Change, bool, Result<Vec<String>, String>, Verdict, &str); 9] = [
+        let cases: [Case; 9] = [
             (same, false, shared(&[]), Verdict::Pass, ""),
             (same, false, shared(&["111122223333"]), Verdict::Warn, "is shared with 111122223333"),
             (same, false, shared(&["all"]), Verdict::Warn, "monthly is PUBLIC"),

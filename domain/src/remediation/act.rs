@@ -23,7 +23,7 @@ pub enum Act {
     DeleteCluster { cluster: String },
     CreateReplica { source: String, instance: String, of: String },
     AddRole { kind: Kind, database: String, role: String, feature: String },
-    CreateEndpoint { cluster: String, resource_id: String, endpoint: Endpoint },
+    CreateEndpoint { cluster: String, resource_id: String, endpoint: Box<Endpoint> },
     DeleteEndpoint { cluster: String, resource_id: String, endpoint: String },
     SetGroups { kind: Kind, database: String, resource_id: String, groups: BTreeSet<String> },
     Rename { kind: Kind, from: String, to: String, resource_id: String },

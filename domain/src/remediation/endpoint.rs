@@ -54,7 +54,7 @@ pub(super) fn put(
         let act = Act::CreateEndpoint {
             cluster: to.id.clone(),
             resource_id: to.resource_id.clone(),
-            endpoint: want.clone(),
+            endpoint: Box::new(want.clone()),
         };
         let Some(have) = to.endpoints.iter().find(|e| e.id == want.id) else {
             return Some(repeat(rem, act, now, bounds));
