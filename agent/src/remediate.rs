@@ -294,12 +294,11 @@ async fn act_on<P: Pipe>(
     {
         return wait(desk, one, why).await.map(|()| None);
     }
-    if let Some(why) = other_subject(desk, session, region, &act).await {
-        return wait(desk, one, why).await.map(|()| None);
-    }
-    if last
-        && let Some(why) = decided_otherwise(desk, session, region, &one.remediation, &act).await
-    {
+    let unfit = match last {
+        true => decided_otherwise(desk, session, region, &one.remediation, &act).await,
+        false => other_subject(desk, session, region, &act).await,
+    };
+    if let Some(why) = unfit {
         return wait(desk, one, why).await.map(|()| None);
     }
     let before = one.remediation.clone();

@@ -2,7 +2,7 @@
 
 use crate::finding::{Kind, Resource};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The names of what names a database, by [`key`].
 pub type Named = BTreeMap<String, Vec<String>>;
@@ -40,7 +40,8 @@ impl Around {
     /// What is about these databases: a region has thousands of alarms, and most are about others.
     #[must_use]
     pub fn about<'a>(self, found: impl Iterator<Item = &'a Resource>) -> Around {
-        let wanted: Vec<String> = found.flat_map(|r| keys(r).into_iter().map(|(k, _)| k)).collect();
+        let wanted: BTreeSet<String> =
+            found.flat_map(|r| keys(r).into_iter().map(|(k, _)| k)).collect();
         let only = |all: Result<Named, String>| {
             all.map(|mut named| {
                 named.retain(|key, _| wanted.contains(key));

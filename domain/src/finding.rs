@@ -28,6 +28,14 @@ impl Kind {
             Kind::Snapshot => "snapshot",
         }
     }
+
+    /// What is made of one: a `twin`, or a `copy`.
+    pub fn made(self) -> &'static str {
+        match self {
+            Kind::Instance | Kind::Cluster => "twin",
+            Kind::Snapshot => "copy",
+        }
+    }
 }
 
 /// The resource as last read.

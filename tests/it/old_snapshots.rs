@@ -36,16 +36,12 @@ impl Stage {
     /// Plans all that was found, approves it, applies it; the remediations by the snapshot's name. With a crash
     /// point everything is cruel from then on.
     fn copy_all(&self, hold: Option<(usize, &str)>) -> BTreeMap<String, String> {
-        let ann = self.cli("ann");
-        ann.expect(SCAN, 0);
-        let plan = ann.json("plan create --all --snapshots", 0);
-        let plan = text(&plan, "id");
-        self.cli("bob").expect(&format!("approve {plan} --reason CHG-1"), 0);
+        let plan = self.planned_after(SCAN, "--snapshots");
         if let Some((skip, effect)) = hold {
             self.hold_write(skip, effect);
             cruel(self);
         }
-        self.applied(plan)
+        self.applied(&plan)
     }
 }
 

@@ -241,8 +241,13 @@ impl Stage {
 
     /// A plan with these flags, approved.
     pub(crate) fn planned(&self, flags: &str) -> String {
+        self.planned_after("scan start --wait --timeout 60s", flags)
+    }
+
+    /// The same, after this scan.
+    pub(crate) fn planned_after(&self, scan: &str, flags: &str) -> String {
         let (ann, bob) = (self.cli("ann"), self.cli("bob"));
-        ann.expect("scan start --wait --timeout 60s", 0);
+        ann.expect(scan, 0);
         let plan = ann.json(&format!("plan create --all {flags}"), 0);
         let plan = plan["id"].as_str().expect("a plan");
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);

@@ -6,8 +6,8 @@
 import json
 import sys
 
-import boto3
 from botocore.exceptions import ClientError
+from member import clients
 
 
 def subnets(ec2):
@@ -20,16 +20,7 @@ def subnets(ec2):
 
 def main():
     url, account, region = sys.argv[1:]
-    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
-    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=url, **base)
-    role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
-    c = sts.assume_role(RoleArn=role, RoleSessionName="around")["Credentials"]
-    keys = dict(
-        aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"],
-        aws_session_token=c["SessionToken"],
-    )
-    client = lambda service: boto3.client(service, region_name=region, endpoint_url=url, **keys)
+    client = clients(url, account, region)
     rds = client("rds")
     rds.create_db_proxy(
         DBProxyName="front",

@@ -10,32 +10,23 @@ import json
 import sys
 
 import boto3
+from member import BASE, keys
 
 
 def main():
     url = sys.argv[1]
     world = json.load(open(sys.argv[2]))
 
-    def client(service, region, keys):
-        return boto3.client(service, region_name=region, endpoint_url=url, **keys)
+    def client(service, region, own):
+        return boto3.client(service, region_name=region, endpoint_url=url, **own)
 
-    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
-    sts = client("sts", "us-east-1", base)
     cells = {}
     for account in world["accounts"]:
         if account["id"] == world["suspended"]:
             continue  # nobody can enter it
-        keys = base
-        if account["id"] != world["management"]:
-            role = f"arn:aws:iam::{account['id']}:role/OrganizationAccountAccessRole"
-            c = sts.assume_role(RoleArn=role, RoleSessionName="dump")["Credentials"]
-            keys = dict(
-                aws_access_key_id=c["AccessKeyId"],
-                aws_secret_access_key=c["SecretAccessKey"],
-                aws_session_token=c["SessionToken"],
-            )
+        own = BASE if account["id"] == world["management"] else keys(url, account["id"])
         for region in world["regions"]:
-            rds = client("rds", region, keys)
+            rds = client("rds", region, own)
             pages = lambda op, field: [x for p in rds.get_paginator(op).paginate() for x in p[field]]
             cells[f"{account['id']} {region}"] = {
                 "instances": {i["DBInstanceIdentifier"]: i for i in pages("describe_db_instances", "DBInstances")},
@@ -51,7 +42,7 @@ def main():
                     if s["SnapshotType"] == "manual"
                 },
             }
-    org = client("organizations", "us-east-1", base)
+    org = client("organizations", "us-east-1", BASE)
     policies = {}
     listed = lambda op, field, **more: [x for p in org.get_paginator(op).paginate(Filter="SERVICE_CONTROL_POLICY", **more) for x in p[field]]
     for target in [world["root"], *world["ous"].values(), *(a["id"] for a in world["accounts"])]:

@@ -8,23 +8,12 @@ Prints a list of {arn, state, rotation, policy, behind}: `behind` says whether t
 import json
 import sys
 
-import boto3
+from member import clients
 
 
 def main():
     url, account, region, alias = sys.argv[1:]
-    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
-    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=url, **base)
-    role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
-    c = sts.assume_role(RoleArn=role, RoleSessionName="keys")["Credentials"]
-    kms = boto3.client(
-        "kms",
-        region_name=region,
-        endpoint_url=url,
-        aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"],
-        aws_session_token=c["SessionToken"],
-    )
+    kms = clients(url, account, region)("kms")
     aliases = {a["AliasName"]: a.get("TargetKeyId") for a in kms.list_aliases()["Aliases"]}
     found = []
     for key in kms.list_keys()["Keys"]:

@@ -6,27 +6,15 @@
 
 import json
 import sys
-import time
 
-import boto3
+from member import clients, until
 
 SOMEBODY = "999988887777"
 
 
 def main():
     url, account, region, verb = sys.argv[1:]
-    base = dict(aws_access_key_id="management", aws_secret_access_key="x")
-    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=url, **base)
-    role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
-    c = sts.assume_role(RoleArn=role, RoleSessionName="snapshots")["Credentials"]
-    rds = boto3.client(
-        "rds",
-        region_name=region,
-        endpoint_url=url,
-        aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"],
-        aws_session_token=c["SessionToken"],
-    )
+    rds = clients(url, account, region)("rds")
 
     def snapshots(**more):
         pages = rds.get_paginator("describe_db_snapshots").paginate(**more)
@@ -36,14 +24,13 @@ def main():
     def settled():
         databases = rds.describe_db_instances()["DBInstances"]
         states = [s["Status"] for s in snapshots().values()] + [d["DBInstanceStatus"] for d in databases]
-        return all(state == "available" for state in states)
+        return "available" if all(state == "available" for state in states) else "busy"
 
     if verb == "make":
         for name, keep in [("monthly", "1y"), ("yearly", "7y")]:
             tags = [{"Key": "keep", "Value": keep}, {"Key": "team", "Value": "a"}]
             rds.create_db_snapshot(DBSnapshotIdentifier=name, DBInstanceIdentifier="orders", Tags=tags)
-            while not settled():
-                time.sleep(0.02)
+            until(settled)
         share = dict(DBSnapshotIdentifier="yearly", AttributeName="restore")
         rds.modify_db_snapshot_attribute(ValuesToAdd=[SOMEBODY, "all"], **share)
         rds.modify_db_snapshot_attribute(ValuesToRemove=["all"], **share)

@@ -11,16 +11,14 @@ It knows nothing of Ringfence: what it prints is the ground truth that tests com
 import json
 import random
 import sys
-import time
 
 import boto3
+from member import BASE, keys, until
 
 REGIONS = ["us-east-1", "eu-west-1", "eu-central-1"]
 WITHOUT_ALIAS = "eu-central-1"
 ALIAS = "alias/RDSEncryptionAtRestKMSAlias"
 ROLE = "RingfenceRemediation"
-# The way in that every account has from its creation.
-ADMIN_ROLE = "OrganizationAccountAccessRole"
 FAMILIES = {"postgres": "postgres16", "mysql": "mysql8.0"}
 VERSIONS = {"postgres": "16.4", "mysql": "8.0.39"}
 # name, parent (by name), accounts, kind of databases
@@ -45,19 +43,10 @@ class Org:
         self.keys = {}
 
     def client(self, service, region="us-east-1", account=None):
-        keys = dict(aws_access_key_id="management", aws_secret_access_key="x")
-        if account:
-            if account not in self.keys:
-                role = f"arn:aws:iam::{account}:role/{ADMIN_ROLE}"
-                sts = self.client("sts")
-                c = sts.assume_role(RoleArn=role, RoleSessionName="world")["Credentials"]
-                self.keys[account] = dict(
-                    aws_access_key_id=c["AccessKeyId"],
-                    aws_secret_access_key=c["SecretAccessKey"],
-                    aws_session_token=c["SessionToken"],
-                )
-            keys = self.keys[account]
-        return boto3.client(service, region_name=region, endpoint_url=self.url, **keys)
+        if account and account not in self.keys:
+            self.keys[account] = keys(self.url, account)
+        own = self.keys[account] if account else BASE
+        return boto3.client(service, region_name=region, endpoint_url=self.url, **own)
 
 
 def instance(rds, rng, name, encrypted, key):
@@ -91,15 +80,6 @@ def instance(rds, rng, name, encrypted, key):
         settings["KmsKeyId"] = key
     rds.create_db_instance(**settings)
     available(rds, name)
-
-
-def until(status):
-    """Waits until it is available; emulators take milliseconds."""
-    for _ in range(2000):
-        if status() == "available":
-            return
-        time.sleep(0.01)
-    raise SystemExit("it does not become available")
 
 
 def available(rds, name):

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 
-import boto3
+from member import clients
 
 URL, ACCOUNT, REGION = sys.argv[1:4]
 ALIAS = "alias/RDSEncryptionAtRestKMSAlias"
@@ -26,15 +26,7 @@ MAJORS = {"mysql": "8.0", "oracle-ee": "19", "sqlserver-se": "15.00", "mariadb":
 LONG = "the-longest-name-that-rds-takes-is-of-sixty-three-characters-ab"
 
 
-def client(service):
-    keys = dict(aws_access_key_id="management", aws_secret_access_key="x")
-    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=URL, **keys)
-    role = f"arn:aws:iam::{ACCOUNT}:role/OrganizationAccountAccessRole"
-    c = sts.assume_role(RoleArn=role, RoleSessionName="zoo")["Credentials"]
-    return boto3.client(
-        service, region_name=REGION, endpoint_url=URL, aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"], aws_session_token=c["SessionToken"],
-    )
+client = clients(URL, ACCOUNT, REGION)
 
 
 def instances(key, groups):

@@ -191,13 +191,17 @@ pub(crate) fn show_disagreeing(cells: &[v1::Cell]) {
     }
 }
 
+/// A cell's reason without its place, so that the same ones are told together.
+fn reason(cell: &v1::Cell) -> String {
+    cell.reason.replace(&cell.account, "ACCOUNT").replace(&cell.region, "REGION")
+}
+
 /// Cells that were not answered, those of one reason on one line, whatever account and region it names.
 pub(crate) fn show_failed(cells: &[v1::Cell]) {
     type Group<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>, usize);
     let mut groups: BTreeMap<(String, String), Group<'_>> = BTreeMap::new();
     for cell in cells {
-        let reason = cell.reason.replace(&cell.account, "ACCOUNT").replace(&cell.region, "REGION");
-        let (accounts, regions, n) = groups.entry((state(cell), reason)).or_default();
+        let (accounts, regions, n) = groups.entry((state(cell), reason(cell))).or_default();
         accounts.insert(&cell.account);
         regions.insert(&cell.region);
         *n += 1;
@@ -222,8 +226,7 @@ fn show_snapshots(scan: &v1::Scan) {
     printer::data(&format!("{} unencrypted snapshots", scan.snapshots_open));
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     for cell in &scan.snapshots_unread {
-        let reason = cell.reason.replace(&cell.account, "ACCOUNT").replace(&cell.region, "REGION");
-        *reasons.entry(reason).or_default() += 1;
+        *reasons.entry(reason(cell)).or_default() += 1;
     }
     for (reason, n) in reasons.iter().take(FAILED_MAX) {
         printer::data(&format!("! the snapshots of {n} cells could not be read: {reason}"));

@@ -2,8 +2,9 @@
 
 use super::Item;
 use super::checks::{Checks, Verdict};
+use super::standing::scan;
 use crate::around::{Around, Named, keys};
-use crate::finding::Resource;
+use crate::finding::{Kind, Resource};
 
 /// So many names are said; more are counted.
 const NAMES_MAX: usize = 5;
@@ -16,28 +17,26 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// One check: what is said of each database that is named, or that it is not known.
+/// One check: what is said of each database that is named, and how it counts; or that nobody knows, and how that
+/// counts.
 fn see(
     (name, what): (&str, &str),
     resource: &Resource,
     around: Option<&Result<Named, String>>,
-    verdict: Verdict,
+    (verdict, unknown): (Verdict, Verdict),
     say: impl Fn(&str, &[String]) -> String,
     checks: &mut Checks,
 ) {
-    match around {
-        _ if checks.0.iter().any(|c| c.name == name) => {}
-        None => checks.warn(
-            name,
-            [format!("{what} were not read: run `ringfence scan start` for the account")],
-        ),
-        Some(Err(why)) => checks.warn(name, [format!("{what} could not be read: {why}")]),
+    let unread = match around {
+        None => format!("{what} were not read: {}", scan(Kind::Instance)),
+        Some(Err(why)) => format!("{what} could not be read: {why}"),
         Some(Ok(named)) => {
             let keys = keys(resource);
             let said = keys.iter().filter_map(|(key, id)| Some(say(id, named.get(key)?)));
-            checks.see(name, verdict, said);
+            return checks.see(name, verdict, said);
         }
-    }
+    };
+    checks.see(name, unknown, [unread]);
 }
 
 /// Proxies, subscriptions and alarms. A swap keeps the names, and what is by name; but AWS does not say what
@@ -49,23 +48,19 @@ pub(super) fn around(
     swap: bool,
     checks: &mut Checks,
 ) {
-    let verdict = if swap { Verdict::Block } else { Verdict::Warn };
     // What nobody could see is not taken for nothing where it would forbid the swap.
-    if swap && around.is_none_or(|a| a.proxies.is_err()) {
-        let why = match around.map(|a| &a.proxies) {
-            Some(Err(why)) => {
-                format!("could not be read ({why}): let the member role (deploy/member-role.yaml)")
-            }
-            _ => "were not read: run `ringfence scan start` for the account".to_owned(),
-        };
-        checks
-            .block("proxies", [format!("RDS Proxy targets {why}; a target of one is not swapped")]);
-    }
+    let (verdict, what) = match swap {
+        true => (
+            Verdict::Block,
+            "RDS Proxy targets (none is swapped, so the member role must be let to see them)",
+        ),
+        false => (Verdict::Warn, "RDS Proxy targets"),
+    };
     see(
-        ("proxies", "RDS Proxy targets"),
+        ("proxies", what),
         resource,
         around.map(|a| &a.proxies),
-        verdict,
+        (verdict, verdict),
         |id, by| match swap {
             true => format!(
                 "{id} is a target of RDS Proxy {}, and AWS does not say whether a proxy follows a rename: deregister it there before (`aws rds deregister-db-proxy-targets`), scan again, and register it after the cutover; or plan it side by side",
@@ -82,7 +77,7 @@ pub(super) fn around(
         ("subscriptions", "event subscriptions"),
         resource,
         around.map(|a| &a.subscriptions),
-        Verdict::Warn,
+        (Verdict::Warn, Verdict::Warn),
         |id, by| match swap {
             true => format!(
                 "{id} is named by event subscription {}: see that it names {id} after the cutover too",
@@ -103,7 +98,7 @@ pub(super) fn around(
         ("alarms", "CloudWatch alarms"),
         resource,
         around.map(|a| &a.alarms),
-        Verdict::Warn,
+        (Verdict::Warn, Verdict::Warn),
         |id, by| format!("{id} is watched by alarm {}: none of them watches the twin", list(by)),
         checks,
     );

@@ -151,8 +151,7 @@ impl Plan {
                 let _ = writeln!(out, "    blocked: {blocker}");
             }
             if item.ready() {
-                let what = if item.kind == Kind::Snapshot { "copy" } else { "twin" };
-                let _ = writeln!(out, "    {what}  {}", item.twin);
+                let _ = writeln!(out, "    {}  {}", item.kind.made(), item.twin);
                 let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
                 if !item.windows.is_empty() {
                     let _ = writeln!(out, "    when  {} (UTC)", window::show(&item.windows));

@@ -1,7 +1,7 @@
 //! Whether the quotas of an account and region have room for what a plan makes there.
 
-use super::{Check, Item, Verdict};
-use crate::finding::{Kind, Resource};
+use super::{Check, Item, Verdict, standing};
+use crate::finding::Resource;
 use crate::id::AccountId;
 use crate::ledger::Cell;
 use crate::rds::{Instance, Quota, Quotas};
@@ -92,10 +92,7 @@ fn quotas<'a>(
         Some(Err(why)) => {
             Err(format!("they could not be read ({why}): a copy that finds one used up stops"))
         }
-        None => {
-            let flag = if item.kind == Kind::Snapshot { " --snapshots" } else { "" };
-            Err(format!("they were not read: run `ringfence scan start{flag}` for the account"))
-        }
+        None => Err(format!("they were not read: {}", standing::scan(item.kind))),
     }
 }
 

@@ -7,13 +7,8 @@ use crate::ledger::Cell;
 use crate::org::AccountState;
 use crate::remediation::is_held;
 
-/// What is made of it.
-fn made(kind: Kind) -> &'static str {
-    if kind == Kind::Snapshot { "copy" } else { "twin" }
-}
-
 /// The scan that reads what a plan for it needs.
-fn scan(kind: Kind) -> &'static str {
+pub(super) fn scan(kind: Kind) -> &'static str {
     match kind {
         Kind::Snapshot => "run `ringfence scan start --snapshots` for the account",
         Kind::Instance | Kind::Cluster => "run `ringfence scan start` for the account",
@@ -53,7 +48,7 @@ pub(super) fn see(finding: &Finding, account: &AccountState, twin: &str, checks:
     let verified = finding.held_by.iter();
     checks.block(
         "original",
-        verified.map(|held| format!("its {} {twin} was verified by {held} already", made(finding.kind))).chain(
+        verified.map(|held| format!("its {} {twin} was verified by {held} already", finding.kind.made())).chain(
             is_held(name, finding.resource.resource_id()).then(|| {
                 format!(
                     "{name} is the original of a swap: it is kept until its remediation is rolled back or decommissioned"

@@ -7,7 +7,7 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, endpoint, fidelity, next_role, quiet, repeat, snapshot_ready, twin_name,
+    drop_snapshot, endpoint, fidelity, mend, next_role, quiet, repeat, snapshot_ready, twin_name,
     unless_orphaned, wait_for,
 };
 use crate::finding::{Kind, Resource};
@@ -135,16 +135,9 @@ fn after_restore(
     if twin.status != "available" {
         return wait_for(rem, "twin", &format!("cluster {id}"), &twin.status, CREATE_FOR_MAX, now);
     }
-    let key = twin.kms_key.as_deref();
-    if !rem.under_its_key(&twin.encryption, key) {
-        let why = format!(
-            "the restored cluster {id} is not encrypted under {} (AWS reports encryption `{}`, key {}): \
-             no member was made",
-            rem.key_arn,
-            twin.encryption,
-            key.unwrap_or("none"),
-        );
-        return Step::Mark(Mark::GivingUp { why });
+    let (what, key) = (format!("the restored cluster {id}"), twin.kms_key.as_deref());
+    if let Some(why) = rem.other_key(&what, &twin.encryption, key) {
+        return Step::Mark(Mark::GivingUp { why: format!("{why}: no member was made") });
     }
     for source in writer_first(spec, members) {
         let name = twin_name(&source.id, &source.resource_id);
@@ -211,16 +204,7 @@ fn check_member(
         let key = format!("member {id}");
         return Some(wait_for(rem, &key, id, &member.status, CREATE_FOR_MAX, now));
     }
-    let differences = fidelity::member(source, member);
-    if differences.is_empty() {
-        return None;
-    }
-    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
-        Ok(fields) => {
-            repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
-        }
-        Err(why) => Step::AskHuman(format!("the member {id} differs: {why}")),
-    })
+    mend("the member", rem, (source, member), fidelity::member(source, member), now, bounds)
 }
 
 /// Deletes the twin cluster that turned out wrong: ours, recorded, and without a single member, so

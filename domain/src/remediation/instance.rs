@@ -2,10 +2,9 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, next_role, quiet, repeat, replica, snapshot_ready, unless_orphaned,
-    wait_for,
+    drop_snapshot, fidelity, mend, quiet, replica, snapshot_ready, unless_orphaned, wait_for,
 };
-use crate::finding::{Kind, Resource};
+use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
 use crate::time::Time;
 
@@ -113,15 +112,9 @@ fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> 
     if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return step;
     }
-    let key = copy.kms_key.as_deref();
-    if !rem.under_its_key(&copy.encryption, key) {
-        return Step::AskHuman(format!(
-            "the copy {} is not encrypted under {} (AWS reports encryption `{}`, key {})",
-            copy.id,
-            rem.key_arn,
-            copy.encryption,
-            key.unwrap_or("none"),
-        ));
+    let (what, key) = (format!("the copy {}", copy.id), copy.kms_key.as_deref());
+    if let Some(why) = rem.other_key(&what, &copy.encryption, key) {
+        return Step::AskHuman(why);
     }
     let (snapshot, instance) = (rem.names.copy.clone(), rem.names.twin.clone());
     create(rem, Act::RestoreInstance { snapshot, instance }, now, bounds)
@@ -150,14 +143,9 @@ fn mend_or_verify(
         };
         return Some(wait_for(rem, key, id, &twin.status, max, now));
     }
-    let key = twin.kms_key.as_deref();
-    if !rem.under_its_key(&twin.encryption, key) {
-        return Some(Step::AskHuman(format!(
-            "the twin {id} is not encrypted under {} (AWS reports encryption `{}`, key {}); it is left for you to look at",
-            rem.key_arn,
-            twin.encryption,
-            key.unwrap_or("none"),
-        )));
+    let (what, key) = (format!("the twin {id}"), twin.kms_key.as_deref());
+    if let Some(why) = rem.other_key(&what, &twin.encryption, key) {
+        return Some(Step::AskHuman(format!("{why}; it is left for you to look at")));
     }
     let unsettled: Vec<&str> =
         twin.pending.iter().chain(&twin.out_of_sync).map(String::as_str).collect();
@@ -165,20 +153,7 @@ fn mend_or_verify(
         let what = format!("{id}: {}", unsettled.join(", "));
         return Some(wait_for(rem, &modify, &what, "being applied", MODIFY_FOR_MAX, now));
     }
-    let differences = fidelity::instance(spec, twin);
-    if differences.is_empty() {
-        return None;
-    }
-    let (want, have) = (&spec.settings.associated_roles, &twin.settings.associated_roles);
-    if let Some(step) = next_role(rem, (Kind::Instance, id), want, have, now, bounds) {
-        return Some(step);
-    }
-    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
-        Ok(fields) => {
-            repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
-        }
-        Err(why) => Step::AskHuman(format!("the twin {id} differs: {why}")),
-    })
+    mend("the twin", rem, (spec, twin), fidelity::instance(spec, twin), now, bounds)
 }
 
 #[cfg(test)]

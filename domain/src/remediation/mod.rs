@@ -39,7 +39,8 @@ pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
 
 use steps::{
-    create, drop_snapshot, next_role, orphaned, repeat, snapshot_ready, unless_orphaned, wait_for,
+    create, drop_snapshot, mend, next_role, orphaned, repeat, snapshot_ready, unless_orphaned,
+    wait_for,
 };
 
 use crate::finding::{Kind, Resource};
@@ -324,6 +325,17 @@ impl Remediation {
     /// Whether that is encrypted under the recorded key, and no other.
     fn under_its_key(&self, encryption: &Encryption, key: Option<&str>) -> bool {
         *encryption == Encryption::SseKms && key == Some(self.key_arn.as_str())
+    }
+
+    /// That it is not, in words.
+    fn other_key(&self, what: &str, encryption: &Encryption, key: Option<&str>) -> Option<String> {
+        (!self.under_its_key(encryption, key)).then(|| {
+            format!(
+                "{what} is not encrypted under {} (AWS reports encryption `{encryption}`, key {})",
+                self.key_arn,
+                key.unwrap_or("none")
+            )
+        })
     }
 
     /// Whether its twin has the original's place.

@@ -5,10 +5,9 @@
 //! and a source needs them: each is mended before its own replicas are made.
 
 use super::{
-    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, fidelity,
-    next_role, repeat, twin_name, wait_for,
+    Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, fidelity, mend,
+    twin_name, wait_for,
 };
-use crate::finding::Kind;
 use crate::rds::{Instance, Sweep};
 use crate::time::Time;
 
@@ -75,18 +74,5 @@ fn check(
         let why = format!("the replica {id} is not encrypted under {}", rem.key_arn);
         return Some(Step::AskHuman(why));
     }
-    let differences = fidelity::instance(want, found);
-    if differences.is_empty() {
-        return None;
-    }
-    let (own, have) = (&want.settings.associated_roles, &found.settings.associated_roles);
-    if let Some(step) = next_role(rem, (Kind::Instance, id), own, have, now, bounds) {
-        return Some(step);
-    }
-    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
-        Ok(fields) => {
-            repeat(rem, Act::ModifyInstance { instance: id.clone(), fields }, now, bounds)
-        }
-        Err(why) => Step::AskHuman(format!("the replica {id} differs: {why}")),
-    })
+    mend("the replica", rem, (want, found), fidelity::instance(want, found), now, bounds)
 }

@@ -142,15 +142,9 @@ fn not_proven(rem: &Remediation, original: &Snapshot, copy: &Snapshot, now: Time
     if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return Some(step);
     }
-    let key = copy.kms_key.as_deref();
-    if !rem.under_its_key(&copy.encryption, key) {
-        return Some(Step::AskHuman(format!(
-            "the copy {} is not encrypted under {} (AWS reports encryption `{}`, key {})",
-            copy.id,
-            rem.key_arn,
-            copy.encryption,
-            key.unwrap_or("none"),
-        )));
+    let (it, key) = (format!("the copy {}", copy.id), copy.kms_key.as_deref());
+    if let Some(why) = rem.other_key(&it, &copy.encryption, key) {
+        return Some(Step::AskHuman(why));
     }
     let mut what = lacks(&original.settings, &copy.settings, "");
     what.extend(lacks(&original.tags, &copy.tags, "tag "));

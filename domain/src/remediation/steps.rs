@@ -1,8 +1,9 @@
 //! The steps that all tables share: ask once, ask again, wait, delete scratch.
 
+use super::fidelity::{self, Difference};
 use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step};
 use crate::finding::Kind;
-use crate::rds::{Snapshot, Sweep};
+use crate::rds::{Instance, Snapshot, Sweep};
 use crate::time::{Span, Time};
 use std::collections::BTreeSet;
 
@@ -53,6 +54,33 @@ pub(super) fn next_role(
     let (feature, role) = want.difference(have).next()?.clone();
     let act = Act::AddRole { kind, database: id.to_owned(), role, feature };
     Some(repeat(rem, act, now, bounds))
+}
+
+/// Makes an instance that was made what its original is; `None` once it is.
+pub(super) fn mend(
+    what: &str,
+    rem: &Remediation,
+    (want, have): (&Instance, &Instance),
+    differences: Vec<Difference>,
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    if differences.is_empty() {
+        return None;
+    }
+    // A member of a cluster has none of its own to compare.
+    if differences.iter().any(|d| d.field == "associated_roles") {
+        let (own, there) = (&want.settings.associated_roles, &have.settings.associated_roles);
+        let step = next_role(rem, (Kind::Instance, &have.id), own, there, now, bounds);
+        if step.is_some() {
+            return step;
+        }
+    }
+    let instance = have.id.clone();
+    Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
+        Ok(fields) => repeat(rem, Act::ModifyInstance { instance, fields }, now, bounds),
+        Err(why) => Step::AskHuman(format!("{what} {instance} differs: {why}")),
+    })
 }
 
 /// Waits for a thing that is being made, as long as that may take.
