@@ -255,11 +255,12 @@ impl<P: Pipe> Worker<P> {
             self.desk.cloud.forget_idle();
         }
         // In batches: an account at a time would be a transaction an account. What is handed in and not
-        // stored yet counts too, so that a slow store slows us down.
+        // stored yet counts too, so that a slow store slows us down; a batch that gathers and one that is
+        // being stored do not.
         let max = self.desk.settings.max_accounts;
         let batch = max.div_ceil(2);
         let free = batch.saturating_sub(self.ready.len());
-        let room = self.running.len() < 2 * max;
+        let room = self.running.len() < 4 * max;
         let wants = more && !self.draining && self.share > 0 && room && free >= batch.div_ceil(2);
         let due = self.beat.is_none_or(|beat| clock() - beat >= BEAT);
         if clock() >= self.ask_at && (wants || due) {
@@ -271,7 +272,12 @@ impl<P: Pipe> Worker<P> {
                 .unwrap_or(IDLE_MS)
                 .clamp(1, AWAY_MS);
         }
-        IDLE_MS
+        // Who has nothing to do waits at the server's, where new work is heard of at once.
+        if wants && self.is_idle() { 0 } else { IDLE_MS }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.ready.is_empty()
     }
 
     async fn ask(&mut self, accounts: usize, beat: bool) {
@@ -279,8 +285,8 @@ impl<P: Pipe> Worker<P> {
         let usage =
             beat.then(|| serde_json::to_string(&usage(&self.desk.cloud)).unwrap_or_default());
         let usage_json = usage.unwrap_or_default();
-        // With nothing else to do we wait at the server's, where new work wakes us.
-        let waits = accounts > 0 && self.running.is_empty() && self.ready.is_empty();
+        // With nothing else to do the answer may take a while: new work is it.
+        let waits = accounts > 0 && self.is_idle();
         let request = v1::LeaseWorkRequest {
             agent: self.desk.settings.name.clone(),
             max_accounts: i32::try_from(accounts).unwrap_or(i32::MAX),

@@ -26,10 +26,9 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
             None => unread += 1,
         }
     }
-    let mut places: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
-    let all = app.store.places(&accounts).await?;
-    for (account, region, scan) in &all {
-        places.entry(account).or_default().push((region.clone(), scan.clone()));
+    let mut places: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for (account, region, scan) in app.store.places(&accounts).await? {
+        places.entry(account).or_default().push((region, scan));
     }
     let mut lists: BTreeMap<String, RegionList> = BTreeMap::new();
     for (account, read_at, text) in app.store.region_lists(&accounts).await? {
@@ -58,32 +57,56 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
         due.entry(account).or_default().push(Versioned { version, remediation });
     }
     let max_age = app.config.scan_regions_max_age;
-    let mut work = Vec::new();
-    for lease in leases {
-        let account = match lease.account.parse() {
-            Ok(account) => account,
-            Err(e) => {
-                tracing::error!("a lease on no account: {e}");
+    lists.retain(|_, list| list.is_fresh(max_age, now()));
+    Ok(Due { wanted, scans, places, lists, remediations: due, keys, unread }.dealt(leases))
+}
+
+/// What the store has for some accounts.
+#[derive(Default)]
+struct Due {
+    wanted: Vec<Wanted>,
+    scans: BTreeMap<String, Scan>,
+    /// Region and last scan of the cells of an account.
+    places: BTreeMap<String, Vec<(String, String)>>,
+    lists: BTreeMap<String, RegionList>,
+    remediations: BTreeMap<String, Vec<Versioned>>,
+    keys: BTreeMap<String, Vec<VersionedJob>>,
+    /// Documents that could not be read.
+    unread: usize,
+}
+
+impl Due {
+    /// The work of each lease.
+    fn dealt(mut self, leases: &[Lease]) -> Vec<(Lease, Work)> {
+        let mut work = Vec::new();
+        for lease in leases {
+            let account = match lease.account.parse() {
+                Ok(account) => account,
+                Err(e) => {
+                    tracing::error!("a lease on no account: {e}");
+                    continue;
+                }
+            };
+            let here = self.places.remove(&lease.account).unwrap_or_default();
+            let list = self.lists.remove(&lease.account);
+            let look = self
+                .wanted
+                .iter()
+                .filter(|w| w.account == lease.account)
+                .filter_map(|w| Some(look(w, self.scans.get(&w.scan)?, list.as_ref(), &here)))
+                .reduce(Look::merge);
+            let known_regions = here.into_iter().map(|(region, _)| region).collect();
+            let remediations = self.remediations.remove(&lease.account).unwrap_or_default();
+            let keys = self.keys.remove(&lease.account).unwrap_or_default();
+            let nothing = look.is_none() && remediations.is_empty() && keys.is_empty();
+            if nothing && self.unread > 0 {
+                // Its lease runs out by itself: until then nobody is given it again, and others come first.
                 continue;
             }
-        };
-        let here = places.remove(lease.account.as_str()).unwrap_or_default();
-        let list = lists.remove(&lease.account).filter(|l| l.is_fresh(max_age, now()));
-        let look = wanted
-            .iter()
-            .filter(|w| w.account == lease.account)
-            .filter_map(|w| Some(look(w, scans.get(&w.scan)?, list.as_ref(), &here)))
-            .reduce(Look::merge);
-        let known_regions = here.into_iter().map(|(region, _)| region).collect();
-        let remediations = due.remove(&lease.account).unwrap_or_default();
-        let keys = keys.remove(&lease.account).unwrap_or_default();
-        if look.is_none() && remediations.is_empty() && keys.is_empty() && unread > 0 {
-            // Its lease runs out by itself: until then nobody is given it again, and others come first.
-            continue;
+            work.push((lease.clone(), Work { account, known_regions, look, remediations, keys }));
         }
-        work.push((lease.clone(), Work { account, known_regions, look, remediations, keys }));
+        work
     }
-    Ok(work)
 }
 
 /// What one scan wants of an account.
@@ -117,5 +140,33 @@ fn look(
         seen,
         options: scan.options,
         list,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfence_domain::time::Time;
+
+    #[test]
+    fn an_account_with_nothing_but_what_cannot_be_read_is_not_given_out_again_at_once() {
+        let lease = |account: &str| Lease { account: account.to_owned(), fence: 1 };
+        let leases = [lease("111122223333"), lease("111122223334")];
+        let given = |unread| {
+            let wanted =
+                Wanted { account: "111122223334".into(), scan: "sc-1".into(), ..Wanted::default() };
+            let scan = serde_json::from_value(serde_json::json!({
+                "id": "sc-1", "started_by": "test", "started_at": Time(1), "ended_at": null, "regions": []
+            }));
+            let scans = BTreeMap::from([("sc-1".to_owned(), scan.expect("a scan"))]);
+            let due = Due { wanted: vec![wanted], scans, unread, ..Due::default() };
+            let dealt = due.dealt(&leases).into_iter();
+            dealt.map(|(lease, _)| lease.account).collect::<Vec<_>>()
+        };
+        // Where the store holds what cannot be read, an account without work is left to its lease's end:
+        // handed out, it would be given back at once, and leased again, for ever.
+        assert_eq!(given(1), ["111122223334"]);
+        // Where all could be read it is the agent that gives it back.
+        assert_eq!(given(0), ["111122223333", "111122223334"]);
     }
 }

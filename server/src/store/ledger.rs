@@ -22,9 +22,10 @@ pub struct Page {
     pub limit: i64,
 }
 
-/// Accounts that one statement looks for, to begin with. Each further statement of the same page takes
-/// twice as many: where most accounts hold nothing, a page is still found in a few statements.
-const ACCOUNTS_AT_ONCE: usize = 32;
+/// Accounts that one statement looks for, to begin with: all that they hold is sorted for the page. Each
+/// further statement of the same page takes four times as many: where most accounts hold nothing, a page is
+/// still found in a few statements.
+const ACCOUNTS_AT_ONCE: usize = 8;
 
 impl Page {
     /// The lists of accounts that make up the page, one a statement.
@@ -38,7 +39,7 @@ impl Page {
         while !rest.is_empty() {
             let (some, more) = rest.split_at(size.min(rest.len()));
             chunks.push(some.to_vec());
-            (rest, size) = (more, size * 2);
+            (rest, size) = (more, size * 4);
         }
         chunks
     }
@@ -300,6 +301,7 @@ macro_rules! ledger {
                     }
                     // Four texts, so that each has the index that it needs. `account || ''` keeps PostgreSQL from
                     // walking the whole index in order until it meets the accounts: 0.7 s for one of 10,000.
+                    // With accounts, ids are sorted, and only the page's own documents (4 KB each) are read.
                     let query = match (accounts.is_empty(), state.is_empty()) {
                         (true, true) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                             WHERE kind = 'finding' AND (account, region, id) > ($1, $2, $3)
@@ -309,16 +311,16 @@ macro_rules! ledger {
                             WHERE kind = 'finding' AND state = $6 AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
                             ORDER BY account, region, id LIMIT $5")),
-                        (false, true) => sqlx::query(concat!("SELECT ", columns!(), "
+                        (false, true) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource WHERE kind = 'finding' AND id IN (SELECT id
                             FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a CROSS JOIN resource
                             WHERE account = wanted AND kind = 'finding' AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY account || '', region, id LIMIT $5")),
-                        (false, false) => sqlx::query(concat!("SELECT ", columns!(), "
+                            ORDER BY account || '', region, id LIMIT $5) ORDER BY account || '', region, id")),
+                        (false, false) => sqlx::query(concat!("SELECT ", columns!(), " FROM resource WHERE kind = 'finding' AND id IN (SELECT id
                             FROM (SELECT value AS wanted FROM ", $texts, "$7", $close, ") a CROSS JOIN resource
                             WHERE account = wanted AND kind = 'finding' AND state = $6 AND (account, region, id) > ($1, $2, $3)
                             AND ($4 = '[]' OR region IN (SELECT value FROM ", $texts, "$4", $close, "))
-                            ORDER BY account || '', region, id LIMIT $5")),
+                            ORDER BY account || '', region, id LIMIT $5) ORDER BY account || '', region, id")),
                     };
                     let query = query.bind(&after.0).bind(&after.1).bind(&after.2).bind(&regions).bind(left);
                     let query = if state.is_empty() { query } else { query.bind(state) };

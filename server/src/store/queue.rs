@@ -63,7 +63,7 @@ impl Target {
 }
 
 /// An account that a scan wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The account.
     pub account: String,
@@ -199,6 +199,15 @@ fn ends_json(parts: &[&Part]) -> String {
         }
     }
     json(&rows)
+}
+
+/// Regions that have no cell any more, one entry each.
+fn gone_json(parts: &[&Part]) -> String {
+    let gone = |part: &Part| -> Vec<serde_json::Value> {
+        let regions = part.end.iter().flat_map(|e| &e.gone);
+        regions.map(|r| serde_json::json!({"a": part.lease.account, "r": r})).collect()
+    };
+    json(&parts.iter().flat_map(|p| gone(p)).collect::<Vec<_>>())
 }
 
 fn region_lists_json(parts: &[&Part]) -> String {
@@ -358,6 +367,11 @@ macro_rules! queue {
                         outcome.push(Fenced::Lost);
                         continue;
                     }
+                    if part.findings.is_empty() {
+                        outcome.push(Fenced::Done);
+                        written.push(part);
+                        continue;
+                    }
                     // A finding that changed meanwhile undoes its own part, and no other.
                     sqlx::query("SAVEPOINT part").execute(&mut *tx).await?;
                     if Self::put(&mut tx, &part.findings).await? {
@@ -369,12 +383,9 @@ macro_rules! queue {
                     }
                     sqlx::query("RELEASE SAVEPOINT part").execute(&mut *tx).await?;
                 }
-                for part in &written {
-                    for region in part.end.iter().flat_map(|e| &e.gone) {
-                        sqlx::query("DELETE FROM cell WHERE account = $1 AND region = $2")
-                            .bind(&part.lease.account).bind(region).execute(&mut *tx).await?;
-                    }
-                }
+                sqlx::query(concat!("DELETE FROM cell WHERE (account, region) IN
+                    (SELECT value->>'a', value->>'r' FROM ", $open, "$1", $close, ")"))
+                    .bind(gone_json(&written)).execute(&mut *tx).await?;
                 sqlx::query(concat!("INSERT INTO cell (account, region, control, state, scan, as_of, config, body)
                     SELECT value->>'a', value->>'r', $2, value->>'s', value->>'n', CAST(value->>'t' AS BIGINT), value->>'c', CAST(value->'b' AS TEXT) FROM ", $open, "$1", $close, "
                     WHERE true ON CONFLICT (account, region, control) DO UPDATE SET state = excluded.state, scan = excluded.scan, as_of = excluded.as_of,
