@@ -279,11 +279,33 @@ impl Cloud {
         }
     }
 
-    /// The SCP of that name, if there is one.
-    pub async fn find_policy(&self, name: &str) -> Result<Option<PolicyFound>, CloudError> {
+    /// The targets that an SCP is attached to directly; none where it is gone.
+    pub async fn targets_of(&self, policy: &str) -> Result<BTreeSet<NodeId>, CloudError> {
+        const OP: &str = "organizations:ListTargetsForPolicy";
+        let client = &self.0.organizations;
+        let read = async {
+            let mut targets = BTreeSet::new();
+            pages!(
+                self,
+                OP,
+                |token| client.list_targets_for_policy().policy_id(policy).max_results(PAGE),
+                |page| for target in page.targets() {
+                    targets.insert(node_id(OP, target.target_id())?);
+                }
+            );
+            Ok(targets)
+        };
+        match read.await {
+            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(BTreeSet::new()),
+            read => read,
+        }
+    }
+
+    /// All SCPs of the organization, attached or not.
+    pub async fn policies(&self) -> Result<Vec<PolicyFound>, CloudError> {
         const OP: &str = "organizations:ListPolicies";
         let client = &self.0.organizations;
-        let mut found = None;
+        let mut found = Vec::new();
         pages!(
             self,
             OP,
@@ -291,12 +313,17 @@ impl Cloud {
                 .list_policies()
                 .filter(PolicyType::ServiceControlPolicy)
                 .max_results(PAGE),
-            |page| for policy in page.policies().iter().filter(|p| p.name() == Some(name)) {
-                let id = policy.id().unwrap_or_default().to_owned();
-                found = Some(PolicyFound { id, name: name.to_owned() });
-            }
+            |page| found.extend(page.policies().iter().map(|policy| PolicyFound {
+                id: policy.id().unwrap_or_default().to_owned(),
+                name: policy.name().unwrap_or_default().to_owned(),
+            }))
         );
         Ok(found)
+    }
+
+    /// The SCP of that name, if there is one.
+    pub async fn find_policy(&self, name: &str) -> Result<Option<PolicyFound>, CloudError> {
+        Ok(self.policies().await?.into_iter().find(|p| p.name == name))
     }
 
     /// A policy's document, as saved.

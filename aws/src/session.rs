@@ -43,7 +43,7 @@ impl Phase {
                 "Statement": [{
                     "Effect": "Allow",
                     "Action": [
-                        "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
+                        "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants",
                         "account:ListRegions", "cloudwatch:DescribeAlarms",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
@@ -56,7 +56,7 @@ impl Phase {
                     "Effect": "Allow",
                     "Action": [
                         "kms:CreateAlias", "kms:CreateKey", "kms:DescribeKey", "kms:EnableKeyRotation",
-                        "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListKeys",
+                        "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants", "kms:ListKeys",
                         "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:TagResource"
                     ],
                     "Resource": "*"

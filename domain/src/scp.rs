@@ -1,5 +1,6 @@
 //! The service control policy: the built-in one, a lint, and what counts against AWS's size limit.
 
+use crate::iam::pattern::{covers, literal, lower, pattern};
 use serde_json::Value;
 
 /// Denies creating unencrypted databases.
@@ -36,7 +37,7 @@ pub const RDS_ENCRYPTION: &str = r#"{
 
 /// The calls of our own remediation that an SCP must not take away: with them goes the way to
 /// encrypt, and with AssumeRole the way in.
-const OUR_CALLS: &[&str] = &[
+pub(crate) const OUR_CALLS: &[&str] = &[
     "sts:AssumeRole",
     "sts:SetSourceIdentity",
     "account:ListRegions",
@@ -141,7 +142,7 @@ fn lint_statement(statement: &Value, warnings: &mut Vec<String>) -> Result<(), S
     let conditional =
         map.get("Condition").is_some_and(|c| c.as_object().is_some_and(|o| !o.is_empty()));
     for call in OUR_CALLS {
-        if actions.iter().any(|a| matches(a, call)) {
+        if actions.iter().any(|a| covers(&lower(&pattern(a)), &lower(&literal(call)))) {
             if !conditional {
                 return Err(format!(
                     "it denies {call} without a condition, which Ringfence itself needs to remediate"
@@ -166,19 +167,6 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
         Some(bad) => Err(format!("`{bad}` is not an action (service:Operation)")),
         None => Ok(list),
     }
-}
-
-/// IAM's `*` and `?`, without regard to case.
-fn matches(pattern: &str, text: &str) -> bool {
-    fn go(p: &[u8], t: &[u8]) -> bool {
-        match p.first() {
-            None => t.is_empty(),
-            Some(b'*') => (0..=t.len()).any(|i| go(&p[1..], &t[i..])),
-            Some(b'?') => !t.is_empty() && go(&p[1..], &t[1..]),
-            Some(c) => t.first().is_some_and(|x| x.eq_ignore_ascii_case(c)) && go(&p[1..], &t[1..]),
-        }
-    }
-    go(pattern.as_bytes(), text.as_bytes())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod leases;
 pub mod orders;
 pub mod org;
 pub mod plans;
+pub mod policies;
 pub mod remediations;
 pub mod reports;
 pub mod rollouts;

@@ -3,7 +3,7 @@
 use crate::app::{App, Fault, changed, now, readable, refused};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
-use crate::{freezes, reports, scans};
+use crate::{freezes, policies, reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::controls;
@@ -14,7 +14,7 @@ use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
 use ringfence_domain::plan::{self, Body, Past, Plan, Wanted};
 use ringfence_domain::remediation::{Goal, Names, Remediation, State};
-use ringfence_domain::time::Time;
+use ringfence_domain::time::{Span, Time};
 use ringfence_domain::window;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,6 +135,7 @@ pub async fn create(
     for (n, check) in checks {
         items[n].add(check);
     }
+    fence(app, &tree, &mut items).await;
     let at = now();
     let plan = Plan::new(Body {
         id: id.to_owned(),
@@ -157,6 +158,29 @@ pub async fn create(
         }
     }
     Ok(plan)
+}
+
+/// How long the policies may take to be read: a plan without them says so, and can be made.
+const POLICIES_FOR: Span = Span::seconds(120);
+
+/// Asks the service control policies in force what they say of each item's calls.
+async fn fence(app: &App, tree: &OrgTree, items: &mut [plan::Item]) {
+    let accounts: BTreeSet<AccountId> =
+        items.iter().filter(|i| i.ready()).map(|i| i.account.clone()).collect();
+    let read = policies::in_force(app, tree, accounts.iter());
+    let read = match tokio::time::timeout(POLICIES_FOR.to_duration(), read).await {
+        Ok(read) => read,
+        Err(_) => Err(format!("not within {POLICIES_FOR}")),
+    };
+    for item in items.iter_mut().filter(|i| i.ready()) {
+        let role = app.cloud.role_arn(&item.account).await.map_err(|why| why.to_string());
+        let checks = match (&read, role) {
+            (Ok(read), Ok(role)) => plan::fenced(item, &read.levels(tree, &item.account), &role),
+            (Err(why), _) => vec![plan::unfenced(item, why)],
+            (_, Err(why)) => vec![plan::unfenced(item, &why)],
+        };
+        checks.into_iter().for_each(|check| item.add(check));
+    }
 }
 
 /// Checks and adds a person's approval; used for all that is approved.

@@ -154,6 +154,39 @@ fn a_key_that_shuts_us_out_is_mended_and_nothing_else_in_its_policy_changes() {
 }
 
 #[test]
+fn a_grant_lets_us_in_where_the_policy_does_not() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    let role = format!("arn:aws:iam::{}:role/RingfenceRemediation", stage.account);
+    let theirs = json!({"Version": "2012-10-17", "Statement": [
+        {"Sid": "Others", "Effect": "Allow", "Resource": "*", "Action": "kms:*", "Principal": {"AWS": "*"},
+            "Condition": {"ArnNotEquals": {"aws:PrincipalArn": role}}},
+        {"Sid": "Look", "Effect": "Allow", "Principal": {"AWS": role}, "Resource": "*", "Action":
+            ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants"]}]});
+    let put = json!({"KeyId": key(&stage), "PolicyName": "default", "Policy": theirs.to_string()});
+    stage.call("kms", "PutKeyPolicy", put);
+    stage.start(&[]);
+    let ann = stage.cli("ann");
+    let grant = |who: &str, operations: &[&str]| {
+        let params =
+            json!({"KeyId": key(&stage), "GranteePrincipal": who, "Operations": operations});
+        stage.call("kms", "CreateGrant", params);
+        ann.expect("scan start --wait --timeout 60s", 0);
+        ann.expect("plan create --all --dry-run", 0).out
+    };
+    let all = ["CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKey"];
+    for (who, operations) in [("arn:aws:iam::1:role/Other", &all[..]), (&role, &all[1..])] {
+        let blocked = grant(who, operations);
+        assert!(blocked.contains("does not let"), "{who} {operations:?}: {blocked}");
+    }
+    let ready = grant(&role, &all);
+    assert!(ready.contains("1 to encrypt, 0 blocked"), "{ready}");
+    assert!(ann.expect("key list", 0).out.contains("by-grant"));
+    let rem = stage.apply("")["orders"].clone();
+    stage.reaches(&rem, "verified");
+}
+
+#[test]
 fn a_key_is_made_once_whatever_is_killed_and_lost() {
     let points = crash_points("keys", 1, |(skip, effect)| {
         let mut stage =

@@ -14,6 +14,7 @@ mod keys;
 mod kill;
 mod many_accounts;
 mod old_snapshots;
+mod policies;
 mod regions;
 mod simulator;
 mod stage;

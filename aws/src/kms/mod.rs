@@ -9,8 +9,9 @@ use crate::retry::To;
 use crate::session::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
-use ringfence_domain::key::policy::{self, Caller};
+use ringfence_domain::key::policy::{self, Caller, Lets};
 use ringfence_domain::key::{Key, KeyFacts, PLAN_TAG, TAG, Wanted};
+use std::collections::BTreeSet;
 
 fn to<'a>(session: &'a Session, region: &'a Region) -> To<'a> {
     To::cell(Class::KmsRead, session.account.as_str(), region.as_str())
@@ -91,7 +92,39 @@ impl Cloud {
         let caller = self.key_caller(session, region).await?;
         let text = answered(self.key_policy(session, region, &key.arn).await)?;
         key.policy = Some(text.and_then(|text| policy::read(&text, &key.arn, &caller)));
+        let shut = |f: &policy::Facts| matches!(f.lets, Lets::No(_) | Lets::Unclear(_));
+        if key.policy.as_ref().is_some_and(|p| p.as_ref().is_ok_and(shut)) {
+            let granted = self.granted(session, region, &key.arn, &caller.role).await;
+            key.granted = Some(answered(granted)?);
+        }
         Ok(())
+    }
+
+    /// The operations that grants let a role use without any constraint.
+    async fn granted(
+        &self,
+        session: &Session,
+        region: &Region,
+        key: &str,
+        role: &str,
+    ) -> Result<BTreeSet<String>, CloudError> {
+        const OP: &str = "kms:ListGrants";
+        let client = self.kms(region.as_str());
+        let (mut granted, mut marker) = (BTreeSet::new(), None::<String>);
+        loop {
+            let once = || async {
+                let call = client.list_grants().key_id(key).grantee_principal(role);
+                let call = call.limit(100).set_marker(marker.clone()).send();
+                session.within(call).await.map_err(|e| cloud_error(OP, e))
+            };
+            let page = self.0.gate.read(to(session, region), OP, once).await?;
+            let free = page.grants().iter().filter(|g| g.constraints().is_none());
+            granted.extend(free.flat_map(|g| g.operations()).map(|o| o.as_str().to_owned()));
+            marker = page.next_marker().filter(|_| page.truncated()).map(str::to_owned);
+            if marker.is_none() {
+                return Ok(granted);
+            }
+        }
     }
 
     /// Whom a key's policy is to let in.

@@ -1,22 +1,23 @@
-//! What a key's policy says of a caller: principals, actions, and the few conditions that we know the values of.
-//! Anything else cannot be told, and is never taken for a yes. Rules: IAM guide, "Policy evaluation logic",
-//! "Condition operators".
+//! What a key's policy says of a caller: by name, through the account's own policies, or not at all.
 
 use super::policy::{Caller, Lets, suffix};
+use crate::iam::condition::{self, Text};
+use crate::iam::pattern::{covers, fits_arn, literal, lower, pattern};
+use crate::iam::{Context, all, any};
 use serde_json::Value;
 
 /// What is asked of a key, and whether it is asked through RDS.
-const NEEDED: [(&str, bool); 4] = [
+pub(super) const NEEDED: [(&str, bool); 4] = [
     ("kms:DescribeKey", false),
     ("kms:CreateGrant", true),
     ("kms:Decrypt", true),
     ("kms:GenerateDataKey", true),
 ];
 
-pub(super) fn lets(statements: &[Value], key: &str, caller: &Caller) -> Lets {
+pub(super) fn lets((statements, variables): (&[Value], bool), key: &str, caller: &Caller) -> Lets {
     let mut by_iam = false;
     for (action, through) in NEEDED {
-        let ask = Ask { caller, key, action, through };
+        let ask = Ask { caller, key, action, through, variables };
         let how = if through { " through RDS" } else { "" };
         match judge(statements, &ask) {
             Answer::Named => {}
@@ -43,6 +44,8 @@ struct Ask<'a> {
     key: &'a str,
     action: &'a str,
     through: bool,
+    /// Whether the document's version has variables.
+    variables: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +65,7 @@ fn judge(statements: &[Value], ask: &Ask<'_>) -> Answer {
         if !action(statement, ask.action) {
             continue;
         }
-        let met = match (resource(statement, ask.key), conditions(statement, ask)) {
+        let met = match (resource(statement, ask), conditions(statement, ask)) {
             (Some(false), _) | (_, Some(false)) => Some(false),
             _ if who == Answer::Unclear => None,
             (Some(true), met) => met,
@@ -103,8 +106,8 @@ fn principal(statement: &Value, caller: &Caller) -> Option<Answer> {
 }
 
 fn action(statement: &Value, wanted: &str) -> bool {
-    let wanted = wanted.to_ascii_lowercase();
-    let any = |value: &Value| texts(value).iter().any(|p| like(&p.to_ascii_lowercase(), &wanted));
+    let wanted = lower(&literal(wanted));
+    let any = |value: &Value| texts(value).iter().any(|p| covers(&lower(&pattern(p)), &wanted));
     match statement.get("NotAction") {
         Some(not) => !any(not),
         None => any(&statement["Action"]),
@@ -115,139 +118,51 @@ fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(all) => all.iter().flat_map(texts).collect(),
         Value::String(text) => vec![text.clone()],
-        Value::Bool(flag) => vec![flag.to_string()],
         Value::Number(number) => vec![number.to_string()],
-        Value::Null | Value::Object(_) => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Object(_) => Vec::new(),
     }
 }
 
 /// Whether a statement is about this key; `None` where it says which keys it is not about. Without a resource it
 /// has no effect (KMS guide, "Key policies").
-fn resource(statement: &Value, key: &str) -> Option<bool> {
+fn resource(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
     if statement.get("NotResource").is_some() {
         return None;
     }
-    Some(texts(&statement["Resource"]).iter().any(|p| p == "*" || like_arn(p, key)))
-}
-
-/// Whether a text fits a pattern with `*` and `?`. Whoever wrote the policy chose the pattern, so it takes no more
-/// than pattern times text.
-fn like(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => (p, t) = (p + 1, t + 1),
-            // The last star takes one more.
-            _ => match star {
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    (p, t) = (at + 1, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
-/// The same for ARNs, part by part: a wildcard does not reach over a colon (IAM guide, "ARN condition operators").
-fn like_arn(pattern: &str, arn: &str) -> bool {
-    let (pattern, arn): (Vec<&str>, Vec<&str>) =
-        (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
-    pattern.len() == arn.len() && pattern.iter().zip(arn).all(|(p, a)| like(p, a))
+    let context = context(ask);
+    let fits = |text: &String| match condition::expand(text, true, ask.variables, &context) {
+        Text::Known(pattern) => fits_arn(&pattern, &literal(ask.key)),
+        Text::Missing => Some(false),
+        Text::Unknown => None,
+    };
+    any(texts(&statement["Resource"]).iter().map(fits))
 }
 
 /// Whether all conditions are met; `None` where one is about something that is not known here.
 fn conditions(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
-    let Some(Value::Object(operators)) = statement.get("Condition") else {
+    let Some(conditions) = statement.get("Condition") else {
         return Some(true);
     };
-    let mut all = Some(true);
-    for (operator, keys) in operators {
-        for (key, wanted) in keys.as_object().into_iter().flatten() {
-            match condition(operator, key, &texts(wanted), ask) {
-                Some(true) => {}
-                Some(false) => return Some(false),
-                None => all = None,
-            }
-        }
-    }
-    all
+    let conditions = condition::parse(conditions, ask.variables).ok()?;
+    let context = context(ask);
+    all(conditions.iter().map(|c| c.is_met(&context)))
 }
 
-/// What a request of ours has under a key: `Some(None)` where it has none, `None` where nobody knows.
-fn context(key: &str, ask: &Ask<'_>) -> Option<Option<String>> {
+/// What is known of a request of ours.
+fn context(ask: &Ask<'_>) -> Context {
     let Caller { partition, account, region, role } = ask.caller;
-    let through = |value: String| Some(ask.through.then_some(value));
-    match key.to_ascii_lowercase().as_str() {
-        "kms:viaservice" => through(format!("rds.{region}.{}", suffix(partition))),
-        "kms:grantisforawsresource" if ask.action == "kms:CreateGrant" => through("true".into()),
-        "kms:grantisforawsresource" => Some(None),
-        "kms:calleraccount" | "aws:principalaccount" => Some(Some(account.clone())),
-        "aws:principalarn" => Some(Some(role.clone())),
-        "aws:securetransport" => Some(Some("true".into())),
-        _ => None,
-    }
-}
-
-fn condition(operator: &str, key: &str, wanted: &[String], ask: &Ask<'_>) -> Option<bool> {
-    let (operator, if_exists) = match operator.strip_suffix("IfExists") {
-        Some(operator) => (operator, true),
-        None => (operator, false),
+    let context = Context::default()
+        .with("kms:CallerAccount", account)
+        .with("aws:PrincipalAccount", account)
+        .with("aws:PrincipalArn", role)
+        .with("aws:SecureTransport", "true");
+    let service = format!("rds.{region}.{}", suffix(partition));
+    let context = match ask.through {
+        true => context.with("kms:ViaService", &service),
+        false => context.without("kms:ViaService"),
     };
-    let has = context(key, ask)?;
-    if operator == "Null" {
-        return Some(wanted.iter().any(|w| w.eq_ignore_ascii_case("true")) == has.is_none());
-    }
-    if wanted.iter().any(|w| w.contains("${")) {
-        return None;
-    }
-    let (negated, plain) =
-        match operator.strip_prefix("StringNot").or(operator.strip_prefix("ArnNot")) {
-            Some(rest) => (true, rest),
-            None => (false, operator.trim_start_matches("String").trim_start_matches("Arn")),
-        };
-    let arn = operator.starts_with("Arn");
-    let fits: fn(&str, &str) -> bool = match (plain, arn) {
-        ("Equals" | "Like", true) => like_arn,
-        ("Equals", false) => |wanted, has| wanted == has,
-        ("EqualsIgnoreCase", false) => str::eq_ignore_ascii_case,
-        ("Like", false) => like,
-        ("Bool", false) => str::eq_ignore_ascii_case,
-        _ => return None,
-    };
-    // A condition on what a request does not have is not met, a negated one is (IAM guide, "Condition
-    // operators").
-    let Some(value) = has else {
-        return Some(if_exists || negated);
-    };
-    Some(wanted.iter().any(|w| fits(w, &value)) != negated)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_takes_no_more_time_than_its_length_is_worth() {
-        let bad = format!("{}z", "a*".repeat(2_000));
-        assert!(!like(&bad, &"a".repeat(2_000)));
-        for (pattern, text, fits) in [
-            ("", "", true),
-            ("*", "", true),
-            ("a*c", "abbc", true),
-            ("a*c", "abbcd", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*b*", "abc", true),
-            ("a", "A", false),
-        ] {
-            assert_eq!(like(pattern, text), fits, "{pattern} {text}");
-        }
+    match ask.through && ask.action == "kms:CreateGrant" {
+        true => context.with("kms:GrantIsForAWSResource", "true"),
+        false => context.without("kms:GrantIsForAWSResource"),
     }
 }

@@ -1,7 +1,8 @@
 //! The keys of a cell, and what depends on each.
 
+use super::Key;
 use super::Wanted;
-use super::policy::{self, Lets};
+use super::policy::Lets;
 use crate::ledger::Cell;
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub struct Standing {
     pub state: Option<String>,
     /// Whether it rotates, if that was read.
     pub rotates: Option<bool>,
-    /// What its policy says of the role: `named`, `by-iam`, `no`, `denied`, `unclear`; if that was read.
+    /// What lets the role in: `named`, `by-iam`, `by-grant`, or `no`, `denied`, `unclear`; if its policy was read.
     pub lets: Option<&'static str>,
     /// What is wrong with it; empty if nothing is, as far as it was read.
     pub trouble: String,
@@ -44,7 +45,7 @@ pub fn standing(cell: &Cell, wanted: &Wanted) -> Vec<Standing> {
             chosen: true,
             state: key.map(|k| k.state.clone()),
             rotates: key.and_then(|k| k.rotation.clone()).and_then(Result::ok),
-            lets: key.and_then(|k| k.policy.as_ref()).and_then(|p| p.as_ref().ok()).map(word),
+            lets: key.and_then(word),
             trouble: trouble.or(shut).unwrap_or_default(),
             databases,
             arn,
@@ -62,14 +63,16 @@ pub fn standing(cell: &Cell, wanted: &Wanted) -> Vec<Standing> {
     all
 }
 
-fn word(facts: &policy::Facts) -> &'static str {
-    match facts.lets {
+fn word(key: &Key) -> Option<&'static str> {
+    let facts = key.policy.as_ref()?.as_ref().ok()?;
+    Some(match facts.lets {
+        _ if key.has_grants() => "by-grant",
         Lets::Named => "named",
         Lets::ByIam => "by-iam",
         Lets::No(_) => "no",
         Lets::Denied(_) => "denied",
         Lets::Unclear(_) => "unclear",
-    }
+    })
 }
 
 #[cfg(test)]

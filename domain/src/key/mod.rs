@@ -9,6 +9,7 @@ pub mod policy;
 
 use crate::id::{AccountId, Region};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The tag of a key that we made; its value is the alias that it is for. A key whose alias was not made before
 /// a crash is found by it, for `CreateKey` has no token that would make a repeat harmless.
@@ -84,12 +85,24 @@ pub struct Key {
     /// What its policy says; likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Result<policy::Facts, String>>,
+    /// The operations that grants let the role use without any constraint, or why they could not be read. Read
+    /// only where the policy alone does not let it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Result<BTreeSet<String>, String>>,
 }
 
 impl Key {
     /// The account that owns it.
     pub fn account(&self) -> &str {
         self.arn.split(':').nth(4).unwrap_or_default()
+    }
+
+    /// Whether grants let us in where its policy does not say so. "A grant is a policy instrument that allows": none
+    /// beats a denial (KMS guide, "Grants in AWS KMS").
+    pub fn has_grants(&self) -> bool {
+        let denied = |f: &policy::Facts| matches!(f.lets, policy::Lets::Denied(_));
+        let denied = self.policy.as_ref().is_some_and(|p| p.as_ref().is_ok_and(denied));
+        !denied && self.granted.as_ref().is_some_and(|g| g.as_ref().is_ok_and(policy::suffice))
     }
 }
 
@@ -163,6 +176,9 @@ impl KeyFacts {
     pub fn shut_out(&self) -> Option<(bool, String)> {
         let key = self.answer.as_ref().ok()?;
         let arn = &key.arn;
+        if key.has_grants() {
+            return None;
+        }
         match key.policy.as_ref()? {
             Ok(facts) => match &facts.lets {
                 policy::Lets::Named | policy::Lets::ByIam => None,
@@ -204,6 +220,7 @@ pub(crate) fn sample(rotates: bool, lets: policy::Lets, lacks: &[&str]) -> Key {
         manager: "CUSTOMER".into(),
         rotation: Some(Ok(rotates)),
         policy: Some(Ok(policy::Facts { hash: "h".into(), lets, lacks })),
+        granted: None,
     }
 }
 
@@ -276,6 +293,21 @@ mod tests {
         assert_eq!(with(lets(policy::Lets::Denied("no".into()))), Some(true));
         assert_eq!(with(lets(policy::Lets::Unclear("maybe".into()))), Some(false));
         assert_eq!(with(Some(Err("AccessDenied".into()))), Some(false));
+        // Grants let in where the policy does not, and never over a denial.
+        let granted = |lets, operations: &[&str]| {
+            let mut facts = key("eu-west-1", "Enabled", "SYMMETRIC_DEFAULT", "CUSTOMER");
+            let policy =
+                Some(Ok(policy::Facts { hash: String::new(), lets, lacks: Default::default() }));
+            let granted = operations.iter().map(|o| (*o).to_owned()).collect();
+            facts.answer =
+                facts.answer.map(|key| Key { policy, granted: Some(Ok(granted)), ..key });
+            facts.shut_out().map(|(blocks, _)| blocks)
+        };
+        let all = ["CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKey"];
+        assert_eq!(granted(policy::Lets::No("no".into()), &all), None);
+        assert_eq!(granted(policy::Lets::Unclear("maybe".into()), &all), None);
+        assert_eq!(granted(policy::Lets::No("no".into()), &all[1..]), Some(true));
+        assert_eq!(granted(policy::Lets::Denied("no".into()), &all), Some(true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What RDS needs of its caller is `kms:CreateGrant` and `kms:DescribeKey` (RDS guide, "Encrypting Amazon RDS
 //! resources"); `kms:Decrypt` and `kms:GenerateDataKey` stand behind creates (Service Authorization Reference).
 
-use super::judge::lets;
+use super::judge::{NEEDED, lets};
 use crate::hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -58,13 +58,20 @@ fn broken(why: impl std::fmt::Display) -> String {
     format!("its policy is not what it should be: {why}")
 }
 
+/// Whether grants for these operations are all that is needed.
+pub fn suffice(granted: &BTreeSet<String>) -> bool {
+    NEEDED.iter().all(|(action, _)| {
+        action.strip_prefix("kms:").is_some_and(|operation| granted.contains(operation))
+    })
+}
+
 /// Reads a policy.
 ///
 /// # Errors
 /// It is no JSON object with statements.
 pub fn read(text: &str, key: &str, caller: &Caller) -> Result<Facts, String> {
-    let statements = statements(text)?;
-    let lets = lets(&statements, key, caller);
+    let (statements, variables) = statements(text)?;
+    let lets = lets((&statements, variables), key, caller);
     let lacks = match lets {
         Lets::Named | Lets::Denied(_) => BTreeSet::new(),
         Lets::ByIam | Lets::No(_) | Lets::Unclear(_) => {
@@ -76,11 +83,13 @@ pub fn read(text: &str, key: &str, caller: &Caller) -> Result<Facts, String> {
     Ok(Facts { hash: hash::sha256(text.as_bytes()), lets, lacks })
 }
 
-fn statements(text: &str) -> Result<Vec<Value>, String> {
+/// Its statements, and whether its version has variables.
+fn statements(text: &str) -> Result<(Vec<Value>, bool), String> {
     let policy: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
+    let variables = policy.get("Version").and_then(Value::as_str) == Some("2012-10-17");
     match policy.get("Statement") {
-        Some(Value::Array(all)) => Ok(all.clone()),
-        Some(one @ Value::Object(_)) => Ok(vec![one.clone()]),
+        Some(Value::Array(all)) => Ok((all.clone(), variables)),
+        Some(one @ Value::Object(_)) => Ok((vec![one.clone()], variables)),
         _ => Err(broken("it has no statements")),
     }
 }
@@ -105,7 +114,7 @@ pub fn merged(text: &str, caller: &Caller) -> Result<String, String> {
     let mut policy: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
     let ours = ours(caller);
     let of_us = |s: &Value| ours.iter().any(|o| o["Sid"] == s["Sid"]);
-    let mut all: Vec<Value> = statements(text)?.into_iter().filter(|s| !of_us(s)).collect();
+    let mut all: Vec<Value> = statements(text)?.0.into_iter().filter(|s| !of_us(s)).collect();
     all.extend(ours.iter().cloned());
     policy.insert("Statement".to_owned(), Value::Array(all));
     Ok(Value::Object(policy).to_string())
@@ -141,7 +150,7 @@ pub(super) fn statements_of(role: &str) -> Vec<Value> {
 }
 
 /// The domain of a partition's services (CloudFormation's `AWS::URLSuffix`).
-pub(super) fn suffix(partition: &str) -> &'static str {
+pub(crate) fn suffix(partition: &str) -> &'static str {
     match partition {
         "aws-cn" => "amazonaws.com.cn",
         _ => "amazonaws.com",
@@ -240,6 +249,10 @@ mod tests {
             (deny(json!({"StringEquals": {"kms:CallerAccount": 111_122_223_333_u64}})), "denied"),
             (
                 deny(json!({"StringNotEquals": {"kms:CallerAccount": "${aws:PrincipalAccount}"}})),
+                "named",
+            ),
+            (
+                deny(json!({"StringNotEquals": {"kms:CallerAccount": "${aws:PrincipalTag/team}"}})),
                 "unclear",
             ),
             // Case counts, but for actions; a star in an ARN does not reach over a colon.
@@ -247,7 +260,12 @@ mod tests {
                 deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/ring*"}})),
                 "denied",
             ),
-            (deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*"}})), "denied"),
+            (
+                deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam:*:*:role/ring*"}})),
+                "denied",
+            ),
+            // Nobody says what an ARN of fewer parts means there.
+            (deny(json!({"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*"}})), "unclear"),
             (json!([allow(ROLE, "KMS:*", none())]), "named"),
             (
                 json!([allow(

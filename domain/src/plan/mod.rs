@@ -4,6 +4,7 @@ mod around;
 mod blockers;
 mod checks;
 mod estimate;
+mod fence;
 mod notes;
 mod quota;
 mod standing;
@@ -13,6 +14,7 @@ mod wanted;
 pub use around::proxied;
 pub use checks::{Check, Verdict};
 pub use estimate::{Estimate, Guess, Past};
+pub use fence::{fenced, unfenced};
 pub use quota::fit;
 pub use wanted::{Jobs, Wanted};
 

@@ -99,8 +99,15 @@ pub(super) fn key_allows(
     // At home the key's own word is enough for a role, and a session policy still takes away; across
     // accounts both sides must allow it (IAM guide, "Cross-account policy evaluation").
     let session = who.session_policy.iter().all(allows);
+    let operation = action.trim_start_matches("kms:");
+    let granted = key.grants.iter().any(|grant| {
+        grant.text("GranteePrincipal") == Some(&who.principal_arn)
+            && grant.texts("Operations").iter().any(|o| o == operation)
+    });
+    // "A grant is a policy instrument that allows AWS principals to use KMS keys" (KMS guide, "Grants").
     (direct == Decision::Allow && if at_home { session } else { iam })
         || (delegated == Decision::Allow && iam)
+        || (granted && session)
 }
 
 impl World {

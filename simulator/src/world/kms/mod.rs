@@ -448,7 +448,11 @@ fn create_grant(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 
 fn grants(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let key = named(ctx, params, "kms:ListGrants")?;
-    Ok(whole("Grants", key.grants))
+    let mut grants = key.grants;
+    if let Some(who) = params.text("GranteePrincipal") {
+        grants.retain(|grant| grant.text("GranteePrincipal") == Some(who));
+    }
+    Ok(whole("Grants", grants))
 }
 
 fn revoke(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {

@@ -1,0 +1,92 @@
+//! The service control policies that bind accounts, read where a decision needs them.
+
+use crate::app::App;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::iam::document::Policy;
+use ringfence_domain::iam::scp::{Attached, Level};
+use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::org::{Node, NodeKind, OrgTree};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What is attached to the nodes from the root to some accounts.
+pub struct InForce(BTreeMap<NodeId, Vec<Arc<Attached>>>);
+
+/// Targets on a page (Organizations API reference).
+const PAGE: usize = 20;
+
+/// Reads what is attached on the ways to these accounts: a call for each node, or one for each 20 targets of each
+/// policy of the organization, whichever are fewer, and one for each document. Organizations grants a few calls a
+/// second, and FullAWSAccess alone is attached to every node.
+///
+/// # Errors
+/// Why it is not known what is in force.
+pub async fn in_force(
+    app: &App,
+    tree: &OrgTree,
+    accounts: impl Iterator<Item = &AccountId>,
+) -> Result<InForce, String> {
+    let nodes: BTreeSet<NodeId> =
+        accounts.flat_map(|a| way(tree, a).into_iter().map(|n| n.id.clone())).collect();
+    let mut attached: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+    if !nodes.is_empty() {
+        let policies = app.cloud.policies().await.map_err(said)?;
+        if nodes.len() <= policies.len() + tree.nodes().count() / PAGE {
+            for node in nodes {
+                let here = app.cloud.attached(&node).await.map_err(said)?;
+                let here = here.ok_or_else(|| {
+                    format!("{node} is gone; `ringfence org sync` reads the organization again")
+                })?;
+                attached.insert(node, here);
+            }
+        } else {
+            for policy in policies {
+                let targets = app.cloud.targets_of(&policy.id).await.map_err(said)?;
+                for node in targets.into_iter().filter(|t| nodes.contains(t)) {
+                    attached.entry(node).or_default().insert(policy.id.clone());
+                }
+            }
+        }
+    }
+    let ids: BTreeSet<&String> = attached.values().flatten().collect();
+    let mut documents: BTreeMap<String, Arc<Attached>> = BTreeMap::new();
+    for id in ids {
+        let policy = match app.cloud.policy_content(id).await {
+            Ok(text) => Policy::parse(&text),
+            Err(e) if e.class == ErrorClass::NotFound => Err("it is gone".to_owned()),
+            Err(e) => return Err(said(e)),
+        };
+        documents.insert(id.clone(), Arc::new(Attached { id: id.clone(), policy }));
+    }
+    let read =
+        |ids: BTreeSet<String>| ids.iter().filter_map(|id| documents.get(id).cloned()).collect();
+    Ok(InForce(attached.into_iter().map(|(node, ids)| (node, read(ids))).collect()))
+}
+
+impl InForce {
+    /// The levels from the root to an account of the tree; none for the management account, which SCPs never bind
+    /// (Organizations guide, "SCP effects on permissions").
+    pub fn levels(&self, tree: &OrgTree, account: &AccountId) -> Vec<Level> {
+        let level = |id: &NodeId| Level {
+            node: id.to_string(),
+            policies: self.0.get(id).cloned().unwrap_or_default(),
+        };
+        way(tree, account).into_iter().map(|node| level(&node.id)).collect()
+    }
+}
+
+fn said(error: CloudError) -> String {
+    error.to_string()
+}
+
+/// The nodes from the root to an account that SCPs bind. An account that is not in the tree is never worked on.
+fn way<'a>(tree: &'a OrgTree, account: &AccountId) -> Vec<&'a Node> {
+    let id = NodeId::from(account);
+    let Some(node) = tree.get(&id) else { return Vec::new() };
+    if matches!(node.kind, NodeKind::Account { management: true, .. }) {
+        return Vec::new();
+    }
+    let mut way: Vec<_> = std::iter::once(node).chain(tree.ancestors(&id)).collect();
+    way.reverse();
+    way
+}
