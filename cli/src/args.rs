@@ -8,6 +8,7 @@ pub(crate) use remediation::{Order, Plan, Quiesce, Remediation, Strategy};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringfence_domain::id::{AccountId, NodeId, Region};
+use ringfence_domain::ledger::CellState;
 use ringfence_domain::time::Span;
 use std::path::PathBuf;
 
@@ -92,6 +93,11 @@ pub(crate) struct Scope {
 
 fn span(text: &str) -> Result<Span, String> {
     Span::parse(text).ok_or_else(|| "it must be a duration such as 20s, 15m or 24h".to_owned())
+}
+
+fn cell_state(text: &str) -> Result<CellState, String> {
+    let all = CellState::ALL.map(CellState::as_str).join(", ");
+    CellState::parse(text).ok_or_else(|| format!("it must be one of {all}"))
 }
 
 #[derive(Subcommand)]
@@ -236,6 +242,10 @@ pub(crate) enum Scan {
     Cells {
         #[command(flatten)]
         scope: Scope,
+        /// Only cells in this state; several by commas (denied,scp-denied,throttled-out,error are those that a
+        /// scan was not answered in).
+        #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = cell_state)]
+        states: Vec<CellState>,
     },
 }
 

@@ -14,7 +14,7 @@ use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
 use ringfence_domain::plan::{self, Body, Past, Plan, Wanted};
 use ringfence_domain::remediation::{Goal, Names, Remediation, State};
-use ringfence_domain::time::{Span, Time};
+use ringfence_domain::time::Time;
 use ringfence_domain::window;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,12 @@ pub async fn create(
     for (n, check) in checks {
         items[n].add(check);
     }
-    fence(app, &tree, &mut items).await;
+    let ready: Vec<usize> = (0..items.len()).filter(|n| items[*n].ready()).collect();
+    let asked: Vec<&plan::Item> = ready.iter().map(|n| &items[*n]).collect();
+    let said = policies::checks(app, &tree, &asked).await;
+    for (n, checks) in ready.into_iter().zip(said) {
+        checks.into_iter().for_each(|check| items[n].add(check));
+    }
     let at = now();
     let plan = Plan::new(Body {
         id: id.to_owned(),
@@ -158,29 +163,6 @@ pub async fn create(
         }
     }
     Ok(plan)
-}
-
-/// How long the policies may take to be read: a plan without them says so, and can be made.
-const POLICIES_FOR: Span = Span::seconds(120);
-
-/// Asks the service control policies in force what they say of each item's calls.
-async fn fence(app: &App, tree: &OrgTree, items: &mut [plan::Item]) {
-    let accounts: BTreeSet<AccountId> =
-        items.iter().filter(|i| i.ready()).map(|i| i.account.clone()).collect();
-    let read = policies::in_force(app, tree, accounts.iter());
-    let read = match tokio::time::timeout(POLICIES_FOR.to_duration(), read).await {
-        Ok(read) => read,
-        Err(_) => Err(format!("not within {POLICIES_FOR}")),
-    };
-    for item in items.iter_mut().filter(|i| i.ready()) {
-        let role = app.cloud.role_arn(&item.account).await.map_err(|why| why.to_string());
-        let checks = match (&read, role) {
-            (Ok(read), Ok(role)) => plan::fenced(item, &read.levels(tree, &item.account), &role),
-            (Err(why), _) => vec![plan::unfenced(item, why)],
-            (_, Err(why)) => vec![plan::unfenced(item, &why)],
-        };
-        checks.into_iter().for_each(|check| item.add(check));
-    }
 }
 
 /// Checks and adds a person's approval; used for all that is approved.
@@ -367,7 +349,10 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         }
     }
     let ready: Vec<&plan::Item> = plan.ready().collect();
-    for (n, check) in plan::fit(&ready, &cells) {
+    let said = policies::checks(app, &*app.tree().await?, &ready).await;
+    let said =
+        said.into_iter().enumerate().flat_map(|(n, all)| all.into_iter().map(move |c| (n, c)));
+    for (n, check) in plan::fit(&ready, &cells).into_iter().chain(said) {
         if check.verdict == plan::Verdict::Block {
             let item = ready[n];
             let name = item.resource.name();

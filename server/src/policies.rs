@@ -1,4 +1,4 @@
-//! The service control policies that bind accounts, read where a decision needs them.
+//! The service control policies that bind accounts, and what they say of a plan's calls.
 
 use crate::app::App;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
@@ -6,11 +6,36 @@ use ringfence_domain::iam::document::Policy;
 use ringfence_domain::iam::scp::{Attached, Level};
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
+use ringfence_domain::plan::{self, Check, Item};
+use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// How long they may take to be read: a plan without them says so, and can be made.
+const READ_FOR: Span = Span::seconds(120);
+
+/// What the policies in force say of the calls of each of these items.
+pub async fn checks(app: &App, tree: &OrgTree, items: &[&Item]) -> Vec<Vec<Check>> {
+    let accounts: BTreeSet<&AccountId> = items.iter().map(|i| &i.account).collect();
+    let read = in_force(app, tree, accounts.into_iter());
+    let read = match tokio::time::timeout(READ_FOR.to_duration(), read).await {
+        Ok(read) => read,
+        Err(_) => Err(format!("not within {READ_FOR}")),
+    };
+    let mut all = Vec::new();
+    for item in items {
+        let role = app.cloud.role_arn(&item.account).await.map_err(said);
+        all.push(match (&read, role) {
+            (Ok(read), Ok(role)) => plan::fenced(item, &read.levels(tree, &item.account), &role),
+            (Err(why), _) => vec![plan::unfenced(item, why)],
+            (_, Err(why)) => vec![plan::unfenced(item, &why)],
+        });
+    }
+    all
+}
+
 /// What is attached to the nodes from the root to some accounts.
-pub struct InForce(BTreeMap<NodeId, Vec<Arc<Attached>>>);
+struct InForce(BTreeMap<NodeId, Vec<Arc<Attached>>>);
 
 /// Targets on a page (Organizations API reference).
 const PAGE: usize = 20;
@@ -21,7 +46,7 @@ const PAGE: usize = 20;
 ///
 /// # Errors
 /// Why it is not known what is in force.
-pub async fn in_force(
+async fn in_force(
     app: &App,
     tree: &OrgTree,
     accounts: impl Iterator<Item = &AccountId>,
@@ -66,7 +91,7 @@ pub async fn in_force(
 impl InForce {
     /// The levels from the root to an account of the tree; none for the management account, which SCPs never bind
     /// (Organizations guide, "SCP effects on permissions").
-    pub fn levels(&self, tree: &OrgTree, account: &AccountId) -> Vec<Level> {
+    fn levels(&self, tree: &OrgTree, account: &AccountId) -> Vec<Level> {
         let level = |id: &NodeId| Level {
             node: id.to_string(),
             policies: self.0.get(id).cloned().unwrap_or_default(),

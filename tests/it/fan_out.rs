@@ -124,6 +124,15 @@ fn through_denials_lost_answers_dead_regions_and_killed_agents_the_ledger_is_the
     assert!(dead.iter().all(|r| r.contains("region-unreachable") || r.contains("rds")), "{dead:?}");
     assert_eq!(scan["accounts"], 1000);
     cli.expect(&format!("scan get {}", scan["id"].as_str().expect("an id")), 3);
+    // The list by states is the list, over all its pages.
+    let all = cli.json("scan cells", 0)["cells"].as_array().cloned().expect("cells");
+    let unanswered = ["denied", "error"];
+    let some = cli.json(&format!("scan cells --state {}", unanswered.join(",")), 0);
+    let want: Vec<Value> =
+        all.into_iter().filter(|c| unanswered.iter().any(|state| c["state"] == *state)).collect();
+    assert!(want.len() > 900 && some["cells"].as_array() == Some(&want), "{}", want.len());
+    let odd = cli.expect("scan cells --state broken", 64);
+    assert!(odd.err.contains("pending, clean, findings, denied"), "{odd:?}");
     // Every database that the truth has is a finding, and no other.
     let found = cli.json("finding list", 0);
     let found: BTreeSet<String> = found["findings"]

@@ -78,11 +78,20 @@ fn a_plan_says_which_policy_would_stop_it_and_the_policy_does() {
         };
         assert!(verdict == verdict_wanted && said.contains(want), "{condition}: {verdict} {said}");
     }
-    // What the plan would have said: AWS denies that very call, and nothing is lost.
+    // The plan of before is not applied any more.
+    let refused = ann.expect(&format!("remediation apply {before} --wait --timeout 60s"), 5);
+    assert!(refused.err.contains("is stale") && refused.err.contains("NoCopies"), "{refused:?}");
+    // Where nobody can look it is: then AWS denies that very call, and nothing is lost.
+    stage.sim.fault(unreadable());
     ann.expect(&format!("remediation apply {before} --wait --timeout 60s"), 6);
     let list = ann.json(&format!("remediation list --plan {before}"), 0);
     let stopped = &list["remediations"][0];
     assert!(stopped["why"].to_string().contains("CopyDBSnapshot"), "{stopped}");
+}
+
+/// The server may not list policies.
+fn unreadable() -> Value {
+    json!({"match": {"service": ORGANIZATIONS, "operation": "ListPolicies"}, "effect": "deny"})
 }
 
 #[test]
@@ -92,9 +101,7 @@ fn without_the_right_to_read_them_a_plan_says_so() {
     stage.start(&[]);
     let ann = stage.cli("ann");
     ann.expect("scan start --wait --timeout 60s", 0);
-    stage.sim.fault(
-        json!({"match": {"service": ORGANIZATIONS, "operation": "ListPolicies"}, "effect": "deny"}),
-    );
+    stage.sim.fault(unreadable());
     let plan = ann.json("plan create --all --dry-run", 0);
     let [(verdict, said)] = policies(&plan)[..] else { panic!("{plan}") };
     assert!(verdict == "warn" && said.contains("could not be read"), "{said}");

@@ -283,6 +283,17 @@ async fn order(store: &dyn Store) {
     }
     let page = Page { accounts: vec![account(33).to_string()], limit: 9, ..Page::default() };
     assert_eq!(store.cell_page(&page).await.unwrap().len(), 2);
+    for accounts in [vec![], page.accounts.clone()] {
+        let of = async |state: &str| {
+            let page =
+                Page { state: state.into(), accounts: accounts.clone(), limit: 99, ..page.clone() };
+            store.cell_page(&page).await.unwrap()
+        };
+        let (all, clean) = (of("").await, of("clean").await);
+        let want: Vec<&Cell> = all.iter().filter(|c| c.state == CellState::Clean).collect();
+        assert_eq!(clean.iter().collect::<Vec<_>>(), want);
+        assert!(!want.is_empty() && want.len() < all.len() && of("denied").await.is_empty());
+    }
     let tally = store.tally_of_scan("all", &["a-x-1".into()]).await.unwrap();
     assert_eq!(tally, [("cell/clean".into(), 10), ("open/instance".into(), 20)]);
     let tally = store.tally_by_region(&[account(33).to_string()], &[]).await.unwrap();

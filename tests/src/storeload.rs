@@ -212,10 +212,17 @@ async fn ask(port: u16, ids: &[String], ous: &[String], times: u32, seed: u32) -
         scope(vec![], vec![], vec![region(n)]),
         format!("{} {} ", account(n), region(n))
     )));
-    measure!("scan cells", |n| scans.list_cells(from(v1::ListCellsRequest {
-        scope: None,
-        page_size: 100,
-        page_token: format!("{} {}", account(n), region(n)),
-    })));
+    let cells = |n: usize, states: Vec<i32>| {
+        from(v1::ListCellsRequest {
+            scope: None,
+            page_size: 100,
+            page_token: format!("{} {}", account(n), region(n)),
+            states,
+        })
+    };
+    measure!("scan cells", |n| scans.list_cells(cells(n, vec![])));
+    let states = [v1::CellState::Findings, v1::CellState::Denied, v1::CellState::Error];
+    let states: Vec<i32> = states.into_iter().map(i32::from).collect();
+    measure!("scan cells --state", |n| scans.list_cells(cells(n, states.clone())));
     all
 }

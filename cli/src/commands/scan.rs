@@ -4,6 +4,7 @@ use super::{Context, MESSAGE_MAX, missing, pages, request_id, scope, within};
 use crate::args::Scan;
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
+use ringfence_domain::ledger::CellState;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 use ringfence_proto::v1::fleet_service_client::FleetServiceClient;
@@ -97,8 +98,10 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
             );
             Ok(Exit::Done)
         }
-        Scan::Cells { scope: wanted } => {
-            let request = v1::ListCellsRequest { scope: scope(&wanted), ..Default::default() };
+        Scan::Cells { scope: wanted, states } => {
+            let states = states.into_iter().map(wire).collect();
+            let request =
+                v1::ListCellsRequest { scope: scope(&wanted), states, ..Default::default() };
             let cells = pages!(client, list_cells, request, cells);
             if context.json() {
                 #[derive(Serialize)]
@@ -126,6 +129,12 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
             Ok(Exit::Done)
         }
     }
+}
+
+/// A state as the server knows it.
+fn wire(state: CellState) -> i32 {
+    let name = format!("CELL_STATE_{}", state.as_str().to_ascii_uppercase().replace('-', "_"));
+    v1::CellState::from_str_name(&name).unwrap_or_default().into()
 }
 
 pub(crate) fn state(cell: &v1::Cell) -> String {

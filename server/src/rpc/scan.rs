@@ -6,7 +6,7 @@ use super::{
 use crate::app::{App, Fault, now};
 use crate::scans;
 use crate::status::database;
-use crate::store::{Filter, In, Kind, Row};
+use crate::store::{Filter, In, Kind, Page, Row};
 use crate::tally::Tally;
 use ringfence_domain::ledger::CellState;
 use ringfence_domain::opinion::DISAGREES;
@@ -14,15 +14,29 @@ use ringfence_domain::time::Time;
 use ringfence_domain::work::{Options, Scan};
 use ringfence_proto::v1;
 use ringfence_proto::v1::scan_service_server::ScanService;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use tonic::Request;
+use tonic::{Request, Status};
 
 /// Cells that were not answered are listed up to here; the counts are always whole.
 const FAILED_MAX: i64 = 500;
 
 /// The time over which a watch takes the rate.
 const WINDOW_MS: i64 = 5_000;
+
+/// The states that a page is of, by their names in the store; the empty one means any.
+fn states(wanted: &[i32]) -> Result<BTreeSet<String>, Status> {
+    if wanted.is_empty() {
+        return Ok(BTreeSet::from([String::new()]));
+    }
+    let name = |wanted: &i32| {
+        let name = v1::CellState::try_from(*wanted).map_or("", |s| s.as_str_name());
+        let name = name.trim_start_matches("CELL_STATE_").to_ascii_lowercase().replace('_', "-");
+        let known = CellState::parse(&name).map(|s| s.as_str().to_owned());
+        known.ok_or_else(|| Status::invalid_argument("states: one of them is no state"))
+    };
+    wanted.iter().map(name).collect()
+}
 
 /// A scan with its cells and findings as they are now.
 async fn show(app: &App, id: &str) -> Result<v1::Scan, Fault> {
@@ -213,7 +227,14 @@ impl ScanService for Rpc {
         let scope = convert::scope(asked.scope)?;
         let tree = self.0.tree().await?;
         let page = page_of(&scope, &tree, asked.page_size, &asked.page_token)?;
-        let cells = self.0.store.cell_page(&page).await.map_err(Fault::from)?;
+        let mut cells = Vec::new();
+        // Each state is a part of an index of its own.
+        for state in states(&asked.states)? {
+            let page = Page { state, ..page.clone() };
+            cells.extend(self.0.store.cell_page(&page).await.map_err(Fault::from)?);
+        }
+        cells.sort_by(|a, b| (&a.account, &a.region).cmp(&(&b.account, &b.region)));
+        cells.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
         let next_page_token = next_page(&page, &cells, |c| format!("{} {}", c.account, c.region));
         ok(v1::ListCellsResponse {
             cells: cells.iter().map(convert::cell).collect(),

@@ -202,15 +202,18 @@ macro_rules! ledger {
                     if left <= 0 {
                         break;
                     }
-                    let query = if accounts.is_empty() {
-                        sqlx::query(concat!("SELECT body FROM cell WHERE (account, region) > ($1, $2)
-                            AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR state = $4)
-                            ORDER BY account, region LIMIT $5"))
-                    } else {
-                        sqlx::query(concat!("SELECT body FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a
+                    // Three texts, so that each has the index that it needs.
+                    let query = match (accounts.is_empty(), page.state.is_empty()) {
+                        (true, true) => sqlx::query(concat!("SELECT body FROM cell WHERE (account, region) > ($1, $2)
+                            AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND $4 = ''
+                            ORDER BY account, region LIMIT $5")),
+                        (true, false) => sqlx::query(concat!("SELECT body FROM cell WHERE state = $4 AND (account, region) > ($1, $2)
+                            AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, "))
+                            ORDER BY account, region LIMIT $5")),
+                        (false, _) => sqlx::query(concat!("SELECT body FROM (SELECT value AS wanted FROM ", $texts, "$6", $close, ") a
                             CROSS JOIN cell WHERE account = wanted AND (account, region) > ($1, $2)
                             AND ($3 = '[]' OR region IN (SELECT value FROM ", $texts, "$3", $close, ")) AND ($4 = '' OR state = $4)
-                            ORDER BY account || '', region LIMIT $5"))
+                            ORDER BY account || '', region LIMIT $5")),
                     };
                     let query = query.bind(&page.after.0).bind(&page.after.1).bind(&regions).bind(&page.state).bind(left);
                     let query = if accounts.is_empty() { query } else { query.bind(json(&accounts)) };

@@ -85,18 +85,22 @@ fn floor(table: &mut Table) {
     println!("\nCPU of an empty cell: 3,000 accounts x 17 regions, answers after {FAR:?} ms");
     let stage = fanout::stage(&world(3_000, FAR, None));
     let ours = stage.scan(|_| ());
-    let of = |mode: &str| fanout::floor(&stage, mode, 1, ALL);
-    let (sdk, raw) = (of("sdk"), of("raw"));
+    // Like is compared with like: where all cores are busy, each does less in its time than one alone.
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let of = |mode: &str, loops| fanout::floor(&stage, mode, loops, ALL);
+    let (sdk, alone, raw) = (of("sdk", cores), of("sdk", 1), of("raw", 1));
     table.at_most(
         "CPU of a cell: Ringfence (limits, ledger, store, watch)",
         ours.per_cell(),
         "us",
         350.0,
     );
-    table.say("CPU of a cell: bare loop over the AWS SDK, one thread", sdk, "us");
-    table.say("CPU of a cell: hyper, aws-sigv4, quick-xml, one thread", raw, "us");
-    table.at_most("CPU of a cell: Ringfence / bare SDK loop", ours.per_cell() / sdk, "x", 1.3);
-    table.say("CPU of a cell: Ringfence / raw loop", ours.per_cell() / raw, "x");
+    table.say("CPU of a cell: bare loops over the AWS SDK, one a core", sdk, "us");
+    table.say("CPU of a cell: bare loop over the AWS SDK, one alone", alone, "us");
+    table.say("CPU of a cell: hyper, aws-sigv4, quick-xml, one alone", raw, "us");
+    table.at_most("CPU of a cell: Ringfence / bare SDK loops", ours.per_cell() / sdk, "x", 1.3);
+    table.say("CPU of a cell: Ringfence / bare SDK loop alone", ours.per_cell() / alone, "x");
+    table.say("CPU of a cell: Ringfence / raw loop alone", ours.per_cell() / raw, "x");
     drop(stage);
     for (name, accounts, goal) in [("boto3, 20 threads", 20, 50.0), ("c7n-org", 4, 800.0)] {
         let stage = fanout::stage(&world(accounts, (0, 0), None));
@@ -323,19 +327,26 @@ fn by_agents(
     limits: &Value,
 ) -> f64 {
     let mut rates = Vec::new();
-    for n in [1, 2, 4] {
-        let mut stage = fanout::stage(&world(accounts, FAR, Some(limits.clone())));
-        set(&mut stage);
-        let took = stage.scan_by(n);
-        let agents: Duration = took.agents.iter().sum();
-        let rate = took.cells as f64 / agents.as_secs_f64();
-        rates.push(rate);
-        table.say(&format!("{name}{n} agents: cells in a CPU second of an agent"), rate, "cells");
-        table.say(&format!("{name}{n} agents: time"), took.wall.as_secs_f64(), "s");
-        let throttled = took.throttled as f64;
+    let mut all: [Vec<(f64, Took)>; 3] = Default::default();
+    // In turns, and of each the middle one of three: a shared machine does not keep its speed.
+    for _ in 0..3 {
+        for (n, took) in [1, 2, 4].into_iter().zip(&mut all) {
+            let mut stage = fanout::stage(&world(accounts, FAR, Some(limits.clone())));
+            set(&mut stage);
+            let scan = stage.scan_by(n);
+            let agents: Duration = scan.agents.iter().sum();
+            took.push((scan.cells as f64 / agents.as_secs_f64(), scan));
+        }
+    }
+    for (n, took) in [1, 2, 4].into_iter().zip(&mut all) {
+        took.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (rate, middle) = &took[1];
+        rates.push(*rate);
+        table.say(&format!("{name}{n} agents: cells in a CPU second of an agent"), *rate, "cells");
+        table.say(&format!("{name}{n} agents: time"), middle.wall.as_secs_f64(), "s");
         table.at_most(
             &format!("{name}{n} agents: calls that were throttled"),
-            throttled,
+            took.iter().map(|(_, t)| t.throttled as f64).fold(0.0, f64::max),
             "calls",
             0.0,
         );
