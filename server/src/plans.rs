@@ -349,22 +349,36 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         }
     }
     let ready: Vec<&plan::Item> = plan.ready().collect();
-    let said = policies::checks(app, &*app.tree().await?, &ready).await;
-    let said =
-        said.into_iter().enumerate().flat_map(|(n, all)| all.into_iter().map(move |c| (n, c)));
-    for (n, check) in plan::fit(&ready, &cells).into_iter().chain(said) {
+    for (n, check) in plan::fit(&ready, &cells) {
         if check.verdict == plan::Verdict::Block {
             let item = ready[n];
             let name = item.resource.name();
             why.push(format!("{} {} {name}: {}", item.account, item.region, check.text));
         }
     }
+    if !why.is_empty() {
+        return refused(
+            "PLAN_STALE",
+            format!("{id} is stale, nothing was started. Make a new plan. {}", why.join("; ")),
+        );
+    }
+    let said = policies::checks(app, &*app.tree().await?, &ready).await;
+    for (item, check) in
+        ready.iter().zip(said).flat_map(|(i, all)| all.into_iter().map(move |c| (i, c)))
+    {
+        if check.verdict == plan::Verdict::Block {
+            why.push(format!("{} {} {}", item.account, item.region, check.text));
+        }
+    }
     if why.is_empty() {
         return Ok(());
     }
     refused(
-        "PLAN_STALE",
-        format!("{id} is stale, nothing was started. Make a new plan. {}", why.join("; ")),
+        "POLICY_DENIES",
+        format!(
+            "nothing was started; when this is out of the way, apply {id} again. {}",
+            why.join("; ")
+        ),
     )
 }
 

@@ -80,7 +80,7 @@ fn a_plan_says_which_policy_would_stop_it_and_the_policy_does() {
     }
     // The plan of before is not applied any more.
     let refused = ann.expect(&format!("remediation apply {before} --wait --timeout 60s"), 5);
-    assert!(refused.err.contains("is stale") && refused.err.contains("NoCopies"), "{refused:?}");
+    assert!(refused.err.contains("apply pl-") && refused.err.contains("NoCopies"), "{refused:?}");
     // Where nobody can look it is: then AWS denies that very call, and nothing is lost.
     stage.sim.fault(unreadable());
     ann.expect(&format!("remediation apply {before} --wait --timeout 60s"), 6);

@@ -111,6 +111,10 @@ pub(crate) async fn run(context: &Context, command: Scan) -> End {
                 printer::json(&Cells { cells });
                 return Ok(Exit::Done);
             }
+            if cells.is_empty() {
+                printer::talk("no cell is in that scope and state");
+                return Ok(Exit::Done);
+            }
             let rows = cells.iter().map(row).collect();
             printer::table(
                 &[

@@ -32,8 +32,8 @@ pub struct Level {
 pub enum Verdict {
     /// It goes through.
     Allowed,
-    /// It does not, because of this.
-    Denied(Reason),
+    /// It does not, because of each of these.
+    Denied(Vec<Reason>),
     /// These decide, and nobody can tell how.
     Unknown(Vec<Reason>),
 }
@@ -98,7 +98,7 @@ pub fn judge(levels: &[Level], request: &Request) -> Verdict {
     if levels.iter().all(|l| l.policies.is_empty()) {
         return Verdict::Allowed;
     }
-    let mut unknown = Vec::new();
+    let (mut denied, mut unknown) = (Vec::new(), Vec::new());
     for (level, policy) in levels.iter().flat_map(|l| l.policies.iter().map(move |p| (l, p))) {
         let (node, id) = (level.node.clone(), policy.id.clone());
         let statements = match &policy.policy {
@@ -116,7 +116,7 @@ pub fn judge(levels: &[Level], request: &Request) -> Verdict {
                 keys,
             };
             match statement.applies(request) {
-                Some(true) => return Verdict::Denied(reason(Vec::new())),
+                Some(true) => denied.push(reason(Vec::new())),
                 Some(false) => {}
                 None => unknown.push(reason(statement.unknown_keys(request))),
             }
@@ -130,12 +130,16 @@ pub fn judge(levels: &[Level], request: &Request) -> Verdict {
             Some(true) => {}
             // What is not understood, or was not read, may be what allows it.
             Some(false) if known(level) => {
-                return Verdict::Denied(Reason::NothingAllows { node, sure: true });
+                denied.push(Reason::NothingAllows { node, sure: true });
             }
             Some(false) | None => unknown.push(Reason::NothingAllows { node, sure: false }),
         }
     }
-    if unknown.is_empty() { Verdict::Allowed } else { Verdict::Unknown(unknown) }
+    match (denied.is_empty(), unknown.is_empty()) {
+        (false, _) => Verdict::Denied(denied),
+        (true, false) => Verdict::Unknown(unknown),
+        (true, true) => Verdict::Allowed,
+    }
 }
 
 fn known(level: &Level) -> bool {

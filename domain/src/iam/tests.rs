@@ -253,13 +253,11 @@ fn level(node: &str, policies: &[(&str, Value)]) -> Level {
 }
 
 fn said(verdict: &Verdict) -> String {
+    let list = |all: &[Reason]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     match verdict {
         Verdict::Allowed => "allowed".into(),
-        Verdict::Denied(reason) => format!("denied: {reason}"),
-        Verdict::Unknown(reasons) => {
-            let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-            format!("?: {}", texts.join("; "))
-        }
+        Verdict::Denied(reasons) => format!("denied: {}", list(reasons)),
+        Verdict::Unknown(reasons) => format!("?: {}", list(reasons)),
     }
 }
 
@@ -287,6 +285,14 @@ fn every_level_must_allow_and_none_may_deny() {
             "a denial at the account",
             vec![level("r-1", &[full()]), level("1", &[full(), ("p-1", rule("Deny", "rds:*"))])],
             "denied: S of p-1 on 1",
+        ),
+        (
+            "all that deny are named",
+            vec![
+                level("r-1", &[full(), ("p-1", rule("Deny", "rds:*"))]),
+                level("1", &[("p-2", rule("Deny", "*"))]),
+            ],
+            "denied: S of p-1 on r-1; S of p-2 on 1; no policy on 1 allows it",
         ),
         (
             "a denial of something else",
