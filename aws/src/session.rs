@@ -409,7 +409,8 @@ mod tests {
             assert!(!scan.contains(verb), "{verb}");
         }
         let keys = Phase::Keys.policy();
-        for verb in ["rds:", "Delete", "Disable", "kms:*", "Decrypt", "Grant"] {
+        let grants = ["CreateGrant", "RevokeGrant", "RetireGrant"];
+        for verb in ["rds:", "Delete", "Disable", "kms:*", "Decrypt"].into_iter().chain(grants) {
             assert!(!keys.contains(verb), "{verb}");
         }
     }
