@@ -60,12 +60,13 @@ enum Answer {
 /// A deny beats an allow; what may be a deny makes all unclear; what may be an allow, only where there is none.
 fn judge(statements: &[Value], ask: &Ask<'_>) -> Answer {
     let (mut answer, mut perhaps) = (Answer::No, false);
+    let context = context(ask);
     for statement in statements {
         let Some(who) = principal(statement, ask.caller) else { continue };
         if !action(statement, ask.action) {
             continue;
         }
-        let met = match (resource(statement, ask), conditions(statement, ask)) {
+        let met = match (resource(statement, ask, &context), conditions(statement, ask, &context)) {
             (Some(false), _) | (_, Some(false)) => Some(false),
             _ if who == Answer::Unclear => None,
             (Some(true), met) => met,
@@ -125,12 +126,11 @@ fn texts(value: &Value) -> Vec<String> {
 
 /// Whether a statement is about this key; `None` where it says which keys it is not about. Without a resource it
 /// has no effect (KMS guide, "Key policies").
-fn resource(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
+fn resource(statement: &Value, ask: &Ask<'_>, context: &Context) -> Option<bool> {
     if statement.get("NotResource").is_some() {
         return None;
     }
-    let context = context(ask);
-    let fits = |text: &String| match condition::expand(text, true, ask.variables, &context) {
+    let fits = |text: &String| match condition::expand(text, true, ask.variables, context) {
         Text::Known(pattern) => fits_arn(&pattern, &literal(ask.key)),
         Text::Missing => Some(false),
         Text::Unknown => None,
@@ -139,13 +139,12 @@ fn resource(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
 }
 
 /// Whether all conditions are met; `None` where one is about something that is not known here.
-fn conditions(statement: &Value, ask: &Ask<'_>) -> Option<bool> {
+fn conditions(statement: &Value, ask: &Ask<'_>, context: &Context) -> Option<bool> {
     let Some(conditions) = statement.get("Condition") else {
         return Some(true);
     };
     let conditions = condition::parse(conditions, ask.variables).ok()?;
-    let context = context(ask);
-    all(conditions.iter().map(|c| c.is_met(&context)))
+    all(conditions.iter().map(|c| c.is_met(context)))
 }
 
 /// What is known of a request of ours.
