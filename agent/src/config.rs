@@ -11,6 +11,7 @@ use ringfence_aws::{Settings, SourceIdentity};
 use ringfence_domain::bounds::REGIONS_MAX_AGE;
 use ringfence_domain::campaign::{Limits, Share};
 use ringfence_domain::id::Region;
+use ringfence_domain::isolation::Isolation;
 use ringfence_domain::key::Wanted;
 use ringfence_domain::plan::Guess;
 use ringfence_domain::remediation::Bounds;
@@ -38,7 +39,7 @@ pub struct Config {
     pub check_command: String,
     pub check_timeout: Span,
     pub poll: Span,
-    pub isolation_groups: BTreeMap<String, String>,
+    pub isolation: Isolation,
     pub window: window::Rule,
     pub guess: Guess,
     pub require_jobs_acknowledged: bool,
@@ -213,6 +214,7 @@ impl Config {
             regions: self.regions.clone(),
             key: self.key.clone(),
             require_kms_key: self.require_kms_key,
+            isolation: self.isolation.clone(),
             bounds: self.bounds,
             checks: crate::Checks::new(&self.check_command, self.check_timeout),
             poll: self.poll,
@@ -336,6 +338,17 @@ impl Config {
         if span("remediation.quiet_for").0 < span("remediation.metric_period").0 {
             return fail("remediation.quiet_for: it must be remediation.metric_period or more");
         }
+        let isolation = Isolation {
+            groups: pairs("remediation.isolation_groups", &text("remediation.isolation_groups"))?,
+            name: text("remediation.isolation_name"),
+        };
+        // "Up to 255 characters in length. Cannot start with sg-" (EC2 API reference, CreateSecurityGroup).
+        if isolation.name.is_empty()
+            || isolation.name.len() > 255
+            || isolation.name.starts_with("sg-")
+        {
+            return fail("remediation.isolation_name: 1 to 255 characters, and no id (sg-...)");
+        }
         let rates = Rates {
             sts: count("limits.sts"),
             organizations_read: count("limits.organizations_read"),
@@ -348,6 +361,9 @@ impl Config {
             config_read: count("limits.config_read"),
             config_write: count("limits.config_write"),
             metrics_read: count("limits.metrics_read"),
+            iam_read: count("limits.iam_read"),
+            ec2_read: count("limits.ec2_read"),
+            ec2_write: count("limits.ec2_write"),
         };
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {
@@ -407,10 +423,7 @@ impl Config {
                 per_gib: span("remediation.estimate_per_gib"),
             },
             require_jobs_acknowledged: flag("remediation.require_jobs_acknowledged"),
-            isolation_groups: pairs(
-                "remediation.isolation_groups",
-                &text("remediation.isolation_groups"),
-            )?,
+            isolation,
             campaign: Limits {
                 organization: share("remediation.max_running"),
                 ou: share("remediation.max_running_per_ou"),

@@ -19,6 +19,7 @@ pub use lease::{Pipe, run, usage};
 pub use threads::start;
 
 use ringfence_domain::id::Region;
+use ringfence_domain::isolation::Isolation;
 use ringfence_domain::key::Wanted;
 use ringfence_domain::remediation::Bounds;
 use ringfence_domain::time::{Span, Time};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub key: Wanted,
     /// `controls.rds-encryption.require_kms_key`.
     pub require_kms_key: bool,
+    /// The isolation groups of swaps.
+    pub isolation: Isolation,
     /// How patient remediations are.
     pub bounds: Bounds,
     /// `remediation.check_command`, where there is one.

@@ -55,6 +55,12 @@ pub(crate) async fn perform<P: Pipe>(
         Act::DeleteCluster { cluster } => {
             desk.cloud.delete_cluster(session, region, cluster).await.map(|()| None)
         }
+        Act::CreateGroup { vpc, name } => {
+            desk.cloud.create_group(session, region, (vpc, name)).await.map(Some)
+        }
+        Act::CloseGroup { group } => {
+            desk.cloud.close_group(session, region, group).await.map(|()| None)
+        }
         Act::Retire { kind, database, resource_id } => {
             let arn = match kind {
                 Kind::Instance => {

@@ -82,6 +82,10 @@ async fn observe<P: Pipe>(
     let mut seen = Sweep::default();
     desk.cloud.sweep_databases(&session, region, &mut seen).await?;
     desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
+    if open.iter().any(|one| one.remediation.wants_group()) {
+        let isolation = &desk.settings.isolation;
+        seen.groups = desk.cloud.isolation_groups(&session, region, isolation).await?;
+    }
     Ok((session, seen))
 }
 
@@ -294,6 +298,11 @@ async fn act_on<P: Pipe>(
     {
         return wait(desk, one, why).await.map(|()| None);
     }
+    if one.remediation.isolates(&act)
+        && let Some(why) = group_trouble(desk, session, region, &one.remediation).await
+    {
+        return wait(desk, one, why).await.map(|()| None);
+    }
     let unfit = match last {
         true => decided_otherwise(desk, session, region, &one.remediation, &act).await,
         false => other_subject(desk, session, region, &act).await,
@@ -463,6 +472,23 @@ async fn decided_otherwise<P: Pipe>(
         Step::Act(again) if again == *act => None,
         Step::AskHuman(why) | Step::Wait(why) => Some(why),
         _ => Some("it changed just now; it is looked at again".into()),
+    }
+}
+
+/// Why the isolation group does not isolate right now; `None` if it does, or where nobody may look, which its plan
+/// said.
+async fn group_trouble<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+) -> Option<String> {
+    let group = &rem.swap.as_ref()?.isolation;
+    match desk.cloud.security_group(session, region, group).await {
+        Ok(Some(found)) => found.open(),
+        Ok(None) => Some(format!("the isolation group {group} is gone")),
+        Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => None,
+        Err(error) => Some(error.to_string()),
     }
 }
 

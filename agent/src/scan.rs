@@ -7,13 +7,13 @@ use crate::now;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
-use ringfence_domain::around::Around;
-use ringfence_domain::bounds::OPINION_FOR;
+use ringfence_domain::around::{Around, ByResourceId};
 use ringfence_domain::cloud::{CloudError, ErrorClass, REGION_UNREACHABLE};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_encryption::RdsEncryption;
 use ringfence_domain::finding::Detected;
 use ringfence_domain::id::Region;
+use ringfence_domain::isolation::Group;
 use ringfence_domain::key::KeyFacts;
 use ringfence_domain::key::list::Under;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN, RegionsSource};
@@ -23,6 +23,7 @@ use ringfence_domain::work::{
     AccountEnd, AccountReport, CellReport, EVERYWHERE, Look, RegionList, Work,
 };
 use std::sync::atomic::Ordering;
+use tokio::sync::OnceCell;
 use tonic::Status;
 
 /// Which regions an account has, and in which state the others are.
@@ -50,6 +51,7 @@ struct Read {
     key: Option<KeyFacts>,
     quotas: Option<Result<Quotas, String>>,
     around: Option<Around>,
+    groups: Option<Result<Vec<Group>, String>>,
     /// AWS Config's word, where it was asked and the cell was read.
     config: Option<Opinion>,
     /// Whether it was read to its end.
@@ -69,6 +71,8 @@ struct Visit<'a, P> {
     look: &'a Look,
     /// Whether nothing else is to be done in the account.
     release: bool,
+    /// The account's policies that name databases, read once for all its cells.
+    policies: OnceCell<Result<ByResourceId, String>>,
 }
 
 /// Scans an account and reports it, cell by cell as they come. An account that cannot be entered is
@@ -80,7 +84,7 @@ pub(crate) async fn account<P: Pipe>(
     look: &Look,
     slot: Option<Slot>,
 ) -> Result<(), Status> {
-    let visit = Visit { desk, work, look, release: slot.is_some() };
+    let visit = Visit { desk, work, look, release: slot.is_some(), policies: OnceCell::new() };
     let last = match desk.cloud.enter(&work.account, Phase::Scan, visit.run()).await {
         Err(error) => visit.closed(&error),
         Ok(session) => visit.inside(&session).await,
@@ -368,8 +372,20 @@ impl<P: Pipe> Visit<'_, P> {
             seen = self.read(region, false).await;
         }
         drop(probe);
-        let Read { names, under, own, found, old, snapshots, key, quotas, around, config, read } =
-            seen;
+        let Read {
+            names,
+            under,
+            own,
+            found,
+            old,
+            snapshots,
+            key,
+            quotas,
+            around,
+            groups,
+            config,
+            read,
+        } = seen;
         let source = regions.source;
         let mut cell = Cell::pending(self.work.account.clone(), region.as_str(), source);
         let lost = read.as_ref().is_err_and(|e| e.class == ErrorClass::Unknown);
@@ -382,7 +398,7 @@ impl<P: Pipe> Visit<'_, P> {
             };
         cell.key = key;
         (cell.under, cell.own) = (under, own);
-        (cell.quotas, cell.around) = (quotas, around);
+        (cell.quotas, cell.around, cell.groups) = (quotas, around, groups);
         cell.config = config;
         cell.as_of = Some(now());
         cell.regions_at = regions.list.as_ref().map(|l| l.read_at);
@@ -423,18 +439,13 @@ impl<P: Pipe> Visit<'_, P> {
                 Err(error) => snapshots = Some(Err(error.to_string())),
             }
         }
-        let (mut key, mut quotas, mut around) = (None, None, None);
+        let (mut key, mut quotas, mut beside) = (None, None, None);
         if let Ok(session) = &entered
             && (self.look.options.keys || !found.findings.is_empty() || !old.is_empty())
         {
-            let databases = || found.findings.iter().map(|d| &d.resource);
             let named = async {
                 let any = !found.findings.is_empty();
-                if any {
-                    Some(cloud.around(session, region, OPINION_FOR).await.about(databases()))
-                } else {
-                    None
-                }
+                if any { Some(self.beside(session, region, &found).await) } else { None }
             };
             let facts = cloud.key_facts(session, region, &settings.key);
             let (facts, room, named) = futures::join!(facts, cloud.quotas(session, region), named);
@@ -443,7 +454,7 @@ impl<P: Pipe> Visit<'_, P> {
                 Err(error) => read = read.and(Err(error)),
             }
             // What of this is not read is no failure of the cell: plans say that it was not.
-            (quotas, around) = (Some(room.map_err(|e| e.to_string())), named);
+            (quotas, beside) = (Some(room.map_err(|e| e.to_string())), named);
         }
         let mut config = None;
         if let (Ok(session), Ok(()), true) = (&entered, &read, self.look.options.config) {
@@ -456,6 +467,7 @@ impl<P: Pipe> Visit<'_, P> {
         let names = names.chain(sweep.clusters.iter().map(|c| c.id.clone())).collect();
         let own = entered.is_ok_and(|session| session.own);
         let under = under(&sweep);
-        Read { names, under, own, found, old, snapshots, key, quotas, around, config, read }
+        let (around, groups) = beside.unzip();
+        Read { names, under, own, found, old, snapshots, key, quotas, around, groups, config, read }
     }
 }

@@ -354,6 +354,9 @@ mod queue {
             config_read: 1,
             config_write: 1,
             metrics_read: 1,
+            iam_read: 1,
+            ec2_read: 1,
+            ec2_write: 1,
         };
         let limits = Arc::new(Limits::new(&rates));
         let served = Arc::new(std::sync::Mutex::new(Vec::new()));

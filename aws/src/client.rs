@@ -71,11 +71,13 @@ pub(crate) struct Inner {
     pub(crate) sts: Vec<StsEndpoint>,
     pub(crate) organizations: aws_sdk_organizations::Client,
     pub(crate) account: aws_sdk_account::Client,
+    pub(crate) iam: aws_sdk_iam::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
     config: Shared<aws_sdk_config::Client>,
     member_config: Shared<aws_sdk_config::Client>,
     cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
+    ec2: Shared<aws_sdk_ec2::Client>,
 }
 
 /// A client of a service, in the region of the configuration unless said.
@@ -166,6 +168,7 @@ impl Cloud {
             sts,
             organizations: client!(aws_sdk_organizations, &base),
             account: client!(aws_sdk_account, &member),
+            iam: client!(aws_sdk_iam, &member),
             gate: Gate::new(&settings.rates, settings.in_flight_per_region, settings.call_deadline),
             sessions: Sessions::default(),
             caller: tokio::sync::OnceCell::new(),
@@ -174,6 +177,7 @@ impl Cloud {
             config: Shared::new(),
             member_config: Shared::new(),
             cloudwatch: Shared::new(),
+            ec2: Shared::new(),
             settings,
             base,
             member,
@@ -229,6 +233,10 @@ impl Cloud {
 
     pub(crate) fn cloudwatch(&self, region: &str) -> aws_sdk_cloudwatch::Client {
         self.0.cloudwatch.get(region, || client!(aws_sdk_cloudwatch, &self.0.member, region))
+    }
+
+    pub(crate) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
+        self.0.ec2.get(region, || client!(aws_sdk_ec2, &self.0.member, region))
     }
 
     pub(crate) fn kms(&self, region: &str) -> aws_sdk_kms::Client {

@@ -7,11 +7,14 @@
 
 pub mod account;
 mod breaker;
+mod class;
 mod client;
 mod cloudwatch;
 mod config;
+mod ec2;
 mod error;
-pub mod kms;
+mod iam;
+mod kms;
 pub mod limits;
 pub mod members;
 pub mod organizations;

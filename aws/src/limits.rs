@@ -5,6 +5,8 @@
 //! bucket's state. Where several wait on one bucket they stand in a queue and only its head sleeps:
 //! governor's own `until_key_ready` wakes all of them for each permit, in no order.
 
+use crate::class::CLASSES;
+pub use crate::class::{Class, Rates};
 use crate::pace::{Pace, cost};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
@@ -15,103 +17,6 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// What a call counts against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// AssumeRole and GetCallerIdentity: a budget of the calling account at each regional endpoint.
-    Sts,
-    /// Organizations reads: one budget for the organization.
-    OrganizationsRead,
-    /// Organizations writes: serialized by the server, so one a second is plenty.
-    OrganizationsWrite,
-    /// `account:ListRegions`, by account.
-    Account,
-    /// RDS Describe calls, by account and region.
-    RdsRead,
-    /// RDS writes, by account and region.
-    RdsWrite,
-    /// KMS reads, by account and region.
-    KmsRead,
-    /// KMS writes, by account and region.
-    KmsWrite,
-    /// AWS Config reads, by account and region.
-    ConfigRead,
-    /// AWS Config writes, by account and region.
-    ConfigWrite,
-    /// CloudWatch GetMetricData, by account and region.
-    MetricsRead,
-}
-
-/// All classes, in the order of their numbers.
-const CLASSES: [Class; 11] = [
-    Class::Sts,
-    Class::OrganizationsRead,
-    Class::OrganizationsWrite,
-    Class::Account,
-    Class::RdsRead,
-    Class::RdsWrite,
-    Class::KmsRead,
-    Class::KmsWrite,
-    Class::ConfigRead,
-    Class::ConfigWrite,
-    Class::MetricsRead,
-];
-
-impl Class {
-    /// The name in `limits.*` and on screen.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Class::Sts => "sts",
-            Class::OrganizationsRead => "organizations_read",
-            Class::OrganizationsWrite => "organizations_write",
-            Class::Account => "account",
-            Class::RdsRead => "rds_read",
-            Class::RdsWrite => "rds_write",
-            Class::KmsRead => "kms_read",
-            Class::KmsWrite => "kms_write",
-            Class::ConfigRead => "config_read",
-            Class::ConfigWrite => "config_write",
-            Class::MetricsRead => "metrics_read",
-        }
-    }
-}
-
-/// Calls a second. AWS publishes none of RDS's, Organizations' and Config's figures; these are what
-/// other tools found safe (README, "Limits"), and all of them are settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "one for each Class")]
-pub struct Rates {
-    pub sts: u32,
-    pub organizations_read: u32,
-    pub organizations_write: u32,
-    pub account: u32,
-    pub rds_read: u32,
-    pub rds_write: u32,
-    pub kms_read: u32,
-    pub kms_write: u32,
-    pub config_read: u32,
-    pub config_write: u32,
-    pub metrics_read: u32,
-}
-
-impl Rates {
-    fn of(&self, class: Class) -> u32 {
-        match class {
-            Class::Sts => self.sts,
-            Class::OrganizationsRead => self.organizations_read,
-            Class::OrganizationsWrite => self.organizations_write,
-            Class::Account => self.account,
-            Class::RdsRead => self.rds_read,
-            Class::RdsWrite => self.rds_write,
-            Class::KmsRead => self.kms_read,
-            Class::KmsWrite => self.kms_write,
-            Class::ConfigRead => self.config_read,
-            Class::ConfigWrite => self.config_write,
-            Class::MetricsRead => self.metrics_read,
-        }
-    }
-}
 
 /// What one kind of call did so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -391,6 +296,9 @@ pub(crate) mod tests {
             config_read: all,
             config_write: all,
             metrics_read: all,
+            iam_read: all,
+            ec2_read: all,
+            ec2_write: all,
         }
     }
 

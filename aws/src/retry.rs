@@ -60,9 +60,11 @@ impl<'a> To<'a> {
             Class::KmsRead | Class::KmsWrite => "KMS",
             Class::ConfigRead | Class::ConfigWrite => "Config",
             Class::MetricsRead => "CloudWatch",
+            Class::IamRead => "IAM",
+            Class::Ec2Read | Class::Ec2Write => "EC2",
         };
-        // Organizations and Account Management have one endpoint for all regions.
-        let global = matches!(service, "Organizations" | "Account Management");
+        // These have one endpoint for all regions.
+        let global = matches!(service, "Organizations" | "Account Management" | "IAM");
         (service, if global { "" } else { self.region })
     }
 }

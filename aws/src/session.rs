@@ -44,7 +44,7 @@ impl Phase {
                     "Effect": "Allow",
                     "Action": [
                         "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants",
-                        "account:ListRegions", "cloudwatch:DescribeAlarms",
+                        "account:ListRegions", "cloudwatch:DescribeAlarms", "iam:GetAccountAuthorizationDetails", "ec2:DescribeSecurityGroups",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
                     "Resource": "*"
@@ -83,7 +83,8 @@ fn write_policy(deletes: serde_json::Value) -> serde_json::Value {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Resource": "*", "Action": [
-                "rds:*", "kms:*", "iam:PassRole", "secretsmanager:*", "account:ListRegions", "cloudwatch:GetMetricData"]},
+                "rds:*", "kms:*", "iam:PassRole", "secretsmanager:*", "account:ListRegions", "cloudwatch:GetMetricData",
+                "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:DescribeSecurityGroups", "ec2:RevokeSecurityGroupEgress"]},
             deletes,
             {"Effect": "Deny", "Action": ["kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:PutKeyPolicy"], "Resource": "*"}
         ]

@@ -16,6 +16,45 @@ pub struct Around {
     pub subscriptions: Result<Named, String>,
     /// CloudWatch alarms on its metrics.
     pub alarms: Result<Named, String>,
+    /// IAM policies with its resource id; asked for where IAM authentication is on.
+    #[serde(default = "not_asked")]
+    pub policies: Result<Named, String>,
+}
+
+/// Of a cell that was read before that was asked for.
+fn not_asked() -> Result<Named, String> {
+    Err("the last scan did not ask for them".into())
+}
+
+/// The IAM policies of an account that name databases, by the databases' resource ids.
+pub type ByResourceId = BTreeMap<String, BTreeSet<String>>;
+
+/// Whether IAM users are let into a database, so that policies name its resource id (RDS guide, "Creating and
+/// using an IAM policy for IAM database access").
+pub fn lets_iam_in(resource: &Resource) -> bool {
+    match resource {
+        Resource::Instance { instance, replicas } => {
+            let mut all = std::iter::once(instance).chain(replicas);
+            all.any(|i| i.settings.iam_database_authentication)
+        }
+        Resource::Cluster { cluster, .. } => cluster.settings.iam_database_authentication,
+        Resource::Snapshot { .. } => false,
+    }
+}
+
+/// Which of these policies name a database or one of its replicas or members.
+pub fn naming<'a>(policies: &ByResourceId, found: impl Iterator<Item = &'a Resource>) -> Named {
+    let mut named = Named::new();
+    for resource in found {
+        let own = std::iter::once(resource.resource_id());
+        let ids = own.chain(resource.dependents().iter().map(|d| d.resource_id.as_str()));
+        for ((key, _), id) in keys(resource).into_iter().zip(ids) {
+            if let Some(by) = policies.get(id) {
+                named.insert(key, by.iter().cloned().collect());
+            }
+        }
+    }
+    named
 }
 
 /// The key of a database: an instance and a cluster may have the same name.
@@ -52,6 +91,7 @@ impl Around {
             proxies: only(self.proxies),
             subscriptions: only(self.subscriptions),
             alarms: only(self.alarms),
+            policies: only(self.policies),
         }
     }
 }

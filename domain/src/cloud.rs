@@ -130,7 +130,9 @@ pub fn classify(code: &str, message: &str) -> ErrorClass {
     if stem.ends_with("NotFound") {
         return ErrorClass::NotFound;
     }
-    if stem.ends_with("AlreadyExists") || stem == "DuplicatePolicy" {
+    if stem.ends_with("AlreadyExists")
+        || ["DuplicatePolicy", "InvalidGroup.Duplicate"].contains(&stem)
+    {
         return ErrorClass::AlreadyExists;
     }
     if bare.is_empty()
@@ -171,6 +173,9 @@ mod tests {
             ("DBSnapshotAlreadyExists", "", AlreadyExists),
             ("DBClusterAlreadyExistsFault", "", AlreadyExists),
             ("DuplicatePolicyException", "", AlreadyExists),
+            ("InvalidGroup.Duplicate", "", AlreadyExists),
+            ("InvalidGroup.NotFound", "", NotFound),
+            ("UnauthorizedOperation", "You are not authorized to perform this operation.", Denied),
             ("ConcurrentModificationException", "", Conflict),
             ("InvalidDBInstanceState", "", Invalid),
             ("LimitExceededException", "", Invalid),

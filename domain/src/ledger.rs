@@ -4,6 +4,7 @@ use crate::around::Around;
 use crate::bounds::REGIONS_WITH_EVIDENCE;
 use crate::finding::Kind;
 use crate::id::{AccountId, Region};
+use crate::isolation::Group;
 use crate::key::KeyFacts;
 use crate::opinion::Opinion;
 use crate::rds::Quotas;
@@ -171,6 +172,9 @@ pub struct Cell {
     /// What names the databases that were found, where something was found to encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<Around>,
+    /// The isolation groups, where something was found to encrypt, or why they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Result<Vec<Group>, String>>,
     /// What AWS Config said beside it; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Opinion>,
@@ -217,6 +221,7 @@ impl Cell {
             under: BTreeMap::new(),
             quotas: None,
             around: None,
+            groups: None,
             config: None,
         }
     }

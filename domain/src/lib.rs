@@ -26,6 +26,7 @@ pub mod freeze;
 pub mod hash;
 pub mod iam;
 pub mod id;
+pub mod isolation;
 pub mod key;
 pub mod ledger;
 pub mod opinion;

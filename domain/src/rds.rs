@@ -7,6 +7,7 @@
 //! member that is in use blocks a plan by name. `aws/src/members.rs` has the whole table and a test
 //! that fails when the SDK learns a member that it does not list.
 
+use crate::isolation::Group;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -375,6 +376,8 @@ pub struct Sweep {
     pub snapshots: Vec<Snapshot>,
     /// Manual cluster snapshots; read for remediation only.
     pub cluster_snapshots: Vec<Snapshot>,
+    /// Security groups under the name of the isolation groups; read where one is to be made.
+    pub groups: Vec<Group>,
 }
 
 impl Sweep {

@@ -29,6 +29,8 @@ pub enum Order {
     CutOver,
     /// Put the original back.
     RollBack,
+    /// Nobody writes to the original any more.
+    Confirm,
     /// Delete a twin that nobody ever connected to.
     Discard,
 }
@@ -42,6 +44,7 @@ impl Order {
             Order::Retry => "retry",
             Order::CutOver => "cutover",
             Order::RollBack => "rollback",
+            Order::Confirm => "confirm",
             Order::Discard => "discard",
         }
     }
@@ -63,6 +66,7 @@ impl Order {
             Order::CutOver => tried.cut_over(now()),
             Order::RollBack => tried.roll_back(now()),
             Order::Discard => tried.discard(now()),
+            Order::Confirm => tried.confirm("", now()),
             Order::Pause | Order::Cancel
                 if rem.goal != Goal::Twin && rem.state == State::Running =>
             {
@@ -124,6 +128,10 @@ impl Order {
             Order::Discard => {
                 rem.discard(at);
                 rem.why = why("discard ordered");
+            }
+            Order::Confirm => {
+                rem.confirm(who, at);
+                rem.why = why("quiet, confirmed");
             }
         }
     }

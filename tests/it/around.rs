@@ -67,12 +67,22 @@ fn proxies_subscriptions_and_alarms_are_named_and_a_proxy_forbids_a_swap() {
     assert_eq!((check(&swap, "proxies").0, check(&swap, "alarms").0), ("pass", "pass"), "{swap}");
     // What cannot be read is no failure of the cell, and not nothing either.
     let denied = json!({"error": {"status": 403, "code": "AccessDenied"}});
-    for operation in ["DescribeDBProxies", "DescribeEventSubscriptions", "DescribeAlarms"] {
+    stage.call(
+        "rds",
+        "ModifyDBInstance",
+        json!({"DBInstanceIdentifier": "orders", "EnableIAMDatabaseAuthentication": true, "ApplyImmediately": true}),
+    );
+    for operation in [
+        "DescribeDBProxies",
+        "DescribeEventSubscriptions",
+        "DescribeAlarms",
+        "GetAccountAuthorizationDetails",
+    ] {
         stage.sim.fault(json!({"match": {"operation": operation}, "effect": denied}));
     }
     ann.expect("scan start --wait --timeout 60s", 0);
     let denied = ann.json("plan create --all --dry-run", 0);
-    for name in ["proxies", "subscriptions", "alarms"] {
+    for name in ["proxies", "subscriptions", "alarms", "iam-authentication"] {
         let (verdict, said) = check(&denied, name);
         assert!(verdict == "warn" && said.contains("could not be read"), "{name}: {said}");
     }
@@ -104,6 +114,7 @@ fn what_names_a_database_is_found_on_both_emulators() {
                     false => "CloudWatch alarms could not be read",
                 },
             ),
+            ("iam-authentication", "its resource id is in policy apps: the twin's"),
         ] {
             let (verdict, said) = check(&plan, name);
             assert!(verdict == "warn" && said.contains(want), "{name}: {verdict} {said}");

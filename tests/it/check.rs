@@ -1,8 +1,10 @@
 //! `remediation.check_command`: what is in a twin is the operator's to judge, before it is verified.
 
 use crate::stage::{MINUTE, Stage, text};
-use ringfence_tests::until;
+use ringfence_tests::postgres::Postgres;
+use ringfence_tests::{Moto, python, root, script, until};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 #[test]
 fn a_twin_is_verified_once_the_operators_command_agrees() {
@@ -52,4 +54,49 @@ fn a_twin_is_verified_once_the_operators_command_agrees() {
     assert!(text(&verified, "checked").ends_with("7 tables, 9000 rows"), "{verified}");
     let audit = stage.cli("ann").expect("audit list --limit 500", 0).out;
     assert!(audit.contains("remediation.check"), "{audit}");
+}
+
+/// The example that is shipped, on two real databases, with credentials from a secret.
+#[test]
+fn the_shipped_check_sees_a_row_that_is_missing() {
+    let original = Postgres::start();
+    let twin = original.twin();
+    let moto = Moto::start();
+    script("secret.py", &moto.url(), &["ringfence/orders"]);
+    let run = |secret: &str| {
+        let (address, port) = original.place();
+        let done = Command::new(python())
+            .arg(root().join("deploy/checks/same-data"))
+            .env("AWS_ENDPOINT_URL", moto.url())
+            .env("AWS_ACCESS_KEY_ID", "agent")
+            .env("AWS_SECRET_ACCESS_KEY", "x")
+            .env("PGSSLMODE", "disable")
+            .env("SAME_DATA_SECRET", secret)
+            .env("RINGFENCE_REGION", "us-east-1")
+            .env("RINGFENCE_ENGINE", "postgres")
+            .env("RINGFENCE_ORIGINAL", "orders")
+            .env("RINGFENCE_ORIGINAL_ADDRESS", address)
+            .env("RINGFENCE_TWIN_ADDRESS", twin.place().0)
+            .env("RINGFENCE_PORT", port.to_string())
+            .output()
+            .expect("run it");
+        let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        assert!(!said.contains("of-the-secret"), "{said}");
+        (done.status.code(), said)
+    };
+    let (code, said) = run("ringfence/{original}");
+    assert!(code == Some(2) && said.contains("no table"), "{said}");
+    for (database, order) in [(&original, "1, 5000"), (&twin, "-5000, -1")] {
+        database.sql("create schema shop; create table shop.orders (id int, what text)");
+        // The same rows in another order.
+        let ids = format!("select abs(n), 'order ' || abs(n) from generate_series({order}) n");
+        database.sql(&format!("insert into shop.orders {ids}"));
+    }
+    let (code, said) = run("ringfence/{original}");
+    assert_eq!((code, said.as_str()), (Some(0), "1 questions, 1 answers, all equal"));
+    twin.sql("update shop.orders set what = 'other' where id = 77");
+    let (code, said) = run("ringfence/{original}");
+    assert!(code == Some(1) && said.contains("shop.orders|5000|"), "{said}");
+    let (code, said) = run("ringfence/of-others");
+    assert!(code == Some(2) && said.contains("ResourceNotFoundException"), "{said}");
 }

@@ -37,6 +37,11 @@ const DEPENDENT: &[(&str, &[&str], &str)] = &[
         &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
         "SAR; RDS guide, \"Encrypting Amazon RDS resources\": the caller needs CreateGrant and DescribeKey",
     ),
+    (
+        "ec2:CreateTags",
+        &["ec2:CreateSecurityGroup"],
+        "EC2 guide, \"Grant permission to tag resources during creation\"",
+    ),
     ("kms:TagResource", &["kms:CreateKey"], "KMS API reference, CreateKey: Tags"),
     ("kms:Decrypt", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
     ("kms:GenerateDataKey", &["rds:CreateDBInstance", "rds:ModifyDBInstance"], "SAR"),
@@ -51,7 +56,7 @@ fn called() -> BTreeSet<String> {
     let mut read = |path: &Path| {
         let text = std::fs::read_to_string(path).expect("a source file");
         for part in text.split('"').skip(1).step_by(2) {
-            let inside = ["rds:", "kms:", "account:", "config:", "cloudwatch:"]
+            let inside = ["rds:", "kms:", "account:", "config:", "cloudwatch:", "iam:Get", "ec2:"]
                 .iter()
                 .any(|p| part.starts_with(p));
             let operation = part.split(':').nth(1).unwrap_or_default();
@@ -66,6 +71,8 @@ fn called() -> BTreeSet<String> {
         "account.rs",
         "cloudwatch.rs",
         "config/member.rs",
+        "ec2.rs",
+        "iam.rs",
         "kms/mod.rs",
         "kms/write.rs",
         "rds/around.rs",

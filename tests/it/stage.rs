@@ -64,6 +64,13 @@ impl Stage {
         stage.call("kms", "CreateAlias", json!({"AliasName": alias, "TargetKeyId": key}));
         stage.own = group(&stage, "app");
         stage.isolation = group(&stage, "nobody");
+        // AWS lets everything out of a new one.
+        stage.call(
+            "ec2",
+            "RevokeSecurityGroupEgress",
+            json!({"GroupId": stage.isolation.clone(),
+            "IpPermissions": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]}),
+        );
         stage
     }
 
@@ -91,11 +98,9 @@ impl Stage {
         self.cli("ann").expect("org sync", 0);
     }
 
-    /// Holds a write to RDS, after so many others.
+    /// Holds a write, after so many others.
     pub(crate) fn hold_write(&self, skip: usize, effect: &str) {
-        self.sim.fault(
-            json!({"match": {"service": "rds", "write": true}, "skip": skip, "effect": effect}),
-        );
+        self.sim.fault(json!({"match": {"write": true}, "skip": skip, "effect": effect}));
     }
 
     /// `kill -9` where a call is held, and a new server on the same store; which call that was.

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 /// What the databases are, and what is wanted of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scenario {
-    /// An instance with a replica of a replica, swapped and decommissioned.
+    /// An instance with a replica, whose isolation group is made, swapped and decommissioned.
     Tree,
-    /// A cluster with a reader, a role and a custom endpoint, swapped and decommissioned.
+    /// A cluster with a reader, a role and a custom endpoint, stopped, swapped and decommissioned.
     Cluster,
     /// An instance that is cut off, swapped, and put back; then its twin is discarded.
     Back,
@@ -45,13 +45,18 @@ impl Scenario {
             }
             Scenario::Back => stage.instance("orders"),
         }
-        stage.start(&[
+        let mut settings = vec![
             ("APPROVALS__DECOMMISSION", "1"),
             ("REMEDIATION__POLL", "100ms"),
             ("REMEDIATION__EXPECT_FOR", "1500ms"),
-        ]);
+        ];
+        if self == Scenario::Tree {
+            settings.push(("REMEDIATION__ISOLATION_GROUPS", ""));
+        }
+        stage.start(&settings);
         let flags = match self {
-            Scenario::Tree | Scenario::Cluster => "--strategy swap",
+            Scenario::Tree => "--strategy swap --make-isolation-groups",
+            Scenario::Cluster => "--strategy swap --quiesce stop",
             Scenario::Back => "--strategy swap --quiesce isolate --auto-cutover",
         };
         // The plan is made on a calm day.
@@ -114,6 +119,15 @@ impl Scenario {
 fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
     at_rest(|| {
         let mut all = BTreeMap::new();
+        let (mut groups, mut rules) = (BTreeMap::new(), BTreeMap::new());
+        let found = stage.call("ec2", "DescribeSecurityGroups", json!({}));
+        for group in found["securityGroupInfo"].as_array().expect("groups") {
+            let name = text(group, "groupName").to_owned();
+            let said = format!("{} {}", group["ipPermissions"], group["ipPermissionsEgress"]);
+            groups.insert(text(group, "groupId").to_owned(), name.clone());
+            assert!(rules.insert(format!("group {name}"), said).is_none(), "two groups {name}");
+        }
+        all.extend(rules);
         for (kind, list) in [("instance", stage.describe()), ("cluster", stage.clusters())] {
             for (name, database) in list {
                 let fields = [
@@ -131,7 +145,8 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
                 ];
                 let said = fields.map(|f| database[f].to_string()).join(" ");
                 // Security groups are made anew in each run.
-                let said = said.replace(&stage.own, "own").replace(&stage.isolation, "isolation");
+                let by_name = |said: String, (id, group): (&String, &String)| said.replace(id, group);
+                let said = groups.iter().fold(said, by_name);
                 assert!(all.insert(format!("{kind} {name}"), said).is_none());
             }
         }
@@ -148,7 +163,7 @@ fn calls(stage: &Stage) -> BTreeMap<String, u64> {
     let makes = |name: &str| {
         ["Create", "Copy", "Restore", "Delete"]
             .iter()
-            .any(|verb| name.starts_with(&format!("rds:{verb}")))
+            .any(|verb| ["rds", "ec2"].iter().any(|s| name.starts_with(&format!("{s}:{verb}"))))
     };
     counts
         .into_iter()

@@ -32,12 +32,14 @@ pub(crate) fn crash_points(
 /// makes two of the three tries.
 pub(crate) fn cruel(stage: &Stage) {
     stage.sim.inside().world().settings.read_lag_ms = 300;
-    for (write, effect, chance, times) in [
-        (true, "drop-after", 0.2, 0),
-        (true, "drop-before", 0.3, 1),
-        (false, "drop-before", 0.05, 0),
+    for (service, write, effect, chance, times) in [
+        ("rds", true, "drop-after", 0.2, 0),
+        ("ec2", true, "drop-after", 0.5, 0),
+        ("rds", true, "drop-before", 0.3, 1),
+        ("rds", false, "drop-before", 0.05, 0),
+        ("ec2", false, "drop-before", 0.05, 0),
     ] {
-        stage.sim.fault(json!({"match": {"service": "rds", "write": write}, "times": times,
+        stage.sim.fault(json!({"match": {"service": service, "write": write}, "times": times,
             "chance": chance, "effect": effect}));
     }
 }

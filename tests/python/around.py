@@ -1,4 +1,5 @@
-"""Names the database `orders` of one cell from outside, over HTTP: a proxy, an event subscription, an alarm.
+"""Names the database `orders` of one cell from outside, over HTTP: a proxy, an event subscription, an alarm, and,
+with IAM authentication on, a policy with its resource id.
 
     around.py URL ACCOUNT REGION
 """
@@ -47,6 +48,20 @@ def main():
         Threshold=90.0,
         ComparisonOperator="GreaterThanThreshold",
     )
+    rds.modify_db_instance(
+        DBInstanceIdentifier="orders", EnableIAMDatabaseAuthentication=True, ApplyImmediately=True
+    )
+    found = rds.describe_db_instances(DBInstanceIdentifier="orders")["DBInstances"][0]
+    for name, id in [("apps", found["DbiResourceId"]), ("others", "db-ANOTHERANOTHERANOTHER")]:
+        statement = dict(
+            Effect="Allow",
+            Action="rds-db:connect",
+            Resource=f"arn:aws:rds-db:{region}:{account}:dbuser:{id}/app",
+        )
+        client("iam").create_policy(
+            PolicyName=name,
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
     print(json.dumps({}))
 
 

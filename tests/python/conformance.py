@@ -303,10 +303,24 @@ def small_services(m, a):
     call(a, "ec2", "DescribeRegions", AllRegions=True)
     group = call(a, "ec2", "CreateSecurityGroup", GroupName="quiet", Description="d")["GroupId"]
     call(a, "ec2", "CreateSecurityGroup", expect="InvalidGroup.Duplicate", GroupName="quiet", Description="d")
-    call(a, "ec2", "DescribeSecurityGroups", GroupIds=[group])
+    found = call(a, "ec2", "DescribeSecurityGroups", GroupIds=[group])["SecurityGroups"][0]
+    call(a, "ec2", "DescribeSecurityGroups", Filters=[dict(Name="group-name", Values=["quiet"]), dict(Name="vpc-id", Values=[found["VpcId"]])])
+    port = [dict(IpProtocol="tcp", FromPort=5432, ToPort=5432, IpRanges=[dict(CidrIp="10.0.0.0/8")])]
+    call(a, "ec2", "AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=port)
+    call(a, "ec2", "AuthorizeSecurityGroupIngress", expect="InvalidPermission.Duplicate", GroupId=group, IpPermissions=port)
+    call(a, "ec2", "RevokeSecurityGroupEgress", GroupId=group, IpPermissions=found["IpPermissionsEgress"])
+    call(a, "ec2", "RevokeSecurityGroupEgress", expect="InvalidPermission.NotFound", GroupId=group, IpPermissions=found["IpPermissionsEgress"])
     call(a, "ec2", "DeleteSecurityGroup", GroupId=group)
     call(a, "ec2", "DeleteSecurityGroup", expect="InvalidGroup.NotFound", GroupId=group)
     call(a, "iam", "ListAccountAliases")
+    document = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "rds-db:connect", "Resource": "*"}]})
+    call(a, "iam", "CreatePolicy", PolicyName="apps", PolicyDocument=document)
+    call(a, "iam", "CreatePolicy", PolicyName="more", PolicyDocument=document)
+    call(a, "iam", "CreatePolicy", expect="EntityAlreadyExists", PolicyName="apps", PolicyDocument=document)
+    call(a, "iam", "CreatePolicy", expect="MalformedPolicyDocument", PolicyName="bad", PolicyDocument="{")
+    page = call(a, "iam", "GetAccountAuthorizationDetails", Filter=["LocalManagedPolicy", "Role"], MaxItems=1)
+    page = call(a, "iam", "GetAccountAuthorizationDetails", Marker=page["Marker"])
+    assert page["Policies"][0]["PolicyVersionList"][0]["Document"] == json.loads(document), page
     good = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]})
     bad = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3", "Resource": "*"}]})
     validate = lambda doc: call(m, "accessanalyzer", "ValidatePolicy", policyDocument=doc, policyType="SERVICE_CONTROL_POLICY")

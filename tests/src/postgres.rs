@@ -11,6 +11,7 @@ use tempfile::TempDir;
 pub struct Postgres {
     folder: TempDir,
     bin: PathBuf,
+    address: &'static str,
     port: u16,
 }
 
@@ -20,9 +21,18 @@ impl Postgres {
     /// # Panics
     /// Without PostgreSQL's programs (`make test` installs them).
     pub fn start() -> Postgres {
+        Postgres::at("127.0.0.1", free_port())
+    }
+
+    /// Another one on the same port, under the loopback address 127.0.0.2: an original and its twin have one port.
+    pub fn twin(&self) -> Postgres {
+        Postgres::at("127.0.0.2", self.port)
+    }
+
+    fn at(address: &'static str, port: u16) -> Postgres {
         let folder =
             tempfile::Builder::new().prefix("ringfence-pg").tempdir_in("/tmp").expect("a folder");
-        let server = Postgres { bin: programs(), port: free_port(), folder };
+        let server = Postgres { bin: programs(), address, port, folder };
         if root() {
             // initdb refuses to run as root; postgres must be able to enter the folder.
             let chown =
@@ -47,8 +57,7 @@ impl Postgres {
             ],
         );
         let options = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1",
-            server.port,
+            "-p {port} -k {} -c listen_addresses={address}",
             server.folder.path().display()
         );
         let log = server.folder.path().join("log");
@@ -57,16 +66,26 @@ impl Postgres {
             &["-D", data, "-l", log.to_str().expect("a path"), "-w", "-o", &options, "start"],
         );
         until("PostgreSQL listens", Duration::from_secs(20), || {
-            std::net::TcpStream::connect(("127.0.0.1", server.port))
-                .map(drop)
-                .map_err(|e| e.to_string())
+            std::net::TcpStream::connect((address, port)).map(drop).map_err(|e| e.to_string())
         });
         server
     }
 
     /// Its URL, for `store.url`.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@{}:{}/postgres", self.address, self.port)
+    }
+
+    /// Its address and port.
+    pub fn place(&self) -> (&'static str, u16) {
+        (self.address, self.port)
+    }
+
+    /// Runs these statements in it.
+    pub fn sql(&self, statements: &str) {
+        let port = self.port.to_string();
+        let user = ["-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statements];
+        self.run("psql", &[&["-h", self.address, "-p", &port][..], &user].concat());
     }
 
     fn command(&self, program: &str, args: &[&str]) -> Output {

@@ -3,12 +3,14 @@
 use super::Visit;
 use crate::lease::Pipe;
 use ringfence_aws::Session;
+use ringfence_domain::around::{self, Around, ByResourceId, Named};
 use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::control::{Control, Detection};
 use ringfence_domain::controls::rds_snapshot_encryption::RdsSnapshotEncryption;
 use ringfence_domain::finding::{Detected, Resource};
 use ringfence_domain::id::Region;
+use ringfence_domain::isolation::Group;
 use ringfence_domain::opinion::{Opinion, Verdict};
 use ringfence_domain::rds::Sweep;
 
@@ -20,7 +22,44 @@ fn none(found: &mut Detection, why: String) -> Opinion {
     Opinion::unread(why)
 }
 
+/// What is read beside must not hold up databases: an answer in time, or why there is none.
+async fn within<T>(
+    service: &str,
+    answer: impl Future<Output = Result<T, CloudError>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(OPINION_FOR.to_duration(), answer).await {
+        Ok(answer) => answer.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("{service} did not answer within {OPINION_FOR}")),
+    }
+}
+
 impl<P: Pipe> Visit<'_, P> {
+    /// What names the databases of a cell from outside, and the isolation groups of their region.
+    pub(super) async fn beside(
+        &self,
+        session: &Session,
+        region: &Region,
+        found: &Detection,
+    ) -> (Around, Result<Vec<Group>, String>) {
+        let databases = || found.findings.iter().map(|d| &d.resource);
+        let (cloud, isolation) = (&self.desk.cloud, &self.desk.settings.isolation);
+        let groups = cloud.isolation_groups(session, region, isolation);
+        let (around, groups) =
+            futures::join!(cloud.around(session, region, OPINION_FOR), within("EC2", groups));
+        let policies = match databases().any(around::lets_iam_in) {
+            true => self.policies(session).await.map(|all| around::naming(all, databases())),
+            false => Ok(Named::new()),
+        };
+        (Around { policies, ..around }.about(databases()), groups)
+    }
+
+    /// The account's IAM policies that name databases: read once, whichever cell asks first.
+    async fn policies(&self, session: &Session) -> Result<&ByResourceId, String> {
+        let read =
+            || async { within("IAM", self.desk.cloud.policies_by_resource_id(session)).await };
+        self.policies.get_or_init(read).await.as_ref().map_err(String::clone)
+    }
+
     /// The tags of the custom endpoints of what was found.
     pub(super) async fn endpoint_tags(
         &self,

@@ -36,6 +36,8 @@ async fn within(
 impl Cloud {
     /// What names the databases of a cell. What cannot be read is said, and is no failure of the cell.
     ///
+    /// IAM's policies are the account's and not the cell's: [`Cloud::policies_by_resource_id`].
+    ///
     /// Each of the three is waited for so long at most: a region with thousands of alarms, or one that throttles,
     /// must not hold up its databases.
     pub async fn around(&self, session: &Session, region: &Region, most: Span) -> Around {
@@ -44,7 +46,7 @@ impl Cloud {
             within(most, self.subscriptions(session, region)),
             within(most, self.alarms(session, region)),
         );
-        Around { proxies, subscriptions, alarms }
+        Around { proxies, subscriptions, alarms, policies: Ok(Named::new()) }
     }
 
     async fn proxies(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {

@@ -20,6 +20,10 @@ pub(crate) enum Quiesce {
     Observe,
     /// The database is cut off by the isolation group.
     Isolate,
+    /// The same, and it is stopped from its snapshot to its cutover.
+    Stop,
+    /// Somebody says so (`remediation confirm`), and CloudWatch must agree from then on.
+    Confirm,
 }
 
 #[derive(Subcommand)]
@@ -44,12 +48,16 @@ pub(crate) enum Plan {
         /// Cut over as soon as the twin is verified; else `remediation cutover` does.
         #[arg(long)]
         auto_cutover: bool,
+        /// Make the isolation group of a VPC that has none (remediation.isolation_name): a security group without a
+        /// rule; approving the plan approves it.
+        #[arg(long)]
+        make_isolation_groups: bool,
         /// Say that you know what runs by itself in the copies: jobs, links, subscriptions.
         #[arg(long)]
         acknowledge_jobs: bool,
         /// Plan old snapshots instead of databases: encrypted copies of them (`scan start --snapshots` finds
         /// them).
-        #[arg(long, conflicts_with_all = ["strategy", "quiesce", "auto_cutover", "acknowledge_jobs"])]
+        #[arg(long, conflicts_with_all = ["strategy", "quiesce", "auto_cutover", "make_isolation_groups", "acknowledge_jobs"])]
         snapshots: bool,
         /// Show it, store nothing.
         #[arg(long)]
@@ -99,6 +107,8 @@ pub(crate) enum Remediation {
     Cutover(Order),
     /// Put originals back, while nobody has connected to the twins.
     Rollback(Order),
+    /// Say that nobody writes to originals any more (plans with --quiesce confirm).
+    Confirm(Order),
     /// Delete twins that nobody ever connected to.
     Discard(Order),
     /// Delete the original of a cutover, or an old snapshot whose copy is verified, after its hold and on

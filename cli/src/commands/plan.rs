@@ -19,20 +19,23 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
             strategy,
             quiesce,
             auto_cutover,
+            make_isolation_groups,
             acknowledge_jobs,
             snapshots,
             dry_run,
         } => {
             let swap = strategy == Strategy::Swap;
-            if !swap && (auto_cutover || quiesce != Quiesce::Observe) {
+            if !swap && (auto_cutover || make_isolation_groups || quiesce != Quiesce::Observe) {
                 return Err(Failure::new(
                     Exit::Usage,
-                    "--quiesce and --auto-cutover are for --strategy swap",
+                    "--quiesce, --auto-cutover and --make-isolation-groups are for --strategy swap",
                 ));
             }
             let quiesce = match quiesce {
                 Quiesce::Observe => "observe",
                 Quiesce::Isolate => "isolate",
+                Quiesce::Stop => "stop",
+                Quiesce::Confirm => "confirm",
             };
             let scoped =
                 !(wanted.ous.is_empty() && wanted.accounts.is_empty() && wanted.regions.is_empty());
@@ -52,6 +55,7 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 auto_cutover,
                 acknowledge_jobs,
                 snapshots,
+                make_isolation_groups,
             };
             let plan = client
                 .create_plan(request)

@@ -103,6 +103,11 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             let changed = client.roll_back_remediation(request).await?.into_inner().remediations;
             changes(context, id, changed, validate_only, "rollback")
         }
+        Remediation::Confirm(Order { id, reason, dry_run: validate_only }) => {
+            let request = v1::ConfirmRemediationRequest { id: id.clone(), reason, validate_only };
+            let changed = client.confirm_remediation(request).await?.into_inner().remediations;
+            changes(context, id, changed, validate_only, "confirm")
+        }
         Remediation::Discard(Order { id, reason, dry_run: validate_only }) => {
             let request = v1::DiscardRemediationRequest { id: id.clone(), reason, validate_only };
             let changed = client.discard_remediation(request).await?.into_inner().remediations;

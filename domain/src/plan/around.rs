@@ -3,7 +3,7 @@
 use super::Item;
 use super::checks::{Checks, Verdict};
 use super::standing::scan;
-use crate::around::{Around, Named, keys};
+use crate::around::{Around, Named, keys, lets_iam_in};
 use crate::finding::{Kind, Resource};
 
 /// So many names are said; more are counted.
@@ -112,16 +112,24 @@ pub fn proxied(item: &Item, fresh: Option<&Around>) -> Option<String> {
     checks.0.into_iter().find(|c| c.verdict == Verdict::Block).map(|c| c.text)
 }
 
-/// Policies for IAM authentication name the resource id (RDS guide, "Creating and using an IAM policy for IAM
-/// database access").
-pub(super) fn iam(resource: &Resource, checks: &mut Checks) {
-    let on = match resource {
-        Resource::Instance { instance, .. } => instance.settings.iam_database_authentication,
-        Resource::Cluster { cluster, .. } => cluster.settings.iam_database_authentication,
-        Resource::Snapshot { .. } => return,
-    };
-    let (name, id) = (resource.name(), resource.resource_id());
-    checks.warn("iam-authentication", on.then(|| format!("{name} lets IAM users in: policies that allow rds-db:connect name its resource id {id}, and the twin's will be another; they are not looked at, so extend them before anybody needs the twin")));
+/// Policies for IAM authentication name the resource id, and the twin has another.
+pub(super) fn iam(resource: &Resource, around: Option<&Around>, checks: &mut Checks) {
+    if !lets_iam_in(resource) {
+        return checks.warn("iam-authentication", None);
+    }
+    see(
+        ("iam-authentication", "IAM policies that name its resource id (rds-db:connect)"),
+        resource,
+        around.map(|a| &a.policies),
+        (Verdict::Warn, Verdict::Warn),
+        |id, by| {
+            format!(
+                "{id} lets IAM users in, and its resource id is in {}: the twin's will be another, so extend them before anybody needs the twin",
+                list(by)
+            )
+        },
+        checks,
+    );
 }
 
 #[cfg(test)]
@@ -140,7 +148,7 @@ mod tests {
     ) -> Vec<(String, Verdict, String)> {
         let mut checks = Checks::default();
         around(resource, found, swap, &mut checks);
-        iam(resource, &mut checks);
+        iam(resource, found, &mut checks);
         checks.0.into_iter().map(|c| (c.name, c.verdict, c.text)).collect()
     }
 
@@ -157,6 +165,7 @@ mod tests {
             proxies: named("instance orders", &["front"]),
             subscriptions: named("instance orders-read", &["ops"]),
             alarms: named("instance orders", &many),
+            policies: named("instance orders", &["policy apps", "role web/db"]),
         }
         .about([&resource].into_iter());
         for (swap, want) in [
@@ -170,7 +179,11 @@ mod tests {
                         "orders-read is named by event subscription ops: it does",
                     ),
                     ("alarms", Warn, "by alarm a1, a2, a3, a4, a5 and 2 more"),
-                    ("iam-authentication", Warn, "its resource id db-ORDERS"),
+                    (
+                        "iam-authentication",
+                        Warn,
+                        "its resource id is in policy apps, role web/db: the",
+                    ),
                 ],
             ),
             (
@@ -199,6 +212,7 @@ mod tests {
             proxies: named("cluster orders", &["front"]),
             subscriptions: Err("AccessDenied".into()),
             alarms: named("instance order", &["a"]),
+            policies: named("instance orders", &["policy apps"]),
         };
         let swapped = |found| check(found, &resource, true)[0].1;
         assert_eq!(swapped(None), Verdict::Block, "nobody knows");

@@ -8,7 +8,7 @@ use crate::iam::scp::{self, Level, Reason};
 use crate::iam::{Context, Request};
 use crate::key::policy::suffix;
 use crate::rds::{Cluster, Instance};
-use crate::remediation::{held_name, twin_name};
+use crate::remediation::{Swap, held_name, twin_name};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "policies";
@@ -89,9 +89,10 @@ fn requests(item: &Item, role: &str) -> Vec<Request> {
         }
     }
     calls.key();
-    if item.swap.is_some() {
+    if let Some(swap) = &item.swap {
         let context = calls.direct();
         calls.add("cloudwatch:GetMetricData", "*".to_owned(), context);
+        calls.group(swap);
     }
     calls.all
 }
@@ -219,6 +220,25 @@ impl<'a> Calls<'a> {
             self.unnamed("rds:CreateDBInstance", &format!("db:{made}"), &beside);
             self.instance(member, &made);
             self.swapped("DBInstance", "db", (&member.id, &member.resource_id));
+        }
+    }
+
+    /// The isolation group: looked at, and made where the plan says so.
+    fn group(&mut self, swap: &Swap) {
+        let Item { account, region, .. } = self.item;
+        let arn = |on: &str| format!("arn:{}:ec2:{region}:{account}:{on}", self.partition);
+        let mut calls = vec![("ec2:DescribeSecurityGroups", "*".to_owned())];
+        if let Some(new) = &swap.make {
+            calls.extend([
+                ("ec2:CreateSecurityGroup", arn("security-group/*")),
+                ("ec2:CreateSecurityGroup", arn(&format!("vpc/{}", new.vpc))),
+                ("ec2:CreateTags", arn("security-group/*")),
+                ("ec2:RevokeSecurityGroupEgress", arn("security-group/*")),
+            ]);
+        }
+        for (action, resource) in calls {
+            let context = self.direct();
+            self.add(action, resource, context);
         }
     }
 

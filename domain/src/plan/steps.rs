@@ -24,16 +24,35 @@ pub(super) fn of(
 }
 
 fn before(name: &str, swap: &Swap) -> Vec<String> {
-    let group = &swap.isolation;
+    let group = swap.group();
     let mut steps = Vec::new();
-    if swap.quiesce == Quiesce::Isolate {
+    if swap.make.is_some() {
+        steps.push(format!(
+            "make {group} unless it is there by then: a security group without a rule, for all swaps of that VPC; it stays"
+        ));
+    }
+    if swap.quiesce == Quiesce::Confirm {
+        steps.push(format!(
+            "wait until somebody says that nobody writes to {name} any more (`ringfence remediation confirm`)"
+        ));
+    }
+    if swap.quiesce.isolates() {
         steps.push(format!(
             "cut {name} off: put it into {group}, and reboot it if connections outlive that"
         ));
     }
+    let long = match swap.quiesce {
+        Quiesce::Confirm => "for two minutes after that",
+        Quiesce::Observe | Quiesce::Isolate | Quiesce::Stop => "for remediation.quiet_for",
+    };
     steps.push(format!(
-        "wait until CloudWatch shows no connection to {name} and next to no writes for remediation.quiet_for"
+        "wait until CloudWatch shows no connection to {name} and next to no writes {long}"
     ));
+    if swap.quiesce == Quiesce::Stop {
+        steps.push(format!(
+            "stop {name} as soon as the snapshot that follows is there, until its cutover"
+        ));
+    }
     steps
 }
 
@@ -44,7 +63,7 @@ fn twin(
     made: &[String],
 ) -> Vec<String> {
     let into =
-        swap.map_or(String::new(), |s| format!(" but its security groups: into {}", s.isolation));
+        swap.map_or(String::new(), |s| format!(" but its security groups: into {}", s.group()));
     let snapshot = format!("ringfence-{remediation}-plain");
     let copy = format!("ringfence-{remediation}-enc");
     let twin = &made[0];
@@ -104,7 +123,7 @@ fn endpoints(cluster: &Cluster, beside: bool) -> Option<String> {
 
 fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
     let name = resource.name();
-    let group = &swap.isolation;
+    let group = swap.group();
     let when = match swap.auto {
         true => "at once",
         false => "when a person says so (`ringfence remediation cutover`)",

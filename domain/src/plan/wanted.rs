@@ -1,12 +1,13 @@
 //! How the databases of a plan are to be replaced, and when.
 
 use super::checks::Checks;
+use super::isolation::{self, Groups};
 use super::{Guess, Past};
 use crate::finding::Resource;
+use crate::isolation::Isolation;
 use crate::rds::JOBS_TAG;
-use crate::remediation::{Quiesce, Swap};
+use crate::remediation::{Quiesce, Swap, stoppable};
 use crate::window::{self, Window};
-use std::collections::BTreeMap;
 
 /// How the databases of a plan are to be replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,8 +18,10 @@ pub struct Wanted {
     pub quiesce: Quiesce,
     /// Whether the cutover follows as soon as the twin is verified.
     pub auto: bool,
-    /// The isolation group of each VPC (`remediation.isolation_groups`).
-    pub isolation: BTreeMap<String, String>,
+    /// The isolation groups.
+    pub isolation: Isolation,
+    /// Whether they are made where they are missing (`plan create --make-isolation-groups`).
+    pub make_groups: bool,
     /// When work may begin (`remediation.window`).
     pub window: window::Rule,
     /// Whether it was said that what runs by itself in the copies is known.
@@ -96,8 +99,12 @@ pub(super) fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Wi
     found.map_err(|why| format!("{}: {why}", resource.name()))
 }
 
-/// How the twin of this resource takes its place, or why it cannot.
-pub(super) fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>, String> {
+/// How the twin of this resource takes its place, or why it cannot; `groups` are those of its region.
+pub(super) fn swap(
+    resource: &Resource,
+    groups: Option<&Groups>,
+    wanted: &Wanted,
+) -> Result<Option<Swap>, String> {
     if !wanted.swap {
         return Ok(None);
     }
@@ -114,16 +121,21 @@ pub(super) fn swap(resource: &Resource, wanted: &Wanted) -> Result<Option<Swap>,
         Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,
         Resource::Snapshot { .. } => return Ok(None),
     };
-    let group = wanted.isolation.get(vpc).ok_or_else(|| {
-        format!("{name}: no isolation group for {vpc}: make a security group there that lets nobody in, and add `{vpc}=sg-...` to remediation.isolation_groups")
-    })?;
-    if own.contains(group) {
+    if wanted.quiesce == Quiesce::Stop && !stoppable(resource) {
+        return Err(format!(
+            "{name} cannot be stopped (AWS stops no replica, no source of one, and no Multi-AZ SQL Server): plan it with --quiesce isolate"
+        ));
+    }
+    let (group, make) =
+        isolation::choose(vpc, groups, wanted).map_err(|why| format!("{name}: {why}"))?;
+    if own.contains(&group) {
         return Err(format!(
             "{name} is in {group}, the isolation group of {vpc}: it is cut off already, or the group lets its clients in; put it into its own groups first"
         ));
     }
     Ok(Some(Swap {
-        isolation: group.clone(),
+        isolation: group,
+        make,
         quiesce: wanted.quiesce,
         auto: wanted.auto,
         ..Swap::default()

@@ -35,6 +35,8 @@ pub enum Act {
     LastCopy { from: String, to: String },
     SnapshotTwin { snapshot: String },
     Retire { kind: Kind, database: String, resource_id: String },
+    CreateGroup { vpc: String, name: String },
+    CloseGroup { group: String },
 }
 
 impl Act {
@@ -78,6 +80,8 @@ impl Act {
             Act::LastSnapshot { .. } | Act::SnapshotTwin { .. } => "last snapshot".into(),
             Act::LastCopy { .. } => "last copy".into(),
             Act::Retire { resource_id, .. } => format!("retire {resource_id}"),
+            Act::CreateGroup { .. } => "isolation group".into(),
+            Act::CloseGroup { group } => format!("close {group}"),
         }
     }
 
@@ -100,30 +104,19 @@ impl Act {
         }
     }
 
-    /// Whether it makes a database.
-    pub fn restores(&self) -> bool {
-        matches!(
-            self,
-            Act::RestoreInstance { .. }
-                | Act::RestoreCluster { .. }
-                | Act::CreateMember { .. }
-                | Act::CreateReplica { .. }
-        )
-    }
-
-    /// Whether it makes something.
-    pub fn creates(&self) -> bool {
+    /// The name of what it makes, if it makes something.
+    pub fn makes(&self) -> Option<&str> {
         match self {
-            Act::CreateSnapshot { .. }
-            | Act::CopySnapshot { .. }
-            | Act::RestoreInstance { .. }
-            | Act::CreateClusterSnapshot { .. }
-            | Act::RestoreCluster { .. }
-            | Act::CreateMember { .. }
-            | Act::CreateReplica { .. }
-            | Act::LastSnapshot { .. }
-            | Act::LastCopy { .. }
-            | Act::SnapshotTwin { .. } => true,
+            Act::CreateSnapshot { snapshot }
+            | Act::CreateClusterSnapshot { snapshot }
+            | Act::LastSnapshot { snapshot }
+            | Act::SnapshotTwin { snapshot } => Some(snapshot),
+            Act::CopySnapshot { to, .. } | Act::LastCopy { to, .. } => Some(to),
+            Act::RestoreCluster { cluster, .. } => Some(cluster),
+            Act::RestoreInstance { instance, .. }
+            | Act::CreateMember { instance, .. }
+            | Act::CreateReplica { instance, .. } => Some(instance),
+            Act::CreateGroup { name, .. } => Some(name),
             Act::ModifyInstance { .. }
             | Act::ModifyCluster { .. }
             | Act::DeleteSnapshot { .. }
@@ -138,8 +131,25 @@ impl Act {
             | Act::Start { .. }
             | Act::Stop { .. }
             | Act::Reboot { .. }
-            | Act::Retire { .. } => false,
+            | Act::CloseGroup { .. }
+            | Act::Retire { .. } => None,
         }
+    }
+
+    /// Whether it makes something.
+    pub fn creates(&self) -> bool {
+        self.makes().is_some()
+    }
+
+    /// Whether it makes a database.
+    pub fn restores(&self) -> bool {
+        matches!(
+            self,
+            Act::RestoreInstance { .. }
+                | Act::RestoreCluster { .. }
+                | Act::CreateMember { .. }
+                | Act::CreateReplica { .. }
+        )
     }
 
     /// What the step is called on screen.
@@ -194,6 +204,8 @@ impl Act {
             Act::LastCopy { from, to } => format!("copy {from}, encrypted, to {to}"),
             Act::SnapshotTwin { snapshot } => format!("create snapshot {snapshot} of the twin"),
             Act::Retire { database, .. } => format!("delete {database}"),
+            Act::CreateGroup { vpc, name } => format!("make security group {name} in {vpc}"),
+            Act::CloseGroup { group } => format!("take the outbound rules from {group}"),
         }
     }
 }

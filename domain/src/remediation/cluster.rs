@@ -7,8 +7,8 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, endpoint, fidelity, mend, next_role, quiet, repeat, snapshot_ready, twin_name,
-    unless_orphaned, wait_for,
+    drop_snapshot, endpoint, fidelity, mend, next_role, quiet, repeat, snapshot_ready, still,
+    twin_name, unless_orphaned, wait_for,
 };
 use crate::finding::{Kind, Resource};
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -54,6 +54,7 @@ pub(super) fn decide(
         let (from, cluster) = (names.snapshot.clone(), names.twin.clone());
         let act = Act::RestoreCluster { snapshot: from, cluster };
         return snapshot_ready(rem, "snapshot", snapshot, now)
+            .or_else(|| still::stop(rem, seen, now, bounds))
             .unwrap_or_else(|| create(rem, act, now, bounds));
     }
     let status = seen.cluster(&spec.id).map_or("", |s| s.status.as_str());

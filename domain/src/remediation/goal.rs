@@ -3,7 +3,7 @@
 
 use super::quiet::KNOWN_FOR_MAX;
 use super::{
-    Activity, Bounds, Intent, Names, Part, Quiesce, Remediation, Retirement, State, Swap, held_name,
+    Bounds, Intent, Names, Part, Quiesce, Remediation, Retirement, State, Swap, held_name,
 };
 use crate::finding::Kind;
 use crate::time::Time;
@@ -42,140 +42,9 @@ impl Goal {
     }
 }
 
-/// A fact that AWS cannot show. Set once, before the act that it permits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "mark")]
-pub enum Mark {
-    /// The twin equals the original, field by field, and is encrypted under the key.
-    Verified,
-    /// It cannot work: what we made is taken down again, for this reason.
-    GivingUp {
-        /// What went wrong.
-        why: String,
-    },
-    /// The operator's command found the data to be the same.
-    Checked {
-        /// What it said.
-        said: String,
-    },
-    /// Nobody is connected, so the snapshot may be taken.
-    Quiet {
-        /// The proof.
-        activity: Activity,
-    },
-    /// Nobody has met the twin.
-    Unmet,
-    /// It was quiet up to its isolation, so names may change.
-    CutOverBegins {
-        /// The proof.
-        proof: Activity,
-    },
-    /// The twin bears the name, equals the original, and is open.
-    CutOver,
-    /// The original was used after its snapshot.
-    Stale {
-        /// When, and how much.
-        why: String,
-    },
-    /// Nobody met the twin, so names may change back.
-    RollBackBegins,
-    /// Somebody did: the twin stays.
-    NoWayBack {
-        /// When, and how much.
-        why: String,
-    },
-    /// The twin is not discarded.
-    Met {
-        /// Who met it, or why that is not known.
-        why: String,
-    },
-}
-
 impl Remediation {
-    /// Sets a milestone. The action and the reason for the audit log.
-    pub fn mark(&mut self, mark: &Mark, now: Time) -> (&'static str, String) {
-        // Marks of a swap are only decided where there is one.
-        let mut swap = self.swap.take().unwrap_or_default();
-        let swaps = !matches!(mark, Mark::Verified | Mark::GivingUp { .. } | Mark::Checked { .. });
-        let mut aim = None;
-        let note = |why: &str| Some(format!("{now}: {why}"));
-        let said = match mark {
-            Mark::Verified => {
-                self.verified_at = Some(now);
-                let (why, said) = match self.kind {
-                    Kind::Snapshot => ("verified", "the copy has what the original has"),
-                    _ => ("verified; scratch is being deleted", "the twin equals the original"),
-                };
-                self.why = why.into();
-                ("remediation.verify", said.into())
-            }
-            Mark::Checked { said } => {
-                self.checked = Some((now, said.clone()));
-                ("remediation.check", format!("remediation.check_command agrees: {said}"))
-            }
-            Mark::GivingUp { why } => {
-                self.giving_up = Some(why.clone());
-                self.why = format!("{why}; what was made is being taken down");
-                ("remediation.give-up", why.clone())
-            }
-            Mark::Quiet { activity } => {
-                swap.quiet = Some(activity.clone());
-                ("remediation.quiet", format!("quiet, {activity}"))
-            }
-            Mark::Unmet => {
-                swap.unmet_at = Some(now);
-                ("remediation.twin-untouched", "nobody connected to the twin".into())
-            }
-            Mark::CutOverBegins { proof } => {
-                (swap.began_at, swap.proof) = (Some(now), Some(proof.clone()));
-                ("remediation.cutover-begins", format!("names may change: quiet, {proof}"))
-            }
-            Mark::CutOver => {
-                swap.done_at = Some(now);
-                ("remediation.cut-over", "the twin has the original's name and settings".into())
-            }
-            Mark::Stale { why } => {
-                swap.stale = Some(why.clone());
-                self.note = note(&format!("the cutover was given up: {why}"));
-                aim = Some(Goal::RollBack);
-                ("remediation.stale", why.clone())
-            }
-            Mark::RollBackBegins => {
-                swap.back_at = Some(now);
-                ("remediation.rollback-begins", "nobody connected since the cutover".into())
-            }
-            Mark::NoWayBack { why } => {
-                self.note = note(&format!("the rollback was refused: {why}"));
-                swap.back_at = None;
-                aim = Some(Goal::CutOver);
-                ("remediation.no-way-back", why.clone())
-            }
-            Mark::Met { why } => {
-                self.note = note(&format!("the twin is not discarded: {why}"));
-                aim = Some(Goal::Twin);
-                ("remediation.twin-kept", why.clone())
-            }
-        };
-        self.swap = (swap != Swap::default()).then_some(swap);
-        if let Some(goal) = aim {
-            self.aim(goal, now);
-        }
-        if swaps {
-            self.why.clone_from(&said.1);
-        }
-        if matches!(mark, Mark::Met { .. }) {
-            let back = self.swap.as_ref().is_some_and(|s| s.back_at.is_some());
-            (self.goal, self.state) = match back {
-                true => (Goal::RollBack, State::RolledBack),
-                false => (Goal::Twin, State::Verified),
-            };
-            self.why = self.note.clone().unwrap_or_default();
-        }
-        said
-    }
-
     /// Sets what is wanted now. What was made stays recorded; what was asked of it counts no more.
-    fn aim(&mut self, goal: Goal, now: Time) {
+    pub(super) fn aim(&mut self, goal: Goal, now: Time) {
         self.goal = goal;
         self.intents.retain(|_, intent| intent.act.creates());
         (self.activity, self.begun_at, self.wake_at) = (None, Some(now), now);
@@ -185,7 +54,7 @@ impl Remediation {
 
     /// Whether it cuts its original off, and has begun.
     pub fn cuts_off(&self) -> bool {
-        let isolates = self.swap.as_ref().is_some_and(|s| s.quiesce == Quiesce::Isolate);
+        let isolates = self.swap.as_ref().is_some_and(|s| s.quiesce.isolates());
         isolates && !self.intents.is_empty()
     }
 
@@ -208,6 +77,25 @@ impl Remediation {
         let new =
             |(key, i): (&String, &Intent)| before.intents.get(key).is_none_or(|b| i.at > b.at);
         self.intents.iter().any(new)
+    }
+
+    /// Why its owner's word is not wanted; `None` if it was taken.
+    pub fn confirm(&mut self, who: &str, now: Time) -> Option<String> {
+        let waits = matches!(self.state, State::Pending | State::Running | State::Paused)
+            && self.goal == Goal::Twin
+            && self.giving_up.is_none();
+        let Some(swap) = self.swap.as_mut().filter(|s| s.quiesce == Quiesce::Confirm) else {
+            return Some("its plan does not wait for a word: plan with --quiesce confirm".into());
+        };
+        match (&swap.confirmed, &swap.quiet) {
+            (Some((at, by)), _) => return Some(format!("{by} said so {at}")),
+            (None, Some(_)) => return Some("its snapshot was asked for already".into()),
+            (None, None) if !waits => return Some(format!("it is {}", self.state.as_str())),
+            (None, None) => {}
+        }
+        swap.confirmed = Some((now, who.to_owned()));
+        self.wake_at = now;
+        None
     }
 
     /// Why it cannot be cut over; `None` if it can.
@@ -371,7 +259,8 @@ impl Remediation {
             Goal::Twin if self.swap.is_some() => {
                 let cut_off = match swap.quiesce {
                     Quiesce::Isolate => "the original is cut off; ",
-                    Quiesce::Observe => "",
+                    Quiesce::Stop => "the original is cut off and stopped; ",
+                    Quiesce::Observe | Quiesce::Confirm => "",
                 };
                 format!("{cut_off}next: ringfence remediation cutover {}", self.id)
             }
@@ -405,8 +294,8 @@ impl Remediation {
     fn forget_twin(&mut self) {
         (self.goal, self.verified_at, self.checked) = (Goal::Twin, None, None);
         self.intents.clear();
-        if let Some(Swap { isolation, quiesce, auto, .. }) = self.swap.take() {
-            self.swap = Some(Swap { isolation, quiesce, auto, ..Swap::default() });
+        if let Some(Swap { isolation, make, quiesce, auto, .. }) = self.swap.take() {
+            self.swap = Some(Swap { isolation, make, quiesce, auto, ..Swap::default() });
         }
     }
 
@@ -429,7 +318,7 @@ impl Remediation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Act, decide, sample};
+    use super::super::{Act, Mark, decide, sample};
     use super::*;
 
     #[test]

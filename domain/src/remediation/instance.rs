@@ -2,7 +2,8 @@
 
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, fidelity, mend, quiet, replica, snapshot_ready, unless_orphaned, wait_for,
+    drop_snapshot, fidelity, mend, quiet, replica, snapshot_ready, still, unless_orphaned,
+    wait_for,
 };
 use crate::finding::Resource;
 use crate::rds::{Encryption, Instance, Snapshot, Sweep};
@@ -56,6 +57,7 @@ pub(super) fn decide(
     if let Some(snapshot) = snapshot {
         let act = Act::CopySnapshot { from: names.snapshot.clone(), to: names.copy.clone() };
         return snapshot_ready(rem, "snapshot", snapshot, now)
+            .or_else(|| still::stop(rem, seen, now, bounds))
             .unwrap_or_else(|| create(rem, act, now, bounds));
     }
     let status = seen.instance(&spec.id).map_or("", |s| s.status.as_str());

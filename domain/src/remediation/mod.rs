@@ -11,6 +11,8 @@ mod endpoint;
 pub mod fidelity;
 mod goal;
 pub mod instance;
+mod isolate;
+mod mark;
 mod names;
 mod place;
 mod quiet;
@@ -23,17 +25,20 @@ pub(crate) mod sample;
 mod snapshot;
 mod state;
 mod steps;
+mod still;
 mod stop;
 mod swap;
 mod unit;
 
 pub use act::Act;
-pub use goal::{Goal, Mark, ROUNDS_MAX};
+pub use goal::{Goal, ROUNDS_MAX};
+pub use mark::Mark;
 pub use names::{Names, name_of_twin, twin_name};
 pub use quiet::{Activity, Quiesce};
 pub use retire::Retirement;
 pub use state::State;
 pub use steps::broken;
+pub(crate) use still::stoppable;
 pub use stop::Failure;
 pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
@@ -284,8 +289,14 @@ impl Remediation {
                     intent.resource_id = found.map(|c| c.resource_id.clone());
                     found.map(|c| c.arn.clone())
                 }
+                Act::CreateGroup { vpc, name } => {
+                    let found =
+                        seen.groups.iter().find(|g| g.ours && g.vpc == *vpc && g.name == *name);
+                    found.map(|g| g.id.clone())
+                }
                 Act::ModifyInstance { .. }
                 | Act::ModifyCluster { .. }
+                | Act::CloseGroup { .. }
                 | Act::DeleteSnapshot { .. }
                 | Act::DeleteClusterSnapshot { .. }
                 | Act::DeleteCluster { .. }
@@ -427,6 +438,9 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
             true => Step::Mark(Mark::GivingUp { why }),
             false => Step::AskHuman(why),
         };
+    }
+    if unverified && let Some(step) = isolate::group(rem, seen, now, bounds) {
+        return step;
     }
     let step = match &*rem.twin_spec() {
         Resource::Instance { instance, replicas } => {

@@ -24,6 +24,10 @@ pub enum Quiesce {
     Observe,
     /// It is put into the isolation security group, and rebooted if connections outlive that.
     Isolate,
+    /// The same, and it is stopped as soon as its snapshot is there: what runs inside it needs no connection.
+    Stop,
+    /// Its owner says that they have stopped, and CloudWatch must agree from then on.
+    Confirm,
 }
 
 impl Quiesce {
@@ -32,7 +36,14 @@ impl Quiesce {
         match self {
             Quiesce::Observe => "observe",
             Quiesce::Isolate => "isolate",
+            Quiesce::Stop => "stop",
+            Quiesce::Confirm => "confirm",
         }
+    }
+
+    /// Whether the original is cut off before its snapshot.
+    pub fn isolates(self) -> bool {
+        matches!(self, Quiesce::Isolate | Quiesce::Stop)
     }
 }
 
@@ -40,9 +51,9 @@ impl std::str::FromStr for Quiesce {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Quiesce, String> {
-        let all = [Quiesce::Observe, Quiesce::Isolate];
+        let all = [Quiesce::Observe, Quiesce::Isolate, Quiesce::Stop, Quiesce::Confirm];
         let found = all.into_iter().find(|q| q.as_str() == text);
-        found.ok_or_else(|| format!("`{text}`: it is observe or isolate"))
+        found.ok_or_else(|| format!("`{text}`: it is observe, isolate, stop or confirm"))
     }
 }
 
@@ -164,7 +175,18 @@ pub(super) fn before_snapshot(
     let parts = rem.parts();
     let top = &parts[0];
     let mut since = Time(0);
-    if swap.quiesce == Quiesce::Isolate {
+    let mut stretch = bounds.quiet_for;
+    if swap.quiesce == Quiesce::Confirm {
+        let Some(word) = &swap.confirmed else {
+            return Some(Step::Wait(format!(
+                "waiting for its owner: once nobody writes to {}, ringfence remediation confirm {} --reason ...",
+                top.id, rem.id
+            )));
+        };
+        // Who says so need not be waited for as one who does not; from then on all is proven as ever.
+        (since, stretch) = (word.0, Span(2 * bounds.metric_period.0));
+    }
+    if swap.quiesce.isolates() {
         let Some(source) = super::unit::find(seen, top.kind, top.resource_id) else {
             return Some(Step::AskHuman(format!("the original {} is gone", top.id)));
         };
@@ -187,38 +209,36 @@ pub(super) fn before_snapshot(
         since = since.max(isolated.map_or(Time(0), |i| i.at.plus(bounds.metric_period)));
     }
     let names: Vec<String> = parts.iter().filter(|p| p.written).map(|p| p.id.to_owned()).collect();
-    Some(wait_until_quiet(rem, &names, since, now, bounds))
+    Some(wait_until_quiet(rem, &names, (since, stretch), now, bounds))
 }
 
-/// A stretch of `remediation.quiet_for` without a connection, after `since`.
+/// A stretch without a connection, after `since`.
 fn wait_until_quiet(
     rem: &Remediation,
     names: &[String],
-    since: Time,
+    (since, stretch): (Time, Span),
     now: Time,
     bounds: Bounds,
 ) -> Step {
     let lag = Span(3 * bounds.metric_period.0);
-    let begin = Time(now.0 - bounds.quiet_for.0 - lag.0).max(since);
+    let begin = Time(now.0 - stretch.0 - lag.0).max(since);
     if begin >= now {
-        return Step::Wait("isolated just now; CloudWatch is asked in a moment".into());
+        return Step::Wait("it should be quiet just now; CloudWatch is asked in a moment".into());
     }
     let answers = |a: &&Activity| a.from >= since && a.connected_at.is_none_or(|at| at >= since);
     let Some(activity) = answered(rem, names, now, now, bounds).filter(answers) else {
         return Step::Measure { names: names.to_vec(), from: begin };
     };
-    let until = activity.from.plus(bounds.quiet_for);
+    let until = activity.from.plus(stretch);
     match judge(activity, until, bounds) {
         Verdict::Quiet => Step::Mark(Mark::Quiet { activity: activity.clone() }),
         Verdict::NotYet(why) => Step::Wait(why),
-        Verdict::Connected(why)
-            if rem.swap.as_ref().is_some_and(|s| s.quiesce == Quiesce::Isolate) =>
-        {
+        Verdict::Connected(why) if rem.swap.as_ref().is_some_and(|s| s.quiesce.isolates()) => {
             outlived(rem, &why, now, bounds)
         }
         // Nobody writes for ever to a database that nobody is connected to: it flushes, or vacuums.
         Verdict::Connected(why) | Verdict::Written(why) => {
-            Step::Wait(format!("waiting for {} of quiet: {why}", bounds.quiet_for))
+            Step::Wait(format!("waiting for {stretch} of quiet: {why}"))
         }
     }
 }
@@ -340,6 +360,34 @@ mod tests {
             said[said.len() - 2..],
             ["mark quiet", "act create snapshot ringfence-rem-1-plain"]
         );
+    }
+
+    #[test]
+    fn an_owners_word_shortens_the_wait_and_not_the_proof() {
+        let said = steps(Quiesce::Confirm, &[0; 9]);
+        assert_eq!(said.len(), 1, "{said:#?}");
+        assert!(said[0].ends_with("ringfence remediation confirm rem-1 --reason ..."), "{said:#?}");
+        let confirmed = |connections: u32| {
+            let (mut rem, seen, now) = sample::instance_world(&[]);
+            let quiesce = Quiesce::Confirm;
+            rem.swap = Some(Swap { isolation: "sg-nobody".into(), quiesce, ..Swap::default() });
+            rem.state = super::super::State::Running;
+            assert_eq!(rem.confirm("eve", now), None);
+            assert!(rem.confirm("ann", now).unwrap().starts_with("eve said so"));
+            let at = now.plus(Span(5 * MINUTE));
+            let Step::Measure { from, .. } = decide(&rem, &seen, at, BOUNDS) else { panic!() };
+            assert_eq!(from, now, "what was before the word counts no more");
+            let until = now.plus(Span(3 * MINUTE));
+            let connected_at = (connections > 0).then_some(until);
+            let found = activity(3, connections, 0);
+            rem.activity = Some(Activity { from, until, at, connected_at, ..found });
+            sample::show(&decide(&rem, &seen, at, BOUNDS))
+        };
+        assert_eq!(confirmed(0), "mark quiet");
+        assert!(confirmed(2).starts_with("wait waiting for 2m00s of quiet: 2 connections"));
+        let (mut rem, _, now) = sample::instance_world(&[]);
+        rem.swap = Some(Swap::default());
+        assert!(rem.confirm("eve", now).unwrap().contains("--quiesce confirm"));
     }
 
     #[test]

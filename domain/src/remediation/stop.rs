@@ -5,6 +5,7 @@ use crate::cloud::{CloudError, ErrorClass};
 use crate::finding::Kind;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What kind of trouble stopped a remediation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,10 +99,23 @@ impl Remediation {
         if !self.intents.contains_key("snapshot")
             && let Some(swap) = &mut self.swap
         {
-            swap.quiet = None; // no snapshot stands on that proof
+            // No snapshot stands on that proof.
+            (swap.quiet, swap.stopped, swap.restarted, swap.confirmed) = (None, None, None, None);
         }
-        // What stands, the next look tells; it is recorded again by its name and tag.
-        self.intents.retain(|_, intent| intent.act.creates());
+        if let Some(swap) = self.swap.as_mut().filter(|s| s.make.is_some() && !s.cut_off) {
+            swap.isolation.clear(); // found by its name again, or made again where somebody deleted it
+        }
+        // What stands, the next look tells; it is recorded again by its name and tag. What AWS agreed to delete
+        // is not waited for.
+        let deleted =
+            |name: &str| self.intents.get(&format!("delete {name}")).is_some_and(|i| i.done);
+        let gone: BTreeSet<String> = self
+            .intents
+            .iter()
+            .filter(|(_, i)| i.act.makes().is_some_and(deleted))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.intents.retain(|key, intent| intent.act.creates() && !gone.contains(key));
         for intent in self.intents.values_mut() {
             (intent.made, intent.resource_id) = (None, None);
             (intent.attempts, intent.at) = (0, now);
@@ -234,5 +248,22 @@ mod tests {
         // And the next look asks for the copy, and waits for no twin that is gone.
         let later = Time(now.0 + sample::BOUNDS.expect_for.0 + 1);
         assert_eq!(sample::show(&decide(&rem, &seen, later, sample::BOUNDS))[..8], *"act copy");
+    }
+    #[test]
+    fn a_retry_makes_at_once_what_was_deleted_before() {
+        use sample::Change::*;
+        let (mut rem, seen, now) = sample::instance_world(&[GivingUp]);
+        let snapshot = rem.names.snapshot.clone();
+        let (key, asked) = intent(Act::CreateSnapshot { snapshot: snapshot.clone() }, true);
+        rem.intents.insert(key, asked);
+        for (confirmed, want) in [(false, "wait asked AWS"), (true, "act create snapshot")] {
+            let mut rem = rem.clone();
+            let (key, delete) = intent(Act::DeleteSnapshot { snapshot: snapshot.clone() }, false);
+            rem.intents.insert(key, Intent { done: confirmed, ..delete });
+            rem.stop("why", Failure::Blocked);
+            rem.retry(now);
+            let said = sample::show(&decide(&rem, &seen, now, sample::BOUNDS));
+            assert!(said.starts_with(want), "{confirmed}: {said}");
+        }
     }
 }

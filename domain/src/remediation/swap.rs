@@ -11,9 +11,10 @@ use super::place::{groups_key, isolate, protect, rename, set_groups, settle};
 use super::quiet::{Quiesce, Verdict, answered, connected, judge, late};
 use super::unit::{Db, Pair, find, pairs, twin};
 use super::{
-    ATTEMPTS_MAX, Act, Activity, Bounds, Mark, Remediation, Step, broken, fidelity, repeat,
+    ATTEMPTS_MAX, Act, Activity, Bounds, Mark, Remediation, Step, broken, fidelity, repeat, still,
 };
 use crate::finding::{Kind, Resource};
+use crate::isolation::NewGroup;
 use crate::rds::Sweep;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -22,14 +23,27 @@ use std::collections::BTreeSet;
 /// How the twin takes the original's place, where the plan says so, and how far that is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap {
-    /// The security group that lets nobody in, of the original's VPC.
+    /// The security group that lets nobody in, of the original's VPC; empty until the one that is to be made is
+    /// there.
     pub isolation: String,
+    /// The group that is made for it, where the VPC has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub make: Option<NewGroup>,
     /// How writes are made to stop before the snapshot.
     pub quiesce: Quiesce,
     /// Whether the plan permits the cutover as soon as the twin is verified.
     pub auto: bool,
+    /// When its owner said that writes had stopped, and who that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<(Time, String)>,
     /// Milestone: it was quiet when the snapshot was asked for; the proof begins with it.
     pub quiet: Option<Activity>,
+    /// Milestone: it was quiet until it was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Activity>,
+    /// Milestone: it was stopped when its cutover began, and may be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<Time>,
     /// Milestone: nobody met the twin before the cutover.
     pub unmet_at: Option<Time>,
     /// Milestone: it was quiet up to its isolation, so names may change. Until then the twin is scratch.
@@ -48,6 +62,16 @@ pub struct Swap {
 }
 
 impl Swap {
+    /// The isolation group, in words.
+    pub fn group(&self) -> String {
+        match &self.make {
+            Some(new) if self.isolation.is_empty() => {
+                format!("a new group {} of {}", new.name, new.vpc)
+            }
+            _ => self.isolation.clone(),
+        }
+    }
+
     /// The isolation group alone.
     pub fn only(&self) -> BTreeSet<String> {
         BTreeSet::from([self.isolation.clone()])
@@ -56,7 +80,7 @@ impl Swap {
 
 /// No connections and hardly any writes of these, from then on, as far as CloudWatch knows: `Ok` with the
 /// answer, or what to do first.
-fn ask(
+pub(super) fn ask(
     rem: &Remediation,
     names: Vec<String>,
     from: Time,
@@ -207,7 +231,11 @@ fn before_names(
     };
     let top = &pairs[0].source;
     let isolated = isolated_for(rem, top, swap, bounds);
-    if isolated.is_none() {
+    let restarted = match still::since(swap, top, isolated, bounds) {
+        Ok(restarted) => restarted,
+        Err(step) => return step,
+    };
+    if isolated.is_none() && swap.stopped.is_none() {
         match ask(rem, names(), quiet.from, now, bounds).map(|a| judge(a, quiet.from, bounds)) {
             Err(step) => return step,
             Ok(Verdict::Connected(why) | Verdict::Written(why)) => return stale(why),
@@ -226,7 +254,8 @@ fn before_names(
         };
     }
     let until = isolated.unwrap_or_default().max(rem.since());
-    match ask(rem, names(), quiet.from, now, bounds).map(|a| (judge(a, until, bounds), a)) {
+    let from = restarted.unwrap_or(quiet.from);
+    match ask(rem, names(), from, now, bounds).map(|a| (judge(a, until, bounds), a)) {
         Err(step) => step,
         Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::CutOverBegins { proof: proof.clone() }),
         Ok((Verdict::NotYet(why), _)) => Step::Wait(why),
@@ -296,7 +325,7 @@ fn hold(rem: &Remediation, swap: &Swap, seen: &Sweep, now: Time, bounds: Bounds)
             }
         }
         let top = find(seen, parts[0].kind, parts[0].resource_id)?;
-        if !stoppable(rem) || !top.settled() {
+        if !still::stoppable(&rem.source) || !top.settled() {
             return None;
         }
         let act = Act::Stop {
@@ -309,18 +338,6 @@ fn hold(rem: &Remediation, swap: &Swap, seen: &Sweep, now: Time, bounds: Bounds)
         (!refused).then(|| repeat(rem, act, now, bounds))
     };
     steps().unwrap_or(Step::Finish)
-}
-
-/// Replicas, their sources and Multi-AZ SQL Server cannot be stopped (RDS guide, "Stopping a DB instance").
-fn stoppable(rem: &Remediation) -> bool {
-    match &rem.source {
-        Resource::Instance { instance, replicas } => {
-            let mirrored = instance.engine.starts_with("sqlserver") && instance.settings.multi_az;
-            replicas.is_empty() && !mirrored
-        }
-        Resource::Cluster { .. } => true,
-        Resource::Snapshot { .. } => false,
-    }
 }
 
 /// Whether the twins, which have the names now, equal the originals as planned.

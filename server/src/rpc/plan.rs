@@ -33,7 +33,8 @@ impl PlanService for Rpc {
                 text => text.parse().map_err(|e| Fault::Invalid(format!("quiesce: {e}")))?,
             },
             auto: a.auto_cutover,
-            isolation: self.0.config.isolation_groups.clone(),
+            isolation: self.0.config.isolation.clone(),
+            make_groups: a.make_isolation_groups,
             window: self.0.config.window.clone(),
             jobs: match (a.acknowledge_jobs, self.0.config.require_jobs_acknowledged) {
                 (true, _) => Jobs::Acknowledged,

@@ -138,6 +138,17 @@ impl RemediationService for Rpc {
         ok(v1::RollBackRemediationResponse { remediations })
     }
 
+    async fn confirm_remediation(
+        &self,
+        request: Request<v1::ConfirmRemediationRequest>,
+    ) -> Answer<v1::ConfirmRemediationResponse> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let remediations =
+            self.order(&who, Order::Confirm, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::ConfirmRemediationResponse { remediations })
+    }
+
     async fn discard_remediation(
         &self,
         request: Request<v1::DiscardRemediationRequest>,

@@ -7,7 +7,7 @@
 //! it (Organizations guide, "SCP evaluation"). The management account is exempt.
 
 use super::organizations::FULL_ACCESS;
-use super::{Op, Principal, Region, World, kms, rds};
+use super::{Op, Principal, Region, World, ec2, kms, rds};
 use crate::fault::{Fault, Kind};
 use crate::value::{Map, Time};
 use crate::wire::Service;
@@ -112,6 +112,10 @@ impl World {
         if let (Service::Kms, Some(cell)) = (service, cell) {
             let arn = format!("arn:aws:kms:{region}:{account}");
             return kms::resources(&cell.kms, op.name, &arn, params);
+        }
+        if service == Service::Ec2 {
+            let groups = cell.map_or(&[][..], |cell| &cell.groups);
+            return ec2::resources(groups, op.name, (account, region), params);
         }
         vec![Resource::new(format!("arn:aws:{prefix}:{region}:{account}:*"))]
     }

@@ -87,6 +87,7 @@ pub(crate) struct Cell {
     pub(crate) trail: Vec<cloudtrail::Event>,
     pub(crate) metrics: cloudwatch::Metrics,
     pub(crate) groups: Vec<ec2::Group>,
+    pub(crate) policies: Vec<iam::Policy>,
 }
 
 /// Whether an operation changes anything.

@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::finding::{Kind, Resource};
+use crate::isolation::Group;
 use crate::rds::{Cluster, Encryption, Instance, MemberRef, Snapshot};
 use crate::remediation::Act;
 use std::collections::BTreeMap;
@@ -146,6 +147,12 @@ impl World {
             Act::Retire { resource_id, .. } => {
                 self.seen.clusters.retain(|c| c.resource_id != resource_id);
             }
+            Act::CreateGroup { vpc, name } => {
+                let (id, lets_in) = ("sg-nobody".into(), vec![]);
+                let lets_out = vec!["everything to 0.0.0.0/0".into()];
+                self.seen.groups.push(Group { id, name, vpc, lets_in, lets_out, ours: true });
+            }
+            Act::CloseGroup { .. } => self.seen.groups.iter_mut().for_each(|g| g.lets_out.clear()),
             Act::Reboot { .. }
             | Act::AddRole { .. }
             | Act::CreateEndpoint { .. }
@@ -244,6 +251,7 @@ impl World {
             }
             Act::Rename { kind: Kind::Instance, to, .. } => self.seen.instance(to).is_some(),
             Act::Rename { to, .. } => self.seen.cluster(to).is_some(),
+            Act::CreateGroup { .. } => !self.seen.groups.is_empty(),
             _ => false,
         }
     }
