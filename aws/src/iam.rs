@@ -51,7 +51,10 @@ impl Cloud {
 fn take(found: &mut ByResourceId, page: &GetAccountAuthorizationDetailsOutput) {
     for policy in page.policies() {
         let in_force = policy.policy_version_list().iter().find(|v| v.is_default_version());
-        let name = format!("policy {}", policy.policy_name().unwrap_or_default());
+        // moto leaves the name out (docs/emulators.md); the ARN ends with it.
+        let by_arn = || policy.arn().and_then(|arn| arn.rsplit('/').next());
+        let name = policy.policy_name().or_else(by_arn).unwrap_or_default();
+        let name = format!("policy {name}");
         note(found, &name, in_force.and_then(|v| v.document()));
     }
     let mut inline = |kind: &str, of: Option<&str>, policies: &[PolicyDetail]| {

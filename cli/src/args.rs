@@ -249,6 +249,23 @@ pub(crate) enum Scan {
     },
 }
 
+/// What a finding is about.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindingKind {
+    Instance,
+    Cluster,
+    Snapshot,
+}
+
+/// How a finding stands.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindingState {
+    Open,
+    Waived,
+    HeldOriginal,
+    Resolved,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Finding {
     /// List open findings.
@@ -258,6 +275,12 @@ pub(crate) enum Finding {
         /// Resolved ones too.
         #[arg(long)]
         all: bool,
+        /// Only these: instance, cluster, snapshot; may be repeated.
+        #[arg(long = "kind", value_name = "KIND", value_enum, value_delimiter = ',')]
+        kinds: Vec<FindingKind>,
+        /// Only in these states: open, waived, held-original, resolved; may be repeated.
+        #[arg(long = "state", value_name = "STATE", value_enum, value_delimiter = ',')]
+        states: Vec<FindingState>,
     },
     /// Accept a finding until a date.
     Waive {

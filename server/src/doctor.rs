@@ -18,6 +18,9 @@ const SKEW_MAX: i64 = 5_000;
 /// How long the agents have for the sample.
 const SAMPLE_FOR: Span = Span::seconds(60);
 
+/// So many of the same trouble are named.
+const SAID_MAX: usize = 3;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -206,6 +209,13 @@ async fn members(app: &App, actor: &Actor, nodes: &[Node], sample: usize, checks
     }
 }
 
+/// So much is said; more is counted.
+fn some(all: Vec<String>) -> String {
+    let more = all.len().saturating_sub(SAID_MAX);
+    let said = all.into_iter().take(SAID_MAX).collect::<Vec<_>>().join("; ");
+    if more > 0 { format!("{said}; and {more} more like these") } else { said }
+}
+
 fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Check>) {
     let role = &app.config.aws.role_name;
     let bad: BTreeSet<String> = cells
@@ -214,14 +224,24 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         .map(|c| format!("{}: {} ({})", c.account, c.state, c.reason))
         .collect();
     let n = accounts.len();
+    let fenced = cells.iter().any(|c| c.state == CellState::ScpDenied);
+    let denied = cells.iter().any(|c| c.state.failed() && c.state != CellState::ScpDenied);
+    let fix = match (fenced, denied) {
+        (true, false) => {
+            "exempt the role in the service control policies that deny it (ArnNotLike on aws:PrincipalArn)"
+        }
+        (true, true) => {
+            "where the role is missing, deploy deploy/member-role.yaml; where a service control policy denies it, exempt it there"
+        }
+        (false, _) => {
+            "deploy deploy/member-role.yaml to every account, with this server's principal and aws.external_id"
+        }
+    };
     checks.push(match bad.is_empty() {
-        true => check("role", Outcome::Ok, format!("{role} works in {n} of {n} accounts tried"), ""),
-        false => check(
-            "role",
-            Outcome::Failed,
-            bad.into_iter().collect::<Vec<_>>().join("; "),
-            "deploy deploy/member-role.yaml to every account, with this server's principal and aws.external_id",
-        ),
+        true => {
+            check("role", Outcome::Ok, format!("{role} works in {n} of {n} accounts tried"), "")
+        }
+        false => check("role", Outcome::Failed, some(bad.into_iter().collect()), fix),
     });
     let listed = cells.iter().any(|c| c.regions_source.as_str() == "configured");
     if listed {
@@ -268,7 +288,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         false => check(
             "keys",
             Outcome::Warning,
-            trouble.join("; "),
+            some(trouble),
             "databases in these cells are blocked until the key is there",
         ),
     });

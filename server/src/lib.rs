@@ -10,6 +10,7 @@ pub mod app;
 mod decommission;
 pub mod deployments;
 pub mod doctor;
+pub mod emergency;
 pub mod findings;
 pub mod freezes;
 pub mod keys;

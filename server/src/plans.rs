@@ -19,15 +19,16 @@ use ringfence_domain::window;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The findings that a request names, or all that are open, in its scope and not waived.
+/// The findings that a request names, or all that are open, in its scope, not waived, and without a verified twin;
+/// and how many were left out for that.
 async fn chosen(
     app: &App,
     tree: &OrgTree,
     ids: &[String],
     scope: &Scope,
     snapshots: bool,
-) -> Result<Vec<Finding>, Fault> {
-    let mut findings = Vec::new();
+) -> Result<(Vec<Finding>, usize), Fault> {
+    let (mut findings, mut done) = (Vec::new(), 0);
     // Old snapshots are a matter of their own: nobody who plans databases agrees to those too.
     let meant = |f: &Finding| (f.kind == finding::Kind::Snapshot) == snapshots;
     if ids.is_empty() {
@@ -38,7 +39,9 @@ async fn chosen(
             let here = accounts.contains(&f.account) && scope.region(f.region.as_str());
             here && !f.waived(now()) && meant(f)
         };
-        findings.extend(all.into_iter().map(|(_, f)| f).filter(wanted));
+        let open = all.into_iter().map(|(_, f)| f).filter(wanted);
+        let (held, left): (Vec<_>, Vec<_>) = open.partition(|f| f.held_by.is_some());
+        (findings, done) = (left, held.len());
     }
     let distinct: BTreeSet<&String> = ids.iter().collect();
     for id in distinct {
@@ -64,6 +67,9 @@ async fn chosen(
                 true => {
                     "no open finding of a snapshot matches: nothing to plan; `ringfence scan start --snapshots` looks for old snapshots"
                 }
+                false if done > 0 => {
+                    "every open finding that matches has a verified twin already: nothing to plan"
+                }
                 false => "no open finding matches: nothing to plan",
             },
         );
@@ -71,7 +77,7 @@ async fn chosen(
     findings.sort_by(|a, b| {
         (&a.account, &a.region, a.resource.name()).cmp(&(&b.account, &b.region, b.resource.name()))
     });
-    Ok(findings)
+    Ok((findings, done))
 }
 
 /// The cell of each finding.
@@ -104,7 +110,8 @@ async fn past(app: &App) -> Result<Vec<Past>, Fault> {
     Ok(past)
 }
 
-/// Makes a plan; stores it unless `dry`. The same id twice is the same plan.
+/// Makes a plan, and says how many findings were left out for they are done; stores it unless `dry`. The same id
+/// twice is the same plan.
 pub async fn create(
     app: &App,
     actor: &Actor,
@@ -113,13 +120,13 @@ pub async fn create(
     scope: &Scope,
     (mut wanted, snapshots): (Wanted, bool),
     dry: bool,
-) -> Result<Plan, Fault> {
+) -> Result<(Plan, usize), Fault> {
     if app.store.get(Kind::Plan, id).await?.is_some() {
-        return Ok(app.load(Kind::Plan, id).await?.1);
+        return Ok((app.load(Kind::Plan, id).await?.1, 0));
     }
     wanted.past = past(app).await?;
     let tree = app.tree().await?;
-    let findings = chosen(app, &tree, ids, scope, snapshots).await?;
+    let (findings, done) = chosen(app, &tree, ids, scope, snapshots).await?;
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
     let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
     let mut items: Vec<plan::Item> = findings
@@ -159,10 +166,10 @@ pub async fn create(
         let event = actor.did(at, "plan.create", id, text);
         let row = Row::new(Kind::Plan, id, "draft", at, &plan);
         if !app.store.update(&[row], &event).await? {
-            return Ok(app.load(Kind::Plan, id).await?.1);
+            return Ok((app.load(Kind::Plan, id).await?.1, done));
         }
     }
-    Ok(plan)
+    Ok((plan, done))
 }
 
 /// Checks and adds a person's approval; used for all that is approved.

@@ -54,8 +54,10 @@ async fn in_force(
     let nodes: BTreeSet<NodeId> =
         accounts.flat_map(|a| way(tree, a).into_iter().map(|n| n.id.clone())).collect();
     let mut attached: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
     if !nodes.is_empty() {
         let policies = app.cloud.policies().await.map_err(said)?;
+        names.extend(policies.iter().map(|p| (p.id.clone(), format!("{} ({})", p.name, p.id))));
         if nodes.len() <= policies.len() + tree.nodes().count() / PAGE {
             for node in nodes {
                 let here = app.cloud.attached(&node).await.map_err(said)?;
@@ -81,7 +83,8 @@ async fn in_force(
             Err(e) if e.class == ErrorClass::NotFound => Err("it is gone".to_owned()),
             Err(e) => return Err(said(e)),
         };
-        documents.insert(id.clone(), Arc::new(Attached { id: id.clone(), policy }));
+        let name = names.get(id).unwrap_or(id).clone();
+        documents.insert(id.clone(), Arc::new(Attached { name, policy }));
     }
     let read =
         |ids: BTreeSet<String>| ids.iter().filter_map(|id| documents.get(id).cloned()).collect();
@@ -92,11 +95,11 @@ impl InForce {
     /// The levels from the root to an account of the tree; none for the management account, which SCPs never bind
     /// (Organizations guide, "SCP effects on permissions").
     fn levels(&self, tree: &OrgTree, account: &AccountId) -> Vec<Level> {
-        let level = |id: &NodeId| Level {
-            node: id.to_string(),
-            policies: self.0.get(id).cloned().unwrap_or_default(),
+        let level = |node: &Node| Level {
+            node: format!("{} ({})", node.name, node.id),
+            policies: self.0.get(&node.id).cloned().unwrap_or_default(),
         };
-        way(tree, account).into_iter().map(|node| level(&node.id)).collect()
+        way(tree, account).into_iter().map(level).collect()
     }
 }
 

@@ -106,6 +106,7 @@ fn a_group_is_made_and_closed_on_both_emulators() {
     for emulator in [Emulator::moto(), Emulator::simulator()] {
         let world = emulator.build(9, &["single", "1"]);
         let account = text(&world["accounts"][0], "id").to_owned();
+        script("isolation.py", &emulator.script_url(), &[&account, "us-east-1", "place"]);
         let folder = tempfile::tempdir().expect("a folder");
         let mut setup = Setup::new(&emulator.url(), folder.path());
         setup.set("RINGFENCE_AWS__REGIONS", "us-east-1");
@@ -119,13 +120,16 @@ fn a_group_is_made_and_closed_on_both_emulators() {
         bob.expect(&format!("approve {plan} --reason CHG-1"), 0);
         ann.expect(&format!("remediation apply {plan}"), 0);
         until("the group is closed", MINUTE, || {
-            let found =
-                script("isolation.py", &emulator.script_url(), &[&account, "us-east-1", NAME]);
+            let found = script(
+                "isolation.py",
+                &emulator.script_url(),
+                &[&account, "us-east-1", "show", NAME],
+            );
             let tags = json!({"ringfence:isolation": "true"});
             let good = found.as_array().is_some_and(|all| all.len() == 1)
                 && found[0]["rules"] == 0
                 && found[0]["tags"] == tags
-                && found[0]["of_databases"] == true;
+                && found[0]["of_the_database"] == true;
             if good { Ok(()) } else { Err(format!("{found} {:?}", ann.run("remediation list"))) }
         });
     }

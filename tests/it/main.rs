@@ -7,6 +7,7 @@ mod campaign;
 mod check;
 mod crash;
 mod deploy;
+mod emergency;
 mod fan_out;
 mod first_light;
 mod freeze;

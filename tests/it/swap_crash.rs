@@ -145,7 +145,8 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
                 ];
                 let said = fields.map(|f| database[f].to_string()).join(" ");
                 // Security groups are made anew in each run.
-                let by_name = |said: String, (id, group): (&String, &String)| said.replace(id, group);
+                let by_name =
+                    |said: String, (id, group): (&String, &String)| said.replace(id, group);
                 let said = groups.iter().fold(said, by_name);
                 assert!(all.insert(format!("{kind} {name}"), said).is_none());
             }

@@ -117,6 +117,18 @@ impl Setup {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// Runs a command of the server's program, which is not running: its exit code, and what it printed on both.
+    pub fn command(&self, args: &[&str]) -> (i32, String) {
+        let output = Command::new(&self.program)
+            .args(args)
+            .env_clear()
+            .envs(&self.environment)
+            .output()
+            .expect("run the server's command");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Runs `ringfence-server join-token`; what it printed.
     pub fn join_token(&self, args: &[&str]) -> String {
         let output = Command::new(&self.program)

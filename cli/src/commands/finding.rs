@@ -1,7 +1,7 @@
 //! `ringfence finding`
 
 use super::{Context, MESSAGE_MAX, missing, pages, scope};
-use crate::args::Finding;
+use crate::args::{Finding, FindingKind, FindingState};
 use crate::exit::{End, Exit};
 use crate::printer;
 use ringfence_proto::v1;
@@ -13,13 +13,15 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
     let mut client = FindingServiceClient::new(context.connection.clone())
         .max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Finding::List { scope: wanted, all } => {
+        Finding::List { scope: wanted, all, kinds, states } => {
             let request = v1::ListFindingsRequest {
                 scope: scope(&wanted),
-                include_resolved: all,
+                include_resolved: all || states.contains(&FindingState::Resolved),
                 ..Default::default()
             };
-            let findings = pages!(client, list_findings, request, findings);
+            let mut findings = pages!(client, list_findings, request, findings);
+            findings.retain(|f| kinds.is_empty() || kinds.contains(&kind(f)));
+            findings.retain(|f| states.is_empty() || states.contains(&state(f)));
             let present = findings.iter().any(|f| f.state() == v1::FindingState::Open);
             if context.json() {
                 #[derive(Serialize)]
@@ -100,18 +102,35 @@ fn say(context: &Context, finding: &v1::Finding, text: &str) {
     }
 }
 
+fn state(f: &v1::Finding) -> FindingState {
+    match f.state() {
+        v1::FindingState::Resolved => FindingState::Resolved,
+        _ if f.waived => FindingState::Waived,
+        _ if !f.held_by.is_empty() => FindingState::HeldOriginal,
+        _ => FindingState::Open,
+    }
+}
+
+fn kind(f: &v1::Finding) -> FindingKind {
+    match f.kind() {
+        v1::ResourceKind::Cluster => FindingKind::Cluster,
+        v1::ResourceKind::Snapshot => FindingKind::Snapshot,
+        _ => FindingKind::Instance,
+    }
+}
+
 fn row(f: &v1::Finding) -> Vec<String> {
-    let state = match f.state() {
-        v1::FindingState::Resolved => "resolved",
-        _ if f.waived => "waived",
-        _ if !f.held_by.is_empty() => "held-original",
-        _ if f.incomplete => "open (cell incomplete)",
-        _ => "open",
+    let state = match state(f) {
+        FindingState::Resolved => "resolved",
+        FindingState::Waived => "waived",
+        FindingState::HeldOriginal => "held-original",
+        FindingState::Open if f.incomplete => "open (cell incomplete)",
+        FindingState::Open => "open",
     };
-    let kind = match f.kind() {
-        v1::ResourceKind::Cluster => "cluster",
-        v1::ResourceKind::Snapshot => "snapshot",
-        _ => "instance",
+    let kind = match kind(f) {
+        FindingKind::Cluster => "cluster",
+        FindingKind::Snapshot => "snapshot",
+        FindingKind::Instance => "instance",
     };
     vec![
         f.id.clone(),

@@ -57,13 +57,15 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 snapshots,
                 make_isolation_groups,
             };
-            let plan = client
-                .create_plan(request)
-                .await?
-                .into_inner()
-                .plan
-                .ok_or_else(|| missing("a plan"))?;
+            let answer = client.create_plan(request).await?.into_inner();
+            let plan = answer.plan.ok_or_else(|| missing("a plan"))?;
             show(context, &plan);
+            if answer.left_out > 0 {
+                printer::talk(&format!(
+                    "{} more in this scope are left out: they have a verified twin or copy already (`ringfence remediation list`)",
+                    answer.left_out
+                ));
+            }
             if dry_run {
                 printer::talk("dry run: nothing was stored");
             } else if plan.ready > 0 {

@@ -255,6 +255,16 @@ fn show(context: &Context, rem: &v1::Remediation) {
     if !rem.note.is_empty() {
         printer::data(&format!("note    {}", rem.note));
     }
+    if rem.state() == v1::RemediationState::Stopped {
+        let or = match rem.verified_at.is_empty() {
+            true => format!("; or ringfence remediation cancel {} --reason ...", rem.id),
+            false => String::new(),
+        };
+        printer::data(&format!(
+            "next    once that is mended: ringfence remediation retry {} --reason ...{or}",
+            rem.id
+        ));
+    }
     if let Some(asked) = &rem.retirement {
         printer::data(&format!("decommission asked for by {} ({})", asked.author, asked.reason));
         printer::data(&format!("  deletes   {}", asked.originals.join(", ")));

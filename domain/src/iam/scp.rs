@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// A policy that is attached somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
-    /// Its id.
-    pub id: String,
+    /// Its name and id, for people.
+    pub name: String,
     /// What it says, or why that could not be read.
     pub policy: Result<Policy, String>,
 }
@@ -21,7 +21,7 @@ pub struct Attached {
 /// The policies of a root, an OU or an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
-    /// Its id.
+    /// Its name and id, for people.
     pub node: String,
     /// What is attached to it directly.
     pub policies: Vec<Arc<Attached>>,
@@ -100,7 +100,7 @@ pub fn judge(levels: &[Level], request: &Request) -> Verdict {
     }
     let (mut denied, mut unknown) = (Vec::new(), Vec::new());
     for (level, policy) in levels.iter().flat_map(|l| l.policies.iter().map(move |p| (l, p))) {
-        let (node, id) = (level.node.clone(), policy.id.clone());
+        let (node, id) = (level.node.clone(), policy.name.clone());
         let statements = match &policy.policy {
             Ok(policy) => policy.statements.iter().filter(|s| s.denies),
             Err(why) => {

@@ -247,7 +247,7 @@ fn level(node: &str, policies: &[(&str, Value)]) -> Level {
             Value::String(why) => Err(why.clone()),
             statements => Ok(policy(statements.clone())),
         };
-        Attached { id: (*id).to_owned(), policy }.into()
+        Attached { name: (*id).to_owned(), policy }.into()
     };
     Level { node: node.to_owned(), policies: policies.iter().map(attached).collect() }
 }
@@ -395,7 +395,7 @@ fn a_region_denial_spares_what_it_names() {
 fn the_built_in_policy_denies_what_it_is_meant_to() {
     let built_in = Policy::parse(crate::scp::RDS_ENCRYPTION).unwrap();
     let full = policy(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
-    let attached = |id: &str, policy| Attached { id: id.into(), policy: Ok(policy) }.into();
+    let attached = |id: &str, policy| Attached { name: id.into(), policy: Ok(policy) }.into();
     let levels = [Level {
         node: "r-1".into(),
         policies: vec![attached("p-full", full), attached("p-1", built_in)],

@@ -398,7 +398,7 @@ mod tests {
         let policy = Policy::parse(&document.to_string());
         let levels = [Level {
             node: "r-1".into(),
-            policies: vec![Attached { id: "p-1".into(), policy }.into()],
+            policies: vec![Attached { name: "p-1".into(), policy }.into()],
         }];
         let verdict = |item: &Item| {
             let checks = fenced(item, &levels, ROLE);
@@ -458,7 +458,7 @@ mod tests {
         }
         let built_in = Policy::parse(crate::scp::RDS_ENCRYPTION).unwrap();
         let full = Policy::parse(r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#);
-        let attached = |id: &str, policy| Attached { id: id.into(), policy }.into();
+        let attached = |id: &str, policy| Attached { name: id.into(), policy }.into();
         let levels = [Level {
             node: "r-1".into(),
             policies: vec![attached("p-full", full), attached("p-1", Ok(built_in))],

@@ -20,8 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 /// Between two looks.
 const STEP: Span = Span::seconds(61);
 /// Worlds are the same but for their times, so what is waited for is not longer than what tells them apart.
-const BOUNDS: Bounds =
-    Bounds { expect_for: Span::seconds(100), quiet_for: STEP, ..sample::BOUNDS };
+const BOUNDS: Bounds = Bounds { expect_for: Span::seconds(100), quiet_for: STEP, ..sample::BOUNDS };
 
 /// What can happen beside the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,19 @@ enum Command {
     /// Tokens with which agents join. They are made here, beside the store, and not over the network.
     #[command(subcommand)]
     JoinToken(JoinToken),
+    /// Take a service control policy off everything that it is attached to, now: needs AWS credentials and nothing
+    /// else, no store and no running server.
+    EmergencyDetach {
+        /// The policy: p-...
+        #[arg(long, value_name = "ID")]
+        policy: String,
+        /// Only from this root, OU or account; may be repeated.
+        #[arg(long = "target", value_name = "ID", value_delimiter = ',')]
+        targets: Vec<ringfence_domain::id::NodeId>,
+        /// Say what it would be detached from, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -55,8 +68,15 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let config = ringfence_agent::config::load(args.config.as_deref())?;
-    if let Some(Command::JoinToken(command)) = args.command {
-        return join_token(&config.store_url, command).await;
+    match args.command {
+        None => {}
+        Some(Command::JoinToken(command)) => return join_token(&config.store_url, command).await,
+        Some(Command::EmergencyDetach { policy, targets, dry_run }) => {
+            let cloud = ringfence_aws::Cloud::new(config.aws).await.map_err(anyhow::Error::msg)?;
+            let out = &mut std::io::stdout();
+            return ringfence_server::emergency::detach(&cloud, &policy, &targets, dry_run, out)
+                .await;
+        }
     }
     let names = ringfence_agent::Names::exact();
     let ready = |address| tracing::info!("ringfence-server ready on {address}");

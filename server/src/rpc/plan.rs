@@ -48,9 +48,10 @@ impl PlanService for Rpc {
             return Err(Fault::Invalid("swap: a snapshot has no place to take".into()).into());
         }
         let how = (wanted, a.snapshots);
-        let plan =
+        let (plan, done) =
             plans::create(&self.0, &who, &id, &a.findings, &scope, how, a.validate_only).await?;
-        ok(v1::CreatePlanResponse { plan: Some(self.plan(&plan)) })
+        let left_out = i32::try_from(done).unwrap_or(i32::MAX);
+        ok(v1::CreatePlanResponse { plan: Some(self.plan(&plan)), left_out })
     }
 
     async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Answer<v1::GetPlanResponse> {
