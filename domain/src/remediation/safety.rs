@@ -193,6 +193,7 @@ impl World {
             at: self.now,
             points: if there { 100 } else { 0 },
             gap: Span(0),
+            inner: Span(0),
             connections: u32::from(met),
             writes: 0,
             connected_at: met.then_some(self.now),

@@ -8,10 +8,13 @@
 use super::quiet::{Quiesce, Verdict, judge};
 use super::swap::{Swap, ask};
 use super::unit::{Db, find};
-use super::{Act, Bounds, Mark, Remediation, Step, place, repeat};
+use super::{Act, Activity, Bounds, Mark, Remediation, Step, place, repeat};
 use crate::finding::Resource;
+use crate::rds::Sweep;
 use crate::time::Time;
-use crate::{rds::Sweep, time::Span};
+
+/// So many periods after a stop CloudWatch has all that it ever will have; the application waits.
+const LATE: i64 = 15;
 
 /// Replicas, their sources and Multi-AZ SQL Server cannot be stopped (RDS guide, "Stopping a DB instance").
 pub(crate) fn stoppable(resource: &Resource) -> bool {
@@ -42,13 +45,17 @@ pub(super) fn stop(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -
         return place::settle(rem, &source, &key, now)
             .or_else(|| Some(repeat(rem, act, now, bounds)));
     }
-    // Its last value is of the period before the one in which it went down.
+    // Its last value is of the period before the one in which it went down, and one may be missing.
     let asked = rem.intents.get(&key).map_or(now, |i| i.at);
-    let until = Time(asked.0 - bounds.metric_period.0);
+    let until = Time(asked.0 - 2 * bounds.metric_period.0);
+    let late = now.since(asked).0 > LATE * bounds.metric_period.0;
     let names = parts.iter().filter(|p| p.written).map(|p| p.id.to_owned()).collect();
     Some(match ask(rem, names, quiet.from, now, bounds).map(|a| (judge(a, until, bounds), a)) {
         Err(step) => step,
         Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::Stopped { proof: proof.clone() }),
+        Ok((Verdict::NotYet(why), _)) if late => Step::Mark(Mark::GivingUp {
+            why: format!("nobody knows what {} did until it was stopped ({why}); retry", source.id),
+        }),
         Ok((Verdict::NotYet(why), _)) => Step::Wait(why),
         Ok((Verdict::Connected(why) | Verdict::Written(why), _)) => Step::Mark(Mark::GivingUp {
             why: format!("{} was used between its snapshot and its stop: {why}; retry", source.id),
@@ -56,26 +63,21 @@ pub(super) fn stop(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -
     })
 }
 
-/// From when the original must be proven quiet again, where it was stopped: none of what it could have done until
-/// then happened. Or what to do first.
-pub(super) fn since(
-    swap: &Swap,
-    top: &Db<'_>,
-    isolated: Option<Time>,
-    bounds: Bounds,
-) -> Result<Option<Time>, Step> {
-    let (Some(_), restarted) = (&swap.stopped, swap.restarted) else { return Ok(None) };
-    let Some(restarted) = restarted else {
-        return Err(match top.status {
-            "stopped" => Step::Mark(Mark::Restarts),
-            status => Step::AskHuman(format!(
-                "{} was stopped after its snapshot, and is {status}: somebody started it, or AWS did after seven days, so the twin may lack writes: discard it, and retry",
-                top.id
-            )),
-        });
-    };
-    // It has no values until it is up, which may take longer than a hole may be; sessions that began before it was
-    // isolated once more are in those after that.
-    let before = Span(4 * bounds.metric_period.0);
-    Ok(isolated.map(|at| Time(at.0 - before.0).max(restarted)))
+/// From when the original must be proven quiet again, where it was stopped: from its start on, for until then nothing
+/// ran in it. Or what to do first.
+pub(super) fn since(swap: &Swap, top: &Db<'_>) -> Result<Option<Time>, Step> {
+    match (&swap.stopped, swap.restarted) {
+        (None, _) => Ok(None),
+        (Some(_), Some(restarted)) => Ok(Some(restarted)),
+        (Some(_), None) if top.status == "stopped" => Err(Step::Mark(Mark::Restarts)),
+        (Some(_), None) => Err(Step::AskHuman(format!(
+            "{} was stopped after its snapshot, and is {}: somebody started it, or AWS did after seven days, so the twin may lack writes: roll it back, discard the twin, and retry",
+            top.id, top.status
+        ))),
+    }
+}
+
+/// What CloudWatch said of one that was just started: there is nothing until it is up, and that is no hole.
+pub(super) fn since_its_start(activity: &Activity) -> Activity {
+    Activity { gap: activity.inner, ..activity.clone() }
 }

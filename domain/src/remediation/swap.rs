@@ -231,7 +231,7 @@ fn before_names(
     };
     let top = &pairs[0].source;
     let isolated = isolated_for(rem, top, swap, bounds);
-    let restarted = match still::since(swap, top, isolated, bounds) {
+    let restarted = match still::since(swap, top) {
         Ok(restarted) => restarted,
         Err(step) => return step,
     };
@@ -254,10 +254,13 @@ fn before_names(
         };
     }
     let until = isolated.unwrap_or_default().max(rem.since());
-    let from = restarted.unwrap_or(quiet.from);
-    match ask(rem, names(), from, now, bounds).map(|a| (judge(a, until, bounds), a)) {
+    let known = match restarted {
+        Some(from) => ask(rem, names(), from, now, bounds).map(still::since_its_start),
+        None => ask(rem, names(), quiet.from, now, bounds).cloned(),
+    };
+    match known.map(|a| (judge(&a, until, bounds), a)) {
         Err(step) => step,
-        Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::CutOverBegins { proof: proof.clone() }),
+        Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::CutOverBegins { proof }),
         Ok((Verdict::NotYet(why), _)) => Step::Wait(why),
         Ok((Verdict::Connected(why) | Verdict::Written(why), _)) => stale(why),
     }
