@@ -364,6 +364,7 @@ impl Config {
             iam_read: count("limits.iam_read"),
             ec2_read: count("limits.ec2_read"),
             ec2_write: count("limits.ec2_write"),
+            secrets_read: count("limits.secrets_read"),
         };
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {

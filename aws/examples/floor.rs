@@ -357,6 +357,7 @@ mod queue {
             iam_read: 1,
             ec2_read: 1,
             ec2_write: 1,
+            secrets_read: 1,
         };
         let limits = Arc::new(Limits::new(&rates));
         let served = Arc::new(std::sync::Mutex::new(Vec::new()));

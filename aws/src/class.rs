@@ -31,10 +31,12 @@ pub enum Class {
     Ec2Read,
     /// EC2 writes, by account and region.
     Ec2Write,
+    /// Secrets Manager ListSecrets, by account and region.
+    SecretsRead,
 }
 
 /// All classes, in the order of their numbers.
-pub(crate) const CLASSES: [Class; 14] = [
+pub(crate) const CLASSES: [Class; 15] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -49,6 +51,7 @@ pub(crate) const CLASSES: [Class; 14] = [
     Class::IamRead,
     Class::Ec2Read,
     Class::Ec2Write,
+    Class::SecretsRead,
 ];
 
 impl Class {
@@ -69,6 +72,7 @@ impl Class {
             Class::IamRead => "iam_read",
             Class::Ec2Read => "ec2_read",
             Class::Ec2Write => "ec2_write",
+            Class::SecretsRead => "secrets_read",
         }
     }
 }
@@ -92,6 +96,7 @@ pub struct Rates {
     pub iam_read: u32,
     pub ec2_read: u32,
     pub ec2_write: u32,
+    pub secrets_read: u32,
 }
 
 impl Rates {
@@ -111,6 +116,7 @@ impl Rates {
             Class::IamRead => self.iam_read,
             Class::Ec2Read => self.ec2_read,
             Class::Ec2Write => self.ec2_write,
+            Class::SecretsRead => self.secrets_read,
         }
     }
 }

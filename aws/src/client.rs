@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     member_config: Shared<aws_sdk_config::Client>,
     cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
     ec2: Shared<aws_sdk_ec2::Client>,
+    secretsmanager: Shared<aws_sdk_secretsmanager::Client>,
 }
 
 /// A client of a service, in the region of the configuration unless said.
@@ -178,6 +179,7 @@ impl Cloud {
             member_config: Shared::new(),
             cloudwatch: Shared::new(),
             ec2: Shared::new(),
+            secretsmanager: Shared::new(),
             settings,
             base,
             member,
@@ -237,6 +239,11 @@ impl Cloud {
 
     pub(crate) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
         self.0.ec2.get(region, || client!(aws_sdk_ec2, &self.0.member, region))
+    }
+
+    pub(crate) fn secretsmanager(&self, region: &str) -> aws_sdk_secretsmanager::Client {
+        let make = || client!(aws_sdk_secretsmanager, &self.0.member, region);
+        self.0.secretsmanager.get(region, make)
     }
 
     pub(crate) fn kms(&self, region: &str) -> aws_sdk_kms::Client {

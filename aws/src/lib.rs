@@ -21,6 +21,7 @@ pub mod organizations;
 mod pace;
 pub mod rds;
 mod retry;
+mod secrets;
 mod session;
 mod user_agent;
 

@@ -299,6 +299,7 @@ pub(crate) mod tests {
             iam_read: all,
             ec2_read: all,
             ec2_write: all,
+            secrets_read: all,
         }
     }
 

@@ -62,6 +62,7 @@ impl<'a> To<'a> {
             Class::MetricsRead => "CloudWatch",
             Class::IamRead => "IAM",
             Class::Ec2Read | Class::Ec2Write => "EC2",
+            Class::SecretsRead => "Secrets Manager",
         };
         // These have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management" | "IAM");

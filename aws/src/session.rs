@@ -45,6 +45,7 @@ impl Phase {
                     "Action": [
                         "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants",
                         "account:ListRegions", "cloudwatch:DescribeAlarms", "iam:GetAccountAuthorizationDetails", "ec2:DescribeSecurityGroups",
+                        "secretsmanager:ListSecrets",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
                     "Resource": "*"

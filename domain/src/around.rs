@@ -19,6 +19,45 @@ pub struct Around {
     /// IAM policies with its resource id; asked for where IAM authentication is on.
     #[serde(default = "not_asked")]
     pub policies: Result<Named, String>,
+    /// Secrets that mention its name or its resource id in their own names, descriptions or tags; what is in them
+    /// is read by nobody.
+    #[serde(default = "not_asked")]
+    pub secrets: Result<Named, String>,
+}
+
+/// A secret, without what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// All that is said of it: name, description, tags.
+    pub said: String,
+}
+
+/// Whether a text has that name as a word of its own: `orders` is in `prod/orders`, and not in `orders-read`.
+fn mentions(text: &str, name: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    text.to_ascii_lowercase().split(|c| !part(c)).any(|word| word == name.to_ascii_lowercase())
+}
+
+/// Which of these secrets mention a database, or one of its replicas or members.
+pub fn mentioning<'a>(secrets: &[Secret], found: impl Iterator<Item = &'a Resource>) -> Named {
+    let mut named = Named::new();
+    for (key, name, id) in found.flat_map(named_with_ids) {
+        let about = |s: &&Secret| mentions(&s.said, name) || mentions(&s.said, id);
+        let by: Vec<String> = secrets.iter().filter(about).map(|s| s.name.clone()).collect();
+        if !by.is_empty() {
+            named.insert(key, by);
+        }
+    }
+    named
+}
+
+/// The key, the name and the resource id of a database, its members and its replicas.
+fn named_with_ids(resource: &Resource) -> Vec<(String, &str, &str)> {
+    let own = std::iter::once(resource.resource_id());
+    let ids = own.chain(resource.dependents().iter().map(|d| d.resource_id.as_str()));
+    keys(resource).into_iter().zip(ids).map(|((key, name), id)| (key, name, id)).collect()
 }
 
 /// Of a cell that was read before that was asked for.
@@ -45,13 +84,9 @@ pub fn lets_iam_in(resource: &Resource) -> bool {
 /// Which of these policies name a database or one of its replicas or members.
 pub fn naming<'a>(policies: &ByResourceId, found: impl Iterator<Item = &'a Resource>) -> Named {
     let mut named = Named::new();
-    for resource in found {
-        let own = std::iter::once(resource.resource_id());
-        let ids = own.chain(resource.dependents().iter().map(|d| d.resource_id.as_str()));
-        for ((key, _), id) in keys(resource).into_iter().zip(ids) {
-            if let Some(by) = policies.get(id) {
-                named.insert(key, by.iter().cloned().collect());
-            }
+    for (key, _, id) in found.flat_map(named_with_ids) {
+        if let Some(by) = policies.get(id) {
+            named.insert(key, by.iter().cloned().collect());
         }
     }
     named
@@ -92,6 +127,34 @@ impl Around {
             subscriptions: only(self.subscriptions),
             alarms: only(self.alarms),
             policies: only(self.policies),
+            secrets: only(self.secrets),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remediation::sample;
+
+    #[test]
+    fn secrets_mention_a_database_by_its_whole_name_or_its_id() {
+        let resource = Resource::Instance {
+            instance: sample::instance("orders"),
+            replicas: vec![sample::instance("orders-read")],
+        };
+        for (said, want) in [
+            ("prod/orders", "instance orders"),
+            ("shop the master of Orders", "instance orders"),
+            ("shop dbInstanceIdentifier=orders-read", "instance orders-read"),
+            ("shop db-ORDERS", "instance orders"),
+            ("prod/orders-replica", ""),
+            ("reorders", ""),
+        ] {
+            let secrets = [Secret { name: "s".into(), said: said.into() }];
+            let named = mentioning(&secrets, std::iter::once(&resource));
+            assert_eq!(named.keys().next().map_or("", String::as_str), want, "{said}");
+            assert!(named.len() < 2, "{named:?}");
         }
     }
 }

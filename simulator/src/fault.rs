@@ -74,14 +74,16 @@ impl Fault {
     /// Sources: the "Common errors" page of each API reference; throttles as in botocore's retry list
     /// and, for Organizations, HTTP 400 (aws-sdk-js#2135); account and access-analyzer answer 429.
     pub fn code(&self, service: Service) -> (Cow<'static, str>, u16) {
-        use Service::{AccessAnalyzer, Account, CloudTrail, Config, Ec2, Kms, Organizations};
-        let json = matches!(service, Organizations | Kms | Config | CloudTrail);
+        use Service::{
+            AccessAnalyzer, Account, CloudTrail, Config, Ec2, Kms, Organizations, SecretsManager,
+        };
+        let json = matches!(service, Organizations | Kms | Config | CloudTrail | SecretsManager);
         let rest = matches!(service, Account | AccessAnalyzer);
         let (code, status) = match &self.kind {
             Kind::Coded(code, status) => return (code.clone(), *status),
             Kind::Throttled => match service {
                 Organizations => ("TooManyRequestsException", 400),
-                Kms | Config | CloudTrail => ("ThrottlingException", 400),
+                Kms | Config | CloudTrail | SecretsManager => ("ThrottlingException", 400),
                 Account => ("TooManyRequestsException", 429),
                 AccessAnalyzer => ("ThrottlingException", 429),
                 Ec2 => ("RequestLimitExceeded", 503),

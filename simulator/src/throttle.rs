@@ -36,7 +36,7 @@ fn limit(service: Service, operations: &[&str], rate: f64, burst: f64) -> Limit 
 pub fn aws() -> Vec<Limit> {
     use Service::{
         AccessAnalyzer, Account, CloudTrail, CloudWatch, Config, Ec2, Iam, Kms, Organizations, Rds,
-        Sts,
+        SecretsManager, Sts,
     };
     let reads: Vec<String> = READS.iter().map(|r| format!("{r}*")).collect();
     let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
@@ -74,6 +74,9 @@ pub fn aws() -> Vec<Limit> {
         limit(AccessAnalyzer, &[], 5.0, 10.0),
         limit(Ec2, &[], 20.0, 100.0),
         limit(Iam, &[], 20.0, 40.0),
+        // Secrets Manager guide, "Quotas": ListSecrets 100, all others here 50.
+        limit(SecretsManager, &["ListSecrets"], 100.0, 100.0),
+        limit(SecretsManager, &[], 50.0, 50.0),
     ]
 }
 

@@ -77,12 +77,13 @@ fn proxies_subscriptions_and_alarms_are_named_and_a_proxy_forbids_a_swap() {
         "DescribeEventSubscriptions",
         "DescribeAlarms",
         "GetAccountAuthorizationDetails",
+        "ListSecrets",
     ] {
         stage.sim.fault(json!({"match": {"operation": operation}, "effect": denied}));
     }
     ann.expect("scan start --wait --timeout 60s", 0);
     let denied = ann.json("plan create --all --dry-run", 0);
-    for name in ["proxies", "subscriptions", "alarms", "iam-authentication"] {
+    for name in ["proxies", "subscriptions", "alarms", "iam-authentication", "secrets"] {
         let (verdict, said) = check(&denied, name);
         assert!(verdict == "warn" && said.contains("could not be read"), "{name}: {said}");
     }
@@ -115,6 +116,7 @@ fn what_names_a_database_is_found_on_both_emulators() {
                 },
             ),
             ("iam-authentication", "its resource id is in policy apps: the twin's"),
+            ("secrets", "orders is mentioned by secret prod/orders: whoever"),
         ] {
             let (verdict, said) = check(&plan, name);
             assert!(verdict == "warn" && said.contains(want), "{name}: {verdict} {said}");

@@ -56,9 +56,18 @@ fn called() -> BTreeSet<String> {
     let mut read = |path: &Path| {
         let text = std::fs::read_to_string(path).expect("a source file");
         for part in text.split('"').skip(1).step_by(2) {
-            let inside = ["rds:", "kms:", "account:", "config:", "cloudwatch:", "iam:Get", "ec2:"]
-                .iter()
-                .any(|p| part.starts_with(p));
+            let inside = [
+                "rds:",
+                "kms:",
+                "account:",
+                "config:",
+                "cloudwatch:",
+                "iam:Get",
+                "ec2:",
+                "secretsmanager:List",
+            ]
+            .iter()
+            .any(|p| part.starts_with(p));
             let operation = part.split(':').nth(1).unwrap_or_default();
             if inside && operation.len() > 3 && operation.bytes().all(|b| b.is_ascii_alphanumeric())
             {
@@ -73,6 +82,7 @@ fn called() -> BTreeSet<String> {
         "config/member.rs",
         "ec2.rs",
         "iam.rs",
+        "secrets.rs",
         "kms/mod.rs",
         "kms/write.rs",
         "rds/around.rs",

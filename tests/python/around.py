@@ -62,6 +62,9 @@ def main():
             PolicyName=name,
             PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
         )
+    secrets = client("secretsmanager")
+    secrets.create_secret(Name="prod/orders", SecretString="of-nobody")
+    secrets.create_secret(Name="prod/orders-read", SecretString="of-nobody")
     print(json.dumps({}))
 
 

@@ -318,6 +318,11 @@ def small_services(m, a):
     call(a, "iam", "CreatePolicy", PolicyName="more", PolicyDocument=document)
     call(a, "iam", "CreatePolicy", expect="EntityAlreadyExists", PolicyName="apps", PolicyDocument=document)
     call(a, "iam", "CreatePolicy", expect="MalformedPolicyDocument", PolicyName="bad", PolicyDocument="{")
+    call(a, "secretsmanager", "CreateSecret", Name="one", SecretString="s", Description="d", Tags=[dict(Key="of", Value="orders")])
+    call(a, "secretsmanager", "CreateSecret", Name="two", SecretString="s")
+    call(a, "secretsmanager", "CreateSecret", expect="ResourceExistsException", Name="two", SecretString="s")
+    page = call(a, "secretsmanager", "ListSecrets", MaxResults=1)
+    assert call(a, "secretsmanager", "ListSecrets", NextToken=page["NextToken"])["SecretList"][0]["Name"] == "two"
     page = call(a, "iam", "GetAccountAuthorizationDetails", Filter=["LocalManagedPolicy", "Role"], MaxItems=1)
     page = call(a, "iam", "GetAccountAuthorizationDetails", Marker=page["Marker"])
     assert page["Policies"][0]["PolicyVersionList"][0]["Document"] == json.loads(document), page

@@ -86,6 +86,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("limits.iam_read", Type::Count, "2"),
     ("limits.ec2_read", Type::Count, "10"),
     ("limits.ec2_write", Type::Count, "2"),
+    ("limits.secrets_read", Type::Count, "10"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
     ("limits.in_flight_per_region", Type::Count, "32"),

@@ -44,13 +44,15 @@ impl<P: Pipe> Visit<'_, P> {
         let databases = || found.findings.iter().map(|d| &d.resource);
         let (cloud, isolation) = (&self.desk.cloud, &self.desk.settings.isolation);
         let groups = cloud.isolation_groups(session, region, isolation);
-        let (around, groups) =
-            futures::join!(cloud.around(session, region, OPINION_FOR), within("EC2", groups));
+        let secrets = within("Secrets Manager", cloud.secrets(session, region));
+        let around = cloud.around(session, region, OPINION_FOR);
+        let (around, groups, secrets) = futures::join!(around, within("EC2", groups), secrets);
+        let secrets = secrets.map(|all| around::mentioning(&all, databases()));
         let policies = match databases().any(around::lets_iam_in) {
             true => self.policies(session).await.map(|all| around::naming(all, databases())),
             false => Ok(Named::new()),
         };
-        (Around { policies, ..around }.about(databases()), groups)
+        (Around { policies, secrets, ..around }.about(databases()), groups)
     }
 
     /// The account's IAM policies that name databases: read once, whichever cell asks first.

@@ -36,7 +36,8 @@ async fn within(
 impl Cloud {
     /// What names the databases of a cell. What cannot be read is said, and is no failure of the cell.
     ///
-    /// IAM's policies are the account's and not the cell's: [`Cloud::policies_by_resource_id`].
+    /// IAM's policies are the account's and not the cell's: [`Cloud::policies_by_resource_id`]; and secrets are about
+    /// databases that only the caller knows: [`Cloud::secrets`].
     ///
     /// Each of the three is waited for so long at most: a region with thousands of alarms, or one that throttles,
     /// must not hold up its databases.
@@ -46,7 +47,13 @@ impl Cloud {
             within(most, self.subscriptions(session, region)),
             within(most, self.alarms(session, region)),
         );
-        Around { proxies, subscriptions, alarms, policies: Ok(Named::new()) }
+        Around {
+            proxies,
+            subscriptions,
+            alarms,
+            policies: Ok(Named::new()),
+            secrets: Ok(Named::new()),
+        }
     }
 
     async fn proxies(&self, session: &Session, region: &Region) -> Result<Named, CloudError> {

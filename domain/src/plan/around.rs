@@ -90,6 +90,23 @@ pub(super) fn around(
         },
         checks,
     );
+    see(
+        ("secrets", "secrets that mention it"),
+        resource,
+        around.map(|a| &a.secrets),
+        (Verdict::Warn, Verdict::Warn),
+        |id, by| match swap {
+            true => format!(
+                "{id} is mentioned by secret {}: its address stays; see that a rotation which works with it still does after the cutover",
+                list(by)
+            ),
+            false => format!(
+                "{id} is mentioned by secret {}: whoever takes the address from there stays with the original",
+                list(by)
+            ),
+        },
+        checks,
+    );
     if swap {
         checks.warn("alarms", None); // by name, and the name stays
         return;
@@ -166,6 +183,7 @@ mod tests {
             subscriptions: named("instance orders-read", &["ops"]),
             alarms: named("instance orders", &many),
             policies: named("instance orders", &["policy apps", "role web/db"]),
+            secrets: named("instance orders", &["prod/orders"]),
         }
         .about([&resource].into_iter());
         for (swap, want) in [
@@ -178,6 +196,7 @@ mod tests {
                         Warn,
                         "orders-read is named by event subscription ops: it does",
                     ),
+                    ("secrets", Warn, "orders is mentioned by secret prod/orders: whoever"),
                     ("alarms", Warn, "by alarm a1, a2, a3, a4, a5 and 2 more"),
                     (
                         "iam-authentication",
@@ -191,6 +210,7 @@ mod tests {
                 [
                     ("proxies", Block, "deregister it there before"),
                     ("subscriptions", Warn, "after the cutover too"),
+                    ("secrets", Warn, "its address stays"),
                     ("alarms", Pass, ""),
                     ("iam-authentication", Warn, ""),
                 ],
@@ -213,6 +233,7 @@ mod tests {
             subscriptions: Err("AccessDenied".into()),
             alarms: named("instance order", &["a"]),
             policies: named("instance orders", &["policy apps"]),
+            secrets: named("instance order", &["prod/order"]),
         };
         let swapped = |found| check(found, &resource, true)[0].1;
         assert_eq!(swapped(None), Verdict::Block, "nobody knows");
@@ -225,8 +246,8 @@ mod tests {
             check(found, &resource, false).into_iter().map(|c| c.1).collect()
         };
         use Verdict::*;
-        assert_eq!(verdicts(Some(&others)), [Pass, Warn, Pass, Pass]);
-        assert_eq!(verdicts(None), [Warn, Warn, Warn, Pass]);
+        assert_eq!(verdicts(Some(&others)), [Pass, Warn, Pass, Pass, Pass]);
+        assert_eq!(verdicts(None), [Warn, Warn, Warn, Warn, Pass]);
         let kept = others.about([&resource].into_iter());
         assert!(
             kept.proxies.is_ok_and(|p| p.is_empty()) && kept.alarms.is_ok_and(|a| a.is_empty())

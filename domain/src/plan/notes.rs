@@ -6,7 +6,7 @@ use crate::finding::Kind;
 /// What holds for every twin, and must be known before one agrees.
 const GENERAL_NOTES: &[&str] = &[
     "point-in-time history stays with the original, unencrypted",
-    "not looked at: secrets of Secrets Manager that hold its endpoint, and whatever else knows its address or its resource id, which is new for a twin",
+    "not looked at: what is inside secrets, and whatever else knows its address or its resource id, which is new for a twin",
 ];
 
 /// What holds for every copy of an old snapshot.

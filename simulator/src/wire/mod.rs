@@ -26,11 +26,12 @@ pub enum Service {
     AccessAnalyzer,
     Ec2,
     Iam,
+    SecretsManager,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 11] = [
+    pub const ALL: [Service; 12] = [
         Service::Sts,
         Service::Organizations,
         Service::Account,
@@ -42,6 +43,7 @@ impl Service {
         Service::AccessAnalyzer,
         Service::Ec2,
         Service::Iam,
+        Service::SecretsManager,
     ];
 
     /// The name in a signature's scope.
@@ -66,6 +68,7 @@ impl Service {
             Service::AccessAnalyzer => "access-analyzer",
             Service::Ec2 => "ec2",
             Service::Iam => "iam",
+            Service::SecretsManager => "secretsmanager",
         }
     }
 

@@ -16,7 +16,9 @@ pub(crate) mod iam;
 pub(crate) mod kms;
 pub(crate) mod organizations;
 pub(crate) mod rds;
+pub(crate) mod secrets;
 pub(crate) mod sts;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +33,7 @@ use crate::value::{Map, Time};
 use crate::wire::{Request, Service};
 use std::collections::HashMap;
 use std::sync::Arc;
+pub(crate) use table::{find, table};
 
 /// A name of a region, from the table of those that exist.
 pub type Region = &'static str;
@@ -88,6 +91,7 @@ pub(crate) struct Cell {
     pub(crate) metrics: cloudwatch::Metrics,
     pub(crate) groups: Vec<ec2::Group>,
     pub(crate) policies: Vec<iam::Policy>,
+    pub(crate) secrets: Vec<secrets::Secret>,
 }
 
 /// Whether an operation changes anything.
@@ -476,34 +480,6 @@ fn foreign_arn(params: &Map, account: AccountId, region: Region) -> Option<&str>
     texts.filter(|text| text.starts_with("arn:aws:rds:")).find(|text| {
         let mut parts = text.split(':').skip(3);
         parts.next() != Some(region) || parts.next() != Some(account.to_string().as_str())
-    })
-}
-
-/// The operations of a service.
-pub(crate) fn table(service: Service) -> &'static [Op] {
-    match service {
-        Service::Sts => sts::OPS,
-        Service::Organizations => organizations::OPS,
-        Service::Account => account::OPS,
-        Service::Rds => rds::OPS,
-        Service::Kms => kms::OPS,
-        Service::Config => config::OPS,
-        Service::CloudWatch => cloudwatch::OPS,
-        Service::CloudTrail => cloudtrail::OPS,
-        Service::AccessAnalyzer => analyzer::OPS,
-        Service::Ec2 => ec2::OPS,
-        Service::Iam => iam::OPS,
-    }
-}
-
-pub(crate) fn find(service: Service, operation: &str) -> Result<&'static Op, Fault> {
-    table(service).iter().find(|op| op.name == operation).ok_or_else(|| {
-        let message = format!(
-            "the simulator does not model {}:{}",
-            service.prefix(),
-            crate::log::printable(operation)
-        );
-        Fault::of(Kind::NotModelled, message)
     })
 }
 
