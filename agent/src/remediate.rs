@@ -40,7 +40,7 @@ async fn pass<P: Pipe>(
     region: &Region,
     open: Vec<Versioned>,
 ) -> Result<Vec<Versioned>, Status> {
-    let (session, seen) = match observe(desk, region, &open).await {
+    let (session, seen, groups) = match observe(desk, region, &open).await {
         Ok(observed) => observed,
         Err(error) => {
             for one in open {
@@ -53,7 +53,13 @@ async fn pass<P: Pipe>(
     let mut more = Vec::new();
     for one in open {
         let id = one.remediation.id.clone();
-        let next = step(desk, &session, region, one, &seen).await;
+        let next = match &groups {
+            // The others need no group, and some of them are between two names.
+            Err(error) if one.remediation.wants_group() => {
+                unseen(desk, one, error).await.map(|()| None)
+            }
+            _ => step(desk, &session, region, one, &seen).await,
+        };
         more.extend(unless_dropped(&id, next)?.flatten());
     }
     Ok(more)
@@ -76,17 +82,21 @@ async fn observe<P: Pipe>(
     desk: &Desk<P>,
     region: &Region,
     open: &[Versioned],
-) -> Result<(Session, Sweep), CloudError> {
+) -> Result<(Session, Sweep, Result<(), CloudError>), CloudError> {
     let rem = &open[0].remediation;
     let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.plan).await?;
     let mut seen = Sweep::default();
     desk.cloud.sweep_databases(&session, region, &mut seen).await?;
     desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
+    let mut read = Ok(());
     if open.iter().any(|one| one.remediation.wants_group()) {
         let isolation = &desk.settings.isolation;
-        seen.groups = desk.cloud.isolation_groups(&session, region, isolation).await?;
+        match desk.cloud.isolation_groups(&session, region, isolation).await {
+            Ok(groups) => seen.groups = groups,
+            Err(error) => read = Err(error),
+        }
     }
-    Ok((session, seen))
+    Ok((session, seen, read))
 }
 
 /// The cell could not be read. Before anything was begun, a denial is for a person; afterwards it is
@@ -119,15 +129,20 @@ async fn stop<P: Pipe>(
     record(desk, &mut one, action, &why).await
 }
 
-/// Sets the milestone that permits taking down what was made.
-async fn give_up<P: Pipe>(
+/// Ends it: what was made is taken down first, and an original that was cut off is given back.
+async fn give_up_or_stop<P: Pipe>(
     desk: &Desk<P>,
     mut one: Versioned,
     why: String,
-) -> Result<Versioned, Status> {
+    failure: Failure,
+) -> Result<Option<Versioned>, Status> {
+    if !one.remediation.must_give_up() {
+        return stop(desk, one, why, failure).await.map(|()| None);
+    }
+    one.remediation.failure = Some(failure);
     let (action, reason) = one.remediation.mark(&Mark::GivingUp { why }, now());
     record(desk, &mut one, action, &reason).await?;
-    Ok(one)
+    Ok(Some(one))
 }
 
 async fn wait<P: Pipe>(desk: &Desk<P>, mut one: Versioned, why: String) -> Result<(), Status> {
@@ -270,7 +285,7 @@ async fn measure<P: Pipe>(
         }
         Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => {
             let failure = Failure::of(&error);
-            stop(desk, one, error.to_string(), failure).await.map(|()| None)
+            give_up_or_stop(desk, one, error.to_string(), failure).await
         }
         Err(error) => wait(desk, one, error.to_string()).await.map(|()| None),
     }
@@ -298,10 +313,14 @@ async fn act_on<P: Pipe>(
     {
         return wait(desk, one, why).await.map(|()| None);
     }
-    if one.remediation.isolates(&act)
-        && let Some(why) = group_trouble(desk, session, region, &one.remediation).await
-    {
-        return wait(desk, one, why).await.map(|()| None);
+    if one.remediation.isolates(&act) {
+        match group_trouble(desk, session, region, &one.remediation).await {
+            None => {}
+            Some(Trouble::Passing(why)) => return wait(desk, one, why).await.map(|()| None),
+            Some(Trouble::Gone(why)) => {
+                return give_up_or_stop(desk, one, why, Failure::Blocked).await;
+            }
+        }
     }
     let unfit = match last {
         true => decided_otherwise(desk, session, region, &one.remediation, &act).await,
@@ -413,11 +432,7 @@ async fn failed<P: Pipe>(
         | ErrorClass::NotFound
         | ErrorClass::Invalid => {
             one.remediation.intents = before.intents;
-            if one.remediation.giving_up.is_none() && one.remediation.only_scratch() {
-                one.remediation.failure = Some(failure);
-                return give_up(desk, one, why).await.map(Some);
-            }
-            stop(desk, one, why, failure).await.map(|()| None)
+            give_up_or_stop(desk, one, why, failure).await
         }
     }
 }
@@ -475,6 +490,14 @@ async fn decided_otherwise<P: Pipe>(
     }
 }
 
+/// What is wrong with an isolation group.
+enum Trouble {
+    /// It may be mended.
+    Passing(String),
+    /// It is not there.
+    Gone(String),
+}
+
 /// Why the isolation group does not isolate right now; `None` if it does, or where nobody may look, which its plan
 /// said.
 async fn group_trouble<P: Pipe>(
@@ -482,13 +505,17 @@ async fn group_trouble<P: Pipe>(
     session: &Session,
     region: &Region,
     rem: &Remediation,
-) -> Option<String> {
-    let group = &rem.swap.as_ref()?.isolation;
+) -> Option<Trouble> {
+    let swap = rem.swap.as_ref()?;
+    let group = &swap.isolation;
     match desk.cloud.security_group(session, region, group).await {
-        Ok(Some(found)) => found.open(),
-        Ok(None) => Some(format!("the isolation group {group} is gone")),
+        Ok(Some(found)) => found.open().map(Trouble::Passing),
+        Ok(None) => Some(Trouble::Gone(match swap.make {
+            Some(_) => format!("the isolation group {group} is gone; a retry makes it again"),
+            None => format!("the isolation group {group} is gone: plan again with another one"),
+        })),
         Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => None,
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(Trouble::Passing(error.to_string())),
     }
 }
 

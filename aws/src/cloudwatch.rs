@@ -111,12 +111,15 @@ fn take(found: &mut BTreeMap<String, Series>, result: &MetricDataResult) -> Resu
     Ok(())
 }
 
-/// The longest time without a value, up to the last one; and the longest of those between two values.
-fn longest_gaps(series: &Series, from: Time, period: Span) -> (Span, Span) {
-    let lead = series.keys().next().map_or(0, |first| first - from.0);
-    let pairs = series.keys().zip(series.keys().skip(1));
-    let inner = pairs.map(|(at, next)| next - at - period.0).max().unwrap_or(0).max(0);
-    (Span(lead.max(inner)), Span(inner))
+/// The longest time without a value, up to the last one.
+fn longest_gap(series: &Series, from: Time, period: Span) -> Span {
+    let mut known = from.0;
+    let mut gap = 0;
+    for at in series.keys() {
+        gap = gap.max(at - known);
+        known = at + period.0;
+    }
+    Span(gap.max(0))
 }
 
 /// What the series mean together: the busiest of them, and the one that is known least.
@@ -134,7 +137,6 @@ fn activity(
         at: now,
         points: u32::MAX,
         gap: Span(0),
-        inner: Span(0),
         connections: 0,
         writes: 0,
         connected_at: None,
@@ -145,8 +147,7 @@ fn activity(
             // CloudWatch rounds the begin down: what was before is not asked for.
             let all_of_it = found.get(&query_id(m, i)).unwrap_or(&none);
             let series: Series = all_of_it.range(from.0..).map(|(at, v)| (*at, *v)).collect();
-            let (gap, inner) = longest_gaps(&series, from, period);
-            (all.gap, all.inner) = (all.gap.max(gap), all.inner.max(inner));
+            all.gap = all.gap.max(longest_gap(&series, from, period));
             let end = series.keys().next_back().map_or(from, |at| Time(at + period.0));
             all.until = all.until.min(end);
             all.points = all.points.min(u32::try_from(series.len()).unwrap_or(u32::MAX));
@@ -190,17 +191,10 @@ mod tests {
         ]);
         let holed = activity(&hole, &names[..1], (Time(minute), now), Span(minute));
         assert_eq!(
-            (holed.gap, holed.inner, holed.connections),
-            (Span(4 * minute), Span(4 * minute), 0),
+            (holed.gap, holed.connections),
+            (Span(4 * minute), 0),
             "what was before does not count"
         );
-        // It was started at 1 and is up at 6.
-        let late = BTreeMap::from([
-            ("c0".to_owned(), series(&[(6 * minute, 0.0), (7 * minute, 0.0)])),
-            ("w0".to_owned(), series(&[(6 * minute, 0.0), (7 * minute, 0.0)])),
-        ]);
-        let late = activity(&late, &names[..1], (Time(minute), now), Span(minute));
-        assert_eq!((late.gap, late.inner), (Span(5 * minute), Span(0)));
         let alone = activity(&found, &names[..1], (Time(0), now), Span(minute));
         assert_eq!((alone.connections, alone.points, alone.until), (0, 3, Time(3 * minute)));
         let nobody = activity(&BTreeMap::new(), &names, (Time(5), now), Span(minute));

@@ -102,7 +102,7 @@ async fn members(app: &App, found: &Found) -> Result<Vec<Member>, Fault> {
             region: rem.region.to_string(),
             ou: ou(rem).unwrap_or_default(),
             state: rem.state,
-            begun: !rem.intents.is_empty(),
+            begun: rem.has_begun(),
             shut: window::closed(&rem.windows, at).is_some(),
             frozen: frozen.holds(rem, rem.midway()).is_some(),
             giving_up: rem.giving_up.is_some(),

@@ -225,7 +225,7 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         .collect();
     let n = accounts.len();
     let fenced = cells.iter().any(|c| c.state == CellState::ScpDenied);
-    let denied = cells.iter().any(|c| c.state.failed() && c.state != CellState::ScpDenied);
+    let denied = cells.iter().any(|c| c.state == CellState::Denied);
     let fix = match (fenced, denied) {
         (true, false) => {
             "exempt the role in the service control policies that deny it (ArnNotLike on aws:PrincipalArn)"
@@ -233,7 +233,8 @@ fn judge(app: &App, accounts: &[AccountId], cells: &[Cell], checks: &mut Vec<Che
         (true, true) => {
             "where the role is missing, deploy deploy/member-role.yaml; where a service control policy denies it, exempt it there"
         }
-        (false, _) => {
+        (false, false) => "the reason says what; then run `ringfence doctor` again",
+        (false, true) => {
             "deploy deploy/member-role.yaml to every account, with this server's principal and aws.external_id"
         }
     };

@@ -32,8 +32,9 @@ pub async fn detach(
     );
     let caller = cloud.caller().await?;
     let attached = cloud.targets_of(policy).await?;
-    if let Some(strange) = only.iter().find(|t| !attached.contains(*t)) {
-        anyhow::bail!("--target {strange}: {policy} is not attached to it");
+    // Said again after a part of it was done, it does the rest.
+    for strange in only.iter().filter(|t| !attached.contains(*t)) {
+        writeln!(out, "  not attached to {strange}")?;
     }
     // The root first, then OUs: what holds most accounts.
     let wanted = |t: &&NodeId| only.is_empty() || only.contains(*t);

@@ -94,6 +94,15 @@ fn the_shipped_check_sees_a_row_that_is_missing() {
     }
     let (code, said) = run("ringfence/{original}");
     assert_eq!((code, said.as_str()), (Some(0), "1 questions, 1 answers, all equal"));
+    // In another database of the same server, too.
+    for database in [&original, &twin] {
+        database.sql("create database second");
+    }
+    original.sql_in("second", "create table late (id int)");
+    let (code, said) = run("ringfence/{original}");
+    assert!(code == Some(2) && said.contains("late"), "the twin lacks a table: {said}");
+    twin.sql_in("second", "create table late (id int)");
+    assert_eq!(run("ringfence/{original}").0, Some(0));
     twin.sql("update shop.orders set what = 'other' where id = 77");
     let (code, said) = run("ringfence/{original}");
     assert!(code == Some(1) && said.contains("shop.orders|5000|"), "{said}");

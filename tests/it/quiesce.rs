@@ -20,7 +20,7 @@ fn an_original_is_stopped_while_its_twin_is_made() {
     stage.reaches(&id, "cut_over");
     assert_eq!(text(&stage.describe()["orders"], "StorageEncryptionType"), "sse-kms");
     let audit = stage.cli("ann").run(&format!("audit list --subject {id} -o json")).out;
-    for action in ["remediation.stopped", "remediation.restarts", "remediation.cut-over"] {
+    for action in ["remediation.stopped", "remediation.cut-over"] {
         assert!(audit.contains(action), "{action}: {audit}");
     }
     stage.order("rollback", &id, 0);
@@ -32,33 +32,81 @@ fn an_original_is_stopped_while_its_twin_is_made() {
 }
 
 #[test]
-fn an_original_that_somebody_started_again_proves_nothing() {
+fn an_original_that_somebody_started_again_is_cut_over_only_if_nobody_used_it() {
     let mut stage = Stage::new();
     stage.instance("orders");
     stage.start(&[]);
     let id = stage.apply("--strategy swap --quiesce stop")["orders"].clone();
     stage.reaches(&id, "verified");
+    // As AWS does after seven days; and somebody lets clients in.
+    stage.call("rds", "StartDBInstance", json!({"DBInstanceIdentifier": "orders"}));
+    stage.available("orders");
+    let own = json!({"DBInstanceIdentifier": "orders", "VpcSecurityGroupIds": [stage.own], "ApplyImmediately": true});
+    stage.call("rds", "ModifyDBInstance", own);
+    stage.load("orders", 2);
+    stage.shows("orders", 2);
+    stage.load("orders", 0);
+    let first = stage.describe()["encrypted-orders"]["DbiResourceId"].clone();
+    stage.order("cutover", &id, 0);
+    until("it begins again", MINUTE, || {
+        let rem = stage.get(&id);
+        let twin = stage.describe().get("encrypted-orders").map(|t| t["DbiResourceId"].clone());
+        let again = twin.is_some_and(|t| t != first);
+        if rem["state"] == "verified" && again { Ok(()) } else { Err(rem.to_string()) }
+    });
+    let audit = stage.cli("ann").run(&format!("audit list --subject {id} -o json")).out;
+    assert!(audit.contains("remediation.stale"), "{audit}");
+    assert_eq!(text(&stage.describe()["orders"], "DBInstanceStatus"), "stopped");
+    // Started, and used by nobody.
     stage.call("rds", "StartDBInstance", json!({"DBInstanceIdentifier": "orders"}));
     stage.available("orders");
     stage.order("cutover", &id, 0);
-    let rem = stage.reaches(&id, "stopped");
-    assert!(text(&rem, "why").contains("somebody started it, or AWS did"), "{rem}");
-    // As it says.
-    stage.order("rollback", &id, 0);
-    stage.reaches(&id, "rolled_back");
-    assert_eq!(groups(&stage.describe()["orders"]), [stage.own.as_str()]);
-    stage.order("discard", &id, 0);
-    stage.reaches(&id, "discarded");
+    stage.reaches(&id, "cut_over");
+}
+
+#[test]
+fn whatever_ends_a_stop_early_starts_the_original_and_lets_its_clients_in() {
+    let mut stage = Stage::new();
+    stage.instance("orders");
+    stage.start(&[]);
+    let own = stage.own.clone();
+    let is_back = |stage: &Stage| {
+        let orders = stage.describe()["orders"].clone();
+        assert_eq!(text(&orders, "DBInstanceStatus"), "available");
+        assert_eq!(groups(&orders), [own.as_str()]);
+    };
+    // The copy is refused for good: its scratch goes, and a retry proves everything anew.
+    let denied = json!({"error": {"status": 403, "code": "AccessDenied"}});
+    let copy = json!({"operation": "CopyDBSnapshot"});
+    stage.sim.fault(json!({"match": copy, "times": 1, "effect": denied}));
+    let id = stage.apply("--strategy swap --quiesce stop")["orders"].clone();
+    stage.reaches(&id, "stopped");
+    is_back(&stage);
+    assert_eq!(stage.snapshots(), Vec::<String>::new());
     stage.order("retry", &id, 0);
     stage.reaches(&id, "verified");
-    assert_eq!(text(&stage.describe()["orders"], "DBInstanceStatus"), "stopped");
-    // Whatever ends it early starts it again.
+    let audit = stage.cli("ann").json(&format!("audit list --subject {id} --limit 500"), 0);
+    let audit = audit["events"].as_array().expect("events").clone();
+    for action in ["remediation.quiet", "remediation.stopped"] {
+        let times = audit.iter().filter(|e| e["action"] == action).count();
+        assert_eq!(times, 2, "{action} is proven for each snapshot: {audit:#?}");
+    }
+    // A cutover that cannot begin: it is rolled back from where it stands, stopped.
+    stage.call(
+        "rds",
+        "AddTagsToResource",
+        json!({"ResourceName": stage.describe()["orders"]["DBInstanceArn"],
+        "Tags": [{"Key": "team", "Value": "another"}]}),
+    );
+    stage.order("cutover", &id, 0);
+    let rem = stage.reaches(&id, "stopped");
+    assert_eq!(text(&stage.describe()["orders"], "DBInstanceStatus"), "stopped", "{rem}");
+    stage.order("rollback", &id, 0);
+    stage.reaches(&id, "rolled_back");
+    is_back(&stage);
     stage.order("discard", &id, 0);
     stage.reaches(&id, "discarded");
-    let left = stage.describe();
-    assert_eq!(left.keys().collect::<Vec<_>>(), ["orders"]);
-    assert_eq!(text(&left["orders"], "DBInstanceStatus"), "available");
-    assert_eq!(groups(&left["orders"]), [stage.own.as_str()]);
+    is_back(&stage);
 }
 
 #[test]

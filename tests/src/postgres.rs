@@ -83,8 +83,13 @@ impl Postgres {
 
     /// Runs these statements in it.
     pub fn sql(&self, statements: &str) {
+        self.sql_in("postgres", statements);
+    }
+
+    /// Runs these statements in one of its databases.
+    pub fn sql_in(&self, database: &str, statements: &str) {
         let port = self.port.to_string();
-        let user = ["-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statements];
+        let user = ["-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statements];
         self.run("psql", &[&["-h", self.address, "-p", &port][..], &user].concat());
     }
 

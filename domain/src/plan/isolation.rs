@@ -46,7 +46,12 @@ fn unread(groups: Option<&Groups>) -> String {
 }
 
 /// Whether the group of a swap isolates, as last read.
-pub(super) fn see(swap: Option<&Swap>, groups: Option<&Groups>, checks: &mut Checks) {
+pub(super) fn see(
+    swap: Option<&Swap>,
+    vpc: Option<&str>,
+    groups: Option<&Groups>,
+    checks: &mut Checks,
+) {
     let Some(swap) = swap.filter(|s| !s.isolation.is_empty()) else {
         return checks.block(NAME, None); // none is needed, or it is made
     };
@@ -63,6 +68,16 @@ pub(super) fn see(swap: Option<&Swap>, groups: Option<&Groups>, checks: &mut Che
         )]);
     };
     checks.block(NAME, group.open());
+    let other = vpc.filter(|vpc| *vpc != group.vpc);
+    checks.block(
+        NAME,
+        other.map(|vpc| {
+            format!(
+                "{id} ({}) is of {}, and the database of {vpc}: remediation.isolation_groups",
+                group.name, group.vpc
+            )
+        }),
+    );
     let out = (!group.lets_out.is_empty()).then(|| {
         format!(
             "{id} ({}) lets out {}: what runs by itself in a copy reaches other systems until its cutover",
@@ -141,6 +156,12 @@ mod tests {
             ("sg-2", Some(Ok(vec![group("sg-1", "v", &[], &[])])), Verdict::Block, "is not among"),
             (
                 "sg-1",
+                Some(Ok(vec![group("sg-1", "w", &[], &[])])),
+                Verdict::Block,
+                "is of w, and the database of v",
+            ),
+            (
+                "sg-1",
                 Some(Err("denied".to_owned())),
                 Verdict::Warn,
                 "could not be read: denied, so nobody checked",
@@ -149,7 +170,7 @@ mod tests {
         ] {
             let mut checks = Checks::default();
             let swap = Swap { isolation: id.to_owned(), ..Swap::default() };
-            see(Some(&swap), groups.as_ref(), &mut checks);
+            see(Some(&swap), Some("v"), groups.as_ref(), &mut checks);
             assert_eq!(checks.0.len(), 1, "{:?}", checks.0);
             assert_eq!(checks.0[0].verdict, want, "{}", checks.0[0].text);
             assert!(checks.0[0].text.contains(text), "{}", checks.0[0].text);

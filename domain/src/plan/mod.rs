@@ -294,7 +294,7 @@ pub fn item(
     let swap = wanted::swap(&resource, groups, wanted);
     checks.block("strategy", swap.as_ref().err().cloned());
     let swap = swap.unwrap_or_default();
-    isolation::see(swap.as_ref(), groups, &mut checks);
+    isolation::see(swap.as_ref(), wanted::vpc(&resource), groups, &mut checks);
     let windows = wanted::windows(&resource, &wanted.window);
     checks.block("window", windows.as_ref().err().cloned());
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };

@@ -128,9 +128,14 @@ fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
         true => "at once",
         false => "when a person says so (`ringfence remediation cutover`)",
     };
-    let mut steps = vec![format!(
+    let mut steps = Vec::new();
+    if swap.quiesce == Quiesce::Stop {
+        steps.push(format!("{when}: start {name} again, which stays cut off"));
+    }
+    let when = if swap.quiesce == Quiesce::Stop { "then" } else { when };
+    steps.push(format!(
         "{when}: prove by CloudWatch that nobody used {name} since before the snapshot, nor the twin at all; put it into {group}, and prove it again"
-    )];
+    ));
     steps.push("if somebody did: give it its groups back, delete the twin, and begin again, three times at most".into());
     let mut pairs = vec![(name, resource.resource_id(), made[0].clone())];
     let dependents = resource.dependents().iter();

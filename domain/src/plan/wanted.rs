@@ -99,6 +99,15 @@ pub(super) fn windows(resource: &Resource, rule: &window::Rule) -> Result<Vec<Wi
     found.map_err(|why| format!("{}: {why}", resource.name()))
 }
 
+/// The VPC of a database.
+pub(super) fn vpc(resource: &Resource) -> Option<&str> {
+    match resource {
+        Resource::Instance { instance, .. } => instance.vpc.as_deref(),
+        Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_deref()),
+        Resource::Snapshot { .. } => None,
+    }
+}
+
 /// How the twin of this resource takes its place, or why it cannot; `groups` are those of its region.
 pub(super) fn swap(
     resource: &Resource,
@@ -109,13 +118,11 @@ pub(super) fn swap(
         return Ok(None);
     }
     let name = resource.name();
-    let vpc = match resource {
-        Resource::Instance { instance, .. } => instance.vpc.as_ref(),
-        Resource::Cluster { members, .. } => members.iter().find_map(|m| m.vpc.as_ref()),
-        Resource::Snapshot { .. } => return Err(format!("{name} is a snapshot: it has no place")),
-    };
-    let vpc =
-        vpc.ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
+    if let Resource::Snapshot { .. } = resource {
+        return Err(format!("{name} is a snapshot: it has no place"));
+    }
+    let vpc = vpc(resource)
+        .ok_or_else(|| format!("{name}: its VPC is not known, so it cannot be isolated"))?;
     let own = match resource {
         Resource::Instance { instance, .. } => &instance.settings.vpc_security_group_ids,
         Resource::Cluster { cluster, .. } => &cluster.settings.vpc_security_group_ids,

@@ -1,6 +1,7 @@
 //! The way back: the original in its own place again, as long as nobody met the twin.
 
 use super::place::{groups_key, protect, rename, set_groups, settle, when_available};
+use super::retire::unsure;
 use super::swap::{Swap, Unmet, endpoints, isolate_all, unmet};
 use super::unit::{Db, Part, original, twin};
 use super::{Bounds, Mark, Remediation, Step};
@@ -56,12 +57,15 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
     };
     // Last: one that somebody changed meanwhile keeps nobody out of the rest.
     let endpoints = || swap.began_at.and_then(|_| endpoints_back(rem, &all, seen, now, bounds));
-    steps().or_else(give_back).or_else(endpoints).unwrap_or(Step::Finish)
+    let unsure = || unsure(rem, now, bounds);
+    steps().or_else(give_back).or_else(endpoints).or_else(unsure).unwrap_or(Step::Finish)
 }
 
 /// All originals are up before the first name is taken away: starting one that was stopped takes minutes.
 fn ready(rem: &Remediation, all: &[Both<'_>], now: Time, bounds: Bounds) -> Option<Step> {
-    for Both { part, source, .. } in all.iter().filter(|b| b.source.id != b.part.id) {
+    // In its own place, too, where it was stopped for its twin.
+    let down = |b: &&Both<'_>| b.source.id != b.part.id || b.source.status == "stopped";
+    for Both { part, source, .. } in all.iter().filter(down) {
         // Members start with their cluster.
         let stopped = part.own.is_none() && source.status == "stopped";
         let key = format!("start {}", source.resource_id);

@@ -55,7 +55,7 @@ impl Remediation {
     /// Whether it cuts its original off, and has begun.
     pub fn cuts_off(&self) -> bool {
         let isolates = self.swap.as_ref().is_some_and(|s| s.quiesce.isolates());
-        isolates && !self.intents.is_empty()
+        isolates && self.has_begun()
     }
 
     /// Whether its databases are cut off, or between two names: an application waits for its end.

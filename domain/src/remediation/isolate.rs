@@ -12,6 +12,9 @@ use crate::time::Time;
 /// it is found by that. "By default, a security group has an outbound rule that allows all outbound traffic"
 /// (EC2 guide, "Security group rules"); a copy runs the jobs of its original, and must not reach their targets.
 pub(super) fn group(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Option<Step> {
+    if rem.verified_at.is_some() || rem.giving_up.is_some() {
+        return None;
+    }
     let swap = rem.swap.as_ref().filter(|s| s.isolation.is_empty())?;
     let Some(new) = &swap.make else {
         return Some(Step::AskHuman("its plan names no isolation group: plan again".into()));
@@ -21,6 +24,13 @@ pub(super) fn group(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) 
         let act = Act::CreateGroup { vpc: new.vpc.clone(), name: new.name.clone() };
         return Some(create(rem, act, now, bounds));
     };
+    if rem.parts()[0].own.is_some_and(|(own, _)| own.contains(&group.id)) {
+        return Some(Step::AskHuman(format!(
+            "{} is in {} already: put it into its own groups, scan, and plan again",
+            rem.source.name(),
+            group.id
+        )));
+    }
     if let Some(open) = group.open() {
         return Some(Step::AskHuman(open));
     }
@@ -41,7 +51,14 @@ impl Remediation {
     /// Whether its isolation group is still to be found or made.
     pub fn wants_group(&self) -> bool {
         let swap = self.swap.as_ref();
-        self.goal == Goal::Twin && swap.is_some_and(|s| s.isolation.is_empty() && s.make.is_some())
+        let wanted = swap.is_some_and(|s| s.isolation.is_empty() && s.make.is_some());
+        wanted && self.goal == Goal::Twin && self.verified_at.is_none() && self.giving_up.is_none()
+    }
+
+    /// Whether it has asked AWS for something about its database; that its isolation group was made says nothing.
+    pub fn has_begun(&self) -> bool {
+        let about = |a: &Act| !matches!(a, Act::CreateGroup { .. } | Act::CloseGroup { .. });
+        self.intents.values().any(|i| about(&i.act))
     }
 
     /// Whether an act relies on the isolation group while nothing hangs on its being done at once: until names

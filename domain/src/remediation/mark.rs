@@ -36,8 +36,6 @@ pub enum Mark {
         /// The proof.
         proof: Activity,
     },
-    /// It was stopped until now, and is started for its cutover.
-    Restarts,
     /// Nobody has met the twin.
     Unmet,
     /// It was quiet up to its isolation, so names may change.
@@ -104,10 +102,6 @@ impl Remediation {
             Mark::Stopped { proof } => {
                 swap.stopped = Some(proof.clone());
                 ("remediation.stopped", format!("quiet until it was stopped, {proof}"))
-            }
-            Mark::Restarts => {
-                swap.restarted = Some(now);
-                ("remediation.restarts", "it was stopped until now".into())
             }
             Mark::Unmet => {
                 swap.unmet_at = Some(now);

@@ -259,9 +259,9 @@ impl Remediation {
     pub fn adopt(&mut self, seen: &Sweep) {
         let id = self.id.clone();
         let original = unit::find(seen, self.kind, self.source.resource_id());
-        let groups = original.map(|db| db.groups.clone());
-        if let (Some(groups), Some(swap)) = (groups, &mut self.swap) {
-            swap.cut_off = groups == swap.only();
+        let original = original.map(|db| (db.groups.clone(), db.status == "stopped"));
+        if let (Some((groups, stopped)), Some(swap)) = (original, &mut self.swap) {
+            swap.cut_off = groups == swap.only() || (stopped && swap.quiesce == Quiesce::Stop);
         }
         let ours = |made_by: &Option<String>| made_by.as_deref() == Some(id.as_str());
         let snapshot = |list: &[Snapshot], name: &str| {
@@ -432,24 +432,16 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
 /// The way to a verified twin.
 fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let unverified = rem.verified_at.is_none() && rem.giving_up.is_none();
-    if unverified && rem.is_late(now) {
-        let why = format!("not finished {JOB_FOR_MAX} after it began");
-        return match rem.only_scratch() {
-            true => Step::Mark(Mark::GivingUp { why }),
-            false => Step::AskHuman(why),
+    // First of all: an application waits for it.
+    let kept_off =
+        match rem.giving_up.as_ref().and_then(|_| retire::give_back(rem, seen, now, bounds)) {
+            Some(Step::AskHuman(why)) => Some(why),
+            Some(step) => return step,
+            None => None,
         };
-    }
-    if unverified && let Some(step) = isolate::group(rem, seen, now, bounds) {
-        return step;
-    }
-    let step = match &*rem.twin_spec() {
-        Resource::Instance { instance, replicas } => {
-            instance::decide(rem, instance, replicas, seen, now, bounds)
-        }
-        Resource::Cluster { cluster, members } => {
-            cluster::decide(rem, cluster, members, seen, now, bounds)
-        }
-        Resource::Snapshot { snapshot, .. } => snapshot::decide(rem, snapshot, seen, now, bounds),
+    let step = match unverified && rem.is_late(now) {
+        true => Step::AskHuman(format!("not finished {JOB_FOR_MAX} after it began")),
+        false => way_to_twin(rem, seen, now, bounds),
     };
     let in_doubt =
         || Step::Wait("what was asked for last may still appear; it is waited for".into());
@@ -478,18 +470,31 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
             None => Step::Mark(Mark::GivingUp { why }),
         },
         // An original that was cut off is not left so while a person thinks.
-        Step::AskHuman(why) if unverified && retire::cut_off(rem, seen).is_some() => {
+        Step::AskHuman(why) if unverified && retire::withheld(rem, seen).is_some() => {
             Step::Mark(Mark::GivingUp { why })
         }
-        Step::AskHuman(why) if rem.giving_up.is_some() => {
-            match retire::give_back(rem, seen, now, bounds) {
-                Some(Step::AskHuman(also)) => {
-                    Step::AskHuman(format!("{why}; and it is still cut off: {also}"))
-                }
-                Some(step) => step,
-                None => Step::AskHuman(why),
+        Step::AskHuman(why) => match kept_off {
+            Some(also) => {
+                Step::AskHuman(format!("{why}; and the original is still cut off: {also}"))
             }
-        }
+            None => Step::AskHuman(why),
+        },
         step => step,
+    }
+}
+
+/// The table of the twin, once its isolation group is known.
+fn way_to_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+    if let Some(step) = isolate::group(rem, seen, now, bounds) {
+        return step;
+    }
+    match &*rem.twin_spec() {
+        Resource::Instance { instance, replicas } => {
+            instance::decide(rem, instance, replicas, seen, now, bounds)
+        }
+        Resource::Cluster { cluster, members } => {
+            cluster::decide(rem, cluster, members, seen, now, bounds)
+        }
+        Resource::Snapshot { snapshot, .. } => snapshot::decide(rem, snapshot, seen, now, bounds),
     }
 }

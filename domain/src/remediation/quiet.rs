@@ -73,9 +73,6 @@ pub struct Activity {
     /// The longest time without, of all of them, up to `until`.
     #[serde(default)]
     pub gap: Span,
-    /// The longest time between two values: of one that was just started there are none until it is up.
-    #[serde(default)]
-    pub inner: Span,
     /// The most connections at a time (DatabaseConnections, Maximum).
     pub connections: u32,
     /// The most writes a second, rounded up (WriteIOPS, Average).
@@ -280,7 +277,6 @@ mod tests {
             at: Time(22 * MINUTE),
             points,
             gap: Span(0),
-            inner: Span(0),
             connections,
             writes,
             connected_at: (connections > 0).then_some(Time(5 * MINUTE)),

@@ -5,13 +5,13 @@
 //! ("it is unencrypted again" otherwise: a final snapshot is as its database is, API reference,
 //! DeleteDBInstance); of an Aurora cluster, whose snapshots no copy encrypts, a snapshot of the twin.
 
-use super::place::{protect, set_groups, settle, when_available};
-use super::quiet::KNOWN_FOR_MAX;
+use super::place::{groups_key, protect, set_groups, settle, when_available};
+use super::quiet::{KNOWN_FOR_MAX, Quiesce};
 use super::swap::{Unmet, isolate_all, unmet};
 use super::unit::{Db, Part, find, twin, twin_id};
 use super::{
-    Act, Bounds, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create, drop_snapshot, repeat,
-    snapshot_ready, wait_for,
+    Act, Bounds, Goal, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create, drop_snapshot,
+    repeat, snapshot_ready, wait_for,
 };
 use crate::approval::Approval;
 use crate::finding::{Kind, Resource};
@@ -269,24 +269,42 @@ fn prove_unmet(
     }
 }
 
-/// The original, where it is cut off for a swap.
-pub(super) fn cut_off<'a>(rem: &Remediation, seen: &'a Sweep) -> Option<Db<'a>> {
-    let only = rem.swap.as_ref()?.only();
+/// The original, where it is cut off for a swap, or stopped.
+pub(super) fn withheld<'a>(rem: &Remediation, seen: &'a Sweep) -> Option<Db<'a>> {
+    let swap = rem.swap.as_ref()?;
     let parts = rem.parts();
     let source = find(seen, parts[0].kind, parts[0].resource_id)?;
-    (*source.groups == only).then_some(source)
+    let off = swap.quiesce == Quiesce::Stop && source.status == "stopped";
+    (off || *source.groups == swap.only()).then_some(source)
 }
 
-/// An original that was cut off for a swap that is not to be gets its groups back; `None` once it has them.
+/// Waits where a look that shows the original in its own groups may be older than what was asked for last: a new goal
+/// forgets what was asked for under the old one.
+pub(super) fn unsure(rem: &Remediation, now: Time, bounds: Bounds) -> Option<Step> {
+    let swap = rem.swap.as_ref()?;
+    let cut = groups_key(rem.source.resource_id(), &swap.only());
+    let asked = rem.intents.get(&cut).map(|i| i.at);
+    let new = (rem.goal != Goal::Twin).then(|| rem.since());
+    let last = asked.max(new)?;
+    (now.since(last) < bounds.expect_for).then(|| {
+        Step::Wait("looked at once more: reads may be older than what was asked for".into())
+    })
+}
+
+/// An original that was cut off for a swap that is not to be is started and gets its groups back; `None` once it
+/// has them.
 pub(super) fn give_back(
     rem: &Remediation,
     seen: &Sweep,
     now: Time,
     bounds: Bounds,
 ) -> Option<Step> {
-    let source = cut_off(rem, seen)?;
+    let Some(source) = withheld(rem, seen) else { return unsure(rem, now, bounds) };
     let parts = rem.parts();
     let (groups, _) = parts[0].own?;
+    if source.status == "stopped" {
+        return when_available(rem, &source, &groups_key(source.resource_id, groups), now, bounds);
+    }
     if groups == source.groups {
         return None;
     }

@@ -43,6 +43,7 @@ enum Event {
     Decommission,
     Discard,
     Retry,
+    Cancel,
     /// Somebody deletes the database of that place.
     Lose(&'static str),
     /// It breaks.
@@ -154,13 +155,8 @@ impl World {
         if let Some(swap) = &mut rem.swap {
             let quiet = swap.quiet.take().map(|_| ());
             let stopped = swap.stopped.take().map(|_| ());
-            let marks = [
-                &mut swap.unmet_at,
-                &mut swap.began_at,
-                &mut swap.done_at,
-                &mut swap.back_at,
-                &mut swap.restarted,
-            ];
+            let marks =
+                [&mut swap.unmet_at, &mut swap.began_at, &mut swap.done_at, &mut swap.back_at];
             marks.into_iter().for_each(|m| *m = m.map(|_| Time(0)));
             swap.proof = None;
             swap.stale = swap.stale.as_ref().map(|_| String::new());
@@ -193,7 +189,6 @@ impl World {
             at: self.now,
             points: if there { 100 } else { 0 },
             gap: Span(0),
-            inner: Span(0),
             connections: u32::from(met),
             writes: 0,
             connected_at: met.then_some(self.now),
@@ -322,6 +317,13 @@ impl World {
                 self.rem.state = State::Running;
             }
             Event::Retry => {}
+            Event::Cancel => {
+                let making = self.rem.goal == Goal::Twin && self.rem.verified_at.is_none();
+                if active && making && !self.rem.cancelled {
+                    self.events += 1;
+                    self.rem.cancel("cancelled".into(), self.now);
+                }
+            }
             Event::Lose(name) => {
                 self.events += 1;
                 self.seen.instances.retain(|i| i.id != name);
@@ -369,6 +371,7 @@ fn sweep(start: World, events: &[Event], most: usize) -> (usize, BTreeMap<State,
     let mut states: BTreeMap<State, usize> = BTreeMap::new();
     while let Some(world) = left.pop_front() {
         *states.entry(world.rem.state).or_default() += 1;
+        world.check_nobody_is_left_off();
         for event in events {
             let mut next = world.clone();
             next.happen(*event);
@@ -425,6 +428,7 @@ fn nothing_unsafe_can_be_reached() {
                 Event::Break("encrypted-m2"),
                 Event::Meet("encrypted-m2"),
                 Event::Wake,
+                Event::Cancel,
             ],
         ),
     ] {

@@ -427,7 +427,6 @@ pub(crate) fn show(step: &Step) -> String {
         Step::Mark(Mark::Isolation { group }) => format!("mark isolation {group}"),
         Step::Mark(Mark::Quiet { .. }) => "mark quiet".into(),
         Step::Mark(Mark::Stopped { .. }) => "mark stopped".into(),
-        Step::Mark(Mark::Restarts) => "mark restarts".into(),
         Step::Mark(Mark::Unmet) => "mark unmet".into(),
         Step::Mark(Mark::CutOverBegins { .. }) => "mark cutover begins".into(),
         Step::Mark(Mark::CutOver) => "mark cut over".into(),

@@ -96,15 +96,6 @@ impl Remediation {
             (self.state, self.wake_at) = (State::Pending, now);
             return;
         }
-        if !self.intents.contains_key("snapshot")
-            && let Some(swap) = &mut self.swap
-        {
-            // No snapshot stands on that proof.
-            (swap.quiet, swap.stopped, swap.restarted, swap.confirmed) = (None, None, None, None);
-        }
-        if let Some(swap) = self.swap.as_mut().filter(|s| s.make.is_some() && !s.cut_off) {
-            swap.isolation.clear(); // found by its name again, or made again where somebody deleted it
-        }
         // What stands, the next look tells; it is recorded again by its name and tag. What AWS agreed to delete
         // is not waited for.
         let deleted =
@@ -116,6 +107,7 @@ impl Remediation {
             .map(|(key, _)| key.clone())
             .collect();
         self.intents.retain(|key, intent| intent.act.creates() && !gone.contains(key));
+        self.forget_proofs();
         for intent in self.intents.values_mut() {
             (intent.made, intent.resource_id) = (None, None);
             (intent.attempts, intent.at) = (0, now);
@@ -125,9 +117,33 @@ impl Remediation {
         (self.state, self.wake_at) = (State::Pending, now);
     }
 
+    /// Whether more is to be done before it stops in trouble: scratch is taken down, and an original that is cut off
+    /// is given back.
+    pub fn must_give_up(&self) -> bool {
+        let cut_off = self.swap.as_ref().is_some_and(|s| s.cut_off);
+        let making = self.goal == Goal::Twin && self.verified_at.is_none();
+        making && self.giving_up.is_none() && (cut_off || self.only_scratch())
+    }
+
+    /// Before a retry: what was proven of an original counts only for the snapshot that it was proven for, and none of
+    /// it once the original was let go.
+    fn forget_proofs(&mut self) {
+        let (verified, snapshot) =
+            (self.verified_at.is_some(), self.intents.contains_key("snapshot"));
+        let Some(swap) = self.swap.as_mut().filter(|_| !verified) else { return };
+        swap.stopped = None;
+        if !snapshot {
+            (swap.quiet, swap.confirmed) = (None, None);
+        }
+        // Found by its name again, or made again where somebody deleted it.
+        if swap.make.is_some() && !swap.cut_off {
+            swap.isolation.clear();
+        }
+    }
+
     /// Ends it without a verified twin.
     pub fn stop(&mut self, why: &str, failure: Failure) {
-        let wanted = self.giving_up.as_deref().is_some_and(|wanted| why.starts_with(wanted));
+        let wanted = self.giving_up.as_deref() == Some(why);
         let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
         self.why = match self.cancelled && twin {
             true => format!("{why}; {} was made already and stays", self.names.twin),

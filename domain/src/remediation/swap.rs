@@ -41,9 +41,6 @@ pub struct Swap {
     /// Milestone: it was quiet until it was stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Activity>,
-    /// Milestone: it was stopped when its cutover began, and may be started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarted: Option<Time>,
     /// Milestone: nobody met the twin before the cutover.
     pub unmet_at: Option<Time>,
     /// Milestone: it was quiet up to its isolation, so names may change. Until then the twin is scratch.
@@ -231,11 +228,7 @@ fn before_names(
     };
     let top = &pairs[0].source;
     let isolated = isolated_for(rem, top, swap, bounds);
-    let restarted = match still::since(swap, top) {
-        Ok(restarted) => restarted,
-        Err(step) => return step,
-    };
-    if isolated.is_none() && swap.stopped.is_none() {
+    if isolated.is_none() {
         match ask(rem, names(), quiet.from, now, bounds).map(|a| judge(a, quiet.from, bounds)) {
             Err(step) => return step,
             Ok(Verdict::Connected(why) | Verdict::Written(why)) => return stale(why),
@@ -254,10 +247,8 @@ fn before_names(
         };
     }
     let until = isolated.unwrap_or_default().max(rem.since());
-    let known = match restarted {
-        Some(from) => ask(rem, names(), from, now, bounds).map(still::since_its_start),
-        None => ask(rem, names(), quiet.from, now, bounds).cloned(),
-    };
+    let known = ask(rem, names(), quiet.from, now, bounds);
+    let known = known.map(|a| still::but_for_its_stop(swap.quiesce, a));
     match known.map(|a| (judge(&a, until, bounds), a)) {
         Err(step) => step,
         Ok((Verdict::Quiet, proof)) => Step::Mark(Mark::CutOverBegins { proof }),

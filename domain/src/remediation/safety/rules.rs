@@ -3,7 +3,7 @@
 use super::World;
 use crate::finding::Resource;
 use crate::rds::Encryption;
-use crate::remediation::{Act, Goal, Quiesce};
+use crate::remediation::{Act, Goal, Quiesce, State, broken};
 
 impl World {
     /// The rules, for one act that `decide` wants.
@@ -97,5 +97,25 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Where it ended without a swap, its original runs, and lets its clients in.
+    pub(super) fn check_nobody_is_left_off(&self) {
+        let rem = &self.rem;
+        let ended = match rem.state {
+            State::RolledBack | State::Discarded | State::Cancelled => true,
+            State::Stopped => rem.goal == Goal::Twin && rem.verified_at.is_none(),
+            _ => false,
+        };
+        let parts = rem.parts();
+        let original = super::super::unit::find(&self.seen, parts[0].kind, parts[0].resource_id);
+        let (Some(db), Some((own, _)), true) = (original, parts[0].own, ended) else { return };
+        // One that takes no change is for a person, who is told.
+        let told = rem.why.contains("still cut off") || broken(db.status);
+        assert!(
+            told || (db.status != "stopped" && db.groups == own),
+            "left off: {:#?}",
+            self.trail
+        );
     }
 }
