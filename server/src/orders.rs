@@ -78,6 +78,10 @@ impl Order {
                         .into(),
                 })
             }
+            Order::Cancel if rem.state == State::Verified && rem.swap.is_some() => Some(
+                "its twin is verified: `remediation discard` deletes it, and gives the original back"
+                    .into(),
+            ),
             Order::Pause if rem.state == State::Running && rem.cuts_off() => {
                 Some("its original is cut off while it works: cancel gives it back".into())
             }

@@ -282,14 +282,15 @@ fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
             format!("the stored plan {id} is not the one that was hashed: make a new one"),
         );
     }
-    let needed = app.config.approvals_remediation;
-    approved(id, &plan.body.author, &plan.hash, &plan.approvals, needed)?;
+    // Before the approvals, for nobody can approve it.
     if plan.ready().next().is_none() {
         return refused(
             "NOTHING_TO_DO",
             format!("everything in {id} is blocked; `ringfence plan show {id}` says why"),
         );
     }
+    let needed = app.config.approvals_remediation;
+    approved(id, &plan.body.author, &plan.hash, &plan.approvals, needed)?;
     Ok(())
 }
 

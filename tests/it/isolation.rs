@@ -38,7 +38,7 @@ fn a_group_is_made_once_for_all_databases_of_a_vpc_and_found_ever_after() {
     assert_eq!(misplaced.code, 64, "{misplaced:?}");
     let plan = stage.planned("--strategy swap --make-isolation-groups");
     let said = ann.run(&format!("plan show {plan}")).out;
-    assert!(said.contains(&format!("make a new group {NAME} of vpc-")), "{said}");
+    assert!(said.contains(&format!("make security group {NAME} in vpc-")), "{said}");
     assert!(named(&stage, NAME).is_empty(), "nothing is made by a plan");
     let made = stage.applied(&plan);
     for name in ["orders", "tickets"] {

@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
 }
 
 /// Says how much of the scope was not seen: a short list is no proof of anything.
-async fn unseen(
+pub(super) async fn unseen(
     context: &Context,
     wanted: &crate::args::Scope,
 ) -> Result<(), crate::exit::Failure> {
@@ -88,7 +88,8 @@ async fn unseen(
     let unseen = cells - count("clean") - count("findings") - count("region-off");
     if unseen > 0 {
         printer::talk(&format!(
-            "{unseen} of {cells} cells were not answered: what is in them is not listed (`ringfence status` says why)"
+            "{unseen} of {cells} cells were not answered, {} of them never scanned: what is in them is not known (`ringfence scan start` looks; `ringfence status` says why)",
+            count("pending")
         ));
     }
     Ok(())

@@ -57,7 +57,13 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 snapshots,
                 make_isolation_groups,
             };
-            let answer = client.create_plan(request).await?.into_inner();
+            let by_scope = request.findings.is_empty();
+            let answer = client.create_plan(request).await;
+            // A plan of what was found is no plan of what is there.
+            if by_scope {
+                super::finding::unseen(context, &wanted).await?;
+            }
+            let answer = answer?.into_inner();
             let plan = answer.plan.ok_or_else(|| missing("a plan"))?;
             show(context, &plan);
             if answer.left_out > 0 {

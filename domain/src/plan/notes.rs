@@ -20,7 +20,7 @@ const COPY_NOTES: &[&str] = &[
 const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data of the moment of the snapshot, and later writes are not in it";
 
 /// What holds where the twin takes the original's place.
-const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers; DNS caches may hold the old address for minutes";
+const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers, and for readers too where it is cut off or stopped, until a person orders the cutover or the plan permits it; DNS caches may hold the old address for minutes";
 
 impl Plan {
     /// What holds for everything that it makes.

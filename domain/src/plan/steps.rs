@@ -26,9 +26,10 @@ pub(super) fn of(
 fn before(name: &str, swap: &Swap) -> Vec<String> {
     let group = swap.group();
     let mut steps = Vec::new();
-    if swap.make.is_some() {
+    if let Some(new) = &swap.make {
         steps.push(format!(
-            "make {group} unless it is there by then: a security group without a rule, for all swaps of that VPC; it stays"
+            "make security group {} in {} unless it is there by then, without a rule, for all swaps of that VPC; it stays",
+            new.name, new.vpc
         ));
     }
     if swap.quiesce == Quiesce::Confirm {
@@ -42,7 +43,7 @@ fn before(name: &str, swap: &Swap) -> Vec<String> {
         ));
     }
     let long = match swap.quiesce {
-        Quiesce::Confirm => "for two minutes after that",
+        Quiesce::Confirm => "for two of remediation.metric_period after that",
         Quiesce::Observe | Quiesce::Isolate | Quiesce::Stop => "for remediation.quiet_for",
     };
     steps.push(format!(
@@ -91,7 +92,7 @@ fn twin(
             let mut steps = vec![
                 format!("snapshot cluster {} as {snapshot}", cluster.id),
                 format!(
-                    "restore it as {twin} under the key, at engine version {}{into}",
+                    "restore it as {twin} under the key, at engine version {}, with every setting{into}",
                     cluster.engine_version
                 ),
                 "check that it is encrypted under the key before any member is made".to_owned(),

@@ -139,8 +139,14 @@ impl Remediation {
     pub fn roll_back(&mut self, now: Time) -> Option<String> {
         let open = !matches!(self.state, State::Paused | State::Cancelled);
         if self.goal != Goal::CutOver || !open {
+            let or = match self.state {
+                State::Verified => {
+                    "; `remediation discard` deletes its twin, and gives the original back"
+                }
+                _ => "",
+            };
             return Some(format!(
-                "it is {}, and only a cutover can be rolled back",
+                "it is {}, and only a cutover can be rolled back{or}",
                 self.state.as_str()
             ));
         }
@@ -253,7 +259,10 @@ impl Remediation {
                 format!("the original is kept as {held}; it can be decommissioned from {until} on")
             }
             Goal::RollBack => {
-                format!("the twin {} stays, isolated, until it is discarded", self.names.twin)
+                format!(
+                    "the twin {} stays, isolated, until it is discarded: ringfence remediation discard {} --reason ...",
+                    self.names.twin, self.id
+                )
             }
             Goal::Discard => "the twin is deleted; the original has its groups".into(),
             Goal::Twin if self.swap.is_some() => {
@@ -262,7 +271,7 @@ impl Remediation {
                     Quiesce::Stop => "the original is cut off and stopped; ",
                     Quiesce::Observe | Quiesce::Confirm => "",
                 };
-                format!("{cut_off}next: ringfence remediation cutover {}", self.id)
+                format!("{cut_off}next: ringfence remediation cutover {} --reason ...", self.id)
             }
             Goal::Twin if self.kind == Kind::Snapshot => {
                 let until = self.verified_at.unwrap_or(now).plus(bounds.hold);

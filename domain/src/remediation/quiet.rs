@@ -143,7 +143,7 @@ const HOLE: i64 = 5;
 /// What to say while CloudWatch has not said enough.
 pub(super) fn late(activity: &Activity) -> String {
     let names = activity.names.join(", ");
-    let hole = match activity.gap.0 > 0 {
+    let hole = match activity.gap.0 >= 1_000 {
         true => format!(", with a hole of {}", activity.gap),
         false => String::new(),
     };

@@ -63,7 +63,7 @@ impl Swap {
     pub fn group(&self) -> String {
         match &self.make {
             Some(new) if self.isolation.is_empty() => {
-                format!("a new group {} of {}", new.name, new.vpc)
+                format!("{} of {}, which is made", new.name, new.vpc)
             }
             _ => self.isolation.clone(),
         }

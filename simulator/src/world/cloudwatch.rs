@@ -60,7 +60,7 @@ fn sample(ctx: &mut Ctx<'_>, metric: &str, name: &str, at: Time) -> Option<f64> 
     }
     let cell = ctx.cell();
     let instance = cell.rds.instances.get(name)?;
-    if instance.created.is_none_or(|created| at < created) || instance.status == "stopped" {
+    if instance.created.is_none_or(|created| at < created) || instance.was_stopped(at) {
         return None;
     }
     let loads = cell.metrics.loads.get(name).map(Vec::as_slice).unwrap_or_default();

@@ -34,9 +34,25 @@ pub(crate) struct Instance {
     pub(crate) new_name: Option<String>,
     /// What it becomes instead of available.
     pub(crate) fate: Option<&'static str>,
+    /// When it was stopped, and until when.
+    pub(crate) stops: Vec<(Time, Option<Time>)>,
 }
 
 impl Instance {
+    /// Whether it was stopped at that time: it has no metrics of it, then or later.
+    pub(crate) fn was_stopped(&self, at: Time) -> bool {
+        self.stops.iter().any(|(from, until)| *from <= at && until.is_none_or(|until| at < until))
+    }
+
+    /// Notes when it stops, and when it runs again.
+    fn note_stop(&mut self, status: &str, time: Time) {
+        match self.stops.last_mut().filter(|(_, until)| until.is_none()) {
+            Some((_, until)) if status != "stopped" => *until = Some(time),
+            None if status == "stopped" => self.stops.push((time, None)),
+            _ => {}
+        }
+    }
+
     pub(crate) fn new(name: &str, dbi: String, settings: Map, port: i64, tags: Tags) -> Instance {
         Instance {
             name: name.to_owned(),
@@ -52,6 +68,7 @@ impl Instance {
             pending: Map::new(),
             new_name: None,
             fate: None,
+            stops: Vec::new(),
         }
     }
 
@@ -62,6 +79,7 @@ impl Instance {
         }
         let fate = self.fate.filter(|_| status == "available" || status == "backing-up");
         self.status = fate.unwrap_or(status).into();
+        self.note_stop(fate.unwrap_or(status), time);
         self.created = self.created.or((self.status != "creating").then_some(time));
     }
 

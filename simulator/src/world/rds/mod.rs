@@ -312,7 +312,7 @@ impl Rds {
             Step::Gone { dbi } => self.instance_gone(&dbi),
             Step::Restart { dbi } => {
                 if let Some(instance) = self.by_dbi(&dbi).filter(|i| i.status == "stopped") {
-                    instance.status = "available".into();
+                    instance.become_("available", time);
                 }
             }
             Step::Cluster { id, status } => {
