@@ -278,6 +278,8 @@ fn show(context: &Context, rem: &v1::Remediation) {
             if step.attempts > 1 { format!(" ({} tries)", step.attempts) } else { String::new() };
         printer::data(&format!("  {}  {}{tries}", step.at, step.what));
     }
+    // What was asked for under an earlier order is no longer among the steps.
+    printer::data(&format!("history ringfence audit list --subject {}", rem.id));
 }
 
 async fn watch(context: &Context, mut client: Client, id: String) -> End {

@@ -282,8 +282,9 @@ pub(super) fn withheld<'a>(rem: &Remediation, seen: &'a Sweep) -> Option<Db<'a>>
 /// forgets what was asked for under the old one.
 pub(super) fn unsure(rem: &Remediation, now: Time, bounds: Bounds) -> Option<Step> {
     let swap = rem.swap.as_ref()?;
-    let cut = groups_key(rem.source.resource_id(), &swap.only());
-    let asked = rem.intents.get(&cut).map(|i| i.at);
+    let id = rem.source.resource_id();
+    let off = [groups_key(id, &swap.only()), format!("stop {id}")];
+    let asked = off.iter().filter_map(|key| rem.intents.get(key)).map(|i| i.at).max();
     let new = (rem.goal != Goal::Twin).then(|| rem.since());
     let last = asked.max(new)?;
     (now.since(last) < bounds.expect_for).then(|| {
