@@ -53,7 +53,10 @@ fn a_plan_says_which_policy_would_stop_it_and_the_policy_does() {
     as_management("AttachPolicy", json!({"PolicyId": id, "TargetId": text(root, "id")}));
     let blocked = plan();
     let [(verdict, said)] = policies(&blocked)[..] else { panic!("{blocked}") };
-    let want = format!("deny us rds:CopyDBSnapshot: NoCopies of {id} on {}", text(root, "id"));
+    let want = format!(
+        "deny us rds:CopyDBSnapshot: NoCopies of copies ({id}) on Root ({})",
+        text(root, "id")
+    );
     assert!(verdict == "block" && said.contains(&want), "{said}");
     assert_eq!(blocked["ready"], 0);
     for (condition, want) in [

@@ -25,7 +25,7 @@ def main():
             Name=name, Description="d", Type="SERVICE_CONTROL_POLICY", Content=json.dumps(deny)
         )["Policy"]["PolicySummary"]["Id"]
         ou = org.create_organizational_unit(ParentId=root, Name="emergency")["OrganizationalUnit"]["Id"]
-        account = next(a["Id"] for a in org.list_accounts()["Accounts"] if a["Status"] == "ACTIVE")
+        account = next(a["Id"] for a in org.list_accounts()["Accounts"] if a.get("State", a.get("Status")) == "ACTIVE")
         for target in [root, ou, account]:
             org.attach_policy(PolicyId=policy, TargetId=target)
         print(json.dumps(dict(policy=policy, ou=ou)))
