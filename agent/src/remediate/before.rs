@@ -1,0 +1,90 @@
+//! What is read again right before an act: whom it is for, and whether its key and its isolation group are as they
+//! must be.
+
+use crate::lease::{Desk, Pipe};
+use crate::now;
+use ringfence_aws::Session;
+use ringfence_domain::cloud::ErrorClass;
+use ringfence_domain::id::Region;
+use ringfence_domain::rds::Sweep;
+use ringfence_domain::remediation::{Act, Remediation, Step, decide};
+
+/// Why an act is not for the database that bears its name now: names change hands, so whom it is done to is
+/// read again, right before.
+pub(super) async fn other_subject<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    act: &Act,
+) -> Option<String> {
+    let (kind, name, id) = act.subject()?;
+    match desk.cloud.resource_id(session, region, kind, name).await {
+        Ok(Some(found)) if found == id => None,
+        Ok(_) => Some(format!("{name} is no longer {id}; it is looked at again")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Why an old snapshot is not deleted now: it is decided once more on a read of just the two of them, for the sweep
+/// that the decision stands on serves many, and may be minutes old by then.
+pub(super) async fn decided_otherwise<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Option<String> {
+    let names = [rem.source.name(), rem.names.twin.as_str()];
+    let snapshots = match desk.cloud.snapshots_named(session, region, &names).await {
+        Ok(snapshots) => snapshots,
+        Err(error) => return Some(error.to_string()),
+    };
+    let seen = Sweep { snapshots, ..Sweep::default() };
+    match decide(rem, &seen, now(), desk.settings.bounds) {
+        Step::Act(again) if again == *act => None,
+        Step::AskHuman(why) | Step::Wait(why) => Some(why),
+        _ => Some("it changed just now; it is looked at again".into()),
+    }
+}
+
+/// What is wrong with an isolation group.
+pub(super) enum Trouble {
+    /// It may be mended.
+    Passing(String),
+    /// It is not there.
+    Gone(String),
+}
+
+/// Why the isolation group does not isolate right now; `None` if it does, or where nobody may look, which its plan
+/// said.
+pub(super) async fn group_trouble<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+) -> Option<Trouble> {
+    let swap = rem.swap.as_ref()?;
+    let group = &swap.isolation;
+    match desk.cloud.security_group(session, region, group).await {
+        Ok(Some(found)) => found.open().map(Trouble::Passing),
+        Ok(None) => Some(Trouble::Gone(match swap.make {
+            Some(_) => format!("the isolation group {group} is gone; a retry makes it again"),
+            None => format!("the isolation group {group} is gone: plan again with another one"),
+        })),
+        Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => None,
+        Err(error) => Some(Trouble::Passing(error.to_string())),
+    }
+}
+
+/// Why the key cannot be used right now; `None` if it can.
+pub(super) async fn key_trouble<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+) -> Option<String> {
+    match desk.cloud.key(session, region, &rem.key_arn).await {
+        Ok(key) => key.trouble(&rem.account, region.as_str()),
+        Err(error) => Some(error.to_string()),
+    }
+}
