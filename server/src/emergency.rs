@@ -103,10 +103,11 @@ async fn read_back(
 }
 
 fn advice(error: &CloudError) -> &'static str {
-    // "You cannot detach the last policy of a type" (API reference, ConstraintViolationException).
-    match error.message.contains("MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED") {
+    // The one constraint that a detach can violate: MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED (API reference,
+    // DetachPolicy); AWS tells that reason apart from the message.
+    match error.code == "ConstraintViolationException" {
         true => {
-            "; it is the only one there: attach p-FullAWSAccess first (`aws organizations attach-policy`)"
+            " If it is the only one there, attach p-FullAWSAccess first (`aws organizations attach-policy`)"
         }
         false => "",
     }
