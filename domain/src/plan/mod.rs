@@ -162,7 +162,8 @@ impl Plan {
                 if let Some(swap) = &item.swap {
                     let quiesce = swap.quiesce.as_str();
                     let cutover = if swap.auto { "at once" } else { "when a person says so" };
-                    let group = swap.group();
+                    let made = if swap.make.is_some() { " (made first)" } else { "" };
+                    let group = format!("{}{made}", swap.group());
                     let _ = writeln!(
                         out,
                         "    swap  {quiesce} first, isolation group {group}, cutover {cutover}"

@@ -16,7 +16,13 @@ pub(super) fn of(
     if let Some(swap) = swap {
         steps.extend(before(name, swap));
     }
-    steps.extend(twin(resource, remediation, swap, made));
+    let mut made_so = twin(resource, remediation, swap, made);
+    if swap.is_some_and(|s| s.quiesce == Quiesce::Stop) {
+        // As soon as its snapshot is there.
+        let until = "until its cutover, and ask CloudWatch what it did until it was down";
+        made_so.insert(1, format!("stop {name} {until}"));
+    }
+    steps.extend(made_so);
     if let Some(swap) = swap {
         steps.extend(after(resource, swap, made));
     }
@@ -49,11 +55,6 @@ fn before(name: &str, swap: &Swap) -> Vec<String> {
     steps.push(format!(
         "wait until CloudWatch shows no connection to {name} and next to no writes {long}"
     ));
-    if swap.quiesce == Quiesce::Stop {
-        steps.push(format!(
-            "stop {name} as soon as the snapshot that follows is there, until its cutover"
-        ));
-    }
     steps
 }
 
@@ -165,4 +166,29 @@ fn after(resource: &Resource, swap: &Swap, made: &[String]) -> Vec<String> {
         held_name(name, resource.resource_id())
     ));
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isolation::NewGroup;
+    use crate::remediation::sample;
+
+    #[test]
+    fn a_group_is_made_first_and_an_original_is_stopped_after_its_snapshot() {
+        let resource =
+            Resource::Instance { instance: sample::instance("orders"), replicas: Vec::new() };
+        let make = NewGroup { vpc: "vpc-1".into(), name: "nobody".into() };
+        let swap = Swap { make: Some(make), quiesce: Quiesce::Stop, ..Swap::default() };
+        let steps = of(&resource, "rem-1", Some(&swap), &["encrypted-orders".to_owned()]);
+        let at = |text: &str| {
+            let found = steps.iter().position(|s| s.starts_with(text));
+            found.unwrap_or_else(|| panic!("{text}: {steps:#?}"))
+        };
+        assert_eq!(at("make security group nobody in vpc-1"), 0);
+        assert_eq!(at("cut orders off: put it into nobody"), 1);
+        assert_eq!(at("stop orders until its cutover"), at("snapshot orders") + 1);
+        assert!(at("when a person says so") > at("compare encrypted-orders"), "{steps:#?}");
+        assert!(steps[at("when a person says so")].contains("start orders again"), "{steps:#?}");
+    }
 }

@@ -62,9 +62,7 @@ impl Swap {
     /// The isolation group, in words.
     pub fn group(&self) -> String {
         match &self.make {
-            Some(new) if self.isolation.is_empty() => {
-                format!("{} of {}, which is made", new.name, new.vpc)
-            }
+            Some(new) if self.isolation.is_empty() => new.name.clone(),
             _ => self.isolation.clone(),
         }
     }
