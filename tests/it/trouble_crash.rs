@@ -2,7 +2,7 @@
 //! get lost: started again, all ends in the same world as the run that nobody killed.
 
 use crate::stage::{MINUTE, Stage, text};
-use crate::sweep::{at_rest, crash_points, cruel};
+use crate::sweep::{at_rest, crash_points, cruel_so};
 use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -71,7 +71,8 @@ impl Trouble {
                 rule("RestoreDBInstanceFromDBSnapshot", call("rds", "DeleteDBInstance", gone));
             }
         }
-        cruel(stage);
+        // A restore that is lost is not asked for again where its original is gone: the end would be chance.
+        cruel_so(stage, self != Trouble::SourceDeleted);
     }
 
     /// What a person does who looks at it; where it ended, if it did.

@@ -23,6 +23,7 @@ COMMON = {
     "ValidationException", "InvalidParameterValue", "InvalidParameterCombination", "InvalidClientTokenId",
     "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException", "InternalFailure",
     "AuthFailure", "RequestLimitExceeded", "InvalidGroup.NotFound", "InvalidGroup.Duplicate",
+    "InvalidPermission.Duplicate", "InvalidPermission.NotFound", "InvalidVpcID.NotFound",
     "DependencyViolation", "SerializationException", "MalformedInput", "UnauthorizedOperation",
 }
 URL, ADMIN = sys.argv[1], sys.argv[2]
