@@ -117,6 +117,9 @@ def check(value, shape, at):
         demand(isinstance(value, (int, float)), f"{at}: {value!r} is no number")
     elif kind == "timestamp":
         demand(hasattr(value, "year"), f"{at}: {value!r} is no timestamp")
+    elif kind == "string" and shape.name == "policyDocumentType":
+        # botocore decodes and parses it.
+        demand(isinstance(value, dict), f"{at}: {value!r} is no document")
     elif kind == "string":
         demand(isinstance(value, str), f"{at}: {value!r} is no string")
         enum = shape.metadata.get("enum")
