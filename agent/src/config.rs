@@ -349,23 +349,7 @@ impl Config {
         {
             return fail("remediation.isolation_name: 1 to 255 characters, and no id (sg-...)");
         }
-        let rates = Rates {
-            sts: count("limits.sts"),
-            organizations_read: count("limits.organizations_read"),
-            organizations_write: count("limits.organizations_write"),
-            account: count("limits.account"),
-            rds_read: count("limits.rds_read"),
-            rds_write: count("limits.rds_write"),
-            kms_read: count("limits.kms_read"),
-            kms_write: count("limits.kms_write"),
-            config_read: count("limits.config_read"),
-            config_write: count("limits.config_write"),
-            metrics_read: count("limits.metrics_read"),
-            iam_read: count("limits.iam_read"),
-            ec2_read: count("limits.ec2_read"),
-            ec2_write: count("limits.ec2_write"),
-            secrets_read: count("limits.secrets_read"),
-        };
+        let rates = Rates::each(|class| count(&format!("limits.{}", class.as_str())));
         for key in ["limits.call_deadline", "limits.attempt_timeout", "server.lease_for"] {
             if span(key) < Span::seconds(1) {
                 return fail(format!("{key} = {}: it must be 1s or more", text(key)));

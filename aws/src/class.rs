@@ -77,46 +77,18 @@ impl Class {
     }
 }
 
-/// Calls a second. AWS publishes none of RDS's, Organizations' and Config's figures; these are what
+/// Calls a second, by class. AWS publishes none of RDS's, Organizations' and Config's figures; these are what
 /// other tools found safe (README, "Limits"), and all of them are settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "one for each Class")]
-pub struct Rates {
-    pub sts: u32,
-    pub organizations_read: u32,
-    pub organizations_write: u32,
-    pub account: u32,
-    pub rds_read: u32,
-    pub rds_write: u32,
-    pub kms_read: u32,
-    pub kms_write: u32,
-    pub config_read: u32,
-    pub config_write: u32,
-    pub metrics_read: u32,
-    pub iam_read: u32,
-    pub ec2_read: u32,
-    pub ec2_write: u32,
-    pub secrets_read: u32,
-}
+pub struct Rates([u32; CLASSES.len()]);
 
 impl Rates {
+    /// The rate of each class.
+    pub fn each(rate: impl Fn(Class) -> u32) -> Rates {
+        Rates(CLASSES.map(rate))
+    }
+
     pub(crate) fn of(&self, class: Class) -> u32 {
-        match class {
-            Class::Sts => self.sts,
-            Class::OrganizationsRead => self.organizations_read,
-            Class::OrganizationsWrite => self.organizations_write,
-            Class::Account => self.account,
-            Class::RdsRead => self.rds_read,
-            Class::RdsWrite => self.rds_write,
-            Class::KmsRead => self.kms_read,
-            Class::KmsWrite => self.kms_write,
-            Class::ConfigRead => self.config_read,
-            Class::ConfigWrite => self.config_write,
-            Class::MetricsRead => self.metrics_read,
-            Class::IamRead => self.iam_read,
-            Class::Ec2Read => self.ec2_read,
-            Class::Ec2Write => self.ec2_write,
-            Class::SecretsRead => self.secrets_read,
-        }
+        self.0[class as usize]
     }
 }

@@ -6,6 +6,7 @@ use crate::limits::Class;
 use crate::rds::Made;
 use crate::retry::To;
 use crate::session::Session;
+use aws_sdk_ec2::operation::describe_security_groups::DescribeSecurityGroupsOutput;
 use aws_sdk_ec2::types::{
     Filter, IpPermission, ResourceType, SecurityGroup, Tag, TagSpecification,
 };
@@ -31,11 +32,11 @@ impl Cloud {
         // "You can have up to 200 values for each filter" (EC2 guide, "Filter resources").
         for given in given.chunks(200) {
             let more = self.security_groups(session, region, ("group-id", given.to_vec())).await?;
-            found.extend(
-                more.into_iter()
-                    .filter(|g| !found.iter().any(|f| f.group_id() == g.group_id()))
-                    .collect::<Vec<_>>(),
-            );
+            for one in more {
+                if !found.iter().any(|f| f.group_id() == one.group_id()) {
+                    found.push(one);
+                }
+            }
         }
         Ok(found.iter().map(group).collect())
     }
@@ -47,9 +48,17 @@ impl Cloud {
         region: &Region,
         id: &str,
     ) -> Result<Option<Group>, CloudError> {
-        let found =
-            self.security_groups(session, region, ("group-id", vec![id.to_owned()])).await?;
-        Ok(found.first().map(group))
+        Ok(self.by_id(session, region, id).await?.as_ref().map(group))
+    }
+
+    async fn by_id(
+        &self,
+        session: &Session,
+        region: &Region,
+        id: &str,
+    ) -> Result<Option<SecurityGroup>, CloudError> {
+        let found = self.security_groups(session, region, ("group-id", vec![id.to_owned()]));
+        Ok(found.await?.pop())
     }
 
     /// By a filter, for that answers with an empty list where a parameter would be an error.
@@ -64,20 +73,17 @@ impl Cloud {
         let to = To::cell(Class::Ec2Read, session.account.as_str(), region.as_str());
         let filter = Filter::builder().name(key).set_values(Some(values)).build();
         let mut found = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.describe_security_groups().filters(filter.clone());
-                let call = call.max_results(PAGE).set_next_token(token.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
+        let page = |token| {
+            let call = client.describe_security_groups().filters(filter.clone());
+            let call = session.within(call.max_results(PAGE).set_next_token(token).send());
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let take = |page: DescribeSecurityGroupsOutput| {
             found.extend_from_slice(page.security_groups());
-            token = page.next_token().map(str::to_owned).filter(|t| !t.is_empty());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+            page.next_token
+        };
+        self.0.gate.pages(to, OP, page, take).await?;
+        Ok(found)
     }
 
     /// Makes a security group with our tag. AWS gives it a rule that lets everything out.
@@ -116,9 +122,7 @@ impl Cloud {
         id: &str,
     ) -> Result<(), CloudError> {
         const OP: &str = "ec2:RevokeSecurityGroupEgress";
-        let found =
-            self.security_groups(session, region, ("group-id", vec![id.to_owned()])).await?;
-        let Some(now) = found.first().filter(|g| ours(g)) else {
+        let Some(now) = self.by_id(session, region, id).await?.filter(ours) else {
             return Err(broken(OP, format!("{id} is not there, or has not our tag {TAG}")));
         };
         let rules = now.ip_permissions_egress().to_vec();

@@ -30,21 +30,18 @@ impl Cloud {
         let kinds =
             [EntityType::LocalManagedPolicy, EntityType::Role, EntityType::User, EntityType::Group];
         let mut found = ByResourceId::new();
-        let mut marker: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = self.0.iam.get_account_authorization_details().max_items(PAGE);
-                let call = call.set_filter(Some(kinds.to_vec())).set_marker(marker.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
+        let page = |marker| {
+            let call = self.0.iam.get_account_authorization_details().max_items(PAGE);
+            let call = call.set_filter(Some(kinds.to_vec())).set_marker(marker).send();
+            let call = session.within(call);
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let keep = |page: GetAccountAuthorizationDetailsOutput| {
             take(&mut found, &page);
-            marker =
-                page.marker().map(str::to_owned).filter(|m| page.is_truncated() && !m.is_empty());
-            if marker.is_none() {
-                return Ok(found);
-            }
-        }
+            page.marker.filter(|_| page.is_truncated)
+        };
+        self.0.gate.pages(to, OP, page, keep).await?;
+        Ok(found)
     }
 }
 

@@ -284,23 +284,7 @@ pub(crate) mod tests {
     use futures::stream::{FuturesUnordered, StreamExt};
 
     pub(crate) fn rates(all: u32) -> Rates {
-        Rates {
-            sts: all,
-            organizations_read: all,
-            organizations_write: all,
-            account: all,
-            rds_read: all,
-            rds_write: all,
-            kms_read: all,
-            kms_write: all,
-            config_read: all,
-            config_write: all,
-            metrics_read: all,
-            iam_read: all,
-            ec2_read: all,
-            ec2_write: all,
-            secrets_read: all,
-        }
+        Rates::each(|_| all)
     }
 
     #[tokio::test(start_paused = true)]

@@ -119,6 +119,29 @@ impl Gate {
         Some(Probe(turn))
     }
 
+    /// All pages of a call that changes nothing. `page` asks for the one behind a token; `take` keeps what is on it, and
+    /// gives the token of the next.
+    pub(crate) async fn pages<T, F>(
+        &self,
+        to: To<'_>,
+        operation: &str,
+        page: impl Fn(Option<String>) -> F,
+        mut take: impl FnMut(T) -> Option<String>,
+    ) -> Result<(), CloudError>
+    where
+        F: Future<Output = Result<T, CloudError>>,
+    {
+        let mut token = None;
+        loop {
+            let answer = self.read(to, operation, || page(token.clone())).await?;
+            // AWS ends some lists with an empty token.
+            token = take(answer).filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     /// A call that changes nothing: throttles are retried until the deadline, lost answers twice.
     pub(crate) async fn read<T, F>(
         &self,

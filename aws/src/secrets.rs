@@ -5,6 +5,7 @@ use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
 use crate::session::Session;
+use aws_sdk_secretsmanager::operation::list_secrets::ListSecretsOutput;
 use aws_sdk_secretsmanager::types::SecretListEntry;
 use ringfence_domain::around::Secret;
 use ringfence_domain::cloud::CloudError;
@@ -24,21 +25,18 @@ impl Cloud {
         let client = self.secretsmanager(region.as_str());
         let to = To::cell(Class::SecretsRead, session.account.as_str(), region.as_str());
         let mut found = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.list_secrets().max_results(PAGE);
-                let call = call.set_next_token(token.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
+        let page = |token| {
+            let call = session
+                .within(client.list_secrets().max_results(PAGE).set_next_token(token).send());
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let take = |page: ListSecretsOutput| {
             let own = page.secret_list().iter().filter(|s| s.owning_service() != Some("rds"));
             found.extend(own.map(secret));
-            token = page.next_token().map(str::to_owned).filter(|t| !t.is_empty());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+            page.next_token
+        };
+        self.0.gate.pages(to, OP, page, take).await?;
+        Ok(found)
     }
 }
 

@@ -1,18 +1,10 @@
 //! What names a database from outside is read by the scan, and said by the plan.
 
-use crate::stage::{Stage, text};
+use crate::stage::{Stage, check, text};
 use ringfence_tests::emulator::Emulator;
 use ringfence_tests::process::Setup;
 use ringfence_tests::script;
-use serde_json::{Value, json};
-
-/// The check of that name of the plan's only database.
-fn check<'a>(plan: &'a Value, name: &str) -> (&'a str, &'a str) {
-    let checks = plan["items"][0]["checks"].as_array().expect("checks");
-    let found =
-        checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {plan}"));
-    (text(found, "verdict"), text(found, "text"))
-}
+use serde_json::json;
 
 #[test]
 fn proxies_subscriptions_and_alarms_are_named_and_a_proxy_forbids_a_swap() {

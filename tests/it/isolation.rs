@@ -1,20 +1,12 @@
 //! The isolation group of a swap: looked at before it is relied on, found by its name, made where the plan says so.
 
-use crate::stage::{MINUTE, Stage, groups, text};
+use crate::stage::{MINUTE, Stage, check, groups, text};
 use ringfence_tests::emulator::Emulator;
 use ringfence_tests::process::Setup;
 use ringfence_tests::{script, until};
 use serde_json::{Value, json};
 
 const NAME: &str = "ringfence-isolation";
-
-/// The check of the isolation group, or of the strategy, of the plan's first database.
-fn check<'a>(plan: &'a Value, name: &str) -> (&'a str, &'a str) {
-    let checks = plan["items"][0]["checks"].as_array().expect("checks");
-    let found =
-        checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {plan}"));
-    (text(found, "verdict"), text(found, "text"))
-}
 
 /// Groups of that name, as AWS shows them.
 fn named(stage: &Stage, name: &str) -> Vec<Value> {

@@ -301,3 +301,11 @@ pub(crate) fn groups(database: &Value) -> Vec<&str> {
     let list = database["VpcSecurityGroups"].as_array().expect("groups");
     list.iter().map(|g| text(g, "VpcSecurityGroupId")).collect()
 }
+
+/// The check of that name of a plan's first database.
+pub(crate) fn check<'a>(plan: &'a Value, name: &str) -> (&'a str, &'a str) {
+    let checks = plan["items"][0]["checks"].as_array().expect("checks");
+    let found =
+        checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {plan}"));
+    (text(found, "verdict"), text(found, "text"))
+}

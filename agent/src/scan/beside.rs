@@ -3,6 +3,7 @@
 use super::Visit;
 use crate::lease::Pipe;
 use ringfence_aws::Session;
+use ringfence_aws::rds::in_time;
 use ringfence_domain::around::{self, Around, ByResourceId, Named};
 use ringfence_domain::bounds::OPINION_FOR;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
@@ -22,17 +23,6 @@ fn none(found: &mut Detection, why: String) -> Opinion {
     Opinion::unread(why)
 }
 
-/// What is read beside must not hold up databases: an answer in time, or why there is none.
-async fn within<T>(
-    service: &str,
-    answer: impl Future<Output = Result<T, CloudError>>,
-) -> Result<T, String> {
-    match tokio::time::timeout(OPINION_FOR.to_duration(), answer).await {
-        Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("{service} did not answer within {OPINION_FOR}")),
-    }
-}
-
 impl<P: Pipe> Visit<'_, P> {
     /// What names the databases of a cell from outside, and the isolation groups of their region.
     pub(super) async fn beside(
@@ -44,9 +34,10 @@ impl<P: Pipe> Visit<'_, P> {
         let databases = || found.findings.iter().map(|d| &d.resource);
         let (cloud, isolation) = (&self.desk.cloud, &self.desk.settings.isolation);
         let groups = cloud.isolation_groups(session, region, isolation);
-        let secrets = within("Secrets Manager", cloud.secrets(session, region));
+        let secrets = in_time("Secrets Manager", OPINION_FOR, cloud.secrets(session, region));
         let around = cloud.around(session, region, OPINION_FOR);
-        let (around, groups, secrets) = futures::join!(around, within("EC2", groups), secrets);
+        let (around, groups, secrets) =
+            futures::join!(around, in_time("EC2", OPINION_FOR, groups), secrets);
         let secrets = secrets.map(|all| around::mentioning(&all, databases()));
         let policies = match databases().any(around::lets_iam_in) {
             true => self.policies(session).await.map(|all| around::naming(all, databases())),
@@ -57,8 +48,9 @@ impl<P: Pipe> Visit<'_, P> {
 
     /// The account's IAM policies that name databases: read once, whichever cell asks first.
     async fn policies(&self, session: &Session) -> Result<&ByResourceId, String> {
-        let read =
-            || async { within("IAM", self.desk.cloud.policies_by_resource_id(session)).await };
+        let read = || async {
+            in_time("IAM", OPINION_FOR, self.desk.cloud.policies_by_resource_id(session)).await
+        };
         self.policies.get_or_init(read).await.as_ref().map_err(String::clone)
     }
 

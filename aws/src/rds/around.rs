@@ -7,6 +7,7 @@ use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
 use crate::session::Session;
+use aws_sdk_cloudwatch::operation::describe_alarms::DescribeAlarmsOutput;
 use aws_sdk_cloudwatch::types::{Dimension, MetricAlarm};
 use aws_sdk_rds::types::{DbProxyTarget, EventSubscription, TargetType};
 use ringfence_domain::around::{Around, Named, key};
@@ -22,14 +23,15 @@ fn add(named: &mut Named, kind: Kind, database: &str, by: &str) {
     }
 }
 
-/// An answer in time, or why there is none.
-async fn within(
+/// An answer in time, or why there is none: what is read beside databases must not hold them up.
+pub async fn in_time<T>(
+    service: &str,
     most: Span,
-    answer: impl Future<Output = Result<Named, CloudError>>,
-) -> Result<Named, String> {
+    answer: impl Future<Output = Result<T, CloudError>>,
+) -> Result<T, String> {
     match tokio::time::timeout(most.to_duration(), answer).await {
         Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("AWS did not answer within {most}")),
+        Err(_) => Err(format!("{service} did not answer within {most}")),
     }
 }
 
@@ -43,9 +45,9 @@ impl Cloud {
     /// must not hold up its databases.
     pub async fn around(&self, session: &Session, region: &Region, most: Span) -> Around {
         let (proxies, subscriptions, alarms) = futures::join!(
-            within(most, self.proxies(session, region)),
-            within(most, self.subscriptions(session, region)),
-            within(most, self.alarms(session, region)),
+            in_time("AWS", most, self.proxies(session, region)),
+            in_time("AWS", most, self.subscriptions(session, region)),
+            in_time("AWS", most, self.alarms(session, region)),
         );
         Around {
             proxies,
@@ -116,22 +118,17 @@ impl Cloud {
         let client = self.cloudwatch(region.as_str());
         let to = To::cell(Class::MetricsRead, session.account.as_str(), region.as_str());
         let mut named = Named::new();
-        let mut token: Option<String> = None;
-        loop {
-            let read = || async {
-                let call = client.describe_alarms().max_records(PAGE);
-                let call = call.set_next_token(token.clone()).send();
-                session.within(call).await.map_err(|e| cloud_error(OP, e))
-            };
-            let page = self.0.gate.read(to, OP, read).await?;
-            for alarm in page.metric_alarms() {
-                take_alarm(&mut named, alarm);
-            }
-            token = page.next_token().map(str::to_owned).filter(|t| !t.is_empty());
-            if token.is_none() {
-                return Ok(named);
-            }
-        }
+        let page = |token| {
+            let call = client.describe_alarms().max_records(PAGE).set_next_token(token).send();
+            let call = session.within(call);
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let take = |page: DescribeAlarmsOutput| {
+            page.metric_alarms().iter().for_each(|alarm| take_alarm(&mut named, alarm));
+            page.next_token
+        };
+        self.0.gate.pages(to, OP, page, take).await?;
+        Ok(named)
     }
 }
 

@@ -11,4 +11,5 @@ mod write_instance;
 mod write_place;
 mod write_replica;
 
+pub use around::in_time;
 pub use write::Made;

@@ -20,6 +20,16 @@ struct Remediations {
     remediations: Vec<v1::Remediation>,
 }
 
+/// An order, and what it changed: the requests have the same fields, and no type in common.
+macro_rules! give {
+    ($client:ident, $context:ident, $order:ident, $call:ident, $request:ident, $verb:literal) => {{
+        let Order { id, reason, dry_run: validate_only } = $order;
+        let request = v1::$request { id: id.clone(), reason, validate_only };
+        let changed = $client.$call(request).await?.into_inner().remediations;
+        changes($context, id, changed, validate_only, $verb)
+    }};
+}
+
 pub(crate) async fn run(context: &Context, command: Remediation) -> End {
     let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
@@ -73,45 +83,43 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
             Ok(Exit::Done)
         }
         Remediation::Watch { id } => watch(context, client, id).await,
-        Remediation::Pause(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::PauseRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.pause_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "pause")
+        Remediation::Pause(order) => {
+            give!(client, context, order, pause_remediation, PauseRemediationRequest, "pause")
         }
-        Remediation::Resume(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::ResumeRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.resume_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "resume")
+        Remediation::Resume(order) => {
+            give!(client, context, order, resume_remediation, ResumeRemediationRequest, "resume")
         }
-        Remediation::Cancel(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::CancelRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.cancel_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "cancel")
+        Remediation::Cancel(order) => {
+            give!(client, context, order, cancel_remediation, CancelRemediationRequest, "cancel")
         }
-        Remediation::Retry(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::RetryRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.retry_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "retry")
+        Remediation::Retry(order) => {
+            give!(client, context, order, retry_remediation, RetryRemediationRequest, "retry")
         }
-        Remediation::Cutover(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::CutOverRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.cut_over_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "cutover")
+        Remediation::Cutover(order) => {
+            give!(
+                client,
+                context,
+                order,
+                cut_over_remediation,
+                CutOverRemediationRequest,
+                "cutover"
+            )
         }
-        Remediation::Rollback(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::RollBackRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.roll_back_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "rollback")
+        Remediation::Rollback(order) => {
+            give!(
+                client,
+                context,
+                order,
+                roll_back_remediation,
+                RollBackRemediationRequest,
+                "rollback"
+            )
         }
-        Remediation::Confirm(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::ConfirmRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.confirm_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "confirm")
+        Remediation::Confirm(order) => {
+            give!(client, context, order, confirm_remediation, ConfirmRemediationRequest, "confirm")
         }
-        Remediation::Discard(Order { id, reason, dry_run: validate_only }) => {
-            let request = v1::DiscardRemediationRequest { id: id.clone(), reason, validate_only };
-            let changed = client.discard_remediation(request).await?.into_inner().remediations;
-            changes(context, id, changed, validate_only, "discard")
+        Remediation::Discard(order) => {
+            give!(client, context, order, discard_remediation, DiscardRemediationRequest, "discard")
         }
         Remediation::Decommission { id, confirm, reason, dry_run: validate_only } => {
             let request = v1::DecommissionRemediationRequest { id, reason, confirm, validate_only };

@@ -2,9 +2,9 @@
 
 use super::Item;
 use super::checks::{Checks, Verdict};
-use super::standing::scan;
+use super::standing::known;
 use crate::around::{Around, Named, keys, lets_iam_in};
-use crate::finding::{Kind, Resource};
+use crate::finding::Resource;
 
 /// So many names are said; more are counted.
 const NAMES_MAX: usize = 5;
@@ -27,16 +27,14 @@ fn see(
     say: impl Fn(&str, &[String]) -> String,
     checks: &mut Checks,
 ) {
-    let unread = match around {
-        None => format!("{what} were not read: {}", scan(Kind::Instance)),
-        Some(Err(why)) => format!("{what} could not be read: {why}"),
-        Some(Ok(named)) => {
+    match known(what, around) {
+        Err(unread) => checks.see(name, unknown, [unread]),
+        Ok(named) => {
             let keys = keys(resource);
             let said = keys.iter().filter_map(|(key, id)| Some(say(id, named.get(key)?)));
-            return checks.see(name, verdict, said);
+            checks.see(name, verdict, said);
         }
-    };
-    checks.see(name, unknown, [unread]);
+    }
 }
 
 /// Proxies, subscriptions and alarms. A swap keeps the names, and what is by name; but AWS does not say what

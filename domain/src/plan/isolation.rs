@@ -2,12 +2,12 @@
 
 use super::Wanted;
 use super::checks::Checks;
-use super::standing::scan;
-use crate::finding::Kind;
+use super::standing::known;
 use crate::isolation::{Group, NewGroup};
 use crate::remediation::Swap;
 
 const NAME: &str = "isolation";
+const WHAT: &str = "security groups";
 
 /// The isolation groups of a region, or why they could not be read.
 pub(super) type Groups = Result<Vec<Group>, String>;
@@ -22,27 +22,19 @@ pub(super) fn choose(
     if let Some(given) = wanted.isolation.groups.get(vpc) {
         return Ok((given.clone(), None));
     }
-    let known = groups.and_then(|g| g.as_ref().ok()).into_iter().flatten();
-    if let Some(found) = known.into_iter().find(|g| g.vpc == vpc && g.name == *name) {
+    let there = known(WHAT, groups);
+    if let Some(found) =
+        there.iter().flat_map(|all| all.iter()).find(|g| g.vpc == vpc && g.name == *name)
+    {
         return Ok((found.id.clone(), None));
     }
     if wanted.make_groups {
         return Ok((String::new(), Some(NewGroup { vpc: vpc.to_owned(), name: name.clone() })));
     }
-    let unread = match groups {
-        Some(Ok(_)) => String::new(),
-        _ => format!(" that is known ({})", unread(groups)),
-    };
+    let unread = there.err().map_or(String::new(), |why| format!(" that is known ({why})"));
     Err(format!(
         "{vpc} has no isolation group {name}{unread}: plan with --make-isolation-groups, or name one that lets nobody in: `{vpc}=sg-...` in remediation.isolation_groups"
     ))
-}
-
-fn unread(groups: Option<&Groups>) -> String {
-    match groups {
-        Some(Err(why)) => format!("security groups could not be read: {why}"),
-        _ => format!("security groups were not read: {}", scan(Kind::Instance)),
-    }
 }
 
 /// Whether the group of a swap isolates, as last read.
@@ -56,11 +48,12 @@ pub(super) fn see(
         return checks.block(NAME, None); // none is needed, or it is made
     };
     let id = &swap.isolation;
-    let Some(Ok(all)) = groups else {
-        return checks.warn(
-            NAME,
-            [format!("{}, so nobody checked that {id} lets nobody in", unread(groups))],
-        );
+    let all = match known(WHAT, groups) {
+        Ok(all) => all,
+        Err(why) => {
+            return checks
+                .warn(NAME, [format!("{why}, so nobody checked that {id} lets nobody in")]);
+        }
     };
     let Some(group) = all.iter().find(|g| g.id == *id) else {
         return checks.block(NAME, [format!(

@@ -15,6 +15,18 @@ pub(super) fn scan(kind: Kind) -> &'static str {
     }
 }
 
+/// What a scan read beside databases, or why that is not known.
+pub(super) fn known<'a, T>(
+    what: &str,
+    read: Option<&'a Result<T, String>>,
+) -> Result<&'a T, String> {
+    match read {
+        None => Err(format!("{what} were not read: {}", scan(Kind::Instance))),
+        Some(Err(why)) => Err(format!("{what} could not be read: {why}")),
+        Some(Ok(read)) => Ok(read),
+    }
+}
+
 /// What is wrong with the key behind the alias, as last read.
 pub(super) fn key(finding: &Finding, key: Option<&KeyFacts>) -> Option<String> {
     match key {

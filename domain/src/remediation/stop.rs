@@ -98,15 +98,11 @@ impl Remediation {
         }
         // What stands, the next look tells; it is recorded again by its name and tag. What AWS agreed to delete
         // is not waited for.
-        let deleted =
-            |name: &str| self.intents.get(&format!("delete {name}")).is_some_and(|i| i.done);
-        let gone: BTreeSet<String> = self
-            .intents
-            .iter()
-            .filter(|(_, i)| i.act.makes().is_some_and(deleted))
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.intents.retain(|key, intent| intent.act.creates() && !gone.contains(key));
+        let deletes = self.intents.iter().filter(|(_, intent)| intent.done);
+        let deleted: BTreeSet<String> =
+            deletes.filter_map(|(key, _)| key.strip_prefix("delete ").map(str::to_owned)).collect();
+        let may_stand = |act: &Act| act.makes().is_some_and(|name| !deleted.contains(name));
+        self.intents.retain(|_, intent| may_stand(&intent.act));
         self.forget_proofs();
         for intent in self.intents.values_mut() {
             (intent.made, intent.resource_id) = (None, None);

@@ -37,6 +37,16 @@ impl Rpc {
     }
 }
 
+/// An order and those that it changed: the messages have the same fields, and no type in common.
+macro_rules! ordered {
+    ($rpc:ident, $request:ident, $order:expr, $response:ident) => {{
+        let who = actor($request.metadata())?;
+        let a = $request.into_inner();
+        let remediations = $rpc.order(&who, $order, &a.id, &a.reason, a.validate_only).await?;
+        ok(v1::$response { remediations })
+    }};
+}
+
 #[tonic::async_trait]
 impl RemediationService for Rpc {
     async fn apply_plan(
@@ -76,88 +86,56 @@ impl RemediationService for Rpc {
         &self,
         request: Request<v1::PauseRemediationRequest>,
     ) -> Answer<v1::PauseRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Pause, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::PauseRemediationResponse { remediations })
+        ordered!(self, request, Order::Pause, PauseRemediationResponse)
     }
 
     async fn resume_remediation(
         &self,
         request: Request<v1::ResumeRemediationRequest>,
     ) -> Answer<v1::ResumeRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Resume, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::ResumeRemediationResponse { remediations })
+        ordered!(self, request, Order::Resume, ResumeRemediationResponse)
     }
 
     async fn cancel_remediation(
         &self,
         request: Request<v1::CancelRemediationRequest>,
     ) -> Answer<v1::CancelRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Cancel, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::CancelRemediationResponse { remediations })
+        ordered!(self, request, Order::Cancel, CancelRemediationResponse)
     }
 
     async fn retry_remediation(
         &self,
         request: Request<v1::RetryRemediationRequest>,
     ) -> Answer<v1::RetryRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Retry, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::RetryRemediationResponse { remediations })
+        ordered!(self, request, Order::Retry, RetryRemediationResponse)
     }
 
     async fn cut_over_remediation(
         &self,
         request: Request<v1::CutOverRemediationRequest>,
     ) -> Answer<v1::CutOverRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::CutOver, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::CutOverRemediationResponse { remediations })
+        ordered!(self, request, Order::CutOver, CutOverRemediationResponse)
     }
 
     async fn roll_back_remediation(
         &self,
         request: Request<v1::RollBackRemediationRequest>,
     ) -> Answer<v1::RollBackRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::RollBack, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::RollBackRemediationResponse { remediations })
+        ordered!(self, request, Order::RollBack, RollBackRemediationResponse)
     }
 
     async fn confirm_remediation(
         &self,
         request: Request<v1::ConfirmRemediationRequest>,
     ) -> Answer<v1::ConfirmRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Confirm, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::ConfirmRemediationResponse { remediations })
+        ordered!(self, request, Order::Confirm, ConfirmRemediationResponse)
     }
 
     async fn discard_remediation(
         &self,
         request: Request<v1::DiscardRemediationRequest>,
     ) -> Answer<v1::DiscardRemediationResponse> {
-        let who = actor(request.metadata())?;
-        let a = request.into_inner();
-        let remediations =
-            self.order(&who, Order::Discard, &a.id, &a.reason, a.validate_only).await?;
-        ok(v1::DiscardRemediationResponse { remediations })
+        ordered!(self, request, Order::Discard, DiscardRemediationResponse)
     }
 
     async fn decommission_remediation(

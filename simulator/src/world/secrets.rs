@@ -1,9 +1,12 @@
 //! Secrets Manager, as far as somebody looks for secrets about a database; what is in them is kept by nobody.
 //! Source: Secrets Manager API reference, CreateSecret, ListSecrets.
 
+use super::config::slice;
+use super::organizations::{read_tags, write_tags};
 use super::{Ctx, Op, op};
 use crate::fault::Fault;
-use crate::value::{Map, list};
+use crate::value::Map;
+use std::collections::BTreeMap;
 
 pub(crate) const OPS: &[Op] = &[
     op!(Write "CreateSecret" ("Name", "Description", "SecretString", "Tags", "ClientRequestToken") create),
@@ -15,7 +18,7 @@ pub(crate) const OPS: &[Op] = &[
 pub(crate) struct Secret {
     name: String,
     description: String,
-    tags: Vec<(String, String)>,
+    tags: BTreeMap<String, String>,
 }
 
 fn arn(ctx: &Ctx<'_>, name: &str) -> String {
@@ -28,8 +31,7 @@ fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
         let message = format!("The operation failed because the secret {name} already exists.");
         return Err(Fault::new(400, "ResourceExistsException", message));
     }
-    let tag = |t: &Map| (t.text_or_empty("Key").to_owned(), t.text_or_empty("Value").to_owned());
-    let tags = params.maps("Tags").map(tag).collect();
+    let tags = read_tags(params)?;
     let description = params.text_or_empty("Description").to_owned();
     ctx.cell().secrets.push(Secret { name: name.clone(), description, tags });
     Ok(Map::new().with("ARN", arn(ctx, &name)).with("Name", name))
@@ -38,22 +40,16 @@ fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 fn list_all(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let most = params.int("MaxResults")?.unwrap_or(100).clamp(1, 100);
     let most = usize::try_from(most).unwrap_or(1);
-    let from: usize = params.text("NextToken").and_then(|t| t.parse().ok()).unwrap_or(0);
     let all = ctx.cell().secrets.clone();
-    let page: Vec<Map> = all
+    let all = all
         .iter()
-        .skip(from)
-        .take(most)
         .map(|secret| {
-            let tags = secret.tags.iter().map(|(k, v)| Map::new().with("Key", k).with("Value", v));
             Map::new()
                 .with("ARN", arn(ctx, &secret.name))
                 .with("Name", &secret.name)
                 .with("Description", &secret.description)
-                .with("Tags", list("member", tags))
+                .with("Tags", write_tags("member", &secret.tags))
         })
         .collect();
-    let next = from + page.len();
-    let more = (next < all.len()).then(|| next.to_string());
-    Ok(Map::new().with("SecretList", list("member", page)).maybe("NextToken", more))
+    slice(params, "SecretList", all, most)
 }

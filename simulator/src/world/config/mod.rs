@@ -320,7 +320,12 @@ fn details(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 }
 
 /// A page by an offset.
-fn slice(params: &Map, name: &'static str, all: Vec<Map>, limit: usize) -> Result<Map, Fault> {
+pub(crate) fn slice(
+    params: &Map,
+    name: &'static str,
+    all: Vec<Map>,
+    limit: usize,
+) -> Result<Map, Fault> {
     let bad = || Fault::new(400, "InvalidNextTokenException", "The next token is not valid.");
     let from: usize = params.text("NextToken").map_or(Ok(0), |t| t.parse().map_err(|_| bad()))?;
     let next = from.saturating_add(limit);
