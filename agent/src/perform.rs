@@ -7,7 +7,7 @@ use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Instance, Snapshot, Sweep};
-use ringfence_domain::remediation::{Act, Remediation, held_name, twin_name};
+use ringfence_domain::remediation::{Act, Remediation};
 use std::collections::BTreeMap;
 
 /// Does it.
@@ -61,6 +61,9 @@ pub(crate) async fn perform<P: Pipe>(
         Act::CloseGroup { group } => {
             desk.cloud.close_group(session, region, group).await.map(|()| None)
         }
+        Act::CreateBlueGreen { .. } | Act::SwitchOver { .. } | Act::DeleteBlueGreen { .. } => {
+            blue_green(desk, session, region, rem, act).await
+        }
         Act::Retire { kind, database, resource_id } => {
             let arn = match kind {
                 Kind::Instance => {
@@ -83,6 +86,41 @@ pub(crate) async fn perform<P: Pipe>(
             let session = desk.cloud.enter(&rem.account, phase, &rem.id).await?;
             desk.cloud.retire(&session, region, *kind, database).await.map(|()| None)
         }
+    }
+}
+
+async fn blue_green<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    rem: &Remediation,
+    act: &Act,
+) -> Result<Option<Made>, CloudError> {
+    let cloud = &desk.cloud;
+    match act {
+        Act::CreateBlueGreen { name } => {
+            // "For Aurora, encryption applies at the DB cluster level" (API reference, TargetResourceConfiguration).
+            let parts = rem.parts();
+            let keyed = parts.iter().filter(|p| p.own.is_some()).map(|p| p.arn);
+            let all = (rem.source.arn(), &keyed.collect::<Vec<_>>()[..]);
+            let name = desk.settings.names.of(name);
+            let made =
+                cloud.create_blue_green(session, region, &name, all, &rem.key_arn, &rem.id).await;
+            made.map(Some)
+        }
+        Act::SwitchOver { deployment, .. } => {
+            cloud.switch_over(session, region, deployment).await.map(|()| None)
+        }
+        // A session that can delete this one and what it made.
+        Act::DeleteBlueGreen { deployment, green: true, .. } => {
+            let phase = Phase::Green(deployment.clone());
+            let session = desk.cloud.enter(&rem.account, phase, &rem.id).await?;
+            cloud.delete_blue_green(&session, region, deployment, true).await.map(|()| None)
+        }
+        Act::DeleteBlueGreen { deployment, .. } => {
+            cloud.delete_blue_green(session, region, deployment, false).await.map(|()| None)
+        }
+        _ => Err(confused(rem.source.name())),
     }
 }
 
@@ -115,8 +153,7 @@ async fn snapshot<P: Pipe>(
             cloud.create_cluster_snapshot(session, region, source, &name(snapshot), &rem.id).await
         }
         Act::LastSnapshot { snapshot } => {
-            let held = held_name(source, rem.source.resource_id());
-            cloud.create_snapshot(session, region, &held, &name(snapshot), &rem.id).await
+            cloud.create_snapshot(session, region, &rem.held(), &name(snapshot), &rem.id).await
         }
         _ => Err(confused(source)),
     }
@@ -166,8 +203,9 @@ async fn mend<P: Pipe>(
     let cloud = &desk.cloud;
     match (act, &*rem.twin_spec()) {
         (Act::ModifyInstance { instance: id, fields }, spec) => {
-            let is = |i: &&Instance| twin_name(&i.id, &i.resource_id) == *id;
-            let want = spec.instances().find(is).ok_or_else(|| confused(id))?;
+            let part = rem.parts().into_iter().find(|p| p.twin == *id);
+            let of = part.map(|p| p.id.to_owned()).unwrap_or_default();
+            let want = spec.instances().find(|i| i.id == of).ok_or_else(|| confused(id))?;
             cloud.modify_instance(session, region, id, &want.settings, fields).await
         }
         (Act::ModifyCluster { cluster: id, fields }, Resource::Cluster { cluster, .. }) => {

@@ -43,7 +43,7 @@ async fn pass<P: Pipe>(
     region: &Region,
     open: Vec<Versioned>,
 ) -> Result<Vec<Versioned>, Status> {
-    let (session, seen, groups) = match observe(desk, region, &open).await {
+    let (session, seen, read) = match observe(desk, region, &open).await {
         Ok(observed) => observed,
         Err(error) => {
             for one in open {
@@ -56,12 +56,13 @@ async fn pass<P: Pipe>(
     let mut more = Vec::new();
     for one in open {
         let id = one.remediation.id.clone();
-        let next = match &groups {
-            // The others need no group, and some of them are between two names.
-            Err(error) if one.remediation.wants_group() => {
-                unseen(desk, one, error).await.map(|()| None)
-            }
-            _ => step(desk, &session, region, one, &seen).await,
+        let rem = &one.remediation;
+        // Who does not need it goes on, and some of them are between two names.
+        let groups = read.groups.as_ref().err().filter(|_| rem.wants_group());
+        let lacks = groups.or(read.blue_greens.as_ref().err().filter(|_| rem.green().is_some()));
+        let next = match lacks {
+            Some(error) => unseen(desk, one, error).await.map(|()| None),
+            None => step(desk, &session, region, one, &seen).await,
         };
         more.extend(unless_dropped(&id, next)?.flatten());
     }
@@ -81,22 +82,34 @@ fn unless_dropped<T>(id: &str, done: Result<T, Status>) -> Result<Option<T>, Sta
     }
 }
 
+/// Whether what only some of the remediations need could be read.
+struct Read {
+    groups: Result<(), CloudError>,
+    blue_greens: Result<(), CloudError>,
+}
+
 async fn observe<P: Pipe>(
     desk: &Desk<P>,
     region: &Region,
     open: &[Versioned],
-) -> Result<(Session, Sweep, Result<(), CloudError>), CloudError> {
+) -> Result<(Session, Sweep, Read), CloudError> {
     let rem = &open[0].remediation;
     let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.plan).await?;
     let mut seen = Sweep::default();
     desk.cloud.sweep_databases(&session, region, &mut seen).await?;
     desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
-    let mut read = Ok(());
+    let mut read = Read { groups: Ok(()), blue_greens: Ok(()) };
+    if open.iter().any(|one| one.remediation.green().is_some()) {
+        match desk.cloud.blue_greens(&session, region).await {
+            Ok(all) => seen.blue_greens = all,
+            Err(error) => read.blue_greens = Err(error),
+        }
+    }
     if open.iter().any(|one| one.remediation.wants_group()) {
         let isolation = &desk.settings.isolation;
         match desk.cloud.isolation_groups(&session, region, isolation).await {
             Ok(groups) => seen.groups = groups,
-            Err(error) => read = Err(error),
+            Err(error) => read.groups = Err(error),
         }
     }
     Ok((session, seen, read))
@@ -310,6 +323,7 @@ async fn act_on<P: Pipe>(
             | Act::RestoreInstance { .. }
             | Act::RestoreCluster { .. }
             | Act::LastCopy { .. }
+            | Act::CreateBlueGreen { .. }
     );
     if (encrypts || last)
         && let Some(why) = key_trouble(desk, session, region, &one.remediation).await

@@ -30,6 +30,8 @@ pub enum Phase {
     Remediate,
     /// The same, and delete what has this ARN and nothing else.
     Decommission(String),
+    /// The same as to remediate, and delete the blue/green deployment with this id and its green environment.
+    Green(String),
     /// Make and mend keys, and nothing else; disable and delete none.
     Keys,
 }
@@ -69,6 +71,12 @@ impl Phase {
             ),
             Phase::Decommission(arn) => write_policy(
                 serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": arn}),
+            ),
+            // AWS deletes the environment in our name, and its databases have no tag of ours: only their names
+            // tell them apart.
+            Phase::Green(id) => write_policy(
+                serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": [
+                format!("arn:*:rds:*:*:deployment:{id}"), "arn:*:rds:*:*:db:*-green-*", "arn:*:rds:*:*:cluster:*-green-*"]}),
             ),
         };
         policy.to_string()
@@ -403,7 +411,8 @@ mod tests {
     fn session_policies_fit_and_scans_only_read() {
         let arn = format!("arn:aws-us-gov:rds:us-gov-west-1:111122223333:cluster:{:063}", 0);
         let decommission = Phase::Decommission(arn);
-        for phase in [Phase::Scan, Phase::Remediate, decommission, Phase::Keys] {
+        let green = Phase::Green("bgd-0123456789abcdef".into());
+        for phase in [Phase::Scan, Phase::Remediate, decommission, green, Phase::Keys] {
             assert!(phase.policy().len() <= 2_048, "{}", phase.policy().len());
         }
         let scan = Phase::Scan.policy();

@@ -31,8 +31,9 @@ pub(crate) fn talk(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// A table on stdout; nothing but the header if there are no rows.
+/// A table on stdout; where there are no rows, its header, and a word of it for people.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    let none = rows.is_empty();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
@@ -44,6 +45,9 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     }
     let lines: Vec<String> = table.to_string().lines().map(|l| l.trim_end().to_owned()).collect();
     data(&lines.join("\n"));
+    if none {
+        talk("none");
+    }
 }
 
 /// Progress: a bar on a terminal, a plain line at each change elsewhere.

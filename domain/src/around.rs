@@ -23,6 +23,9 @@ pub struct Around {
     /// is read by nobody.
     #[serde(default = "not_asked")]
     pub secrets: Result<Named, String>,
+    /// Blue/green deployments that it is part of, and that are not over.
+    #[serde(default = "not_asked")]
+    pub deployments: Result<Named, String>,
 }
 
 /// A secret, without what is in it.
@@ -128,6 +131,7 @@ impl Around {
             alarms: only(self.alarms),
             policies: only(self.policies),
             secrets: only(self.secrets),
+            deployments: only(self.deployments),
         }
     }
 }

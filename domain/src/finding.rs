@@ -291,6 +291,9 @@ pub struct Finding {
     /// The remediation whose verified twin stands beside this original: it stays open
     /// (`held-original`) until it is decommissioned or waived.
     pub held_by: Option<String>,
+    /// That twin, where its name is AWS's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<String>,
     /// What AWS Config says of it; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Verdict>,
@@ -327,6 +330,7 @@ impl Finding {
             incomplete,
             waiver: None,
             held_by: None,
+            twin: None,
             config: detected.config,
         };
         // Another database under the same name is another finding: neither age nor waiver carry over.
@@ -339,6 +343,7 @@ impl Finding {
                 reopened: old.reopened + u32::from(old.state == FindingState::Resolved),
                 waiver: old.waiver,
                 held_by: old.held_by,
+                twin: old.twin,
                 ..fresh
             },
         }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod blue_green;
 mod tags;
 
+pub use blue_green::{BlueGreen, Pairing, name_in};
 pub use tags::{JOBS_TAG, TAG, WINDOW_TAG, managed_by};
 
 /// How storage is protected at rest.
@@ -378,6 +380,8 @@ pub struct Sweep {
     pub cluster_snapshots: Vec<Snapshot>,
     /// Security groups under the name of the isolation groups; read where one is to be made.
     pub groups: Vec<Group>,
+    /// Blue/green deployments; read where one is the way to a twin.
+    pub blue_greens: Vec<BlueGreen>,
 }
 
 impl Sweep {

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod leases;
 pub mod orders;
 pub mod org;
+mod past;
 pub mod plans;
 pub mod policies;
 pub mod remediations;

@@ -1,9 +1,9 @@
 //! Plans: made from findings, approved by another person, applied when the world still matches.
 
-use crate::app::{App, Fault, changed, now, readable, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::scope::Scope;
 use crate::store::{Filter, Kind, Row};
-use crate::{freezes, policies, reports, scans};
+use crate::{freezes, past, policies, reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::controls;
@@ -12,7 +12,7 @@ use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
-use ringfence_domain::plan::{self, Body, Past, Plan, Wanted};
+use ringfence_domain::plan::{self, Body, Plan, Strategy, Wanted};
 use ringfence_domain::remediation::{Goal, Names, Remediation, State};
 use ringfence_domain::time::Time;
 use ringfence_domain::window;
@@ -94,22 +94,6 @@ async fn cells_of(
     Ok(cells)
 }
 
-/// Twins of the past that say how long one takes; more of them would say no more.
-const PAST_MAX: i64 = 200;
-
-/// How long twins of the past took.
-async fn past(app: &App) -> Result<Vec<Past>, Fault> {
-    let mut past = Vec::new();
-    for state in [State::Verified, State::CutOver, State::Decommissioned] {
-        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
-        for row in app.store.list(Kind::Remediation, &filter, "", PAST_MAX).await? {
-            let found = readable::<Remediation>(row.document().map_err(Fault::from))?;
-            past.extend(found.as_ref().and_then(Past::of));
-        }
-    }
-    Ok(past)
-}
-
 /// Makes a plan, and says how many findings were left out for they are done; stores it unless `dry`. The same id
 /// twice is the same plan.
 pub async fn create(
@@ -124,9 +108,12 @@ pub async fn create(
     if app.store.get(Kind::Plan, id).await?.is_some() {
         return Ok((app.load(Kind::Plan, id).await?.1, 0));
     }
-    wanted.past = past(app).await?;
+    wanted.past = past::past(app).await?;
     let tree = app.tree().await?;
     let (findings, done) = chosen(app, &tree, ids, scope, snapshots).await?;
+    if wanted.strategy == Strategy::BlueGreen {
+        wanted.proven = past::proven(app, findings.iter().map(|f| &f.account).collect()).await?;
+    }
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
     let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
     let mut items: Vec<plan::Item> = findings
@@ -466,7 +453,7 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         kind: item.kind,
         source: item.resource.clone(),
         key_arn: item.key_arn.clone().unwrap_or_default(),
-        names: Names::new(&id, &item.resource),
+        names: Names { twin: item.twin.clone(), ..Names::new(&id, &item.resource) },
         approved_at: at,
         begun_at: None,
         verified_at: None,

@@ -52,13 +52,17 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
             State::CutOver if done => {
                 let there = known(&held).await?;
                 // One that is known as held keeps what people said of it.
+                // After a switchover what holds it bears its name.
+                let twin = rem.green().map(|_| part.id.to_owned());
                 if let Some((row, mut new)) = there.clone().filter(|(_, f)| is(f)) {
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                    new.twin = twin;
                     rows.push(row_of(Some(row), &new));
                 } else if let Some((_, old)) = &before {
                     let mut new = Finding { id: held.clone(), ..old.clone() };
                     new.resource = resource.renamed(&part.held);
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
+                    new.twin = twin;
                     rows.push(row_of(there.map(|(row, _)| row), &new));
                 }
                 if let Some((row, old)) = before.filter(|(_, f)| f.state == FindingState::Open) {
@@ -77,8 +81,9 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
             _ => {
                 if let Some((row, mut old)) = before {
                     let holds = rem.verified_at.map(|_| rem.id.clone());
-                    if old.held_by != holds {
-                        old.held_by = holds;
+                    let twin = rem.green().and(holds.as_ref()).map(|_| part.twin.clone());
+                    if (&old.held_by, &old.twin) != (&holds, &twin) {
+                        (old.held_by, old.twin) = (holds, twin);
                         rows.push(row_of(Some(row), &old));
                     }
                 }

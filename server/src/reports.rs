@@ -196,10 +196,12 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
             Finding::seen(before, control, &cell.account, &region, found.clone(), incomplete, at);
         // A twin that is gone holds nothing: the original can be planned again.
         let (name, id) = (finding.resource.name(), finding.resource.resource_id());
-        let twin = name_of_twin(&finding.resource);
-        let gone = !cell.has(found.kind, &twin) && !is_held(name, id);
+        let gone = match &finding.twin {
+            Some(twin) => !cell.has(found.kind, twin),
+            None => !cell.has(found.kind, &name_of_twin(&finding.resource)) && !is_held(name, id),
+        };
         if cell.tells(found.kind) && gone {
-            finding.held_by = None;
+            (finding.held_by, finding.twin) = (None, None);
         }
         if old.is_none_or(|old| changed(old, &finding, at)) {
             rows.push(row_of(row, &finding));

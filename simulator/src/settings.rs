@@ -35,6 +35,11 @@ pub struct Settings {
     /// What an Aurora cluster without KmsKeyId and StorageEncrypted becomes: `sse-rds` since
     /// 2026-02-18, `none` before (Aurora user guide, "Encrypting Amazon Aurora resources").
     pub aurora_default: String,
+    /// Whether TargetKmsKeyId of a blue/green deployment is heeded. That it is for unencrypted databases, older
+    /// copies of the user guide deny.
+    pub blue_green_encrypts: bool,
+    /// Whether green environments lag too far behind for a switchover.
+    pub blue_green_lags: bool,
     /// SCPs that one target may have (10 since 2026-05).
     pub scps_per_target: usize,
     /// Characters of one SCP.
@@ -66,6 +71,8 @@ impl Default for Settings {
             role: "RingfenceRemediation".into(),
             external_id: String::new(),
             aurora_default: "sse-rds".into(),
+            blue_green_encrypts: true,
+            blue_green_lags: false,
             scps_per_target: 10,
             scp_characters: 10_240,
             rds_snapshots: 100,

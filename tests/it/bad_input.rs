@@ -72,7 +72,7 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     refused(
         &cli.run("plan create --all --auto-cutover"),
         64,
-        &["--quiesce, --auto-cutover and --make-isolation-groups are for --strategy swap"],
+        &["--auto-cutover and --make-isolation-groups are for --strategy swap or blue-green"],
     );
     refused(&cli.run("plan create --all --strategy bluegreen"), 64, &["side-by-side", "swap"]);
     refused(

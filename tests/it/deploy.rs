@@ -31,6 +31,9 @@ const DEPENDENT: &[(&str, &[&str], &str)] = &[
         ],
         "SAR",
     ),
+    ("rds:CreateDBCluster", &["rds:CreateBlueGreenDeployment"], "SAR"),
+    ("rds:PromoteReadReplica", &["rds:SwitchoverBlueGreenDeployment"], "SAR"),
+    ("rds:PromoteReadReplicaDBCluster", &["rds:SwitchoverBlueGreenDeployment"], "SAR"),
     ("rds:CreateTenantDatabase", &["rds:RestoreDBInstanceFromDBSnapshot"], "SAR"),
     (
         "kms:CreateGrant",
@@ -86,6 +89,7 @@ fn called() -> BTreeSet<String> {
         "kms/mod.rs",
         "kms/write.rs",
         "rds/around.rs",
+        "rds/blue_green.rs",
         "rds/endpoints.rs",
         "rds/read.rs",
         "rds/snapshot.rs",

@@ -3,6 +3,7 @@
 mod around;
 mod aws_config;
 mod bad_input;
+mod blue_green;
 mod campaign;
 mod check;
 mod crash;

@@ -16,15 +16,18 @@ enum Scenario {
     Cluster,
     /// An instance that is cut off, swapped, and put back; then its twin is discarded.
     Back,
+    /// An instance with a replica that AWS switches over, and whose original is decommissioned.
+    Green,
+    /// A cluster with a reader whose green environment is discarded.
+    GreenGone,
 }
 
 impl Scenario {
-    const ALL: [Scenario; 3] = [Scenario::Tree, Scenario::Cluster, Scenario::Back];
-
     fn stage(self, hold: Option<(usize, &str)>) -> (Stage, String) {
         let mut stage = Stage::new();
         match self {
-            Scenario::Tree => {
+            Scenario::GreenGone => stage.cluster("orders", &["orders-1", "orders-2"]),
+            Scenario::Tree | Scenario::Green => {
                 stage.instance("orders");
                 stage.replica("orders-read", "orders");
             }
@@ -50,7 +53,7 @@ impl Scenario {
             ("REMEDIATION__POLL", "100ms"),
             ("REMEDIATION__EXPECT_FOR", "1500ms"),
         ];
-        if self == Scenario::Tree {
+        if matches!(self, Scenario::Tree | Scenario::Green) {
             settings.push(("REMEDIATION__ISOLATION_GROUPS", ""));
         }
         stage.start(&settings);
@@ -58,6 +61,8 @@ impl Scenario {
             Scenario::Tree => "--strategy swap --make-isolation-groups",
             Scenario::Cluster => "--strategy swap --quiesce stop",
             Scenario::Back => "--strategy swap --quiesce isolate --auto-cutover",
+            Scenario::Green => "--strategy blue-green --unproven --make-isolation-groups",
+            Scenario::GreenGone => "--strategy blue-green --unproven",
         };
         // The plan is made on a calm day.
         let plan = stage.planned(flags);
@@ -76,8 +81,9 @@ impl Scenario {
         let ann = stage.cli("ann");
         let order = |verb: &str| drop(ann.args(&["remediation", verb, id, "--reason", "because"]));
         match (self, state) {
-            (Scenario::Tree | Scenario::Cluster, "verified") => order("cutover"),
-            (Scenario::Tree | Scenario::Cluster, "cut_over") => {
+            (Scenario::GreenGone, "verified") => order("discard"),
+            (Scenario::Tree | Scenario::Cluster | Scenario::Green, "verified") => order("cutover"),
+            (Scenario::Tree | Scenario::Cluster | Scenario::Green, "cut_over") => {
                 let args = [
                     "remediation",
                     "decommission",
@@ -162,7 +168,7 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
 fn calls(stage: &Stage) -> BTreeMap<String, u64> {
     let counts = stage.sim.counts();
     let makes = |name: &str| {
-        ["Create", "Copy", "Restore", "Delete"]
+        ["Create", "Copy", "Restore", "Delete", "Switchover"]
             .iter()
             .any(|verb| ["rds", "ec2"].iter().any(|s| name.starts_with(&format!("{s}:{verb}"))))
     };
@@ -188,8 +194,12 @@ fn run(scenario: Scenario, hold: Option<(usize, &str)>) -> Ran {
 
 fn crash_everywhere(scenario: Scenario) {
     let quiet = run(scenario, None);
-    // The way back has many waits.
-    let part = if scenario == Scenario::Back { 8 } else { 4 };
+    // The way back has many waits; a green environment has few writes.
+    let part = match scenario {
+        Scenario::Back => 8,
+        Scenario::Tree | Scenario::Cluster => 4,
+        Scenario::Green | Scenario::GreenGone => 2,
+    };
     let points = crash_points(&format!("{scenario:?}"), part, |(nth, effect)| {
         let ran = run(scenario, Some((nth, effect)));
         let operation = ran.killed?;
@@ -203,15 +213,25 @@ fn crash_everywhere(scenario: Scenario) {
 
 #[test]
 fn a_tree_survives_a_crash_at_its_writes() {
-    crash_everywhere(Scenario::ALL[0]);
+    crash_everywhere(Scenario::Tree);
 }
 
 #[test]
 fn a_cluster_survives_a_crash_at_its_writes() {
-    crash_everywhere(Scenario::ALL[1]);
+    crash_everywhere(Scenario::Cluster);
 }
 
 #[test]
 fn a_way_back_survives_a_crash_at_its_writes() {
-    crash_everywhere(Scenario::ALL[2]);
+    crash_everywhere(Scenario::Back);
+}
+
+#[test]
+fn a_switchover_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::Green);
+}
+
+#[test]
+fn a_discarded_green_environment_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::GreenGone);
 }

@@ -483,6 +483,43 @@ def rds_instances(a, key):
     call(a, r, "DescribeDBInstanceAutomatedBackups")
 
 
+def blue_green(a, key):
+    r = "rds"
+    make = dict(Engine="mysql", DBInstanceClass="db.m5.large", AllocatedStorage=20, MasterUsername="admin1", MasterUserPassword="not-a-secret-1")
+    source = call(a, r, "CreateDBInstance", DBInstanceIdentifier="blue", BackupRetentionPeriod=7, **make)["DBInstance"]["DBInstanceArn"]
+    bare = call(a, r, "CreateDBInstance", DBInstanceIdentifier="bare", BackupRetentionPeriod=0, **make)["DBInstance"]["DBInstanceArn"]
+    advance()
+    under = lambda arn: [dict(SourceArn=arn, TargetKmsKeyId=key)]
+    one = dict(BlueGreenDeploymentName="safer", Source=source)
+    call(a, r, "CreateBlueGreenDeployment", expect="InvalidDBInstanceState", BlueGreenDeploymentName="none", Source=bare)
+    call(a, r, "CreateBlueGreenDeployment", expect="DBClusterNotFoundFault", BlueGreenDeploymentName="none", Source=source.replace(":db:blue", ":cluster:none"))
+    call(a, r, "CreateBlueGreenDeployment", expect="InvalidParameterValue", TargetResourceConfigurations=under(bare), **one)
+    made = call(a, r, "CreateBlueGreenDeployment", TargetResourceConfigurations=under(source), Tags=[dict(Key="a", Value="b")], **one)["BlueGreenDeployment"]
+    assert made["Status"] == "PROVISIONING" and made["Source"] == source, made
+    call(a, r, "CreateBlueGreenDeployment", expect="BlueGreenDeploymentAlreadyExistsFault", **one)
+    call(a, r, "CreateBlueGreenDeployment", expect="SourceDatabaseNotSupportedFault", BlueGreenDeploymentName="second", Source=source)
+    ours = dict(BlueGreenDeploymentIdentifier=made["BlueGreenDeploymentIdentifier"])
+    call(a, r, "SwitchoverBlueGreenDeployment", expect="InvalidBlueGreenDeploymentStateFault", **ours)
+    call(a, r, "DescribeBlueGreenDeployments", expect="BlueGreenDeploymentNotFoundFault", BlueGreenDeploymentIdentifier="bgd-none")
+    advance()
+    found = call(a, r, "DescribeBlueGreenDeployments", Filters=[dict(Name="blue-green-deployment-name", Values=["safer"])])["BlueGreenDeployments"]
+    assert [(d["Status"], d["TagList"]) for d in found] == [("AVAILABLE", [dict(Key="a", Value="b")])], found
+    green = found[0]["SwitchoverDetails"][0]["TargetMember"].split(":")[-1]
+    twin = call(a, r, "DescribeDBInstances", DBInstanceIdentifier=green)["DBInstances"][0]
+    assert green.startswith("blue-green-") and twin["KmsKeyId"] == key, twin
+    call(a, r, "SwitchoverBlueGreenDeployment", expect="InvalidParameterValue", SwitchoverTimeout=10, **ours)
+    call(a, r, "SwitchoverBlueGreenDeployment", **ours)
+    call(a, r, "DeleteBlueGreenDeployment", expect="InvalidBlueGreenDeploymentStateFault", **ours)
+    advance()
+    found = call(a, r, "DescribeBlueGreenDeployments", **ours)["BlueGreenDeployments"][0]
+    assert (found["Status"], found["Source"], found["Target"]) == ("SWITCHOVER_COMPLETED", source + "-old1", source), found
+    assert call(a, r, "DescribeDBInstances", DBInstanceIdentifier="blue")["DBInstances"][0]["DbiResourceId"] == twin["DbiResourceId"]
+    call(a, r, "DeleteBlueGreenDeployment", expect="InvalidParameterCombination", DeleteTarget=True, **ours)
+    call(a, r, "DeleteBlueGreenDeployment", **ours)
+    advance()
+    assert call(a, r, "DescribeBlueGreenDeployments")["BlueGreenDeployments"] == []
+
+
 def rds_clusters(a, key):
     r = "rds"
     make = dict(Engine="aurora-postgresql", MasterUsername="admin1", MasterUserPassword="not-a-secret-1")
@@ -618,6 +655,7 @@ def main():
             return super().client(service)
     a = Fresh({})
     rds_instances(a, key)
+    blue_green(a, key)
     rds_clusters(a, key)
     config(m, a)
     watch(a)

@@ -35,7 +35,7 @@ def rendered(node):
 def main():
     resources = load(sys.argv[1])["Resources"]
     documents = [policy["PolicyDocument"] for policy in resources["Role"]["Properties"]["Policies"]]
-    for more in ["SwapPolicy", "SnapshotsPolicy", "KeysPolicy"]:
+    for more in ["SwapPolicy", "BlueGreenPolicy", "SnapshotsPolicy", "KeysPolicy"]:
         documents.append(resources[more]["Properties"]["PolicyDocument"])
     statements = [s for document in documents for s in document["Statement"]]
     print(json.dumps({"Version": "2012-10-17", "Statement": rendered(statements)}))

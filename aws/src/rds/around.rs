@@ -14,6 +14,7 @@ use ringfence_domain::around::{Around, Named, key};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::finding::Kind;
 use ringfence_domain::id::Region;
+use ringfence_domain::rds::{BlueGreen, name_in};
 use ringfence_domain::time::Span;
 
 fn add(named: &mut Named, kind: Kind, database: &str, by: &str) {
@@ -41,10 +42,11 @@ impl Cloud {
     /// IAM's policies are the account's and not the cell's: [`Cloud::policies_by_resource_id`]; and secrets are about
     /// databases that only the caller knows: [`Cloud::secrets`].
     ///
-    /// Each of the three is waited for so long at most: a region with thousands of alarms, or one that throttles,
+    /// Each of the four is waited for so long at most: a region with thousands of alarms, or one that throttles,
     /// must not hold up its databases.
     pub async fn around(&self, session: &Session, region: &Region, most: Span) -> Around {
-        let (proxies, subscriptions, alarms) = futures::join!(
+        let (deployments, proxies, subscriptions, alarms) = futures::join!(
+            in_time("AWS", most, self.blue_greens(session, region)),
             in_time("AWS", most, self.proxies(session, region)),
             in_time("AWS", most, self.subscriptions(session, region)),
             in_time("AWS", most, self.alarms(session, region)),
@@ -55,6 +57,7 @@ impl Cloud {
             alarms,
             policies: Ok(Named::new()),
             secrets: Ok(Named::new()),
+            deployments: deployments.map(|all| part_of(&all)),
         }
     }
 
@@ -130,6 +133,19 @@ impl Cloud {
         self.0.gate.pages(to, OP, page, take).await?;
         Ok(named)
     }
+}
+
+/// The databases of blue/green deployments that are not over: after a switchover nothing more changes hands.
+fn part_of(all: &[BlueGreen]) -> Named {
+    let mut named = Named::new();
+    for made in all.iter().filter(|b| b.status != "SWITCHOVER_COMPLETED") {
+        let members = made.members.iter().flat_map(|m| std::iter::once(&m.source).chain(&m.target));
+        for arn in members.chain([&made.source]) {
+            let kind = if arn.contains(":cluster:") { Kind::Cluster } else { Kind::Instance };
+            add(&mut named, kind, name_in(arn), &made.name);
+        }
+    }
+    named
 }
 
 fn take_subscription(named: &mut Named, subscription: &EventSubscription) {

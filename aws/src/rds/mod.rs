@@ -1,6 +1,7 @@
 //! RDS: reading a cell, and the writes of a remediation.
 
 mod around;
+mod blue_green;
 mod convert;
 mod endpoints;
 mod read;

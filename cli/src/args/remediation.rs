@@ -2,6 +2,7 @@
 
 use super::{Scope, span};
 use clap::{Args, Subcommand, ValueEnum};
+use ringfence_domain::remediation::State;
 use ringfence_domain::time::Span;
 
 /// Where the twin goes.
@@ -11,6 +12,8 @@ pub(crate) enum Strategy {
     SideBySide,
     /// Into the original's place; the original is kept under another name.
     Swap,
+    /// The same, by a blue/green deployment of AWS's: applications go on until its switchover.
+    BlueGreen,
 }
 
 /// How writes stop.
@@ -45,6 +48,10 @@ pub(crate) enum Plan {
         /// How writes are made to stop before the snapshot of a swap.
         #[arg(long, value_enum, default_value = "observe")]
         quiesce: Quiesce,
+        /// Try blue/green deployments also where AWS was not seen yet to encrypt one, in that account and for that
+        /// engine.
+        #[arg(long)]
+        unproven: bool,
         /// Cut over as soon as the twin is verified; else `remediation cutover` does.
         #[arg(long)]
         auto_cutover: bool,
@@ -57,7 +64,7 @@ pub(crate) enum Plan {
         acknowledge_jobs: bool,
         /// Plan old snapshots instead of databases: encrypted copies of them (`scan start --snapshots` finds
         /// them).
-        #[arg(long, conflicts_with_all = ["strategy", "quiesce", "auto_cutover", "make_isolation_groups", "acknowledge_jobs"])]
+        #[arg(long, conflicts_with_all = ["strategy", "quiesce", "auto_cutover", "make_isolation_groups", "unproven", "acknowledge_jobs"])]
         snapshots: bool,
         /// Show it, store nothing.
         #[arg(long)]
@@ -67,6 +74,15 @@ pub(crate) enum Plan {
     Show { id: String },
     /// List plans, newest first.
     List,
+}
+
+/// A state, by its name in JSON.
+fn state(text: &str) -> Result<State, String> {
+    let found = State::ALL.into_iter().find(|s| s.as_str() == text.replace('-', "_"));
+    found.ok_or_else(|| {
+        let all = State::ALL.map(State::as_str).join(", ");
+        format!("`{text}` is none of {all}")
+    })
 }
 
 #[derive(Subcommand)]
@@ -92,6 +108,9 @@ pub(crate) enum Remediation {
         /// Only those of this plan.
         #[arg(long, default_value = "")]
         plan: String,
+        /// Only in these states; several by commas (verified,stopped are those that wait for somebody).
+        #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = state)]
+        states: Vec<State>,
     },
     /// Show one remediation with its steps.
     Get { id: String },

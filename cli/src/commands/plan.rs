@@ -22,15 +22,15 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
             make_isolation_groups,
             acknowledge_jobs,
             snapshots,
+            unproven,
             dry_run,
         } => {
-            let swap = strategy == Strategy::Swap;
-            if !swap && (auto_cutover || make_isolation_groups || quiesce != Quiesce::Observe) {
-                return Err(Failure::new(
-                    Exit::Usage,
-                    "--quiesce, --auto-cutover and --make-isolation-groups are for --strategy swap",
-                ));
-            }
+            check(strategy, quiesce, auto_cutover || make_isolation_groups, unproven)?;
+            let strategy = match strategy {
+                Strategy::SideBySide => "side-by-side",
+                Strategy::Swap => "swap",
+                Strategy::BlueGreen => "blue-green",
+            };
             let quiesce = match quiesce {
                 Quiesce::Observe => "observe",
                 Quiesce::Isolate => "isolate",
@@ -50,7 +50,8 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
                 validate_only: dry_run,
                 findings,
                 scope: scope(&wanted),
-                swap,
+                strategy: strategy.to_owned(),
+                unproven,
                 quiesce: quiesce.to_owned(),
                 auto_cutover,
                 acknowledge_jobs,
@@ -114,6 +115,28 @@ pub(crate) async fn run(context: &Context, command: Plan) -> End {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Refuses what does not belong to a strategy.
+fn check(
+    strategy: Strategy,
+    quiesce: Quiesce,
+    places: bool,
+    unproven: bool,
+) -> Result<(), Failure> {
+    let why = match strategy {
+        Strategy::SideBySide if places => {
+            "--auto-cutover and --make-isolation-groups are for --strategy swap or blue-green"
+        }
+        Strategy::SideBySide | Strategy::BlueGreen if quiesce != Quiesce::Observe => {
+            "--quiesce is for --strategy swap"
+        }
+        Strategy::SideBySide | Strategy::Swap if unproven => {
+            "--unproven is for --strategy blue-green"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Exit::Usage, why))
 }
 
 fn state(plan: &v1::Plan) -> String {

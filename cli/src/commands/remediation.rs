@@ -67,9 +67,11 @@ pub(crate) async fn run(context: &Context, command: Remediation) -> End {
                 _ => Exit::Partial,
             })
         }
-        Remediation::List { plan } => {
+        Remediation::List { plan, states } => {
             let request = v1::ListRemediationsRequest { plan, ..Default::default() };
-            let all = pages!(client, list_remediations, request, remediations);
+            let mut all = pages!(client, list_remediations, request, remediations);
+            let wanted = |r: &v1::Remediation| states.iter().any(|s| s.as_str() == state(r));
+            all.retain(|r| states.is_empty() || wanted(r));
             list(context, String::new(), all);
             Ok(Exit::Done)
         }

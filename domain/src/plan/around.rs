@@ -1,8 +1,8 @@
 //! Checks of what names a database from outside.
 
-use super::Item;
 use super::checks::{Checks, Verdict};
 use super::standing::known;
+use super::{Item, Strategy};
 use crate::around::{Around, Named, keys, lets_iam_in};
 use crate::finding::Resource;
 
@@ -124,6 +124,7 @@ pub fn proxied(item: &Item, fresh: Option<&Around>) -> Option<String> {
     item.swap.as_ref()?;
     let mut checks = Checks::default();
     around(&item.resource, fresh, true, &mut checks);
+    super::green::part_of(&item.resource, fresh, Strategy::of(item.swap.as_ref()), &mut checks);
     checks.0.into_iter().find(|c| c.verdict == Verdict::Block).map(|c| c.text)
 }
 
@@ -182,6 +183,7 @@ mod tests {
             alarms: named("instance orders", &many),
             policies: named("instance orders", &["policy apps", "role web/db"]),
             secrets: named("instance orders", &["prod/orders"]),
+            deployments: named("instance orders", &["upgrade"]),
         }
         .about([&resource].into_iter());
         for (swap, want) in [
@@ -232,6 +234,7 @@ mod tests {
             alarms: named("instance order", &["a"]),
             policies: named("instance orders", &["policy apps"]),
             secrets: named("instance order", &["prod/order"]),
+            deployments: named("cluster orders", &["upgrade"]),
         };
         let swapped = |found| check(found, &resource, true)[0].1;
         assert_eq!(swapped(None), Verdict::Block, "nobody knows");

@@ -34,6 +34,7 @@ impl Past {
     /// What a remediation teaches; `None` unless its twin was verified.
     pub fn of(rem: &Remediation) -> Option<Past> {
         // From the last time that it was asked for: one that was retried had stood still.
+        // A blue/green deployment has no snapshot of ours, and teaches nothing of one.
         let first = if rem.kind == Kind::Snapshot { "copy" } else { "snapshot" };
         let began = rem.intents.get(first)?.at;
         let took = rem.verified_at?.since(began);

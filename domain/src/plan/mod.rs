@@ -5,11 +5,13 @@ mod blockers;
 mod checks;
 mod estimate;
 mod fence;
+mod green;
 mod isolation;
 mod notes;
 mod quota;
 mod standing;
 mod steps;
+mod text;
 mod wanted;
 
 pub use around::proxied;
@@ -17,7 +19,7 @@ pub use checks::{Check, Verdict};
 pub use estimate::{Estimate, Guess, Past};
 pub use fence::{fenced, unfenced};
 pub use quota::fit;
-pub use wanted::{Jobs, Wanted};
+pub use wanted::{Jobs, Strategy, Wanted};
 
 use checks::Checks;
 
@@ -29,9 +31,8 @@ use crate::ledger::Cell;
 use crate::org::AccountState;
 use crate::remediation::{Remediation, Swap, held_name, name_of_twin, twin_name};
 use crate::time::{Span, Time};
-use crate::window::{self, Window};
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,75 +123,6 @@ impl Plan {
             (None, _) => "draft",
         }
     }
-
-    /// The plan as people approve it.
-    pub fn text(&self) -> String {
-        let body = &self.body;
-        let ready = self.ready().count();
-        let mut out = format!(
-            "Plan {}  by {}  {}\nhash {}\n{} to encrypt, {} blocked\n",
-            body.id,
-            body.author,
-            body.created_at,
-            self.hash,
-            ready,
-            body.items.len() - ready
-        );
-        for item in &body.items {
-            let mark = if item.ready() { "+" } else { "!" };
-            let _ = writeln!(
-                out,
-                "\n{mark} {} {}  {}  {}  {}",
-                item.kind.as_str(),
-                item.resource.name(),
-                item.resource.engine(),
-                item.account,
-                item.region
-            );
-            if item.kind == Kind::Snapshot {
-                let _ = writeln!(out, "    {}", item.resource.group());
-            }
-            for blocker in item.texts(Verdict::Block) {
-                let _ = writeln!(out, "    blocked: {blocker}");
-            }
-            if item.ready() {
-                let _ = writeln!(out, "    {}  {}", item.kind.made(), item.twin);
-                let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
-                if !item.windows.is_empty() {
-                    let _ = writeln!(out, "    when  {} (UTC)", window::show(&item.windows));
-                }
-                if let Some(swap) = &item.swap {
-                    let quiesce = swap.quiesce.as_str();
-                    let cutover = if swap.auto { "at once" } else { "when a person says so" };
-                    let made = if swap.make.is_some() { " (made first)" } else { "" };
-                    let group = format!("{}{made}", swap.group());
-                    let _ = writeln!(
-                        out,
-                        "    swap  {quiesce} first, isolation group {group}, cutover {cutover}"
-                    );
-                }
-            }
-            for (i, step) in item.steps.iter().enumerate() {
-                let _ = writeln!(out, "    {}. {step}", i + 1);
-            }
-            if let Some(estimate) = &item.estimate {
-                let _ = writeln!(out, "    takes {}", estimate.text());
-            }
-            let passed = item.checks.iter().filter(|c| c.verdict == Verdict::Pass).count();
-            let _ = writeln!(out, "    {passed} of {} checks passed", item.checks.len());
-            for warning in item.texts(Verdict::Warn) {
-                let _ = writeln!(out, "    warning: {warning}");
-            }
-        }
-        if ready > 0 {
-            let (each, notes) = self.notes();
-            let _ = writeln!(out, "\nFor every {each}:");
-            for note in notes {
-                let _ = writeln!(out, "  - {note}");
-            }
-        }
-        out
-    }
 }
 
 /// Why a plan is stale: what a fresh read says of its items, in words; empty if it still holds.
@@ -230,14 +162,20 @@ fn held_names(resource: &Resource) -> Vec<String> {
     names
 }
 
+/// What twins of a blue/green deployment are called until its switchover: AWS ends the name with what it likes (RDS
+/// guide, "Overview of Amazon RDS Blue/Green Deployments").
+fn green_name(name: &str) -> String {
+    format!("{name}-green-*")
+}
+
 impl Item {
     /// The names that must be free for it.
     pub fn new_names(&self) -> Vec<String> {
-        let mut names = names(&self.resource);
-        if self.swap.is_some() {
-            names.extend(held_names(&self.resource));
+        match Strategy::of(self.swap.as_ref()) {
+            Strategy::SideBySide => names(&self.resource),
+            Strategy::Swap => [names(&self.resource), held_names(&self.resource)].concat(),
+            Strategy::BlueGreen => Vec::new(), // AWS finds names that are free
         }
-        names
     }
 
     /// Whether it can be done.
@@ -269,7 +207,11 @@ pub fn item(
     wanted: &Wanted,
 ) -> Item {
     let resource = finding.resource.clone();
-    let twin = name_of_twin(&resource);
+    let blue_green = wanted.strategy == Strategy::BlueGreen;
+    let twin = match blue_green {
+        true => green_name(resource.name()),
+        false => name_of_twin(&resource),
+    };
     let key = cell.and_then(|c| c.key.as_ref());
     let mut checks = Checks::default();
     standing::see(finding, account, &twin, &mut checks);
@@ -298,15 +240,19 @@ pub fn item(
     isolation::see(swap.as_ref(), wanted::vpc(&resource), groups, &mut checks);
     let windows = wanted::windows(&resource, &wanted.window);
     checks.block("window", windows.as_ref().err().cloned());
+    green::see(finding, wanted, &mut checks);
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
     let taken = |name: &&String| cell.is_some_and(|c| c.has(finding.kind, name));
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
     checks.block("names", standing::unread(finding, cell));
-    let all = made.iter().chain(&held).filter(|_| finding.held_by.is_none());
+    let all = made.iter().chain(&held);
+    let all = all.filter(|_| finding.held_by.is_none() && !blue_green);
     checks.block("names", all.filter(taken).map(text));
     if finding.kind != Kind::Snapshot {
         let named = cell.and_then(|c| c.around.as_ref());
-        around::around(&resource, named, wanted.swap, &mut checks);
+        let swaps = wanted.strategy != Strategy::SideBySide;
+        around::around(&resource, named, swaps, &mut checks);
+        green::part_of(&resource, named, wanted.strategy, &mut checks);
         around::iam(&resource, named, &mut checks);
     }
     wanted::jobs(&resource, wanted.jobs, &mut checks);
@@ -323,7 +269,11 @@ pub fn item(
         } else {
             Vec::new()
         },
-        estimate: ready.then(|| Estimate::new(&resource, &wanted.past, wanted.guess)),
+        // Snapshots and restores teach nothing of it.
+        estimate: ready.then(|| {
+            let past = if blue_green { &[] } else { &wanted.past[..] };
+            Estimate::new(&resource, past, wanted.guess)
+        }),
         checks: checks.0,
         twin,
         swap,
@@ -379,6 +329,7 @@ mod tests {
             alarms: none(),
             policies: none(),
             secrets: none(),
+            deployments: none(),
         };
         let names = vec!["orders".into()];
         let snapshots = Some(Ok(vec!["monthly".into()]));
@@ -423,7 +374,7 @@ mod tests {
                 4. compare encrypted-orders with orders field by field; set deletion protection last
                 5. delete ringfence-rem-09ae3a030b09-enc and ringfence-rem-09ae3a030b09-plain
                 takes about 1h20m to the verified twin (a guess: too few were made here yet); 100 GiB and 1 instance more while both stand
-                21 of 22 checks passed
+                22 of 23 checks passed
                 warning: orders: the copy is alive: pg_cron jobs, subscriptions and foreign tables of the original run in it too
 
             For every twin:

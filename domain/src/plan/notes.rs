@@ -1,6 +1,6 @@
 //! What holds for everything that a plan makes.
 
-use super::Plan;
+use super::{Plan, Strategy};
 use crate::finding::Kind;
 
 /// What holds for every twin, and must be known before one agrees.
@@ -22,14 +22,21 @@ const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data 
 /// What holds where the twin takes the original's place.
 const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers, and for readers too where it is cut off or stopped, until a person orders the cutover or the plan permits it; DNS caches may hold the old address for minutes";
 
+/// What holds where a blue/green deployment makes the twin.
+const GREEN_NOTE: &str = "applications go on until the switchover, in which AWS stops all writes, ends all connections, and waits until the green environment has everything: about a minute, and never more than 5; where that is not enough, AWS puts everything back. There is no way back after it: nothing replicates to the old environment";
+
 impl Plan {
     /// What holds for everything that it makes.
     pub(super) fn notes(&self) -> (&'static str, Vec<&'static str>) {
         if self.ready().any(|i| i.kind == Kind::Snapshot) {
             return ("copy", COPY_NOTES.to_vec());
         }
-        let swaps = self.ready().any(|i| i.swap.is_some());
-        let first = if swaps { SWAP_NOTE } else { BESIDE_NOTE };
+        let how = self.ready().map(|i| Strategy::of(i.swap.as_ref())).next();
+        let first = match how.unwrap_or_default() {
+            Strategy::SideBySide => BESIDE_NOTE,
+            Strategy::Swap => SWAP_NOTE,
+            Strategy::BlueGreen => GREEN_NOTE,
+        };
         ("twin", std::iter::once(first).chain(GENERAL_NOTES.iter().copied()).collect())
     }
 }

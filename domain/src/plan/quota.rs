@@ -1,6 +1,6 @@
 //! Whether the quotas of an account and region have room for what a plan makes there.
 
-use super::{Check, Item, Verdict, standing};
+use super::{Check, Item, Strategy, Verdict, standing};
 use crate::finding::Resource;
 use crate::id::AccountId;
 use crate::ledger::Cell;
@@ -28,8 +28,10 @@ fn stays(resource: &Resource) -> BTreeMap<&'static str, i64> {
 }
 
 /// The snapshots that stand at a time while one database is worked on.
-fn passes(resource: &Resource) -> (&'static str, i64) {
-    match resource {
+fn passes(item: &Item) -> (&'static str, i64) {
+    match &item.resource {
+        // AWS copies by itself.
+        _ if Strategy::of(item.swap.as_ref()) == Strategy::BlueGreen => ("ManualSnapshots", 0),
         Resource::Instance { .. } => ("ManualSnapshots", 2),
         Resource::Cluster { .. } => ("ManualClusterSnapshots", 1),
         Resource::Snapshot { .. } => ("ManualSnapshots", 0),
@@ -67,7 +69,7 @@ pub fn fit(items: &[&Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<
     let ready = || items.iter().copied().enumerate().filter(|(_, item)| item.ready());
     let mut at_once: BTreeMap<Place<'_>, i64> = BTreeMap::new();
     for (_, item) in ready() {
-        *at_once.entry(place(item, passes(&item.resource).0)).or_default() += 1;
+        *at_once.entry(place(item, passes(item).0)).or_default() += 1;
     }
     let mut planned: BTreeMap<Place<'_>, i64> = BTreeMap::new();
     let mut checks = Vec::new();
@@ -108,7 +110,7 @@ fn judge<'a>(
         let before = planned.get(&place(item, name)).copied().unwrap_or_default();
         lacks(quotas, name, before, *need)
     });
-    let (snapshots, need) = passes(&item.resource);
+    let (snapshots, need) = passes(item);
     if let Some(text) = full.or_else(|| lacks(quotas, snapshots, 0, need)) {
         return Check::new(NAME, Verdict::Block, text);
     }

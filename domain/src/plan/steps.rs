@@ -13,6 +13,9 @@ pub(super) fn of(
 ) -> Vec<String> {
     let name = resource.name();
     let mut steps = Vec::new();
+    if let Some(swap) = swap.filter(|s| s.green.is_some()) {
+        return green(resource, remediation, swap);
+    }
     if let Some(swap) = swap {
         steps.extend(before(name, swap));
     }
@@ -29,15 +32,39 @@ pub(super) fn of(
     steps
 }
 
+/// The steps where AWS makes the twin and swaps the names.
+fn green(resource: &Resource, remediation: &str, swap: &Swap) -> Vec<String> {
+    let name = resource.name();
+    let mut all = vec![name];
+    all.extend(resource.dependents().iter().map(|d| d.id.as_str()));
+    let (what, all) = (format!("ringfence-{remediation}"), all.join(", "));
+    let when = match swap.auto {
+        true => "at once",
+        false => "when a person says so (`ringfence remediation cutover`)",
+    };
+    let mut steps: Vec<String> = make_group(swap).into_iter().collect();
+    steps.extend([
+        format!("make the blue/green deployment {what} of {all}: AWS makes a green environment, encrypted under the key, and keeps it in step"),
+        format!("compare each of it with its original field by field, and mend what can be; if AWS did not encrypt one, delete {what} with its green environment"),
+        format!("{when}: compare again, and switch over: AWS stops all writes, waits until the green environment has everything, and swaps the names; {name} is then most likely called {name}-old1"),
+        "compare again; delete the deployment, whose databases stay".to_owned(),
+        format!("keep the original: isolated in {}, protected from deletion, stopped where AWS lets it be, until it is decommissioned on an approval of its own", swap.group()),
+    ]);
+    steps
+}
+
+/// The isolation group, where it is made.
+fn make_group(swap: &Swap) -> Option<String> {
+    let new = swap.make.as_ref()?;
+    Some(format!(
+        "make security group {} in {} unless it is there by then, without a rule, for all swaps of that VPC; it stays",
+        new.name, new.vpc
+    ))
+}
+
 fn before(name: &str, swap: &Swap) -> Vec<String> {
     let group = swap.group();
-    let mut steps = Vec::new();
-    if let Some(new) = &swap.make {
-        steps.push(format!(
-            "make security group {} in {} unless it is there by then, without a rule, for all swaps of that VPC; it stays",
-            new.name, new.vpc
-        ));
-    }
+    let mut steps: Vec<String> = make_group(swap).into_iter().collect();
     if swap.quiesce == Quiesce::Confirm {
         steps.push(format!(
             "wait until somebody says that nobody writes to {name} any more (`ringfence remediation confirm`)"

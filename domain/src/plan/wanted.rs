@@ -1,23 +1,79 @@
 //! How the databases of a plan are to be replaced, and when.
 
-use super::checks::Checks;
+use super::checks::{Checks, Verdict};
 use super::isolation::{self, Groups};
 use super::{Guess, Past};
 use crate::finding::Resource;
+use crate::id::AccountId;
 use crate::isolation::Isolation;
 use crate::rds::JOBS_TAG;
-use crate::remediation::{Quiesce, Swap, stoppable};
+use crate::remediation::{Green, Quiesce, Swap, stoppable};
 use crate::window::{self, Window};
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// Where the twins of a plan go, and by what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Beside the original, which is not touched.
+    #[default]
+    SideBySide,
+    /// Into its place, by snapshot, restore and renames.
+    Swap,
+    /// Into its place, by a blue/green deployment of AWS's.
+    BlueGreen,
+}
+
+impl Strategy {
+    /// All strategies.
+    pub const ALL: [Strategy; 3] = [Strategy::SideBySide, Strategy::Swap, Strategy::BlueGreen];
+
+    /// The name in JSON and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Strategy::SideBySide => "side-by-side",
+            Strategy::Swap => "swap",
+            Strategy::BlueGreen => "blue-green",
+        }
+    }
+
+    /// How a swap says that it goes.
+    pub fn of(swap: Option<&Swap>) -> Strategy {
+        match swap {
+            None => Strategy::SideBySide,
+            Some(swap) if swap.green.is_some() => Strategy::BlueGreen,
+            Some(_) => Strategy::Swap,
+        }
+    }
+
+    /// How much it counts that something is not known: that much, and more where a deployment is to be made.
+    pub(super) fn needs(self, otherwise: Verdict) -> Verdict {
+        if self == Strategy::BlueGreen { Verdict::Block } else { otherwise }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Strategy::ALL.into_iter().find(|s| s.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is none of side-by-side, swap and blue-green"))
+    }
+}
 
 /// How the databases of a plan are to be replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The twin takes the original's place.
-    pub swap: bool,
+    /// Where the twin goes.
+    pub strategy: Strategy,
     /// How writes are made to stop first.
     pub quiesce: Quiesce,
     /// Whether the cutover follows as soon as the twin is verified.
     pub auto: bool,
+    /// Whether blue/green deployments are tried where AWS was not seen to encrypt one (`plan create --unproven`).
+    pub unproven: bool,
+    /// Where it was seen to: accounts and engines.
+    pub proven: BTreeSet<(AccountId, String)>,
     /// The isolation groups.
     pub isolation: Isolation,
     /// Whether they are made where they are missing (`plan create --make-isolation-groups`).
@@ -114,7 +170,7 @@ pub(super) fn swap(
     groups: Option<&Groups>,
     wanted: &Wanted,
 ) -> Result<Option<Swap>, String> {
-    if !wanted.swap {
+    if wanted.strategy == Strategy::SideBySide {
         return Ok(None);
     }
     let name = resource.name();
@@ -145,6 +201,7 @@ pub(super) fn swap(
         make,
         quiesce: wanted.quiesce,
         auto: wanted.auto,
+        green: (wanted.strategy == Strategy::BlueGreen).then(Green::default),
         ..Swap::default()
     }))
 }

@@ -10,33 +10,138 @@ use std::collections::BTreeSet;
 #[serde(rename_all = "snake_case", tag = "act")]
 #[expect(missing_docs, reason = "each is the RDS call of that name; fields are identifiers")]
 pub enum Act {
-    CreateSnapshot { snapshot: String },
-    CopySnapshot { from: String, to: String },
-    RestoreInstance { snapshot: String, instance: String },
-    ModifyInstance { instance: String, fields: BTreeSet<String> },
-    CreateClusterSnapshot { snapshot: String },
-    RestoreCluster { snapshot: String, cluster: String },
-    CreateMember { source: String, instance: String, cluster: String },
-    ModifyCluster { cluster: String, fields: BTreeSet<String> },
-    DeleteSnapshot { snapshot: String },
-    DeleteClusterSnapshot { snapshot: String },
-    DeleteCluster { cluster: String },
-    CreateReplica { source: String, instance: String, of: String },
-    AddRole { kind: Kind, database: String, role: String, feature: String },
-    CreateEndpoint { cluster: String, resource_id: String, endpoint: Box<Endpoint> },
-    DeleteEndpoint { cluster: String, resource_id: String, endpoint: String },
-    SetGroups { kind: Kind, database: String, resource_id: String, groups: BTreeSet<String> },
-    Rename { kind: Kind, from: String, to: String, resource_id: String },
-    Protect { kind: Kind, database: String, resource_id: String, on: bool },
-    Start { kind: Kind, database: String, resource_id: String },
-    Stop { kind: Kind, database: String, resource_id: String },
-    Reboot { instance: String, resource_id: String },
-    LastSnapshot { snapshot: String },
-    LastCopy { from: String, to: String },
-    SnapshotTwin { snapshot: String },
-    Retire { kind: Kind, database: String, resource_id: String },
-    CreateGroup { vpc: String, name: String },
-    CloseGroup { group: String },
+    CreateSnapshot {
+        snapshot: String,
+    },
+    CopySnapshot {
+        from: String,
+        to: String,
+    },
+    RestoreInstance {
+        snapshot: String,
+        instance: String,
+    },
+    ModifyInstance {
+        instance: String,
+        fields: BTreeSet<String>,
+    },
+    CreateClusterSnapshot {
+        snapshot: String,
+    },
+    RestoreCluster {
+        snapshot: String,
+        cluster: String,
+    },
+    CreateMember {
+        source: String,
+        instance: String,
+        cluster: String,
+    },
+    ModifyCluster {
+        cluster: String,
+        fields: BTreeSet<String>,
+    },
+    DeleteSnapshot {
+        snapshot: String,
+    },
+    DeleteClusterSnapshot {
+        snapshot: String,
+    },
+    DeleteCluster {
+        cluster: String,
+    },
+    CreateReplica {
+        source: String,
+        instance: String,
+        of: String,
+    },
+    AddRole {
+        kind: Kind,
+        database: String,
+        role: String,
+        feature: String,
+    },
+    CreateEndpoint {
+        cluster: String,
+        resource_id: String,
+        endpoint: Box<Endpoint>,
+    },
+    DeleteEndpoint {
+        cluster: String,
+        resource_id: String,
+        endpoint: String,
+    },
+    SetGroups {
+        kind: Kind,
+        database: String,
+        resource_id: String,
+        groups: BTreeSet<String>,
+    },
+    Rename {
+        kind: Kind,
+        from: String,
+        to: String,
+        resource_id: String,
+    },
+    Protect {
+        kind: Kind,
+        database: String,
+        resource_id: String,
+        on: bool,
+    },
+    Start {
+        kind: Kind,
+        database: String,
+        resource_id: String,
+    },
+    Stop {
+        kind: Kind,
+        database: String,
+        resource_id: String,
+    },
+    Reboot {
+        instance: String,
+        resource_id: String,
+    },
+    LastSnapshot {
+        snapshot: String,
+    },
+    LastCopy {
+        from: String,
+        to: String,
+    },
+    SnapshotTwin {
+        snapshot: String,
+    },
+    Retire {
+        kind: Kind,
+        database: String,
+        resource_id: String,
+    },
+    CreateGroup {
+        vpc: String,
+        name: String,
+    },
+    CloseGroup {
+        group: String,
+    },
+    CreateBlueGreen {
+        name: String,
+    },
+    SwitchOver {
+        deployment: String,
+        kind: Kind,
+        database: String,
+        resource_id: String,
+    },
+    DeleteBlueGreen {
+        deployment: String,
+        name: String,
+        green: bool,
+        kind: Kind,
+        database: String,
+        resource_id: String,
+    },
 }
 
 impl Act {
@@ -82,6 +187,9 @@ impl Act {
             Act::Retire { resource_id, .. } => format!("retire {resource_id}"),
             Act::CreateGroup { .. } => "isolation group".into(),
             Act::CloseGroup { group } => format!("close {group}"),
+            Act::CreateBlueGreen { .. } => "deployment".into(),
+            Act::SwitchOver { .. } => "switch over".into(),
+            Act::DeleteBlueGreen { name, .. } => format!("delete {name}"),
         }
     }
 
@@ -94,6 +202,9 @@ impl Act {
             | Act::Start { kind, database, resource_id }
             | Act::Stop { kind, database, resource_id }
             | Act::Rename { kind, from: database, resource_id, .. }
+            | Act::SwitchOver { kind, database, resource_id, .. }
+            // With the green environment: the original must be in its place.
+            | Act::DeleteBlueGreen { green: true, kind, database, resource_id, .. }
             | Act::Retire { kind, database, resource_id } => Some((*kind, database, resource_id)),
             Act::Reboot { instance, resource_id } => Some((Kind::Instance, instance, resource_id)),
             Act::CreateEndpoint { cluster, resource_id, .. }
@@ -116,7 +227,7 @@ impl Act {
             Act::RestoreInstance { instance, .. }
             | Act::CreateMember { instance, .. }
             | Act::CreateReplica { instance, .. } => Some(instance),
-            Act::CreateGroup { name, .. } => Some(name),
+            Act::CreateGroup { name, .. } | Act::CreateBlueGreen { name } => Some(name),
             Act::ModifyInstance { .. }
             | Act::ModifyCluster { .. }
             | Act::DeleteSnapshot { .. }
@@ -132,6 +243,8 @@ impl Act {
             | Act::Stop { .. }
             | Act::Reboot { .. }
             | Act::CloseGroup { .. }
+            | Act::SwitchOver { .. }
+            | Act::DeleteBlueGreen { .. }
             | Act::Retire { .. } => None,
         }
     }
@@ -206,6 +319,14 @@ impl Act {
             Act::Retire { database, .. } => format!("delete {database}"),
             Act::CreateGroup { vpc, name } => format!("make security group {name} in {vpc}"),
             Act::CloseGroup { group } => format!("take the outbound rules from {group}"),
+            Act::CreateBlueGreen { name } => format!("create blue/green deployment {name}"),
+            Act::SwitchOver { deployment, .. } => format!("switch {deployment} over"),
+            Act::DeleteBlueGreen { deployment, green: true, .. } => {
+                format!("delete {deployment} with its green environment")
+            }
+            Act::DeleteBlueGreen { deployment, .. } => {
+                format!("delete {deployment}, which is done; its databases stay")
+            }
         }
     }
 }

@@ -2,9 +2,8 @@
 //! reached.
 
 use super::quiet::KNOWN_FOR_MAX;
-use super::{
-    Bounds, Intent, Names, Part, Quiesce, Remediation, Retirement, State, Swap, held_name,
-};
+use super::unit::twin_id;
+use super::{Bounds, Green, Intent, Names, Part, Quiesce, Remediation, Retirement, State, Swap};
 use crate::finding::Kind;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -151,6 +150,12 @@ impl Remediation {
             ));
         }
         let began = self.swap.as_ref().and_then(|s| s.began_at);
+        if let (Some(_), Some(at)) = (self.green(), began) {
+            return Some(format!(
+                "AWS switched over before {at}, and nothing replicates back: {} lacks what was written since",
+                self.held()
+            ));
+        }
         if began.is_some_and(|began| now.since(began) > KNOWN_FOR_MAX) {
             return Some(format!(
                 "the names changed {}, and CloudWatch knows minutes for 15 days: nobody can prove that nothing was written since",
@@ -217,10 +222,14 @@ impl Remediation {
     /// What people agree to when its original is to be deleted.
     pub fn retirement(&self, author: &str, at: Time, reason: &str) -> Retirement {
         // A copy of a snapshot has no immutable id but its ARN.
-        let twin = |p: &Part<'_>| match (self.kind, self.intents.get(&p.key)) {
-            (_, None) => (p.id.to_owned(), String::new()),
-            (Kind::Snapshot, Some(i)) => (p.twin.clone(), i.made.clone().unwrap_or_default()),
-            (_, Some(i)) => (p.id.to_owned(), i.resource_id.clone().unwrap_or_default()),
+        let twin = |p: &Part<'_>| match self.kind {
+            Kind::Snapshot => {
+                let made = self.intents.get(&p.key).and_then(|i| i.made.clone());
+                (p.twin.clone(), made.unwrap_or_default())
+            }
+            Kind::Instance | Kind::Cluster => {
+                (p.id.to_owned(), twin_id(self, p).unwrap_or_default().to_owned())
+            }
         };
         let parts = self.parts();
         Retirement {
@@ -252,21 +261,26 @@ impl Remediation {
             _ => {}
         }
         self.state = self.goal.reached();
-        let held = held_name(self.source.name(), self.source.resource_id());
+        let held = self.held();
         let why = match self.goal {
             Goal::CutOver => {
                 let until = swap.done_at.unwrap_or(now).plus(bounds.hold);
                 format!("the original is kept as {held}; it can be decommissioned from {until} on")
             }
             Goal::RollBack => {
+                let so = if swap.green.is_some() { "in step" } else { "isolated" };
                 format!(
-                    "the twin {} stays, isolated, until it is discarded: ringfence remediation discard {} --reason ...",
+                    "the twin {} stays, {so}, until it is discarded: ringfence remediation discard {} --reason ...",
                     self.names.twin, self.id
                 )
+            }
+            Goal::Discard if swap.green.is_some() => {
+                "its blue/green deployment is deleted; the original was not touched".into()
             }
             Goal::Discard => "the twin is deleted; the original has its groups".into(),
             Goal::Twin if self.swap.is_some() => {
                 let cut_off = match swap.quiesce {
+                    _ if swap.green.is_some() => "AWS keeps the twin in step; ",
                     Quiesce::Isolate => "the original is cut off; ",
                     Quiesce::Stop => "the original is cut off and stopped; ",
                     Quiesce::Observe | Quiesce::Confirm => "",
@@ -303,8 +317,10 @@ impl Remediation {
     fn forget_twin(&mut self) {
         (self.goal, self.verified_at, self.checked) = (Goal::Twin, None, None);
         self.intents.clear();
-        if let Some(Swap { isolation, make, quiesce, auto, .. }) = self.swap.take() {
-            self.swap = Some(Swap { isolation, make, quiesce, auto, ..Swap::default() });
+        if let Some(Swap { isolation, make, quiesce, auto, green, .. }) = self.swap.take() {
+            let green =
+                green.map(|Green { proven_at, .. }| Green { proven_at, ..Green::default() });
+            self.swap = Some(Swap { isolation, make, quiesce, auto, green, ..Swap::default() });
         }
     }
 

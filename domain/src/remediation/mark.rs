@@ -1,9 +1,10 @@
 //! Milestones: what AWS cannot show, set once, each before the act that it permits.
 
-use super::{Activity, Goal, Remediation, State, Swap};
+use super::{Activity, Goal, Remediation, State, Swap, Twin};
 use crate::finding::Kind;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A fact that AWS cannot show. Set once, before the act that it permits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,16 @@ pub enum Mark {
     Isolation {
         /// Its id.
         group: String,
+    },
+    /// AWS made the green environment.
+    Greens {
+        /// The twins, by the immutable ids of their originals.
+        twins: BTreeMap<String, Twin>,
+    },
+    /// AWS has switched over.
+    SwitchedOver {
+        /// The names that the originals have since, by their immutable ids.
+        held: BTreeMap<String, String>,
     },
     /// Nobody is connected, so the snapshot may be taken.
     Quiet {
@@ -75,6 +86,9 @@ impl Remediation {
         let said = match mark {
             Mark::Verified => {
                 self.verified_at = Some(now);
+                if let Some(green) = &mut swap.green {
+                    green.proven_at = Some(now);
+                }
                 let (why, said) = match self.kind {
                     Kind::Snapshot => ("verified", "the copy has what the original has"),
                     _ => ("verified; scratch is being deleted", "the twin equals the original"),
@@ -94,6 +108,20 @@ impl Remediation {
             Mark::Isolation { group } => {
                 swap.isolation.clone_from(group);
                 ("remediation.isolation", format!("{group} lets nobody in or out"))
+            }
+            Mark::Greens { twins } => {
+                let names: Vec<&str> = twins.values().map(|t| t.name.as_str()).collect();
+                let said = format!("AWS made {}", names.join(", "));
+                if let Some(twin) = twins.get(self.source.resource_id()) {
+                    self.names.twin.clone_from(&twin.name);
+                }
+                swap.green.get_or_insert_default().twins.clone_from(twins);
+                ("remediation.green", said)
+            }
+            Mark::SwitchedOver { held } => {
+                swap.began_at = Some(now);
+                swap.green.get_or_insert_default().held.clone_from(held);
+                ("remediation.switched-over", "the names have changed".into())
             }
             Mark::Quiet { activity } => {
                 swap.quiet = Some(activity.clone());

@@ -10,6 +10,7 @@ pub mod cluster;
 mod endpoint;
 pub mod fidelity;
 mod goal;
+mod green;
 pub mod instance;
 mod isolate;
 mod mark;
@@ -32,6 +33,7 @@ mod unit;
 
 pub use act::Act;
 pub use goal::{Goal, ROUNDS_MAX};
+pub use green::{Green, Twin};
 pub use mark::Mark;
 pub use names::{Names, name_of_twin, twin_name};
 pub use quiet::{Activity, Quiesce};
@@ -294,6 +296,11 @@ impl Remediation {
                         seen.groups.iter().find(|g| g.ours && g.vpc == *vpc && g.name == *name);
                     found.map(|g| g.id.clone())
                 }
+                Act::CreateBlueGreen { name } => {
+                    let found =
+                        seen.blue_greens.iter().find(|b| b.name == *name && ours(&b.made_by));
+                    found.map(|b| b.id.clone())
+                }
                 Act::ModifyInstance { .. }
                 | Act::ModifyCluster { .. }
                 | Act::CloseGroup { .. }
@@ -309,6 +316,8 @@ impl Remediation {
                 | Act::Start { .. }
                 | Act::Stop { .. }
                 | Act::Reboot { .. }
+                | Act::SwitchOver { .. }
+                | Act::DeleteBlueGreen { .. }
                 | Act::Retire { .. } => None,
             };
         }
@@ -317,7 +326,10 @@ impl Remediation {
     /// What the twin must equal until a cutover: the original, with the isolation group as its only one where
     /// it is to be swapped, for a restored copy is alive.
     pub fn twin_spec(&self) -> Cow<'_, Resource> {
-        let Some(swap) = &self.swap else { return Cow::Borrowed(&self.source) };
+        // AWS gives a green environment the groups of the blue one, and lets nobody write to it.
+        let Some(swap) = self.swap.as_ref().filter(|s| s.green.is_none()) else {
+            return Cow::Borrowed(&self.source);
+        };
         let mut spec = self.source.clone();
         match &mut spec {
             Resource::Instance { instance, replicas } => {
@@ -378,12 +390,25 @@ impl Remediation {
         unverified && (made("snapshot") || made("copy")) && !self.intents.contains_key("twin")
     }
 
-    /// Whether a create call was made so recently, and without an answer, that its effect may still
-    /// show.
-    fn in_doubt(&self, now: Time, bounds: Bounds) -> bool {
-        let creates = |i: &&Intent| i.act.creates();
-        let mut creates = self.intents.values().filter(creates);
-        creates.any(|i| i.made.is_none() && now.since(i.at) < bounds.expect_for)
+    /// Whether something was asked for so recently that it may still show: its answer was lost, or this look is older
+    /// than it.
+    fn in_doubt(&self, seen: &Sweep, now: Time, bounds: Bounds) -> bool {
+        let shows = |made: &str| {
+            let mut snapshots = seen.snapshots.iter().chain(&seen.cluster_snapshots);
+            snapshots.any(|s| s.arn == made)
+                || seen.instances.iter().any(|i| i.arn == made)
+                || seen.clusters.iter().any(|c| c.arn == made)
+                || seen.blue_greens.iter().any(|b| b.id == made)
+        };
+        // What was deleted since is not waited for.
+        let deleted = |i: &Intent| {
+            i.act.makes().is_some_and(|n| self.intents.contains_key(&format!("delete {n}")))
+        };
+        // A group stays, whoever made it.
+        let counts = |i: &&Intent| i.act.creates() && !matches!(i.act, Act::CreateGroup { .. });
+        let recent = |i: &&Intent| now.since(i.at) < bounds.expect_for;
+        let mut open = self.intents.values().filter(counts).filter(recent);
+        open.any(|i| i.made.as_deref().is_none_or(|made| !shows(made) && !deleted(i)))
     }
 
     /// Whether this remediation made the thing: our tag with its id, and the ARN recorded under the
@@ -399,7 +424,8 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
     let begun = rem.swap.as_ref().is_some_and(|s| s.began_at.is_some());
     // What the plan permits at once, its window permitted when it began.
     let ordered = rem.swap.as_ref().is_some_and(|s| !s.auto);
-    let cut_off = rem.intents.values().any(|i| matches!(i.act, Act::SetGroups { .. }));
+    let cuts = |i: &Intent| matches!(i.act, Act::SetGroups { .. } | Act::SwitchOver { .. });
+    let cut_off = rem.intents.values().any(cuts);
     // Once it is cut off it goes on: the application waits.
     if rem.goal == Goal::CutOver
         && ordered
@@ -409,11 +435,15 @@ pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Ste
     {
         return Step::Wait(why);
     }
+    let green = rem.green().is_some();
     let step = match rem.goal {
         Goal::Twin => return make_twin(rem, seen, now, bounds),
+        Goal::CutOver if green => green::cut_over(rem, seen, now, bounds),
         Goal::CutOver => swap::cut_over(rem, seen, now, bounds),
+        Goal::RollBack if green => green::roll_back(rem, seen, now, bounds),
         Goal::RollBack => back::roll_back(rem, seen, now, bounds),
         Goal::Decommission => retire::decommission(rem, seen, now, bounds),
+        Goal::Discard if green => green::discard(rem, seen, now, bounds),
         Goal::Discard => retire::discard(rem, seen, now, bounds),
     };
     // An original that is kept is looked at for as long as it is.
@@ -462,8 +492,10 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
         }
         // Something asked for may still appear: taking down and stopping wait for it, or it would
         // be left over.
-        Step::Act(_) if rem.giving_up.is_some() && rem.in_doubt(now, bounds) => in_doubt(),
-        Step::AskHuman(_) if rem.verified_at.is_none() && rem.in_doubt(now, bounds) => in_doubt(),
+        Step::Act(_) if rem.giving_up.is_some() && rem.in_doubt(seen, now, bounds) => in_doubt(),
+        Step::AskHuman(_) if rem.verified_at.is_none() && rem.in_doubt(seen, now, bounds) => {
+            in_doubt()
+        }
         // While there is nothing but scratch, it goes before a person is asked.
         Step::AskHuman(why) if unverified && rem.only_scratch() => match orphaned(rem, seen) {
             Some(kept) => Step::AskHuman(kept),
@@ -487,6 +519,9 @@ fn make_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step
 fn way_to_twin(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     if let Some(step) = isolate::group(rem, seen, now, bounds) {
         return step;
+    }
+    if rem.green().is_some() {
+        return green::decide(rem, seen, now, bounds);
     }
     match &*rem.twin_spec() {
         Resource::Instance { instance, replicas } => {

@@ -7,6 +7,7 @@
 //! was met, never two databases changed by one step.
 
 mod aws;
+mod green;
 mod old;
 mod rules;
 
@@ -50,6 +51,10 @@ enum Event {
     Break(&'static str),
     /// AWS starts an original that was stopped for seven days, or somebody does.
     Wake,
+    /// Somebody switches a blue/green deployment over at AWS.
+    Switch,
+    /// AWS does not switch over.
+    Fail,
     /// Its owner tags it.
     Tag(&'static str),
     /// Somebody lets himself in and connects to it.
@@ -71,9 +76,13 @@ struct World {
     /// Of these, who was met after CloudWatch was asked last: no proof can know.
     late: BTreeSet<String>,
     connected: bool,
+    /// Whether AWS encrypts green environments.
+    encrypts: bool,
     /// Blows of fate so far, and crashes.
     events: u32,
     crashes: u32,
+    /// So many of them at most.
+    blows: u32,
     /// What happened, for a person who has to understand a failure.
     trail: Vec<String>,
 }
@@ -129,8 +138,10 @@ impl World {
             met: BTreeSet::new(),
             late: BTreeSet::new(),
             connected: false,
+            encrypts: true,
             events: 0,
             crashes: 0,
+            blows: BLOWS,
             trail: Vec::new(),
         }
     }
@@ -148,7 +159,10 @@ impl World {
             let age = if matches!(intent.act, Act::SetGroups { .. }) { looks.min(3) } else { 0 };
             (intent.first_at, intent.at) = (Time(0), Time(age));
         }
-        (rem.begun_at, rem.wake_at, rem.approved_at) = (None, Time(0), Time(0));
+        // And how long ago a way back was asked for, which waits for what was asked for before.
+        let back = rem.green().is_some() && rem.goal == Goal::RollBack;
+        let asked = if back { (self.now.since(rem.since()).0 / STEP.0).min(3) } else { 0 };
+        (rem.begun_at, rem.wake_at, rem.approved_at) = (None, Time(asked), Time(0));
         rem.verified_at = rem.verified_at.map(|_| Time(0));
         rem.why = String::new();
         rem.note = None;
@@ -336,6 +350,16 @@ impl World {
                     self.status(Kind::Cluster, &id, "available");
                 }
             }
+            Event::Switch => {
+                self.events += 1;
+                self.switch_over();
+            }
+            Event::Fail => {
+                self.events += 1;
+                for b in self.seen.blue_greens.iter_mut().filter(|b| b.status == "AVAILABLE") {
+                    b.status = "SWITCHOVER_FAILED".into();
+                }
+            }
             Event::Tag(name) => {
                 self.events += 1;
                 for s in self.seen.snapshots.iter_mut().filter(|s| s.id == name) {
@@ -372,10 +396,11 @@ fn sweep(start: World, events: &[Event], most: usize) -> (usize, BTreeMap<State,
     while let Some(world) = left.pop_front() {
         *states.entry(world.rem.state).or_default() += 1;
         world.check_nobody_is_left_off();
+        world.check_nothing_is_left_over();
         for event in events {
             let mut next = world.clone();
             next.happen(*event);
-            if next.events + next.crashes <= BLOWS
+            if next.events + next.crashes <= next.blows
                 && known.len() < most
                 && known.insert(next.print())
             {

@@ -425,6 +425,14 @@ pub(crate) fn show(step: &Step) -> String {
         Step::Mark(Mark::Verified) => "mark verified".into(),
         Step::Mark(Mark::GivingUp { why }) => format!("mark giving up: {why}"),
         Step::Mark(Mark::Isolation { group }) => format!("mark isolation {group}"),
+        Step::Mark(Mark::Greens { twins }) => {
+            let names: Vec<&str> = twins.values().map(|t| t.name.as_str()).collect();
+            format!("mark greens {}", names.join(", "))
+        }
+        Step::Mark(Mark::SwitchedOver { held }) => {
+            let names: Vec<&str> = held.values().map(String::as_str).collect();
+            format!("mark switched over, held {}", names.join(", "))
+        }
         Step::Mark(Mark::Quiet { .. }) => "mark quiet".into(),
         Step::Mark(Mark::Stopped { .. }) => "mark stopped".into(),
         Step::Mark(Mark::Unmet) => "mark unmet".into(),

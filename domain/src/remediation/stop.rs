@@ -76,7 +76,11 @@ impl Remediation {
         }
         // Deletions that failed before are tried anew.
         self.intents.retain(|key, _| !key.starts_with("delete "));
-        let what = if self.kind == Kind::Snapshot { "copy" } else { "scratch" };
+        let what = match self.kind {
+            _ if self.green().is_some() => "blue/green deployment",
+            Kind::Snapshot => "copy",
+            Kind::Instance | Kind::Cluster => "scratch",
+        };
         self.why = format!("{why}; its {what} is being deleted");
         (self.state, self.giving_up) = (State::Running, Some(why));
     }

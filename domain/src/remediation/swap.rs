@@ -11,7 +11,8 @@ use super::place::{groups_key, isolate, protect, rename, set_groups, settle};
 use super::quiet::{Quiesce, Verdict, answered, connected, judge, late};
 use super::unit::{Db, Pair, find, pairs, twin};
 use super::{
-    ATTEMPTS_MAX, Act, Activity, Bounds, Mark, Remediation, Step, broken, fidelity, repeat, still,
+    ATTEMPTS_MAX, Act, Activity, Bounds, Green, Mark, Remediation, Step, broken, fidelity, repeat,
+    still,
 };
 use crate::finding::{Kind, Resource};
 use crate::isolation::NewGroup;
@@ -56,6 +57,9 @@ pub struct Swap {
     /// Whether the original was in the isolation group when it was last seen: its application waits.
     #[serde(default)]
     pub cut_off: bool,
+    /// A blue/green deployment makes the twin, and swaps the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green: Option<Green>,
 }
 
 impl Swap {
@@ -291,7 +295,13 @@ pub(super) fn unmet(
 }
 
 /// The original, while it is kept: isolated, protected, stopped where AWS lets it be; and the twin open.
-fn hold(rem: &Remediation, swap: &Swap, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
+pub(super) fn hold(
+    rem: &Remediation,
+    swap: &Swap,
+    seen: &Sweep,
+    now: Time,
+    bounds: Bounds,
+) -> Step {
     let steps = || {
         let parts = rem.parts();
         for part in parts.iter().filter(|p| p.own.is_some()) {
@@ -333,7 +343,7 @@ fn hold(rem: &Remediation, swap: &Swap, seen: &Sweep, now: Time, bounds: Bounds)
 }
 
 /// Whether the twins, which have the names now, equal the originals as planned.
-fn differences(rem: &Remediation, seen: &Sweep, spec: &Resource) -> Result<(), String> {
+pub(super) fn differences(rem: &Remediation, seen: &Sweep, spec: &Resource) -> Result<(), String> {
     let mut found = Vec::new();
     for part in rem.parts() {
         let db = twin(rem, &part, seen)?;

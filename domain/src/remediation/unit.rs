@@ -2,6 +2,7 @@
 //!
 //! After a swap a name is another database's, so both are found by their immutable ids.
 
+use super::green::old_name;
 use super::names::NAME_MAX;
 use super::{Remediation, twin_name};
 use crate::finding::{Kind, Resource};
@@ -60,7 +61,7 @@ impl Remediation {
     pub fn held(&self) -> String {
         match (self.kind, &self.swap) {
             (Kind::Snapshot, _) => self.source.name().to_owned(),
-            (_, Some(_)) => held_name(self.source.name(), self.source.resource_id()),
+            (_, Some(_)) => self.parts().into_iter().next().map(|p| p.held).unwrap_or_default(),
             (_, None) => String::new(),
         }
     }
@@ -68,6 +69,19 @@ impl Remediation {
     /// The databases of the unit: the instance and its replicas, each after its source; or the cluster and
     /// its members, the writer first.
     pub fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = self.planned_parts();
+        let Some(green) = self.green() else { return parts };
+        // Their names are AWS's choice.
+        for part in &mut parts {
+            part.twin =
+                green.twins.get(part.resource_id).map(|t| t.name.clone()).unwrap_or_default();
+            let held = green.held.get(part.resource_id).cloned();
+            part.held = held.unwrap_or_else(|| old_name(part.id));
+        }
+        parts
+    }
+
+    fn planned_parts(&self) -> Vec<Part<'_>> {
         match &self.source {
             Resource::Instance { instance: main, replicas } => {
                 let mut parts = vec![part(main, "twin")];
@@ -223,7 +237,10 @@ pub(super) fn original<'a>(part: &Part<'_>, seen: &'a Sweep) -> Result<Db<'a>, S
 
 /// The id of the twin of a part, as recorded when it was made.
 pub(super) fn twin_id<'a>(rem: &'a Remediation, part: &Part<'_>) -> Option<&'a str> {
-    rem.intents.get(&part.key).and_then(|i| i.resource_id.as_deref())
+    match rem.green() {
+        Some(green) => green.twins.get(part.resource_id).map(|t| t.resource_id.as_str()),
+        None => rem.intents.get(&part.key).and_then(|i| i.resource_id.as_deref()),
+    }
 }
 
 /// The twin of a part, by its recorded id and our tag.
@@ -235,7 +252,9 @@ pub(super) fn twin<'a>(
     let none = || format!("there is no record of which database is the twin of {}", part.id);
     let id = twin_id(rem, part).ok_or_else(none)?;
     // Once it has the name, the id is who it is: owners' tools take foreign tags off.
-    let ours = |db: &Db<'_>| rem.placed() || db.made_by == Some(rem.id.as_str());
+    // And AWS puts no tag of ours on green ones.
+    let ours =
+        |db: &Db<'_>| rem.placed() || rem.green().is_some() || db.made_by == Some(rem.id.as_str());
     let found = find(seen, part.kind, id).filter(ours);
     found.ok_or_else(|| {
         format!("the twin of {} ({id}) is gone, or has lost its tag: nothing is renamed", part.id)

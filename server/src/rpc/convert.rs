@@ -12,7 +12,7 @@ use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
-use ringfence_domain::plan::{self, Item, Plan, Verdict};
+use ringfence_domain::plan::{self, Item, Plan, Strategy, Verdict};
 use ringfence_domain::remediation::{self, Activity, Remediation, Retirement};
 use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::time::Time;
@@ -282,7 +282,7 @@ fn item(i: &Item) -> v1::PlanItem {
             instances: count(e.instances),
         }),
         settings_json: settings,
-        strategy: strategy(i.swap.is_some()),
+        strategy: Strategy::of(i.swap.as_ref()).as_str().into(),
         windows: i.windows.iter().map(ToString::to_string).collect(),
     }
 }
@@ -307,10 +307,6 @@ pub(crate) fn plan(p: &Plan, needed: usize) -> v1::Plan {
         blocked: count(p.body.items.len() - ready),
         text: p.text(),
     }
-}
-
-fn strategy(swap: bool) -> String {
-    if swap { "swap".into() } else { "side-by-side".into() }
 }
 
 fn retirement(r: &Retirement, needed: usize) -> v1::Retirement {
@@ -373,7 +369,7 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         verified_at: when(r.verified_at),
         failure: r.failure.map_or(String::new(), |f| f.as_str().to_owned()),
         priority: r.priority,
-        strategy: strategy(swap.is_some()),
+        strategy: Strategy::of(swap).as_str().into(),
         held: r.held(),
         cut_over_at: when(swap.and_then(|s| s.done_at)),
         quiet: said(swap.and_then(|s| s.quiet.as_ref())),

@@ -4,10 +4,11 @@ use super::{Answer, Rpc, actor, convert, id_of, ok, page, page_size};
 use crate::app::Fault;
 use crate::plans;
 use crate::store::{Filter, Kind, Row};
-use ringfence_domain::plan::{Jobs, Plan, Wanted};
+use ringfence_domain::plan::{Jobs, Plan, Strategy, Wanted};
 use ringfence_domain::remediation::Quiesce;
 use ringfence_proto::v1;
 use ringfence_proto::v1::plan_service_server::PlanService;
+use std::collections::BTreeSet;
 use tonic::Request;
 
 impl Rpc {
@@ -27,7 +28,10 @@ impl PlanService for Rpc {
         let scope = convert::scope(a.scope)?;
         let id = id_of("pl", &a.request_id);
         let wanted = Wanted {
-            swap: a.swap,
+            strategy: match a.strategy.as_str() {
+                "" => Strategy::default(),
+                text => text.parse().map_err(|e| Fault::Invalid(format!("strategy: {e}")))?,
+            },
             quiesce: match a.quiesce.as_str() {
                 "" => Quiesce::default(),
                 text => text.parse().map_err(|e| Fault::Invalid(format!("quiesce: {e}")))?,
@@ -41,11 +45,18 @@ impl PlanService for Rpc {
                 (false, true) => Jobs::Required,
                 (false, false) => Jobs::Told,
             },
-            past: Vec::new(), // as the store knows it
+            unproven: a.unproven,
+            past: Vec::new(),        // as the store knows it
+            proven: BTreeSet::new(), // so is this
             guess: self.0.config.guess,
         };
-        if a.snapshots && a.swap {
-            return Err(Fault::Invalid("swap: a snapshot has no place to take".into()).into());
+        if a.snapshots && wanted.strategy != Strategy::SideBySide {
+            return Err(Fault::Invalid("strategy: a snapshot has no place to take".into()).into());
+        }
+        if wanted.strategy == Strategy::BlueGreen && wanted.quiesce != Quiesce::Observe {
+            let why =
+                "quiesce: AWS itself stops writes for the switchover of a blue/green deployment";
+            return Err(Fault::Invalid(why.into()).into());
         }
         let how = (wanted, a.snapshots);
         let (plan, done) =

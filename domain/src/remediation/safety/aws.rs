@@ -153,6 +153,9 @@ impl World {
                 self.seen.groups.push(Group { id, name, vpc, lets_in, lets_out, ours: true });
             }
             Act::CloseGroup { .. } => self.seen.groups.iter_mut().for_each(|g| g.lets_out.clear()),
+            Act::CreateBlueGreen { .. } | Act::SwitchOver { .. } | Act::DeleteBlueGreen { .. } => {
+                self.perform_green(act);
+            }
             Act::Reboot { .. }
             | Act::AddRole { .. }
             | Act::CreateEndpoint { .. }
@@ -252,7 +255,7 @@ impl World {
             Act::Rename { kind: Kind::Instance, to, .. } => self.seen.instance(to).is_some(),
             Act::Rename { to, .. } => self.seen.cluster(to).is_some(),
             Act::CreateGroup { .. } => !self.seen.groups.is_empty(),
-            _ => false,
+            _ => self.refuses_green(act),
         }
     }
 }

@@ -91,12 +91,32 @@ impl World {
                     "restored before its original is stopped"
                 );
             }
+            Act::CreateBlueGreen { .. } | Act::SwitchOver { .. } | Act::DeleteBlueGreen { .. } => {
+                self.check_green(act);
+            }
             Act::SetGroups { resource_id, groups, .. } if !is_original(resource_id) => {
                 let opens = *groups != swap.only();
                 assert!(!opens || swap.began_at.is_some(), "a twin opened before the cutover");
             }
             _ => {}
         }
+    }
+
+    /// What was cancelled or discarded is gone.
+    pub(super) fn check_nothing_is_left_over(&self) {
+        let rem = &self.rem;
+        if !matches!(rem.state, State::Cancelled | State::Discarded) || self.lost() {
+            return;
+        }
+        let scratch = [&rem.names.snapshot, &rem.names.copy];
+        let mut snapshots = self.seen.snapshots.iter().chain(&self.seen.cluster_snapshots);
+        let left = snapshots.any(|s| scratch.contains(&&s.id)) || !self.seen.blue_greens.is_empty();
+        assert!(!left, "left over: {:#?}", self.trail);
+    }
+
+    /// Whether somebody deleted something: what may be the last copy stays then.
+    fn lost(&self) -> bool {
+        self.trail.iter().any(|t| t.starts_with("Lose"))
     }
 
     /// Where it ended without a swap, its original runs, and lets its clients in.

@@ -4,7 +4,7 @@
 //! of cluster snapshots; where the parameter is omitted the key is `false`
 //! (aws-system-manager-automation-unencrypted-to-encrypted-resources#10).
 
-use super::{Rds, tags};
+use super::{Rds, blue_green, tags};
 use crate::value::Map;
 use crate::world::authorize::Resource;
 use crate::world::organizations::read_tags;
@@ -103,6 +103,37 @@ pub(crate) fn resources(
             new("cluster-snapshot", text("TargetDBClusterSnapshotIdentifier"), false);
             let source = text("SourceDBClusterSnapshotIdentifier");
             all.push(existing("cluster-snapshot", source, "rds:cluster-snapshot-tag/"));
+        }
+        // With its dependent actions: what is made, and what is deleted with it.
+        "CreateBlueGreenDeployment" => {
+            new("deployment", "*", false);
+            let kind = if text("Source").contains(":cluster:") { "cluster" } else { "db" };
+            all.push(existing(kind, text("Source"), "rds:db-tag/"));
+            for (blue, made) in blue_green::unit(rds, text("Source")) {
+                let green = format!("{made}-green-new");
+                let action = match blue {
+                    blue_green::Kind::Cluster => "rds:CreateDBCluster",
+                    blue_green::Kind::Instance => "rds:CreateDBInstance",
+                };
+                all.push(Resource {
+                    action: Some(action),
+                    ..Resource::new(arn(blue.arn(), &green))
+                });
+            }
+        }
+        "SwitchoverBlueGreenDeployment" | "DeleteBlueGreenDeployment" => {
+            let id = text("BlueGreenDeploymentIdentifier");
+            all.push(existing("deployment", id, "rds:"));
+            if params.flag("DeleteTarget").ok().flatten().unwrap_or(false) {
+                for (kind, name) in blue_green::greens(rds, id) {
+                    let action = match kind {
+                        blue_green::Kind::Cluster => "rds:DeleteDBCluster",
+                        blue_green::Kind::Instance => "rds:DeleteDBInstance",
+                    };
+                    let green = existing(kind.arn(), &name, "rds:db-tag/");
+                    all.push(Resource { action: Some(action), ..green });
+                }
+            }
         }
         "CreateDBClusterEndpoint" => {
             new("cluster-endpoint", text("DBClusterEndpointIdentifier"), false);

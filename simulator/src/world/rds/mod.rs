@@ -6,6 +6,7 @@
 
 mod around;
 mod authorize;
+mod blue_green;
 pub(crate) mod clusters;
 mod endpoints;
 pub(crate) mod engines;
@@ -14,6 +15,7 @@ mod instances;
 mod lifecycle;
 pub(crate) mod members;
 mod modify;
+mod ops;
 mod paging;
 mod replicas;
 pub(crate) mod settings;
@@ -24,10 +26,11 @@ mod tags;
 pub(crate) use authorize::resources;
 pub(crate) use clusters::Cluster;
 pub(crate) use instances::Instance;
+pub(crate) use ops::OPS;
 pub(crate) use paging::{filters, page};
 pub(crate) use snapshots::Snapshot;
 
-use super::{AccountId, Ctx, Op, Region, op};
+use super::{AccountId, Ctx, Region};
 use crate::fault::Fault;
 use crate::hash;
 use crate::value::{Map, Text, Time, list};
@@ -51,187 +54,13 @@ pub(crate) mod seconds {
     pub(crate) const DELETE: i64 = 120;
     pub(crate) const STOP: i64 = 120;
     pub(crate) const START: i64 = 180;
+    /// "typically takes under a minute" (RDS user guide, "Overview of Amazon RDS Blue/Green Deployments").
+    pub(crate) const SWITCHOVER: i64 = 45;
     /// "after seven days it starts again" (RDS user guide, "Stopping a DB instance").
     pub(crate) const STOPPED_MOST: i64 = 7 * 86_400;
     /// "two hours after detection" (RDS user guide, "Encrypting Amazon RDS resources").
     pub(crate) const KEY_LOST: i64 = 7_200;
 }
-
-pub(crate) const OPS: &[Op] = &[
-    op!(Read "DescribeDBInstances" ("DBInstanceIdentifier", "Filters", "MaxRecords", "Marker") instances::describe),
-    op!(Write "CreateDBInstance" (
-        "DBInstanceIdentifier", "Engine", "EngineVersion", "MasterUsername", "MasterUserPassword",
-        "ManageMasterUserPassword", "MasterUserSecretKmsKeyId", "StorageEncrypted", "KmsKeyId", "Port",
-        "DBClusterIdentifier", "Tags", "DBInstanceClass", "AllocatedStorage", "Iops",
-        "StorageThroughput", "StorageType", "MultiAZ", "AvailabilityZone", "PubliclyAccessible",
-        "AutoMinorVersionUpgrade", "LicenseModel", "DBName", "CharacterSetName", "Timezone",
-        "TdeCredentialArn", "CACertificateIdentifier", "CopyTagsToSnapshot", "ProcessorFeatures",
-        "DeletionProtection", "NetworkType", "BackupTarget", "CustomIamInstanceProfile",
-        "DedicatedLogVolume", "EngineLifecycleSupport", "BackupRetentionPeriod",
-        "PreferredBackupWindow", "PreferredMaintenanceWindow", "VpcSecurityGroupIds",
-        "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
-        "EnableIAMDatabaseAuthentication", "EnableCloudwatchLogsExports", "EnableCustomerOwnedIp",
-        "MonitoringInterval", "MonitoringRoleArn", "EnablePerformanceInsights",
-        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode",
-        "MaxAllocatedStorage", "PromotionTier", "Domain", "DomainIAMRoleName",
-    ) instances::create),
-    op!(Write "RestoreDBInstanceFromDBSnapshot" (
-        "DBInstanceIdentifier", "DBSnapshotIdentifier", "Engine", "ManageMasterUserPassword",
-        "MasterUserSecretKmsKeyId", "Port", "Tags", "DBInstanceClass", "AllocatedStorage", "Iops",
-        "StorageThroughput", "StorageType", "MultiAZ", "AvailabilityZone", "PubliclyAccessible",
-        "AutoMinorVersionUpgrade", "LicenseModel", "DBName", "TdeCredentialArn",
-        "CACertificateIdentifier", "CopyTagsToSnapshot", "ProcessorFeatures", "DeletionProtection",
-        "NetworkType", "BackupTarget", "CustomIamInstanceProfile", "DedicatedLogVolume",
-        "EngineLifecycleSupport", "BackupRetentionPeriod", "PreferredBackupWindow",
-        "VpcSecurityGroupIds", "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
-        "EnableIAMDatabaseAuthentication", "EnableCloudwatchLogsExports", "EnableCustomerOwnedIp",
-        "Domain", "DomainIAMRoleName",
-    ) instances::restore),
-    op!(Write "ModifyDBInstance" (
-        "DBInstanceIdentifier", "NewDBInstanceIdentifier", "ApplyImmediately", "EngineVersion",
-        "AllowMajorVersionUpgrade", "MasterUserPassword", "ManageMasterUserPassword",
-        "MasterUserSecretKmsKeyId", "DBPortNumber", "CloudwatchLogsExportConfiguration",
-        "DBInstanceClass", "AllocatedStorage", "Iops", "StorageThroughput", "StorageType", "MultiAZ",
-        "PubliclyAccessible", "AutoMinorVersionUpgrade", "LicenseModel", "CACertificateIdentifier",
-        "CertificateRotationRestart", "CopyTagsToSnapshot", "ProcessorFeatures", "DeletionProtection",
-        "NetworkType", "DedicatedLogVolume", "EngineLifecycleSupport", "BackupRetentionPeriod",
-        "PreferredBackupWindow", "PreferredMaintenanceWindow", "VpcSecurityGroupIds",
-        "DBParameterGroupName", "DBSubnetGroupName", "OptionGroupName",
-        "EnableIAMDatabaseAuthentication", "EnableCustomerOwnedIp", "MonitoringInterval",
-        "MonitoringRoleArn", "EnablePerformanceInsights", "PerformanceInsightsKMSKeyId",
-        "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode", "MaxAllocatedStorage",
-        "PromotionTier", "Domain", "DomainIAMRoleName",
-    ) modify::instance),
-    op!(Write "DeleteDBInstance" (
-        "DBInstanceIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
-    ) instances::delete),
-    op!(Write "RebootDBInstance" ("DBInstanceIdentifier", "ForceFailover") lifecycle::reboot),
-    op!(Write "StopDBInstance" ("DBInstanceIdentifier", "DBSnapshotIdentifier") lifecycle::stop),
-    op!(Write "StartDBInstance" ("DBInstanceIdentifier") lifecycle::start),
-    op!(Write "AddRoleToDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") lifecycle::add_role),
-    op!(Write "RemoveRoleFromDBInstance" ("DBInstanceIdentifier", "RoleArn", "FeatureName") lifecycle::remove_role),
-    op!(Write "CreateDBInstanceReadReplica" (
-        "DBInstanceIdentifier", "SourceDBInstanceIdentifier", "DBInstanceClass", "AvailabilityZone",
-        "Port", "MultiAZ", "AutoMinorVersionUpgrade", "Iops", "OptionGroupName", "DBParameterGroupName",
-        "PubliclyAccessible", "Tags", "DBSubnetGroupName", "VpcSecurityGroupIds", "StorageType",
-        "CopyTagsToSnapshot", "MonitoringInterval", "MonitoringRoleArn", "KmsKeyId",
-        "EnableIAMDatabaseAuthentication", "EnablePerformanceInsights", "DeletionProtection",
-        "NetworkType", "CACertificateIdentifier", "AllocatedStorage", "StorageThroughput",
-        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod",
-        "EnableCloudwatchLogsExports", "MaxAllocatedStorage",
-    ) replicas::create),
-    op!(Write "PromoteReadReplica" ("DBInstanceIdentifier", "BackupRetentionPeriod", "PreferredBackupWindow") replicas::promote),
-    op!(Read "DescribeDBClusters" ("DBClusterIdentifier", "Filters", "MaxRecords", "Marker", "IncludeShared") clusters::describe),
-    op!(Write "CreateDBCluster" (
-        "DBClusterIdentifier", "Engine", "EngineVersion", "EngineMode", "MasterUsername",
-        "MasterUserPassword", "ManageMasterUserPassword", "MasterUserSecretKmsKeyId",
-        "StorageEncrypted", "KmsKeyId", "Port", "Tags", "AvailabilityZones", "BackupRetentionPeriod",
-        "PreferredBackupWindow", "PreferredMaintenanceWindow", "DatabaseName",
-        "DBClusterParameterGroupName", "DBSubnetGroupName", "VpcSecurityGroupIds",
-        "EnableIAMDatabaseAuthentication", "BacktrackWindow", "EnableCloudwatchLogsExports",
-        "DeletionProtection", "CopyTagsToSnapshot", "ServerlessV2ScalingConfiguration", "StorageType",
-        "NetworkType", "EngineLifecycleSupport", "EnableHttpEndpoint",
-    ) clusters::create),
-    op!(Write "RestoreDBClusterFromSnapshot" (
-        "DBClusterIdentifier", "SnapshotIdentifier", "Engine", "EngineVersion", "EngineMode",
-        "KmsKeyId", "Port", "Tags", "AvailabilityZones", "BackupRetentionPeriod",
-        "PreferredBackupWindow", "DatabaseName", "DBClusterParameterGroupName", "DBSubnetGroupName",
-        "VpcSecurityGroupIds", "EnableIAMDatabaseAuthentication", "BacktrackWindow",
-        "EnableCloudwatchLogsExports", "DeletionProtection", "CopyTagsToSnapshot",
-        "ServerlessV2ScalingConfiguration", "StorageType", "Iops", "NetworkType",
-        "EngineLifecycleSupport", "MonitoringInterval", "MonitoringRoleArn",
-        "EnablePerformanceInsights", "PerformanceInsightsKMSKeyId",
-        "PerformanceInsightsRetentionPeriod", "PubliclyAccessible", "DBClusterInstanceClass",
-        "OptionGroupName", "Domain", "DomainIAMRoleName",
-    ) clusters::restore),
-    op!(Write "ModifyDBCluster" (
-        "DBClusterIdentifier", "NewDBClusterIdentifier", "ApplyImmediately", "EngineVersion",
-        "AllowMajorVersionUpgrade", "MasterUserPassword", "ManageMasterUserPassword",
-        "MasterUserSecretKmsKeyId", "Port", "BackupRetentionPeriod", "PreferredBackupWindow",
-        "PreferredMaintenanceWindow", "DBClusterParameterGroupName", "VpcSecurityGroupIds",
-        "EnableIAMDatabaseAuthentication", "BacktrackWindow", "CloudwatchLogsExportConfiguration",
-        "DeletionProtection", "CopyTagsToSnapshot", "ServerlessV2ScalingConfiguration", "StorageType",
-        "NetworkType", "EngineLifecycleSupport", "AutoMinorVersionUpgrade", "EnableHttpEndpoint",
-        "EnableLocalWriteForwarding", "DatabaseInsightsMode", "EnablePerformanceInsights",
-        "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "MonitoringInterval",
-        "MonitoringRoleArn",
-    ) modify::cluster),
-    op!(Write "DeleteDBCluster" (
-        "DBClusterIdentifier", "SkipFinalSnapshot", "FinalDBSnapshotIdentifier", "DeleteAutomatedBackups",
-    ) clusters::delete),
-    op!(Write "StopDBCluster" ("DBClusterIdentifier") clusters::stop),
-    op!(Write "StartDBCluster" ("DBClusterIdentifier") clusters::start),
-    op!(Write "AddRoleToDBCluster" ("DBClusterIdentifier", "RoleArn", "FeatureName") endpoints::add_role),
-    op!(Write "CreateDBClusterEndpoint" (
-        "DBClusterIdentifier", "DBClusterEndpointIdentifier", "EndpointType", "StaticMembers",
-        "ExcludedMembers", "Tags",
-    ) endpoints::create_endpoint),
-    op!(Read "DescribeDBClusterEndpoints" (
-        "DBClusterIdentifier", "DBClusterEndpointIdentifier", "Filters", "MaxRecords", "Marker",
-    ) endpoints::endpoints),
-    op!(Write "DeleteDBClusterEndpoint" ("DBClusterEndpointIdentifier") endpoints::delete_endpoint),
-    op!(Read "DescribeDBSnapshots" (
-        "DBInstanceIdentifier", "DBSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
-        "Marker", "IncludeShared", "IncludePublic", "DbiResourceId",
-    ) snapshots::describe),
-    op!(Write "CreateDBSnapshot" ("DBSnapshotIdentifier", "DBInstanceIdentifier", "Tags") snapshots::create),
-    op!(Write "CopyDBSnapshot" (
-        "SourceDBSnapshotIdentifier", "TargetDBSnapshotIdentifier", "KmsKeyId", "Tags", "CopyTags",
-        "OptionGroupName",
-    ) snapshots::copy),
-    op!(Write "DeleteDBSnapshot" ("DBSnapshotIdentifier") snapshots::delete),
-    op!(Read "DescribeDBSnapshotAttributes" ("DBSnapshotIdentifier") sharing::describe),
-    op!(Write "ModifyDBSnapshotAttribute" (
-        "DBSnapshotIdentifier", "AttributeName", "ValuesToAdd", "ValuesToRemove",
-    ) sharing::modify),
-    op!(Read "DescribeDBClusterSnapshots" (
-        "DBClusterIdentifier", "DBClusterSnapshotIdentifier", "SnapshotType", "Filters", "MaxRecords",
-        "Marker", "IncludeShared", "IncludePublic", "DbClusterResourceId",
-    ) snapshots::describe_cluster),
-    op!(Write "CreateDBClusterSnapshot" ("DBClusterSnapshotIdentifier", "DBClusterIdentifier", "Tags") snapshots::create_cluster),
-    op!(Write "CopyDBClusterSnapshot" (
-        "SourceDBClusterSnapshotIdentifier", "TargetDBClusterSnapshotIdentifier", "KmsKeyId", "Tags",
-        "CopyTags",
-    ) snapshots::copy_cluster),
-    op!(Write "DeleteDBClusterSnapshot" ("DBClusterSnapshotIdentifier") snapshots::delete_cluster),
-    op!(Read "DescribeDBInstanceAutomatedBackups" (
-        "DBInstanceIdentifier", "DbiResourceId", "Filters", "MaxRecords", "Marker",
-    ) lifecycle::automated_backups),
-    op!(Write "CreateDBParameterGroup" ("DBParameterGroupName", "DBParameterGroupFamily", "Description", "Tags") groups::create_parameter),
-    op!(Read "DescribeDBParameterGroups" ("DBParameterGroupName", "Filters", "MaxRecords", "Marker") groups::parameters),
-    op!(Write "DeleteDBParameterGroup" ("DBParameterGroupName") groups::delete_parameter),
-    op!(Write "CreateDBClusterParameterGroup" ("DBClusterParameterGroupName", "DBParameterGroupFamily", "Description", "Tags") groups::create_cluster_parameter),
-    op!(Read "DescribeDBClusterParameterGroups" ("DBClusterParameterGroupName", "Filters", "MaxRecords", "Marker") groups::cluster_parameters),
-    op!(Write "DeleteDBClusterParameterGroup" ("DBClusterParameterGroupName") groups::delete_cluster_parameter),
-    op!(Write "CreateOptionGroup" ("OptionGroupName", "EngineName", "MajorEngineVersion", "OptionGroupDescription", "Tags") groups::create_option),
-    op!(Read "DescribeOptionGroups" ("OptionGroupName", "Filters", "MaxRecords", "Marker", "EngineName", "MajorEngineVersion") groups::options),
-    op!(Write "DeleteOptionGroup" ("OptionGroupName") groups::delete_option),
-    op!(Write "CreateDBSubnetGroup" ("DBSubnetGroupName", "DBSubnetGroupDescription", "SubnetIds", "Tags") groups::create_subnet),
-    op!(Read "DescribeDBSubnetGroups" ("DBSubnetGroupName", "Filters", "MaxRecords", "Marker") groups::subnet_groups),
-    op!(Write "DeleteDBSubnetGroup" ("DBSubnetGroupName") groups::delete_subnet),
-    op!(Write "CreateDBProxy" (
-        "DBProxyName", "EngineFamily", "RoleArn", "Auth", "VpcSubnetIds", "VpcSecurityGroupIds", "Tags",
-    ) around::create_proxy),
-    op!(Read "DescribeDBProxies" ("DBProxyName", "Filters", "MaxRecords", "Marker") around::proxies),
-    op!(Write "RegisterDBProxyTargets" (
-        "DBProxyName", "TargetGroupName", "DBInstanceIdentifiers", "DBClusterIdentifiers",
-    ) around::register),
-    op!(Write "DeregisterDBProxyTargets" (
-        "DBProxyName", "TargetGroupName", "DBInstanceIdentifiers", "DBClusterIdentifiers",
-    ) around::deregister),
-    op!(Read "DescribeDBProxyTargets" (
-        "DBProxyName", "TargetGroupName", "Filters", "MaxRecords", "Marker",
-    ) around::targets),
-    op!(Write "CreateEventSubscription" (
-        "SubscriptionName", "SnsTopicArn", "SourceType", "EventCategories", "SourceIds", "Enabled", "Tags",
-    ) around::create_subscription),
-    op!(Read "DescribeEventSubscriptions" ("SubscriptionName", "Filters", "MaxRecords", "Marker") around::subscriptions),
-    op!(Read "DescribeAccountAttributes" () attributes),
-    op!(Read "DescribePendingMaintenanceActions" ("ResourceIdentifier", "Filters", "MaxRecords", "Marker") no_maintenance),
-    op!(Write "AddTagsToResource" ("ResourceName", "Tags") tags::add),
-    op!(Write "RemoveTagsFromResource" ("ResourceName", "TagKeys") tags::remove),
-    op!(Read "ListTagsForResource" ("ResourceName", "Filters") tags::list_tags),
-];
 
 pub(crate) type Tags = BTreeMap<String, String>;
 
@@ -249,6 +78,9 @@ pub(crate) enum Step {
     ClusterGone { id: String },
     Snapshot { arn: String },
     ClusterSnapshot { arn: String },
+    Deployment { id: String, status: &'static str },
+    SwitchedOver { id: String },
+    DeploymentGone { id: String },
 }
 
 /// RDS in one account and region.
@@ -260,6 +92,7 @@ pub(crate) struct Rds {
     pub(crate) cluster_snapshots: BTreeMap<String, Snapshot>,
     pub(crate) groups: Groups,
     pub(crate) around: around::Around,
+    pub(crate) deployments: Vec<blue_green::Deployment>,
     /// Automated backups that outlived their database.
     pub(crate) kept_backups: Vec<Map>,
     due: Vec<(Time, Step)>,
@@ -324,6 +157,9 @@ impl Rds {
             Step::ClusterGone { id } => self.clusters.retain(|_, c| c.resource_id != id),
             Step::Snapshot { arn } => done(&mut self.snapshots, &arn),
             Step::ClusterSnapshot { arn } => done(&mut self.cluster_snapshots, &arn),
+            Step::Deployment { id, status } => self.deployment_becomes(&id, status),
+            Step::SwitchedOver { id } => self.switched_over(&id),
+            Step::DeploymentGone { id } => self.deployments.retain(|d| d.id != id),
         }
     }
 
@@ -420,6 +256,9 @@ impl Rds {
         let snapshots = self.snapshots.values_mut().chain(self.cluster_snapshots.values_mut());
         for snapshot in snapshots.filter(|s| s.arn == id) {
             snapshot.status = "failed";
+        }
+        for deployment in self.deployments.iter_mut().filter(|d| d.id == id) {
+            deployment.fate = Some("INVALID_CONFIGURATION");
         }
         if let Some(instance) = self.by_dbi(&id) {
             instance.fate = Some("failed");

@@ -36,6 +36,10 @@ fn find<'a>(rds: &'a mut Rds, arn: &str) -> Result<&'a mut Tags, Fault> {
             rds.clusters.values_mut().find_map(|c| c.endpoint_tags.get_mut(name)),
             "DBClusterEndpointNotFoundFault",
         ),
+        "deployment" => {
+            let found = rds.deployments.iter_mut().find(|d| d.id == name);
+            (found.map(|d| &mut d.tags), "BlueGreenDeploymentNotFoundFault")
+        }
         "snapshot" => (rds.snapshots.get_mut(name).map(|s| &mut s.tags), "DBSnapshotNotFound"),
         "cluster-snapshot" => (
             rds.cluster_snapshots.get_mut(name).map(|s| &mut s.tags),
@@ -57,6 +61,9 @@ pub(crate) fn of(rds: &Rds, arn: &str) -> Option<Tags> {
         ("cluster", name) => rds.clusters.get(name).map(|c| c.tags.clone()),
         ("cluster-endpoint", name) => {
             rds.clusters.values().find_map(|c| c.endpoint_tags.get(name).cloned())
+        }
+        ("deployment", name) => {
+            rds.deployments.iter().find(|d| d.id == name).map(|d| d.tags.clone())
         }
         ("snapshot", name) => rds.snapshots.get(name).map(|s| s.tags.clone()),
         ("cluster-snapshot", name) => rds.cluster_snapshots.get(name).map(|s| s.tags.clone()),

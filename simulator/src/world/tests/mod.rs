@@ -1,5 +1,6 @@
 //! The rules of the world, one test a rule; and the same script twice gives the same world.
 
+mod blue_green;
 mod organization;
 mod rds;
 

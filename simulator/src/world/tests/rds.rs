@@ -34,7 +34,7 @@ fn a_parameter_that_is_not_modelled_is_refused_aloud() {
     let error =
         play.call("rds", "DescribeDBInstances", j!({"DBInstanceIdentifier": other})).unwrap_err();
     assert!(error.contains("another account or region"), "{error}");
-    let error = play.call("rds", "CreateBlueGreenDeployment", j!({})).unwrap_err();
+    let error = play.call("rds", "CreateGlobalCluster", j!({})).unwrap_err();
     assert!(error.starts_with("NotImplemented"));
 }
 
