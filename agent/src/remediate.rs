@@ -15,11 +15,14 @@ use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{
     ATTEMPTS_MAX, Act, Failure, Mark, Remediation, State, Step, decide,
 };
-use ringfence_domain::time::Time;
+use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
 use std::collections::BTreeMap;
 use tonic::Status;
+
+/// For how long a switchover that AWS refuses for now is asked for again, before tries are counted.
+const SWITCH_FOR_MAX: Span = Span::seconds(15 * 60);
 
 /// Works on all remediations that are due, cell by cell: one sweep serves all databases of a cell.
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
@@ -324,6 +327,7 @@ async fn act_on<P: Pipe>(
             | Act::RestoreCluster { .. }
             | Act::LastCopy { .. }
             | Act::CreateBlueGreen { .. }
+            | Act::SwitchOver { .. } // there is no way back from what cannot be read
     );
     if (encrypts || last)
         && let Some(why) = key_trouble(desk, session, region, &one.remediation).await
@@ -339,7 +343,7 @@ async fn act_on<P: Pipe>(
             }
         }
     }
-    let unfit = match last {
+    let unfit = match last || matches!(act, Act::SwitchOver { .. }) {
         true => decided_otherwise(desk, session, region, &one.remediation, &act).await,
         false => other_subject(desk, session, region, &act).await,
     };
@@ -408,7 +412,18 @@ async fn failed<P: Pipe>(
     let not_now = error.code.contains("State");
     match error.class {
         // What is there and may not be changed just now: the intent stays, and its tries are counted.
-        ErrorClass::Invalid if not_now && act.subject().is_some() => {
+        ErrorClass::Invalid
+            if not_now
+                && (act.subject().is_some() || matches!(act, Act::CreateBlueGreen { .. })) =>
+        {
+            if let Some(intent) = one.remediation.intents.get_mut(&act.key()) {
+                intent.refused = Some(why.clone());
+                // A green database that is being backed up, for one, is ready minutes later.
+                let switches = matches!(act, Act::SwitchOver { .. });
+                if switches && now().since(intent.first_at) < SWITCH_FOR_MAX {
+                    intent.attempts = 0;
+                }
+            }
             wait(desk, one, why).await.map(|()| None)
         }
         // A stop that AWS does not allow is no failure: the original is kept all the same.

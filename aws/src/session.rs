@@ -72,11 +72,12 @@ impl Phase {
             Phase::Decommission(arn) => write_policy(
                 serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": arn}),
             ),
-            // AWS deletes the environment in our name, and its databases have no tag of ours: only their names
-            // tell them apart.
+            // AWS deletes the environment in our name. Its databases have no tag of ours, and "attached IAM policies
+            // can't contain partial resource name patterns" of them (RDS guide, "Authorizing access to blue/green
+            // deployment operations"). It is entered for that one call.
             Phase::Green(id) => write_policy(
                 serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": [
-                format!("arn:*:rds:*:*:deployment:{id}"), "arn:*:rds:*:*:db:*-green-*", "arn:*:rds:*:*:cluster:*-green-*"]}),
+                format!("arn:*:rds:*:*:deployment:{id}"), "arn:*:rds:*:*:db:*", "arn:*:rds:*:*:cluster:*", ENDPOINTS]}),
             ),
         };
         policy.to_string()

@@ -40,6 +40,10 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         }
     };
     let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
+    // AWS changes all names at once; those of a swap are said at its end.
+    let switched = rem.green().is_some_and(|g| !g.held.is_empty());
+    let kept =
+        (rem.state == State::CutOver && done) || (switched && rem.state != State::Decommissioned);
     for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
         let control = controls::of(rem.kind).id();
         let own = Finding::id_of(control, part.arn);
@@ -49,7 +53,7 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         let Some(resource) = resource else { continue };
         let before = known(&own).await?.filter(|(_, f)| is(f));
         match rem.state {
-            State::CutOver if done => {
+            _ if kept => {
                 let there = known(&held).await?;
                 // One that is known as held keeps what people said of it.
                 // After a switchover what holds it bears its name.
@@ -134,7 +138,10 @@ pub async fn commit(
         {
             return refused("FROZEN", why);
         }
-        let changed = old.state != rem.state || old.verified_at != rem.verified_at;
+        let switched = |r: &Remediation| r.green().is_some_and(|g| !g.held.is_empty());
+        let changed = old.state != rem.state
+            || old.verified_at != rem.verified_at
+            || switched(&old) != switched(rem);
         let mut rows = vec![row_with(row, rem)];
         if changed {
             rows.extend(findings(app, rem).await?);

@@ -39,7 +39,10 @@ fn a_tree_is_switched_over_while_it_is_used_kept_and_decommissioned() {
         let (found, why) = check(&plan, "blue-green");
         assert!(found == verdict && why.contains(says), "{flags}: {found} {why}");
     }
-    let plan = stage.planned("--strategy blue-green --unproven");
+    let without = ann.run("plan create --all --strategy blue-green --unproven --dry-run -o json");
+    let (found, why) = (without.json(), "green-jobs");
+    assert_eq!(check(&found, why).0, "block", "{found}");
+    let plan = stage.planned("--strategy blue-green --unproven --acknowledge-jobs");
     let said = ann.run(&format!("plan show {plan}")).out;
     for part in [
         "make the blue/green deployment ringfence-rem-",
@@ -124,7 +127,7 @@ fn a_cluster_that_was_tried_and_discarded_is_the_proof() {
     );
     stage.start(&[]);
     let before = (stage.describe(), stage.clusters());
-    let id = stage.apply("--strategy blue-green --unproven")["ledger"].clone();
+    let id = stage.apply("--strategy blue-green --unproven --acknowledge-jobs")["ledger"].clone();
     stage.reaches(&id, "verified");
     let green = stage.clusters().into_keys().find(|c| c.starts_with("ledger-green-"));
     assert_eq!(
@@ -136,7 +139,8 @@ fn a_cluster_that_was_tried_and_discarded_is_the_proof() {
     assert_eq!((stage.describe(), stage.clusters()), before, "as if nothing had been");
     assert_eq!(deployments(&stage), Vec::<Value>::new());
     // Seen once, it may switch over by itself.
-    let id = stage.apply("--strategy blue-green --auto-cutover")["ledger"].clone();
+    let id =
+        stage.apply("--strategy blue-green --auto-cutover --acknowledge-jobs")["ledger"].clone();
     stage.reaches(&id, "cut_over");
     let (members, clusters) = (stage.describe(), stage.clusters());
     assert_eq!(text(&clusters["ledger"], "StorageEncryptionType"), "sse-kms");
@@ -156,7 +160,7 @@ fn one_that_aws_does_not_encrypt_is_taken_down() {
     stage.sim.inside().world().settings.blue_green_encrypts = false;
     stage.start(&[]);
     let before = stage.describe();
-    let id = stage.apply("--strategy blue-green --unproven")["orders"].clone();
+    let id = stage.apply("--strategy blue-green --unproven --acknowledge-jobs")["orders"].clone();
     let rem = stage.reaches(&id, "stopped");
     let why = text(&rem, "why");
     assert!(why.contains("which AWS made for a blue/green deployment, is not encrypted"), "{why}");
@@ -171,7 +175,7 @@ fn a_switchover_that_aws_gives_up_leaves_everything_and_can_be_had_again() {
     stage.instance("orders");
     stage.sim.inside().world().settings.blue_green_lags = true;
     stage.start(&[]);
-    let id = stage.apply("--strategy blue-green --unproven")["orders"].clone();
+    let id = stage.apply("--strategy blue-green --unproven --acknowledge-jobs")["orders"].clone();
     stage.reaches(&id, "verified");
     let before = stage.describe();
     stage.order("cutover", &id, 0);
@@ -245,7 +249,7 @@ fn on_moto_a_deployment_is_made_and_deleted_with_what_is_of_it() {
     let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
     ann.expect("org sync", 0);
     ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
-    let flags = "--strategy blue-green --unproven --make-isolation-groups";
+    let flags = "--strategy blue-green --unproven --acknowledge-jobs --make-isolation-groups";
     let plan = ann.json(&format!("plan create --account {account} {flags}"), 0);
     let plan = text(&plan, "id").to_owned();
     bob.expect(&format!("approve {plan} --reason CHG-1"), 0);

@@ -61,8 +61,10 @@ impl Scenario {
             Scenario::Tree => "--strategy swap --make-isolation-groups",
             Scenario::Cluster => "--strategy swap --quiesce stop",
             Scenario::Back => "--strategy swap --quiesce isolate --auto-cutover",
-            Scenario::Green => "--strategy blue-green --unproven --make-isolation-groups",
-            Scenario::GreenGone => "--strategy blue-green --unproven",
+            Scenario::Green => {
+                "--strategy blue-green --unproven --acknowledge-jobs --make-isolation-groups"
+            }
+            Scenario::GreenGone => "--strategy blue-green --unproven --acknowledge-jobs",
         };
         // The plan is made on a calm day.
         let plan = stage.planned(flags);

@@ -4,7 +4,7 @@
 use crate::lease::{Desk, Pipe};
 use crate::now;
 use ringfence_aws::Session;
-use ringfence_domain::cloud::ErrorClass;
+use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{Act, Remediation, Step, decide};
@@ -25,8 +25,8 @@ pub(super) async fn other_subject<P: Pipe>(
     }
 }
 
-/// Why an old snapshot is not deleted now: it is decided once more on a read of just the two of them, for the sweep
-/// that the decision stands on serves many, and may be minutes old by then.
+/// Why what cannot be undone is not done now: an old snapshot deleted, or a switchover. It is decided once more on a
+/// read of just what it is about, for the sweep that the decision stands on serves many, and may be minutes old by then.
 pub(super) async fn decided_otherwise<P: Pipe>(
     desk: &Desk<P>,
     session: &Session,
@@ -34,17 +34,35 @@ pub(super) async fn decided_otherwise<P: Pipe>(
     rem: &Remediation,
     act: &Act,
 ) -> Option<String> {
-    let names = [rem.source.name(), rem.names.twin.as_str()];
-    let snapshots = match desk.cloud.snapshots_named(session, region, &names).await {
-        Ok(snapshots) => snapshots,
+    let seen = match act {
+        Act::SwitchOver { .. } => switchover(desk, session, region).await,
+        _ => {
+            let names = [rem.source.name(), rem.names.twin.as_str()];
+            let read = desk.cloud.snapshots_named(session, region, &names).await;
+            read.map(|snapshots| Sweep { snapshots, ..Sweep::default() })
+        }
+    };
+    let seen = match seen {
+        Ok(seen) => seen,
         Err(error) => return Some(error.to_string()),
     };
-    let seen = Sweep { snapshots, ..Sweep::default() };
     match decide(rem, &seen, now(), desk.settings.bounds) {
         Step::Act(again) if again == *act => None,
         Step::AskHuman(why) | Step::Wait(why) => Some(why),
         _ => Some("it changed just now; it is looked at again".into()),
     }
+}
+
+/// All that a switchover is decided on.
+async fn switchover<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+) -> Result<Sweep, CloudError> {
+    let mut seen = Sweep::default();
+    desk.cloud.sweep_databases(session, region, &mut seen).await?;
+    seen.blue_greens = desk.cloud.blue_greens(session, region).await?;
+    Ok(seen)
 }
 
 /// What is wrong with an isolation group.

@@ -141,7 +141,11 @@ fn part_of(all: &[BlueGreen]) -> Named {
     for made in all.iter().filter(|b| b.status != "SWITCHOVER_COMPLETED") {
         let members = made.members.iter().flat_map(|m| std::iter::once(&m.source).chain(&m.target));
         for arn in members.chain([&made.source]) {
-            let kind = if arn.contains(":cluster:") { Kind::Cluster } else { Kind::Instance };
+            let kind = match arn {
+                arn if arn.contains(":cluster:") => Kind::Cluster,
+                arn if arn.contains(":db:") => Kind::Instance,
+                _ => continue, // custom endpoints are listed, too
+            };
             add(&mut named, kind, name_in(arn), &made.name);
         }
     }

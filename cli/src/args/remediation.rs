@@ -118,17 +118,20 @@ pub(crate) enum Remediation {
     Pause(Order),
     /// Go on; what stopped so far counts no more against remediation.failure_budget.
     Resume(Order),
-    /// End it: its snapshots are deleted; the original and a twin that was made stay.
+    /// End it: its snapshots are deleted, or its blue/green deployment with the green environment; the original and a
+    /// twin that was restored stay.
     Cancel(Order),
     /// Begin again what stopped or was cancelled, with what stands, on the same approval.
     Retry(Order),
-    /// Put verified twins into their originals' places, so that the endpoints stay (plans with --strategy swap).
+    /// Put verified twins into their originals' places, so that the endpoints stay (plans with --strategy swap or
+    /// blue-green).
     Cutover(Order),
-    /// Put originals back, while nobody has connected to the twins.
+    /// Put originals back, while nobody has connected to the twins; of a blue/green deployment, withdraw a switchover
+    /// that AWS has not done.
     Rollback(Order),
     /// Say that nobody writes to originals any more (plans with --quiesce confirm).
     Confirm(Order),
-    /// Delete twins that nobody ever connected to.
+    /// Delete twins that nobody ever connected to, or green environments.
     Discard(Order),
     /// Delete the original of a cutover, or an old snapshot whose copy is verified, after its hold and on
     /// approvals of its own.

@@ -7,7 +7,7 @@
 
 use super::checks::{Checks, Verdict};
 use super::standing::known;
-use super::{Strategy, Wanted};
+use super::{Jobs, Strategy, Wanted};
 use crate::around::{Around, keys};
 use crate::finding::{Finding, Resource};
 use crate::rds::Instance;
@@ -62,7 +62,11 @@ pub(super) fn see(finding: &Finding, wanted: &Wanted, checks: &mut Checks) {
         blocks.push(format!("{name}: AWS has no blue/green deployments of {engine}: plan a swap"));
     }
     checks.block(NAME, blocks);
-    checks.warn("replication", replication(name, engine));
+    checks.warn("replication", replication(resource));
+    // A tag says that they are known in copies; these write to what is kept in step.
+    if wanted.jobs != Jobs::Acknowledged {
+        checks.block("green-jobs", writers(name, engine));
+    }
     let proven = wanted.proven.contains(&(finding.account.clone(), engine.to_owned()));
     if proven {
         return;
@@ -111,14 +115,39 @@ fn limits(resource: &Resource) -> Vec<String> {
             );
             let secret = instance.settings.manage_master_user_password;
             say(secret, secret_text(name));
+            let size = |i: &Instance| i.settings.allocated_storage;
+            let other = replicas.iter().filter(|r| size(r) != size(instance));
+            let other: Vec<&str> = other.map(|r| r.id.as_str()).collect();
+            say(
+                !other.is_empty(),
+                format!(
+                    "{name}: {} has other storage than its source, and AWS gives green replicas that of the green source: plan a swap",
+                    other.join(", ")
+                ),
+            );
+            let waits = std::iter::once(instance).chain(replicas).flat_map(|i| &i.out_of_sync);
+            let waits: Vec<&str> = waits.map(String::as_str).collect();
+            say(
+                !waits.is_empty(),
+                format!(
+                    "{name}: {}: AWS makes no green environment of what is not in sync with its groups: reboot it first",
+                    waits.join(", ")
+                ),
+            );
             &instance.managed_by
         }
         Resource::Cluster { cluster, .. } => {
             say(cluster.settings.manage_master_user_password, secret_text(name));
             say(
+                cluster.settings.backtrack_window > 0,
+                format!(
+                    "{name} has Backtrack, which a green environment is made without: plan a swap"
+                ),
+            );
+            say(
                 !cluster.endpoints.is_empty(),
                 format!(
-                    "{name} has custom endpoints, and AWS does not say what a switchover makes of them: plan a swap, which moves them"
+                    "{name} has custom endpoints, and this version does not know what a switchover makes of them: plan a swap, which moves them"
                 ),
             );
             &cluster.managed_by
@@ -151,18 +180,41 @@ fn secret_text(name: &str) -> String {
     )
 }
 
+/// What writes into a green environment by itself, though it is read-only for clients (RDS and Aurora guides,
+/// "Limitations and considerations for blue/green deployments").
+fn writers(name: &str, engine: &str) -> Option<String> {
+    let what = match engine {
+        e if e.contains("postgres") => {
+            "pg_cron and pg_partman jobs run in the green environment too, past its being read-only"
+        }
+        _ => {
+            "event_scheduler must be off in the green environment, which has the parameter group of the original"
+        }
+    };
+    Some(format!(
+        "{name}: {what}; what they write there differs from the original for good: see that nothing of this runs, and plan with --acknowledge-jobs"
+    ))
+}
+
 /// What replication to a green environment needs, or does not carry.
-fn replication(name: &str, engine: &str) -> Option<String> {
+fn replication(resource: &Resource) -> Vec<String> {
+    let (name, engine) = (resource.name(), resource.engine());
+    const LOGICAL: &str = "GRANT and REVOKE, unlogged tables, large objects, materialized views, and tables without a primary key do not come along, without a word from AWS; after a change of the schema it ends the replication, and refuses to switch over: change nothing of this until the switchover, and look at privileges and sequences after it";
+    let mut found = Vec::new();
     match engine {
-        "aurora-mysql" => Some(format!(
-            "{name}: AWS replicates by the binary log: binlog_format must be on in its cluster parameter group, and the writer restarted since; else AWS refuses, and nothing is made"
+        "aurora-mysql" => found.push(format!(
+            "{name}: AWS replicates by the binary log: binlog_format must be on in its cluster parameter group, and the writer restarted since; else AWS refuses, and nothing is made. Until the switchover its master user can write to the green environment, and must not"
         )),
-        "aurora-postgresql" => Some(format!(
-            "{name}: AWS replicates logically: rds.logical_replication must be on; changes of the schema, large objects and tables without a primary key do not come along, so change no schema until the switchover; else AWS ends the replication and refuses to switch over"
+        "aurora-postgresql" => found.push(format!(
+            "{name}: AWS replicates logically: rds.logical_replication must be on, else AWS refuses, and nothing is made; {LOGICAL}"
         )),
-        "postgres" => Some(format!(
-            "{name}: where AWS replicates logically, changes of the schema, large objects and tables without a primary key do not come along: change no schema until the switchover; AWS ends the replication where it sees one, and refuses to switch over"
-        )),
-        _ => None,
+        "postgres" => found.push(format!("{name}: where AWS replicates logically, {LOGICAL}")),
+        _ => {}
     }
+    if let Resource::Cluster { .. } = resource {
+        found.push(format!(
+            "{name}: Auto Scaling policies of the cluster are not copied (Aurora guide): make them anew after the switchover"
+        ));
+    }
+    found
 }

@@ -23,7 +23,7 @@ const BESIDE_NOTE: &str = "the original is not touched: the twin holds the data 
 const SWAP_NOTE: &str = "nobody may write from before the snapshot until the cutover is done: snapshot, copy, restore and renames (about 10 minutes each) are all downtime for writers, and for readers too where it is cut off or stopped, until a person orders the cutover or the plan permits it; DNS caches may hold the old address for minutes";
 
 /// What holds where a blue/green deployment makes the twin.
-const GREEN_NOTE: &str = "applications go on until the switchover, in which AWS stops all writes, ends all connections, and waits until the green environment has everything: about a minute, and never more than 5; where that is not enough, AWS puts everything back. There is no way back after it: nothing replicates to the old environment";
+const GREEN_NOTE: &str = "applications go on until the switchover, in which AWS stops all writes, ends all connections, and waits until the green environment has everything: about a minute, and never more than 5; where that is not enough, AWS puts everything back; DNS caches may hold the old address for minutes, which leads to the original, read-only and then isolated. There is no way back after it: nothing replicates to the old environment";
 
 impl Plan {
     /// What holds for everything that it makes.

@@ -113,7 +113,14 @@ impl Remediation {
         let stuck = self.goal == Goal::RollBack
             && self.state == State::Stopped
             && swap.is_some_and(|s| s.back_at.is_none() && s.stale.is_none());
-        if !verified && !stuck {
+        // A switchover that was withdrawn, or that somebody did while the twin was being discarded.
+        let again = self.green().is_some()
+            && match self.goal {
+                Goal::RollBack => self.state == State::RolledBack,
+                Goal::Discard => self.state == State::Stopped,
+                Goal::Twin | Goal::CutOver | Goal::Decommission => false,
+            };
+        if !verified && !stuck && !again {
             return Some(format!(
                 "it is {}, and a cutover begins with a verified twin",
                 self.state.as_str()

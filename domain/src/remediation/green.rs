@@ -7,13 +7,19 @@
 //! nothing replicates to the old environment. Greens have no tag of ours: what they are is known by the deployment
 //! that we made, and from then on by their immutable ids.
 
-use super::place::{protect, settle};
+mod down;
+
+pub(super) use down::discard;
+
+use down::{delete, take_down};
+
+use super::place::settle;
 use super::retire::unsure;
 use super::swap::{differences, hold};
 use super::unit::{Db, Part, find, pairs};
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create, fidelity,
-    mend, next_role, orphaned, repeat, wait_for,
+    mend, next_role, repeat, wait_for,
 };
 use crate::finding::{Kind, Resource};
 use crate::rds::{BlueGreen, Sweep, name_in};
@@ -47,6 +53,10 @@ pub struct Twin {
 /// deployment").
 const OLD: &str = "-old";
 
+/// How a cluster may show what AWS feeds from it, and what it is fed from, until the switchover.
+const REPLICAS: &str = "ReadReplicaIdentifiers";
+const FED_BY: &str = "ReplicationSourceIdentifier";
+
 /// The name that an original most likely gets.
 pub(super) fn old_name(name: &str) -> String {
     format!("{name}{OLD}1")
@@ -61,11 +71,6 @@ impl Remediation {
     /// The name of its blue/green deployment.
     pub fn deployment(&self) -> String {
         format!("ringfence-{}", self.id)
-    }
-
-    /// Whether AWS was asked to switch over, for the order that stands now.
-    pub(super) fn switches(&self) -> bool {
-        self.intents.values().any(|i| matches!(i.act, Act::SwitchOver { .. }))
     }
 }
 
@@ -95,18 +100,19 @@ pub(super) fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds)
         let down = take_down(rem, made, seen, now, bounds);
         return down.unwrap_or_else(|| Step::AskHuman(why.clone()));
     }
+    // While it is made, what shows of it may look like anything.
+    match made.map(|m| (m.status.as_str(), m)) {
+        Some(("PROVISIONING", made)) => {
+            let what = format!("the blue/green deployment {}", made.id);
+            return wait_for(rem, "deployment", &what, "being provisioned", CREATE_FOR_MAX, now);
+        }
+        None | Some(("AVAILABLE", _)) => {}
+        Some((status, made)) => return not_ready(rem, made, status, now),
+    }
     if let Some(why) = source_changed(rem, seen) {
         return Step::AskHuman(why);
     }
     let Some(made) = made else { return begin(rem, seen, now, bounds) };
-    match made.status.as_str() {
-        "PROVISIONING" => {
-            let what = format!("the blue/green deployment {}", made.id);
-            return wait_for(rem, "deployment", &what, "being provisioned", CREATE_FOR_MAX, now);
-        }
-        "AVAILABLE" => {}
-        status => return not_ready(rem, made, status, now),
-    }
     let twins = match twins(rem, made, seen) {
         Ok(twins) => twins,
         Err(missing) => {
@@ -120,24 +126,29 @@ pub(super) fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds)
     unequal(rem, seen, now, bounds).unwrap_or(Step::Mark(Mark::Verified))
 }
 
-/// Why the original is no longer what was planned. Its counterparts may show as its replicas.
+/// Whether a name is one that AWS gives the counterpart of this database.
+fn is_green(name: &str, of: &str) -> bool {
+    name.strip_prefix(of).is_some_and(|rest| rest.starts_with("-green-"))
+}
+
+/// Why the original is no longer what was planned. Its counterparts may show as its replicas, under names that the
+/// deployment does not say yet.
 fn source_changed(rem: &Remediation, seen: &Sweep) -> Option<String> {
-    let targets: BTreeSet<&str> = seen
-        .blue_greens
-        .iter()
-        .filter(|b| b.name == rem.deployment())
-        .flat_map(|b| &b.members)
-        .filter_map(|m| m.target.as_deref())
-        .map(name_in)
-        .collect();
+    let parts = rem.parts();
+    let green = |name: &str| parts.iter().any(|p| is_green(name_in(name), p.id));
     let mut own = Sweep {
         instances: seen.instances.clone(),
         clusters: seen.clusters.clone(),
         ..Sweep::default()
     };
-    own.instances.retain(|i| !targets.contains(i.id.as_str()));
+    own.instances.retain(|i| !green(&i.id));
     for one in &mut own.instances {
-        one.replicas.retain(|name| !targets.contains(name.as_str()));
+        one.replicas.retain(|name| !green(name));
+    }
+    for one in &mut own.clusters {
+        if one.foreign.get(REPLICAS).is_some_and(|all| all.split(", ").all(green)) {
+            one.foreign.remove(REPLICAS);
+        }
     }
     match &rem.source {
         Resource::Instance { .. } => super::instance::source_changed(rem, &own),
@@ -267,7 +278,11 @@ fn equal(
 ) -> Option<Step> {
     match (&rem.source, part.kind) {
         (Resource::Cluster { cluster: want, .. }, Kind::Cluster) => {
-            let have = seen.cluster(twin.id)?;
+            let mut have = seen.cluster(twin.id)?.clone();
+            if !rem.placed() && !want.foreign.contains_key(FED_BY) {
+                have.foreign.remove(FED_BY);
+            }
+            let have = &have;
             let found = fidelity::cluster(want, have);
             if found.is_empty() {
                 return None;
@@ -304,15 +319,7 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
     let Some(swap) = &rem.swap else {
         return Step::AskHuman("its plan does not swap".into());
     };
-    let made = match deployment(rem, seen) {
-        Ok(made) => made,
-        Err(step) => return step,
-    };
     if swap.done_at.is_some() {
-        // The two are ordinary databases again: what is part of a deployment cannot be stopped or changed at will.
-        if let Some(made) = made {
-            return delete(rem, made, false, now, bounds);
-        }
         return hold(rem, swap, seen, now, bounds);
     }
     if swap.began_at.is_some() {
@@ -321,23 +328,54 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
             Err(why) => Step::AskHuman(why),
         };
     }
+    let made = match deployment(rem, seen) {
+        Ok(made) => made,
+        Err(step) => return step,
+    };
+    // Whoever did it, and whether the deployment is still there: what bears the name decides.
+    if has_name(rem, seen) {
+        return switched(rem, seen, now);
+    }
     let Some(made) = made else {
         return Step::AskHuman(format!(
             "its blue/green deployment {} is gone, and it was not switched over",
             rem.deployment()
         ));
     };
+    let asked = rem.intents.get("switch over").map(|i| i.at);
+    let recent = asked.is_some_and(|at| now.since(at) < bounds.expect_for);
     match made.status.as_str() {
-        "SWITCHOVER_IN_PROGRESS" => {
+        // This look may be older than what was asked for.
+        "AVAILABLE" | "SWITCHOVER_FAILED" if recent => {
+            Step::Wait(format!("asked AWS to switch {} over; it does not show yet", made.id))
+        }
+        "SWITCHOVER_IN_PROGRESS" | "SWITCHOVER_COMPLETED" => {
             wait_for(rem, "switch over", &made.id, "switching over", MODIFY_FOR_MAX, now)
         }
-        "SWITCHOVER_COMPLETED" => switched(rem, made, seen, now),
-        "SWITCHOVER_FAILED" if rem.switches() => Step::AskHuman(format!(
+        "SWITCHOVER_FAILED" if asked.is_some() => Step::AskHuman(format!(
             "AWS did not switch over, and the original is as before: {}; mend that, and retry, or `ringfence remediation rollback`",
             made.doing()
         )),
         "AVAILABLE" | "SWITCHOVER_FAILED" => switch(rem, made, seen, now, bounds),
         _ => Step::AskHuman(format!("the blue/green deployment is {}", made.doing())),
+    }
+}
+
+/// Whether the twin bears the original's name.
+fn has_name(rem: &Remediation, seen: &Sweep) -> bool {
+    let top = &rem.parts()[0];
+    let id = super::unit::twin_id(rem, top);
+    id.and_then(|id| find(seen, top.kind, id)).is_some_and(|db| db.id == top.id)
+}
+
+/// Deletes a deployment that is done: the databases of it are ordinary ones again, and those that are kept can be
+/// stopped. `None` once it is gone. "RDS removes read-only protections from the previous production" then (Aurora
+/// guide, "Deleting a blue/green deployment"): so only after the original is isolated.
+pub(super) fn ended(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Option<Step> {
+    rem.green()?;
+    match deployment(rem, seen) {
+        Ok(made) => made.map(|made| delete(rem, made, false, now, bounds)),
+        Err(step) => Some(step),
     }
 }
 
@@ -361,7 +399,7 @@ fn switch(rem: &Remediation, made: &BlueGreen, seen: &Sweep, now: Time, bounds: 
     match unequal(rem, seen, now, bounds) {
         // What it lacks now it had when it was verified: somebody changed it.
         Some(Step::Act(act)) => Step::AskHuman(format!(
-            "its twin changed since it was verified ({}): discard it, and retry",
+            "its twin changed since it was verified ({}): roll back, discard it, and retry",
             act.title()
         )),
         Some(Step::Mark(Mark::GivingUp { why })) => Step::AskHuman(why),
@@ -370,26 +408,27 @@ fn switch(rem: &Remediation, made: &BlueGreen, seen: &Sweep, now: Time, bounds: 
     }
 }
 
-/// What a completed switchover shows: each twin has its original's name, each original another. Until it does, a read
-/// may be older than it.
-fn switched(rem: &Remediation, made: &BlueGreen, seen: &Sweep, now: Time) -> Step {
-    let pairs = match pairs(rem, seen) {
-        Ok(pairs) => pairs,
-        Err(why) => return Step::AskHuman(why),
-    };
-    let late = pairs.iter().find(|p| p.twin.id != p.part.id || p.source.id == p.part.id);
-    if let Some(pair) = late {
-        let what = format!("{}, which AWS has switched over,", made.id);
-        let status = format!("not showing {} under its new name yet", pair.part.id);
-        return wait_for(rem, "switch over", &what, &status, MODIFY_FOR_MAX, now);
-    }
-    for pair in &pairs {
-        if let Some(step) = settle(rem, &pair.twin, "switch over", now) {
+/// What a completed switchover shows: each twin has its original's name, each original another, or somebody deleted
+/// it. Until it does, a read may be older than it.
+fn switched(rem: &Remediation, seen: &Sweep, now: Time) -> Step {
+    let mut held = BTreeMap::new();
+    for part in rem.parts() {
+        let twin = match super::unit::twin(rem, &part, seen) {
+            Ok(twin) => twin,
+            Err(why) => return Step::AskHuman(why),
+        };
+        let source = find(seen, part.kind, part.resource_id);
+        if twin.id != part.id || source.is_some_and(|db| db.id == part.id) {
+            let status = format!("not showing {} under its new name yet", part.id);
+            return wait_for(rem, "switch over", "the switchover", &status, MODIFY_FOR_MAX, now);
+        }
+        if let Some(step) = settle(rem, &twin, "switch over", now) {
             return step;
         }
+        let name = source.map_or_else(|| old_name(part.id), |db| db.id.to_owned());
+        held.insert(part.resource_id.to_owned(), name);
     }
-    let held = pairs.iter().map(|p| (p.part.resource_id.to_owned(), p.source.id.to_owned()));
-    Step::Mark(Mark::SwitchedOver { held: held.collect() })
+    Step::Mark(Mark::SwitchedOver { held })
 }
 
 /// The table of a way back, which there is only until AWS has switched over.
@@ -399,106 +438,13 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
         Err(step) => return step,
     };
     match made.map(|m| (m.status.as_str(), m)) {
-        Some(("SWITCHOVER_COMPLETED", _)) => Step::Mark(Mark::NoWayBack {
+        _ if has_name(rem, seen) => Step::Mark(Mark::NoWayBack {
             why: "AWS had switched over already, and nothing replicates back".into(),
         }),
-        Some(("SWITCHOVER_IN_PROGRESS", m)) => {
+        Some(("SWITCHOVER_IN_PROGRESS" | "SWITCHOVER_COMPLETED", m)) => {
             wait_for(rem, "switch over", &m.id, "switching over", MODIFY_FOR_MAX, now)
         }
         // What was asked for last may still show.
         _ => unsure(rem, now, bounds).unwrap_or(Step::Finish),
     }
-}
-
-/// The table of a twin that nobody wants; the first row that holds is the answer.
-pub(super) fn discard(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
-    match deployment(rem, seen) {
-        Ok(made) => take_down(rem, made, seen, now, bounds).unwrap_or(Step::Finish),
-        Err(step) => step,
-    }
-}
-
-/// Deletes the deployment with its green environment; `None` once both are gone.
-///
-/// Never after a switchover: what was green is production then (AWS refuses it, too; API reference,
-/// DeleteBlueGreenDeployment).
-fn take_down(
-    rem: &Remediation,
-    made: Option<&BlueGreen>,
-    seen: &Sweep,
-    now: Time,
-    bounds: Bounds,
-) -> Option<Step> {
-    if let Some(kept) = orphaned(rem, seen) {
-        return Some(Step::AskHuman(kept));
-    }
-    let parts = rem.parts();
-    let mut left = parts.iter().filter_map(|part| {
-        let id = super::unit::twin_id(rem, part)?;
-        find(seen, part.kind, id).map(|db| (part, db))
-    });
-    let Some(made) = made else {
-        // AWS deletes them by and by; one that stays is nobody's scratch any more.
-        let (_, db) = left.next()?;
-        let what = format!("{}, whose blue/green deployment is gone,", db.id);
-        let key = format!("delete {}", rem.deployment());
-        return Some(wait_for(rem, &key, &what, db.status, MODIFY_FOR_MAX, now));
-    };
-    let top = &parts[0];
-    let bears_name = match top.kind {
-        Kind::Cluster => seen.cluster(top.id).map(|c| c.resource_id.as_str()),
-        Kind::Instance | Kind::Snapshot => seen.instance(top.id).map(|i| i.resource_id.as_str()),
-    };
-    let in_place = bears_name == Some(top.resource_id);
-    match made.status.as_str() {
-        _ if !in_place => {
-            return Some(Step::AskHuman(format!(
-                "{} is not under its own name any more: nothing is deleted",
-                parts[0].id
-            )));
-        }
-        "SWITCHOVER_COMPLETED" => {
-            return Some(Step::AskHuman(format!(
-                "{} was switched over, so its twin is production: nothing is deleted",
-                made.id
-            )));
-        }
-        "SWITCHOVER_IN_PROGRESS" => {
-            return Some(wait_for(
-                rem,
-                "switch over",
-                &made.id,
-                "switching over",
-                MODIFY_FOR_MAX,
-                now,
-            ));
-        }
-        // "They must have deletion protection turned off" (RDS guide, "Deleting a blue/green deployment").
-        "AVAILABLE" | "INVALID_CONFIGURATION" | "SWITCHOVER_FAILED" => {
-            let owners = left.filter(|(part, db)| part.own.is_some() && db.status == "available");
-            for (_, db) in owners {
-                if let Some(step) = protect(rem, &db, false, now, bounds) {
-                    return Some(step);
-                }
-            }
-        }
-        _ => {}
-    }
-    Some(delete(rem, made, true, now, bounds))
-}
-
-/// Deletes a deployment, with its green environment or without; waits until it is gone.
-fn delete(rem: &Remediation, made: &BlueGreen, green: bool, now: Time, bounds: Bounds) -> Step {
-    let act = Act::DeleteBlueGreen {
-        deployment: made.id.clone(),
-        name: made.name.clone(),
-        green,
-        kind: rem.kind,
-        database: rem.source.name().to_owned(),
-        resource_id: rem.source.resource_id().to_owned(),
-    };
-    if made.status == "DELETING" {
-        return wait_for(rem, &act.key(), &made.id, "being deleted", MODIFY_FOR_MAX, now);
-    }
-    repeat(rem, act, now, bounds)
 }

@@ -2,7 +2,7 @@
 //! never deleted.
 
 use super::steps::{create, repeat};
-use super::{Act, Bounds, Goal, Mark, Remediation, Step};
+use super::{Act, Bounds, Goal, Mark, Remediation, Step, Swap};
 use crate::rds::Sweep;
 use crate::time::Time;
 
@@ -64,8 +64,11 @@ impl Remediation {
     /// Whether an act relies on the isolation group while nothing hangs on its being done at once: until names
     /// change.
     pub fn isolates(&self, act: &Act) -> bool {
-        let Some(swap) = self.swap.as_ref().filter(|s| s.began_at.is_none()) else { return false };
+        // Of a switchover all of it follows the change of names.
+        let early = |s: &&Swap| s.began_at.is_none() || s.green.is_some();
+        let Some(swap) = self.swap.as_ref().filter(early) else { return false };
         match act {
+            Act::SwitchOver { .. } => true,
             Act::RestoreInstance { .. } | Act::RestoreCluster { .. } => true,
             Act::SetGroups { groups, .. } => *groups == swap.only(),
             _ => false,

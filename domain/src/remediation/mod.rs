@@ -5,6 +5,7 @@
 //! milestone; what was asked for and may not be visible yet is an [`Intent`].
 
 mod act;
+mod adopt;
 mod back;
 pub mod cluster;
 mod endpoint;
@@ -53,7 +54,7 @@ use steps::{
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
-use crate::rds::{Encryption, Snapshot, Sweep};
+use crate::rds::{Encryption, Sweep};
 use crate::time::{Span, Time};
 use crate::window::{self, Window};
 use serde::{Deserialize, Serialize};
@@ -144,6 +145,9 @@ pub struct Intent {
     /// Whether AWS confirmed it.
     #[serde(default)]
     pub done: bool,
+    /// Why AWS refused it last: not now, but later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Restore without the IOPS of gp3: AWS refused them at an earlier try.
     #[serde(default)]
     pub plain_gp3: bool,
@@ -243,6 +247,7 @@ impl Remediation {
             made: None,
             resource_id: None,
             done: false,
+            refused: None,
             plain_gp3: false,
         });
         if now.since(intent.at) > MODIFY_FOR_MAX {
@@ -252,75 +257,6 @@ impl Remediation {
         (intent.at, intent.done) = (now, false);
         intent.attempts += 1;
         self.state = State::Running;
-    }
-
-    /// Takes over what an open intent made although its answer was lost: the exact name, with our
-    /// tag and this remediation's id.
-    ///
-    /// And notes whether its original is cut off.
-    pub fn adopt(&mut self, seen: &Sweep) {
-        let id = self.id.clone();
-        let original = unit::find(seen, self.kind, self.source.resource_id());
-        let original = original.map(|db| (db.groups.clone(), db.status == "stopped"));
-        if let (Some((groups, stopped)), Some(swap)) = (original, &mut self.swap) {
-            swap.cut_off = groups == swap.only() || (stopped && swap.quiesce == Quiesce::Stop);
-        }
-        let ours = |made_by: &Option<String>| made_by.as_deref() == Some(id.as_str());
-        let snapshot = |list: &[Snapshot], name: &str| {
-            list.iter().find(|s| s.id == name && ours(&s.made_by)).map(|s| s.arn.clone())
-        };
-        let unknown =
-            |i: &&mut Intent| i.made.is_none() || (i.act.restores() && i.resource_id.is_none());
-        for intent in self.intents.values_mut().filter(unknown) {
-            intent.made = match &intent.act {
-                Act::CreateSnapshot { snapshot: name }
-                | Act::CopySnapshot { to: name, .. }
-                | Act::LastSnapshot { snapshot: name }
-                | Act::LastCopy { to: name, .. } => snapshot(&seen.snapshots, name),
-                Act::CreateClusterSnapshot { snapshot: name }
-                | Act::SnapshotTwin { snapshot: name } => snapshot(&seen.cluster_snapshots, name),
-                Act::RestoreInstance { instance, .. }
-                | Act::CreateMember { instance, .. }
-                | Act::CreateReplica { instance, .. } => {
-                    let found = seen.instance(instance).filter(|i| ours(&i.made_by));
-                    intent.resource_id = found.map(|i| i.resource_id.clone());
-                    found.map(|i| i.arn.clone())
-                }
-                Act::RestoreCluster { cluster, .. } => {
-                    let found = seen.cluster(cluster).filter(|c| ours(&c.made_by));
-                    intent.resource_id = found.map(|c| c.resource_id.clone());
-                    found.map(|c| c.arn.clone())
-                }
-                Act::CreateGroup { vpc, name } => {
-                    let found =
-                        seen.groups.iter().find(|g| g.ours && g.vpc == *vpc && g.name == *name);
-                    found.map(|g| g.id.clone())
-                }
-                Act::CreateBlueGreen { name } => {
-                    let found =
-                        seen.blue_greens.iter().find(|b| b.name == *name && ours(&b.made_by));
-                    found.map(|b| b.id.clone())
-                }
-                Act::ModifyInstance { .. }
-                | Act::ModifyCluster { .. }
-                | Act::CloseGroup { .. }
-                | Act::DeleteSnapshot { .. }
-                | Act::DeleteClusterSnapshot { .. }
-                | Act::DeleteCluster { .. }
-                | Act::AddRole { .. }
-                | Act::CreateEndpoint { .. }
-                | Act::DeleteEndpoint { .. }
-                | Act::SetGroups { .. }
-                | Act::Rename { .. }
-                | Act::Protect { .. }
-                | Act::Start { .. }
-                | Act::Stop { .. }
-                | Act::Reboot { .. }
-                | Act::SwitchOver { .. }
-                | Act::DeleteBlueGreen { .. }
-                | Act::Retire { .. } => None,
-            };
-        }
     }
 
     /// What the twin must equal until a cutover: the original, with the isolation group as its only one where
@@ -423,7 +359,8 @@ impl Remediation {
 pub fn decide(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Step {
     let begun = rem.swap.as_ref().is_some_and(|s| s.began_at.is_some());
     // What the plan permits at once, its window permitted when it began.
-    let ordered = rem.swap.as_ref().is_some_and(|s| !s.auto);
+    // But a switchover interrupts an application that nothing interrupted before.
+    let ordered = rem.swap.as_ref().is_some_and(|s| !s.auto || s.green.is_some());
     let cuts = |i: &Intent| matches!(i.act, Act::SetGroups { .. } | Act::SwitchOver { .. });
     let cut_off = rem.intents.values().any(cuts);
     // Once it is cut off it goes on: the application waits.

@@ -167,6 +167,14 @@ fn last_copy(
         let ready = when_available(rem, &source, &create_plain.key(), now, bounds);
         return ready.or_else(|| Some(create(rem, create_plain, now, bounds)));
     };
+    // The name that it was taken under may be another database's by then.
+    let of = found.resource_id.split('@').next().unwrap_or_default();
+    if !of.is_empty() && of != top.resource_id {
+        return Some(Step::AskHuman(format!(
+            "snapshot {plain} is of another database ({of}, and not {}): nothing is deleted",
+            top.resource_id
+        )));
+    }
     let ready = snapshot_ready(rem, &create_plain.key(), found, now);
     ready.or_else(|| Some(create(rem, act, now, bounds)))
 }

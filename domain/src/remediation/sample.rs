@@ -228,6 +228,7 @@ fn record(rem: &mut Remediation, key: &str, arn: &str) {
         made: Some(arn.into()),
         resource_id: None,
         done: false,
+        refused: None,
         plain_gp3: false,
     };
     rem.intents.insert(key.into(), intent);
@@ -260,6 +261,7 @@ fn common(
                     made: None,
                     resource_id: None,
                     done: false,
+                    refused: None,
                     plain_gp3: false,
                 },
             );

@@ -1,7 +1,7 @@
 //! The steps that all tables share: ask once, ask again, wait, delete scratch.
 
 use super::fidelity::{self, Difference};
-use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step};
+use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, Intent, MODIFY_FOR_MAX, Remediation, Step};
 use crate::finding::Kind;
 use crate::rds::{Instance, Snapshot, Sweep};
 use crate::time::{Span, Time};
@@ -19,11 +19,15 @@ pub(super) fn create(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> 
         Some(i) if i.made.is_some() => Step::AskHuman(format!(
             "AWS had confirmed: {title}; now it is gone. Somebody may have deleted it"
         )),
-        Some(i) if i.attempts >= ATTEMPTS_MAX => {
-            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
-        }
+        Some(i) if i.attempts >= ATTEMPTS_MAX => Step::AskHuman(tried(i, &title)),
         Some(_) => Step::Act(act),
     }
+}
+
+/// That it was tried often enough, and AWS's reason where it gave one.
+fn tried(intent: &Intent, title: &str) -> String {
+    let why = intent.refused.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    format!("tried {} times without effect: {title}{why}", intent.attempts)
 }
 
 /// Repeats an act that changes nothing when done twice, at most [`ATTEMPTS_MAX`] times.
@@ -35,7 +39,7 @@ pub(super) fn repeat(rem: &Remediation, act: Act, now: Time, bounds: Bounds) -> 
             Step::Wait(format!("asked AWS to {title}; it does not show yet"))
         }
         Some(i) if i.attempts >= ATTEMPTS_MAX && now.since(i.at) <= MODIFY_FOR_MAX => {
-            Step::AskHuman(format!("tried {} times without effect: {title}", i.attempts))
+            Step::AskHuman(tried(i, &title))
         }
         Some(_) => Step::Act(act),
     }

@@ -179,6 +179,7 @@ mod tests {
                 made,
                 resource_id,
                 done: false,
+                refused: None,
                 plain_gp3: false,
             },
         )

@@ -326,6 +326,9 @@ pub(super) fn hold(
                 return Some(step);
             }
         }
+        if let Some(step) = super::green::ended(rem, seen, now, bounds) {
+            return Some(step);
+        }
         let top = find(seen, parts[0].kind, parts[0].resource_id)?;
         if !still::stoppable(&rem.source) || !top.settled() {
             return None;

@@ -202,6 +202,12 @@ impl World {
             }
             Act::DeleteBlueGreen { green: false, .. } => {
                 assert!(swap.done_at.is_some(), "the deployment deleted before its end");
+                // AWS lets its clients write to it again then.
+                let top = &rem.parts()[0];
+                let open = find(&self.seen, top.kind, top.resource_id).is_some_and(|db| {
+                    *db.groups != swap.only() && !crate::remediation::broken(db.status)
+                });
+                assert!(!open, "the original is open: {:#?}", self.trail);
             }
             _ => {}
         }
@@ -304,4 +310,93 @@ fn decide_table() {
     assert_eq!(said(&world), "mark verified");
     let resource = Resource::clone(&world.rem.source);
     assert_eq!(world.rem.parts().len(), resource.instances().count());
+}
+
+#[test]
+fn switchover_table() {
+    let said = |w: &World| {
+        sample::show(&crate::remediation::decide(&w.rem, &w.seen, w.now, super::BOUNDS))
+    };
+    let mut world = World::green_tree(true);
+    world.step(Event::Done); // asks for it
+    world.step(Event::Done); // marks the greens
+    world.step(Event::Done); // verified
+    world.step(Event::Done); // finished
+    assert_eq!(world.rem.state, State::Verified, "{:?}", world.trail);
+    assert_eq!(world.rem.clone().cut_over(world.now), None);
+    world.rem.cut_over(world.now);
+    assert_eq!(said(&world), "act switch bgd-1 over");
+    type Change = fn(&mut World);
+    let cases: [(Change, &str); 8] = [
+        (|w| w.seen.blue_greens.clear(), "ask its blue/green deployment ringfence-rem-1 is gone"),
+        (
+            |w| w.seen.blue_greens[0].made_by = None,
+            "ask the blue/green deployment ringfence-rem-1 exists and was not made",
+        ),
+        (
+            |w| w.seen.blue_greens[0].status = "SWITCHOVER_IN_PROGRESS".into(),
+            "wait bgd-1 is switching over",
+        ),
+        (
+            |w| w.seen.blue_greens[0].status = "INVALID_CONFIGURATION".into(),
+            "ask the blue/green deployment is INVALID_CONFIGURATION",
+        ),
+        (
+            |w| w.seen.instances[0].settings.backup_retention_period = 3,
+            "ask orders changed since it was planned: backup_retention_period",
+        ),
+        (
+            |w| w.seen.instances[2].settings.monitoring_interval = 7,
+            "ask its twin changed since it was verified (set monitoring_interval of orders-green-1)",
+        ),
+        (
+            |w| w.seen.instances[3].encryption = Encryption::None,
+            "ask orders-read-green-1, which AWS made",
+        ),
+        (
+            |w| w.seen.instances[2].resource_id = "db-OTHER".into(),
+            "ask its green environment is no longer the one that was verified",
+        ),
+    ];
+    for (change, want) in cases {
+        let mut world = world.clone();
+        change(&mut world);
+        assert!(said(&world).starts_with(want), "want {want}, have {}", said(&world));
+    }
+    // AWS gave it up, before this order and because of it.
+    let mut failed = world.clone();
+    failed.happen(Event::Fail);
+    assert_eq!(said(&failed), "act switch bgd-1 over");
+    failed.step(Event::NotDone);
+    assert!(said(&failed).starts_with("wait asked AWS to switch bgd-1 over"), "{}", said(&failed));
+    failed.now = failed.now.plus(super::BOUNDS.expect_for);
+    assert!(said(&failed).starts_with("ask AWS did not switch over"), "{}", said(&failed));
+    // The way back, before and after.
+    let mut back = world.clone();
+    assert_eq!(back.rem.roll_back(back.now), None);
+    assert!(said(&back).starts_with("wait looked at once more"), "{}", said(&back));
+    back.now = back.now.plus(super::BOUNDS.expect_for);
+    assert_eq!(said(&back), "finish");
+    back.switch_over();
+    assert!(said(&back).starts_with("mark no way back: AWS had switched over"), "{}", said(&back));
+
+    world.step(Event::Done);
+    assert_eq!(said(&world), "mark switched over, held orders-old1, orders-read-old1");
+    world.step(Event::Done);
+    let mut differs = world.clone();
+    let green = differs.seen.instances.iter_mut().find(|i| i.id == "orders").expect("it is there");
+    green.settings.port = Some(1);
+    assert!(said(&differs).starts_with("ask it differs: orders: port"), "{}", said(&differs));
+    assert_eq!(said(&world), "mark cut over");
+    world.step(Event::Done);
+    assert_eq!(said(&world), "act put orders-old1 into sg-nobody");
+    let mut steps = Vec::new();
+    while !said(&world).starts_with("act delete") && steps.len() < 8 {
+        steps.push(said(&world));
+        world.step(Event::Done);
+    }
+    assert_eq!(said(&world), "act delete bgd-1, which is done; its databases stay", "{steps:?}");
+    assert!(steps.contains(&"act put orders-read-old1 into sg-nobody".to_owned()), "{steps:?}");
+    let refused = world.rem.roll_back(world.now).expect("no way back");
+    assert!(refused.contains("nothing replicates back: orders-old1 lacks"), "{refused}");
 }

@@ -32,9 +32,10 @@ fn tree(play: &mut Play, keyed: bool) -> String {
         false => j!({"SourceArn": arn}),
     };
     let all = [arn(play, "a"), arn(play, "r")].map(one);
+    let source = arn(play, "a");
     let made = play.ok(
         "CreateBlueGreenDeployment",
-        j!({"BlueGreenDeploymentName": "d", "Source": arn(play, "a"), "TargetResourceConfigurations": all}),
+        j!({"BlueGreenDeploymentName": "d", "Source": source, "TargetResourceConfigurations": all}),
     );
     let id = made
         .map("BlueGreenDeployment")
@@ -160,6 +161,11 @@ fn what_aws_makes_no_deployment_of_is_refused() {
         let params = j!({"BlueGreenDeploymentName": "x", "Source": arn(&mut play, source)});
         assert_eq!(play.code("CreateBlueGreenDeployment", params), want, "{source}");
     }
+}
+
+#[test]
+fn a_switchover_that_lags_is_put_back() {
+    let mut play = Play::new();
     let id = tree(&mut play, true);
     play.world.settings.blue_green_lags = true;
     play.ok("SwitchoverBlueGreenDeployment", named(&id));
