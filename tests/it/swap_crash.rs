@@ -196,11 +196,11 @@ fn run(scenario: Scenario, hold: Option<(usize, &str)>) -> Ran {
 
 fn crash_everywhere(scenario: Scenario) {
     let quiet = run(scenario, None);
-    // The way back has many waits; a green environment has few writes.
+    // The way back has many waits; a green environment that is discarded has few writes.
     let part = match scenario {
         Scenario::Back => 8,
-        Scenario::Tree | Scenario::Cluster => 4,
-        Scenario::Green | Scenario::GreenGone => 2,
+        Scenario::Tree | Scenario::Cluster | Scenario::Green => 4,
+        Scenario::GreenGone => 1,
     };
     let points = crash_points(&format!("{scenario:?}"), part, |(nth, effect)| {
         let ran = run(scenario, Some((nth, effect)));

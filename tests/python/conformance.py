@@ -497,17 +497,17 @@ def blue_green(a, key):
     made = call(a, r, "CreateBlueGreenDeployment", TargetResourceConfigurations=under(source), Tags=[dict(Key="a", Value="b")], **one)["BlueGreenDeployment"]
     assert made["Status"] == "PROVISIONING" and made["Source"] == source, made
     call(a, r, "CreateBlueGreenDeployment", expect="BlueGreenDeploymentAlreadyExistsFault", **one)
-    call(a, r, "CreateBlueGreenDeployment", expect="SourceDatabaseNotSupportedFault", BlueGreenDeploymentName="second", Source=source)
     ours = dict(BlueGreenDeploymentIdentifier=made["BlueGreenDeploymentIdentifier"])
     call(a, r, "SwitchoverBlueGreenDeployment", expect="InvalidBlueGreenDeploymentStateFault", **ours)
     call(a, r, "DescribeBlueGreenDeployments", expect="BlueGreenDeploymentNotFoundFault", BlueGreenDeploymentIdentifier="bgd-none")
     advance()
+    call(a, r, "CreateBlueGreenDeployment", expect="SourceDatabaseNotSupportedFault", BlueGreenDeploymentName="second", Source=source)
     found = call(a, r, "DescribeBlueGreenDeployments", Filters=[dict(Name="blue-green-deployment-name", Values=["safer"])])["BlueGreenDeployments"]
     assert [(d["Status"], d["TagList"]) for d in found] == [("AVAILABLE", [dict(Key="a", Value="b")])], found
     green = found[0]["SwitchoverDetails"][0]["TargetMember"].split(":")[-1]
     twin = call(a, r, "DescribeDBInstances", DBInstanceIdentifier=green)["DBInstances"][0]
     assert green.startswith("blue-green-") and twin["KmsKeyId"] == key, twin
-    call(a, r, "SwitchoverBlueGreenDeployment", expect="InvalidParameterValue", SwitchoverTimeout=10, **ours)
+    call(a, r, "SwitchoverBlueGreenDeployment", expect="InvalidParameterValue", SwitchoverTimeout=5000, **ours)
     call(a, r, "SwitchoverBlueGreenDeployment", **ours)
     call(a, r, "DeleteBlueGreenDeployment", expect="InvalidBlueGreenDeploymentStateFault", **ours)
     advance()
