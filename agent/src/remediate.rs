@@ -464,6 +464,13 @@ async fn failed<P: Pipe>(
         | ErrorClass::NotFound
         | ErrorClass::Invalid => {
             one.remediation.intents = before.intents;
+            let role = "the member role needs BlueGreen=yes and Swap=yes (deploy/member-role.yaml)";
+            let why = match act {
+                Act::CreateBlueGreen { .. } if failure == Failure::Denied => {
+                    format!("{why}; {role}")
+                }
+                _ => why,
+            };
             give_up_or_stop(desk, one, why, failure).await
         }
     }

@@ -6,6 +6,7 @@ use crate::opinion::Verdict;
 use crate::rds::{Cluster, Encryption, Instance, Snapshot};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What kind of resource it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +128,23 @@ impl Resource {
             *arn = format!("{head}{name}");
         }
         name.clone_into(id);
+        it
+    }
+
+    /// The same with its members or replicas, by their new names.
+    pub fn renamed_with(&self, name: &str, others: &BTreeMap<String, String>) -> Resource {
+        let mut it = self.renamed(name);
+        if let Resource::Cluster { cluster, members } = &mut it {
+            let new = |id: &String| others.get(id).cloned().unwrap_or_else(|| id.clone());
+            cluster.members.iter_mut().for_each(|m| m.id = new(&m.id));
+            for member in members {
+                let id = new(&member.id);
+                if let Some(head) = member.arn.strip_suffix(member.id.as_str()) {
+                    member.arn = format!("{head}{id}");
+                }
+                member.id = id;
+            }
+        }
         it
     }
 

@@ -79,7 +79,7 @@ impl Order {
                 })
             }
             Order::Cancel if rem.state == State::Verified && rem.swap.is_some() => Some(
-                "its twin is verified: `remediation discard` deletes it, and gives the original back"
+                "its twin is verified: `remediation discard` deletes it, and gives the original back where that was cut off"
                     .into(),
             ),
             Order::Pause if rem.state == State::Running && rem.cuts_off() => {

@@ -44,6 +44,8 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
     let switched = rem.green().is_some_and(|g| !g.held.is_empty());
     let kept =
         (rem.state == State::CutOver && done) || (switched && rem.state != State::Decommissioned);
+    let parts = rem.parts();
+    let names = parts.iter().map(|p| (p.id.to_owned(), p.held.clone())).collect();
     for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
         let control = controls::of(rem.kind).id();
         let own = Finding::id_of(control, part.arn);
@@ -64,7 +66,7 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
                     rows.push(row_of(Some(row), &new));
                 } else if let Some((_, old)) = &before {
                     let mut new = Finding { id: held.clone(), ..old.clone() };
-                    new.resource = resource.renamed(&part.held);
+                    new.resource = resource.renamed_with(&part.held, &names);
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
                     new.twin = twin;
                     rows.push(row_of(there.map(|(row, _)| row), &new));

@@ -184,6 +184,7 @@ fn a_switchover_that_aws_gives_up_leaves_everything_and_can_be_had_again() {
     assert!(why.contains("AWS did not switch over, and the original is as before"), "{why}");
     assert!(why.contains("replica lag"), "AWS's reason: {why}");
     assert_eq!(stage.describe(), before);
+    assert!(why.contains(&format!("ringfence remediation discard {id}")), "{why}");
     stage.order("rollback", &id, 0);
     stage.reaches(&id, "rolled_back");
     assert_eq!(stage.describe(), before, "only the order is withdrawn");

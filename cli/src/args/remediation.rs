@@ -121,7 +121,7 @@ pub(crate) enum Remediation {
     /// End it: its snapshots are deleted, or its blue/green deployment with the green environment; the original and a
     /// twin that was restored stay.
     Cancel(Order),
-    /// Begin again what stopped or was cancelled, with what stands, on the same approval.
+    /// Begin again what stopped, was cancelled or discarded, with what stands, on the same approval.
     Retry(Order),
     /// Put verified twins into their originals' places, so that the endpoints stay (plans with --strategy swap or
     /// blue-green).

@@ -144,7 +144,13 @@ fn changes(
     verb: &str,
 ) -> End {
     let n = changed.len();
+    let switches = verb == "cutover" && changed.iter().any(|r| r.strategy == "blue-green");
     list(context, id, changed);
+    if switches {
+        printer::talk(
+            "there is no way back once AWS has switched over; until then: ringfence remediation rollback",
+        );
+    }
     if dry {
         printer::talk(&format!("dry run: {verb} would change these {n}; nothing was changed"));
     }
@@ -268,6 +274,9 @@ fn show(context: &Context, rem: &v1::Remediation) {
     if rem.state() == v1::RemediationState::Stopped {
         let or = match rem.verified_at.is_empty() {
             true => format!("; or ringfence remediation cancel {} --reason ...", rem.id),
+            false if rem.strategy == "blue-green" && rem.cut_over_at.is_empty() => {
+                format!("; or ringfence remediation discard {} --reason ...", rem.id)
+            }
             false => String::new(),
         };
         printer::data(&format!(

@@ -39,9 +39,14 @@ pub(super) fn part_of(
         Strategy::SideBySide => format!(
             "{id} is part of the blue/green deployment {by}: the twin is made of what bears the name when its snapshot is taken"
         ),
-        Strategy::Swap | Strategy::BlueGreen => format!(
-            "{id} is part of the blue/green deployment {by}: delete that, or let it end, and scan again"
-        ),
+        Strategy::Swap | Strategy::BlueGreen => match by.strip_prefix("ringfence-rem-") {
+            Some(rem) => format!(
+                "{id} is part of the blue/green deployment {by}: let that end first (`ringfence remediation cutover` or `discard rem-{rem}`), and scan again"
+            ),
+            None => format!(
+                "{id} is part of the blue/green deployment {by}: let that end, or delete it, and scan again"
+            ),
+        },
     });
     let verdict = match strategy {
         Strategy::SideBySide => Verdict::Warn,
@@ -57,11 +62,11 @@ pub(super) fn see(finding: &Finding, wanted: &Wanted, checks: &mut Checks) {
     }
     let resource = &finding.resource;
     let (name, engine) = (resource.name(), resource.engine());
-    let mut blocks = limits(resource);
     if !ENGINES.contains(&engine) {
-        blocks.push(format!("{name}: AWS has no blue/green deployments of {engine}: plan a swap"));
+        let why = format!("{name}: AWS has no blue/green deployments of {engine}: plan a swap");
+        return checks.block(NAME, [why]);
     }
-    checks.block(NAME, blocks);
+    checks.block(NAME, limits(resource));
     checks.warn("replication", replication(resource));
     // A tag says that they are known in copies; these write to what is kept in step.
     if wanted.jobs != Jobs::Acknowledged {
@@ -185,14 +190,14 @@ fn secret_text(name: &str) -> String {
 fn writers(name: &str, engine: &str) -> Option<String> {
     let what = match engine {
         e if e.contains("postgres") => {
-            "pg_cron and pg_partman jobs run in the green environment too, past its being read-only"
+            "pg_cron and pg_partman run their jobs in the green environment too, past its being read-only: pause them"
         }
         _ => {
-            "event_scheduler must be off in the green environment, which has the parameter group of the original"
+            "the green environment has the parameter group of the original, and with event_scheduler on its events run there too: if it has events, set it off"
         }
     };
     Some(format!(
-        "{name}: {what}; what they write there differs from the original for good: see that nothing of this runs, and plan with --acknowledge-jobs"
+        "{name}: {what} until the switchover, for what they write there makes it another database than the original; then plan with --acknowledge-jobs"
     ))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn choose(
     }
     let unread = there.err().map_or(String::new(), |why| format!(" that is known ({why})"));
     Err(format!(
-        "{vpc} has no isolation group {name}{unread}: plan with --make-isolation-groups, or name one that lets nobody in: `{vpc}=sg-...` in remediation.isolation_groups"
+        "{vpc} has no isolation group {name}{unread}, as of the last scan: plan with --make-isolation-groups, or name one that lets nobody in: `{vpc}=sg-...` in remediation.isolation_groups"
     ))
 }
 
@@ -119,10 +119,9 @@ mod tests {
             "make ringfence-isolation in vpc-1",
             "found when it is made"
         );
-        assert!(
-            said("vpc-2", Some(&there), &none)
-                .starts_with("no: vpc-2 has no isolation group ringfence-isolation: plan with")
-        );
+        assert!(said("vpc-2", Some(&there), &none).starts_with(
+            "no: vpc-2 has no isolation group ringfence-isolation, as of the last scan: plan with"
+        ));
         assert!(
             said("vpc-1", Some(&Err("denied".into())), &none).contains("could not be read: denied")
         );

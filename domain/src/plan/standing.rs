@@ -58,6 +58,7 @@ pub(super) fn see(finding: &Finding, account: &AccountState, twin: &str, checks:
     );
     let name = finding.resource.name();
     let verified = finding.held_by.iter();
+    let twin = finding.twin.as_deref().unwrap_or(twin);
     checks.block(
         "original",
         verified.map(|held| format!("its {} {twin} was verified by {held} already", finding.kind.made())).chain(

@@ -146,6 +146,9 @@ impl Remediation {
         let open = !matches!(self.state, State::Paused | State::Cancelled);
         if self.goal != Goal::CutOver || !open {
             let or = match self.state {
+                State::Verified if self.green().is_some() => {
+                    "; `remediation discard` deletes its green environment"
+                }
                 State::Verified => {
                     "; `remediation discard` deletes its twin, and gives the original back"
                 }
@@ -206,7 +209,12 @@ impl Remediation {
 
     /// Why the twin cannot be discarded; `None` if that has begun.
     pub fn discard(&mut self, now: Time) -> Option<String> {
-        if !matches!(self.state, State::Verified | State::RolledBack) {
+        // A switchover that could not be had interrupted nothing.
+        let withdrawn = self.green().is_some()
+            && self.state == State::Stopped
+            && matches!(self.goal, Goal::CutOver | Goal::RollBack)
+            && self.swap.as_ref().is_some_and(|s| s.began_at.is_none());
+        if !matches!(self.state, State::Verified | State::RolledBack) && !withdrawn {
             return Some(format!(
                 "it is {}, and only a twin beside its original is discarded",
                 self.state.as_str()
@@ -274,10 +282,15 @@ impl Remediation {
                 let until = swap.done_at.unwrap_or(now).plus(bounds.hold);
                 format!("the original is kept as {held}; it can be decommissioned from {until} on")
             }
-            Goal::RollBack => {
-                let so = if swap.green.is_some() { "in step" } else { "isolated" };
+            Goal::RollBack if swap.green.is_some() => {
                 format!(
-                    "the twin {} stays, {so}, until it is discarded: ringfence remediation discard {} --reason ...",
+                    "nothing was switched over; next: ringfence remediation cutover {} --reason ..., or discard",
+                    self.id
+                )
+            }
+            Goal::RollBack => {
+                format!(
+                    "the twin {} stays, isolated, until it is discarded: ringfence remediation discard {} --reason ...",
                     self.names.twin, self.id
                 )
             }

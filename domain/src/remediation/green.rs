@@ -353,8 +353,9 @@ pub(super) fn cut_over(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bound
             wait_for(rem, "switch over", &made.id, "switching over", MODIFY_FOR_MAX, now)
         }
         "SWITCHOVER_FAILED" if asked.is_some() => Step::AskHuman(format!(
-            "AWS did not switch over, and the original is as before: {}; mend that, and retry, or `ringfence remediation rollback`",
-            made.doing()
+            "AWS did not switch over, and the original is as before: {}; mend that, and retry, or `ringfence remediation discard {}`",
+            made.doing(),
+            rem.id
         )),
         "AVAILABLE" | "SWITCHOVER_FAILED" => switch(rem, made, seen, now, bounds),
         _ => Step::AskHuman(format!("the blue/green deployment is {}", made.doing())),
@@ -399,8 +400,9 @@ fn switch(rem: &Remediation, made: &BlueGreen, seen: &Sweep, now: Time, bounds: 
     match unequal(rem, seen, now, bounds) {
         // What it lacks now it had when it was verified: somebody changed it.
         Some(Step::Act(act)) => Step::AskHuman(format!(
-            "its twin changed since it was verified ({}): roll back, discard it, and retry",
-            act.title()
+            "its twin changed since it was verified ({}): `ringfence remediation discard {}`, and retry",
+            act.title(),
+            rem.id
         )),
         Some(Step::Mark(Mark::GivingUp { why })) => Step::AskHuman(why),
         Some(step) => step,
@@ -439,7 +441,7 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
     };
     match made.map(|m| (m.status.as_str(), m)) {
         _ if has_name(rem, seen) => Step::Mark(Mark::NoWayBack {
-            why: "AWS had switched over already, and nothing replicates back".into(),
+            why: "AWS completed the switchover first, and nothing replicates back".into(),
         }),
         Some(("SWITCHOVER_IN_PROGRESS" | "SWITCHOVER_COMPLETED", m)) => {
             wait_for(rem, "switch over", &m.id, "switching over", MODIFY_FOR_MAX, now)

@@ -91,6 +91,7 @@ impl Remediation {
                 }
                 let (why, said) = match self.kind {
                     Kind::Snapshot => ("verified", "the copy has what the original has"),
+                    _ if swap.green.is_some() => ("verified", "the twin equals the original"),
                     _ => ("verified; scratch is being deleted", "the twin equals the original"),
                 };
                 self.why = why.into();
@@ -120,6 +121,9 @@ impl Remediation {
             }
             Mark::SwitchedOver { held } => {
                 swap.began_at = Some(now);
+                if !self.intents.contains_key("switch over") && self.note.is_none() {
+                    self.note = note("the names had changed before Ringfence asked for it");
+                }
                 swap.green.get_or_insert_default().held.clone_from(held);
                 ("remediation.switched-over", "the names have changed".into())
             }

@@ -77,7 +77,9 @@ impl Remediation {
         // Deletions that failed before are tried anew.
         self.intents.retain(|key, _| !key.starts_with("delete "));
         let what = match self.kind {
-            _ if self.green().is_some() => "blue/green deployment",
+            _ if self.intents.contains_key("deployment") => {
+                "blue/green deployment, once AWS has made it,"
+            }
             Kind::Snapshot => "copy",
             Kind::Instance | Kind::Cluster => "scratch",
         };
@@ -145,7 +147,11 @@ impl Remediation {
     pub fn stop(&mut self, why: &str, failure: Failure) {
         let wanted = self.giving_up.as_deref() == Some(why);
         let twin = self.intents.get("twin").is_some_and(|i| i.made.is_some());
+        let green = self.cancelled && wanted && self.intents.contains_key("deployment");
         self.why = match self.cancelled && twin {
+            _ if green => {
+                format!("{why}; its deployment is deleted, and the original was not touched")
+            }
             true => format!("{why}; {} was made already and stays", self.names.twin),
             false => why.to_owned(),
         };

@@ -107,11 +107,17 @@ fn left_over(rem: &Remediation, seen: &Sweep, now: Time) -> Option<Step> {
     if !known && !made {
         return None;
     }
-    let what = format!(
-        "{name}, whose blue/green deployment is gone (delete it by hand if nobody needs it),"
-    );
     let key = format!("delete {}", rem.deployment());
-    Some(wait_for(rem, &key, &what, status, MODIFY_FOR_MAX, now))
+    // AWS was asked to delete both, and does it one after the other.
+    if *status == "deleting" || rem.intents.contains_key(&key) {
+        let what = format!("{name}, which goes with its blue/green deployment,");
+        return Some(wait_for(rem, &key, &what, status, MODIFY_FOR_MAX, now));
+    }
+    Some(Step::AskHuman(format!(
+        "somebody deleted the blue/green deployment {}, and {name} of its green environment is left: lift its deletion protection and delete it by hand, then `ringfence remediation retry {}`",
+        rem.deployment(),
+        rem.id
+    )))
 }
 
 /// Deletes a deployment, with its green environment or without; waits until it is gone.

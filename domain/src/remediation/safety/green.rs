@@ -378,7 +378,11 @@ fn switchover_table() {
     back.now = back.now.plus(super::BOUNDS.expect_for);
     assert_eq!(said(&back), "finish");
     back.switch_over();
-    assert!(said(&back).starts_with("mark no way back: AWS had switched over"), "{}", said(&back));
+    assert!(
+        said(&back).starts_with("mark no way back: AWS completed the switchover first"),
+        "{}",
+        said(&back)
+    );
 
     world.step(Event::Done);
     assert_eq!(said(&world), "mark switched over, held orders-old1, orders-read-old1");
