@@ -35,8 +35,12 @@ def main():
         rds.modify_db_snapshot_attribute(ValuesToAdd=[SOMEBODY, "all"], **share)
         rds.modify_db_snapshot_attribute(ValuesToRemove=["all"], **share)
     found = snapshots()
-    for name, snapshot in found.items():
-        result = rds.describe_db_snapshot_attributes(DBSnapshotIdentifier=name)["DBSnapshotAttributesResult"]
+    for name, snapshot in list(found.items()):
+        try:
+            result = rds.describe_db_snapshot_attributes(DBSnapshotIdentifier=name)["DBSnapshotAttributesResult"]
+        except rds.exceptions.DBSnapshotNotFoundFault:
+            del found[name]  # deleted since it was listed: a decommission goes on meanwhile
+            continue
         values = [a["AttributeValues"] for a in result["DBSnapshotAttributes"] if a["AttributeName"] == "restore"]
         snapshot["Shared"] = values[0] if values else []
         snapshot["Tags"] = {t["Key"]: t["Value"] for t in snapshot["TagList"]}
