@@ -444,6 +444,12 @@ async fn failed<P: Pipe>(
         }
         ErrorClass::Unknown | ErrorClass::AlreadyExists => {
             // It may have happened, or it is there: whether it is ours, the next look tells.
+            let why = match act {
+                Act::CreateGroup { name, .. } if error.class == ErrorClass::AlreadyExists => {
+                    format!("another remediation has made {name}; it is looked for")
+                }
+                _ => why,
+            };
             record(desk, &mut one, "remediation.unknown", &why).await?;
             wait(desk, one, why).await.map(|()| None)
         }

@@ -120,6 +120,7 @@ fn a_tree_is_switched_over_while_it_is_used_kept_and_decommissioned() {
 fn a_cluster_that_was_tried_and_discarded_is_the_proof() {
     let mut stage = Stage::new();
     stage.cluster("ledger", &["ledger-1", "ledger-2"]);
+    stage.own_parameters("ledger");
     stage.call(
         "rds",
         "AddRoleToDBCluster",

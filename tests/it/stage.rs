@@ -173,6 +173,25 @@ impl Stage {
         }
     }
 
+    /// Gives a cluster a parameter group of its own: in AWS's default ones nothing can be turned on.
+    pub(crate) fn own_parameters(&self, cluster: &str) {
+        let family = "aurora-postgresql16";
+        self.call(
+            "rds",
+            "CreateDBClusterParameterGroup",
+            json!({"DBClusterParameterGroupName": "own", "DBParameterGroupFamily": family, "Description": "own"}),
+        );
+        self.call(
+            "rds",
+            "ModifyDBCluster",
+            json!({"DBClusterIdentifier": cluster, "DBClusterParameterGroupName": "own", "ApplyImmediately": true}),
+        );
+        until("the cluster is available", MINUTE, || {
+            let status = self.clusters()[cluster]["Status"].to_string();
+            if status == "\"available\"" { Ok(()) } else { Err(status) }
+        });
+    }
+
     pub(crate) fn available(&self, name: &str) {
         until(&format!("{name} is available"), MINUTE, || {
             let status = self.describe().get(name).map(|i| i["DBInstanceStatus"].to_string());

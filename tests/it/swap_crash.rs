@@ -26,7 +26,10 @@ impl Scenario {
     fn stage(self, hold: Option<(usize, &str)>) -> (Stage, String) {
         let mut stage = Stage::new();
         match self {
-            Scenario::GreenGone => stage.cluster("orders", &["orders-1", "orders-2"]),
+            Scenario::GreenGone => {
+                stage.cluster("orders", &["orders-1", "orders-2"]);
+                stage.own_parameters("orders");
+            }
             Scenario::Tree | Scenario::Green => {
                 stage.instance("orders");
                 stage.replica("orders-read", "orders");

@@ -26,6 +26,8 @@ pub struct Guess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
     kind: Kind,
+    /// By a blue/green deployment: AWS does both, and not at the same speed.
+    green: bool,
     gib: i64,
     took: Span,
 }
@@ -34,11 +36,15 @@ impl Past {
     /// What a remediation teaches; `None` unless its twin was verified.
     pub fn of(rem: &Remediation) -> Option<Past> {
         // From the last time that it was asked for: one that was retried had stood still.
-        // A blue/green deployment has no snapshot of ours, and teaches nothing of one.
-        let first = if rem.kind == Kind::Snapshot { "copy" } else { "snapshot" };
+        let green = rem.green().is_some();
+        let first = match rem.kind {
+            _ if green => "deployment",
+            Kind::Snapshot => "copy",
+            Kind::Instance | Kind::Cluster => "snapshot",
+        };
         let began = rem.intents.get(first)?.at;
         let took = rem.verified_at?.since(began);
-        (took > Span(0)).then(|| Past { kind: rem.kind, gib: gib(&rem.source), took })
+        (took > Span(0)).then(|| Past { kind: rem.kind, green, gib: gib(&rem.source), took })
     }
 }
 
@@ -58,13 +64,14 @@ pub struct Estimate {
 impl Estimate {
     /// The median of those of its kind that are nearest in size, for snapshots and copies are neither quite
     /// fixed nor quite in proportion.
-    pub fn new(resource: &Resource, past: &[Past], guess: Guess) -> Estimate {
+    pub fn new(resource: &Resource, green: bool, past: &[Past], guess: Guess) -> Estimate {
         let (kind, gib) = match resource {
             Resource::Instance { .. } => (Kind::Instance, gib(resource)),
             Resource::Cluster { .. } => (Kind::Cluster, 0),
             Resource::Snapshot { .. } => (Kind::Snapshot, gib(resource)),
         };
-        let mut near: Vec<&Past> = past.iter().filter(|p| p.kind == kind).collect();
+        let mut near: Vec<&Past> =
+            past.iter().filter(|p| p.kind == kind && p.green == green).collect();
         // Stable: of equally near ones it is chance which are asked, not who was fast.
         near.sort_by_key(|p| (p.gib - gib).abs());
         near.truncate(NEAREST);
@@ -105,6 +112,7 @@ mod tests {
 
     fn past(list: &[(i64, i64)]) -> Vec<Past> {
         let one = |(gib, minutes): &(i64, i64)| Past {
+            green: false,
             kind: Kind::Instance,
             gib: *gib,
             took: Span::seconds(minutes * 60),
@@ -125,10 +133,13 @@ mod tests {
             (vec![(100, 10), (100, 20), (90, 90)], (20, 3)),
             ([vec![(90, 40), (110, 50), (100, 45)], many].concat(), (50, 5)),
         ] {
-            let found = Estimate::new(&resource, &past(&list), guess);
+            let found = Estimate::new(&resource, false, &past(&list), guess);
             assert_eq!((found.takes.0 / 60_000, found.learned), want, "{list:?}");
         }
-        let text = Estimate::new(&resource, &[], guess).text();
+        let three = past(&[(100, 10), (100, 20), (100, 30)]);
+        let learned = |green| Estimate::new(&resource, green, &three, guess).learned;
+        assert_eq!((learned(false), learned(true)), (3, 0), "one way teaches nothing of the other");
+        let text = Estimate::new(&resource, false, &[], guess).text();
         assert!(text.contains("1h20m") && text.contains("a guess"), "{text}");
         assert!(text.ends_with("100 GiB and 1 instance more while both stand"), "{text}");
     }

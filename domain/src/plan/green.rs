@@ -155,6 +155,18 @@ fn limits(resource: &Resource) -> Vec<String> {
                     "{name} has custom endpoints, and this version does not know what a switchover makes of them: plan a swap, which moves them"
                 ),
             );
+            // Default groups cannot be changed, and what AWS replicates by is off in them.
+            let group = cluster.settings.db_cluster_parameter_group.as_deref().unwrap_or_default();
+            let needs = match resource.engine() {
+                "aurora-mysql" => "binlog_format",
+                _ => "rds.logical_replication",
+            };
+            say(
+                group.starts_with("default."),
+                format!(
+                    "{name} has the parameter group {group}, in which {needs} is off: give it one of its own where it is on, and reboot its writer"
+                ),
+            );
             &cluster.managed_by
         }
         Resource::Snapshot { .. } => {

@@ -269,11 +269,7 @@ pub fn item(
         } else {
             Vec::new()
         },
-        // Snapshots and restores teach nothing of it.
-        estimate: ready.then(|| {
-            let past = if blue_green { &[] } else { &wanted.past[..] };
-            Estimate::new(&resource, past, wanted.guess)
-        }),
+        estimate: ready.then(|| Estimate::new(&resource, blue_green, &wanted.past, wanted.guess)),
         checks: checks.0,
         twin,
         swap,

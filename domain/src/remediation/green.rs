@@ -444,7 +444,9 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
             why: "AWS completed the switchover first, and nothing replicates back".into(),
         }),
         Some(("SWITCHOVER_IN_PROGRESS" | "SWITCHOVER_COMPLETED", m)) => {
-            wait_for(rem, "switch over", &m.id, "switching over", MODIFY_FOR_MAX, now)
+            let what =
+                format!("AWS cannot be stopped; the way back holds if it gives up: {}", m.id);
+            wait_for(rem, "switch over", &what, "switching over", MODIFY_FOR_MAX, now)
         }
         // What was asked for last may still show.
         _ => unsure(rem, now, bounds).unwrap_or(Step::Finish),
