@@ -116,33 +116,30 @@ impl Resource {
         }
     }
 
-    /// The same database under another name.
-    pub fn renamed(&self, name: &str) -> Resource {
-        let mut it = self.clone();
-        let (id, arn) = match &mut it {
-            Resource::Instance { instance, .. } => (&mut instance.id, &mut instance.arn),
-            Resource::Cluster { cluster, .. } => (&mut cluster.id, &mut cluster.arn),
-            Resource::Snapshot { snapshot, .. } => (&mut snapshot.id, &mut snapshot.arn),
+    /// The same database under another name; the members of a cluster under theirs, where they have new ones.
+    pub fn renamed(&self, name: &str, members: &BTreeMap<String, String>) -> Resource {
+        let rename = |id: &mut String, arn: &mut String, to: &str| {
+            if let Some(head) = arn.strip_suffix(id.as_str()) {
+                *arn = format!("{head}{to}");
+            }
+            to.clone_into(id);
         };
-        if let Some(head) = arn.strip_suffix(id.as_str()) {
-            *arn = format!("{head}{name}");
-        }
-        name.clone_into(id);
-        it
-    }
-
-    /// The same with its members or replicas, by their new names.
-    pub fn renamed_with(&self, name: &str, others: &BTreeMap<String, String>) -> Resource {
-        let mut it = self.renamed(name);
-        if let Resource::Cluster { cluster, members } = &mut it {
-            let new = |id: &String| others.get(id).cloned().unwrap_or_else(|| id.clone());
-            cluster.members.iter_mut().for_each(|m| m.id = new(&m.id));
-            for member in members {
-                let id = new(&member.id);
-                if let Some(head) = member.arn.strip_suffix(member.id.as_str()) {
-                    member.arn = format!("{head}{id}");
+        let mut it = self.clone();
+        match &mut it {
+            Resource::Instance { instance, .. } => {
+                rename(&mut instance.id, &mut instance.arn, name);
+            }
+            Resource::Cluster { cluster, members: all } => {
+                rename(&mut cluster.id, &mut cluster.arn, name);
+                let new = |id: &str| members.get(id).cloned().unwrap_or_else(|| id.to_owned());
+                cluster.members.iter_mut().for_each(|m| m.id = new(&m.id));
+                for member in all {
+                    let to = new(&member.id);
+                    rename(&mut member.id, &mut member.arn, &to);
                 }
-                member.id = id;
+            }
+            Resource::Snapshot { snapshot, .. } => {
+                rename(&mut snapshot.id, &mut snapshot.arn, name);
             }
         }
         it

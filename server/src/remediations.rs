@@ -8,7 +8,7 @@ use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::controls;
 use ringfence_domain::finding::{Finding, FindingState, Resource};
 use ringfence_domain::rds::Instance;
-use ringfence_domain::remediation::{Remediation, State};
+use ringfence_domain::remediation::{Green, Remediation, State};
 
 /// Commits are retried so often when the finding changed between reading and writing (a waiver).
 const COMMIT_TRIES: u32 = 5;
@@ -41,12 +41,12 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
     };
     let done = rem.swap.as_ref().is_some_and(|s| s.done_at.is_some());
     // AWS changes all names at once; those of a swap are said at its end.
-    let switched = rem.green().is_some_and(|g| !g.held.is_empty());
+    let switched = rem.green().is_some_and(Green::switched);
     let kept =
         (rem.state == State::CutOver && done) || (switched && rem.state != State::Decommissioned);
     let parts = rem.parts();
     let names = parts.iter().map(|p| (p.id.to_owned(), p.held.clone())).collect();
-    for (part, resource) in rem.parts().iter().zip(originals(&rem.source)) {
+    for (part, resource) in parts.iter().zip(originals(&rem.source)) {
         let control = controls::of(rem.kind).id();
         let own = Finding::id_of(control, part.arn);
         let held_arn = part.arn.strip_suffix(part.id).map(|a| format!("{a}{}", part.held));
@@ -66,7 +66,7 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
                     rows.push(row_of(Some(row), &new));
                 } else if let Some((_, old)) = &before {
                     let mut new = Finding { id: held.clone(), ..old.clone() };
-                    new.resource = resource.renamed_with(&part.held, &names);
+                    new.resource = resource.renamed(&part.held, &names);
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
                     new.twin = twin;
                     rows.push(row_of(there.map(|(row, _)| row), &new));
@@ -140,7 +140,7 @@ pub async fn commit(
         {
             return refused("FROZEN", why);
         }
-        let switched = |r: &Remediation| r.green().is_some_and(|g| !g.held.is_empty());
+        let switched = |r: &Remediation| r.green().is_some_and(Green::switched);
         let changed = old.state != rem.state
             || old.verified_at != rem.verified_at
             || switched(&old) != switched(rem);

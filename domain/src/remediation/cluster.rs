@@ -7,10 +7,10 @@
 use super::unit::writer_first;
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create,
-    drop_snapshot, endpoint, fidelity, mend, next_role, quiet, repeat, snapshot_ready, still,
+    drop_snapshot, endpoint, fidelity, mend, mend_cluster, quiet, repeat, snapshot_ready, still,
     twin_name, unless_orphaned, wait_for,
 };
-use crate::finding::{Kind, Resource};
+use crate::finding::Resource;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
 use crate::time::Time;
 
@@ -166,21 +166,13 @@ fn after_restore(
             show(want)
         ));
     }
-    let differences = fidelity::cluster(spec, twin);
-    if differences.is_empty() {
-        // In a swap they keep their names, and move when the cluster does.
-        let wanted = if rem.swap.is_some() { vec![] } else { endpoint::beside(spec, members) };
-        let step = endpoint::put(rem, &wanted, None, twin, now, bounds);
-        return step.unwrap_or(Step::Mark(Mark::Verified));
-    }
-    let (want, have) = (&spec.settings.associated_roles, &twin.settings.associated_roles);
-    if let Some(step) = next_role(rem, (Kind::Cluster, id), want, have, now, bounds) {
+    if let Some(step) = mend_cluster(rem, (spec, twin), now, bounds) {
         return step;
     }
-    match fidelity::mendable(&differences, fidelity::CLUSTER_MODIFIABLE) {
-        Ok(fields) => repeat(rem, Act::ModifyCluster { cluster: id.clone(), fields }, now, bounds),
-        Err(why) => Step::AskHuman(format!("the twin cluster {id} differs: {why}")),
-    }
+    // In a swap they keep their names, and move when the cluster does.
+    let wanted = if rem.swap.is_some() { vec![] } else { endpoint::beside(spec, members) };
+    let step = endpoint::put(rem, &wanted, None, twin, now, bounds);
+    step.unwrap_or(Step::Mark(Mark::Verified))
 }
 
 /// One member's rows: `None` when it is available and equal.

@@ -16,10 +16,10 @@ use down::{delete, take_down};
 use super::place::settle;
 use super::retire::unsure;
 use super::swap::{differences, hold};
-use super::unit::{Db, Part, find, pairs};
+use super::unit::{Db, Part, bearer, find, pairs};
 use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Mark, Remediation, Step, broken, create, fidelity,
-    mend, next_role, repeat, wait_for,
+    mend, mend_cluster, repeat, wait_for,
 };
 use crate::finding::{Kind, Resource};
 use crate::rds::{BlueGreen, Sweep, name_in};
@@ -60,6 +60,13 @@ const FED_BY: &str = "ReplicationSourceIdentifier";
 /// The name that an original most likely gets.
 pub(super) fn old_name(name: &str) -> String {
     format!("{name}{OLD}1")
+}
+
+impl Green {
+    /// Whether the names have changed.
+    pub fn switched(&self) -> bool {
+        !self.held.is_empty()
+    }
 }
 
 impl Remediation {
@@ -204,11 +211,8 @@ fn twins(
         let name = made.target_of(part.arn).map(str::to_owned);
         let name = name.or_else(|| counterpart(made, part, seen));
         let name = name.ok_or_else(|| format!("without a counterpart of {} yet", part.id))?;
-        let id = match part.kind {
-            Kind::Cluster => seen.cluster(&name).map(|c| c.resource_id.clone()),
-            Kind::Instance | Kind::Snapshot => seen.instance(&name).map(|i| i.resource_id.clone()),
-        };
-        let resource_id = id.ok_or_else(|| format!("not showing {name} yet"))?;
+        let id = bearer(seen, part.kind, &name);
+        let resource_id = id.ok_or_else(|| format!("not showing {name} yet"))?.to_owned();
         if originals.contains(resource_id.as_str()) {
             return Err(format!("naming {name} as its own counterpart"));
         }
@@ -224,8 +228,7 @@ fn counterpart(made: &BlueGreen, part: &Part<'_>, seen: &Sweep) -> Option<String
         return None;
     }
     let green = made.target_of(&made.source).and_then(|name| seen.cluster(name))?;
-    let begins = format!("{}-green-", part.id);
-    let mut found = green.members.iter().filter(|m| m.id.starts_with(&begins));
+    let mut found = green.members.iter().filter(|m| is_green(&m.id, part.id));
     let first = found.next()?;
     found.next().is_none().then(|| first.id.clone())
 }
@@ -282,20 +285,7 @@ fn equal(
             if !rem.placed() && !want.foreign.contains_key(FED_BY) {
                 have.foreign.remove(FED_BY);
             }
-            let have = &have;
-            let found = fidelity::cluster(want, have);
-            if found.is_empty() {
-                return None;
-            }
-            let (own, there) = (&want.settings.associated_roles, &have.settings.associated_roles);
-            let role = next_role(rem, (Kind::Cluster, twin.id), own, there, now, bounds);
-            role.or_else(|| {
-                let cluster = twin.id.to_owned();
-                Some(match fidelity::mendable(&found, fidelity::CLUSTER_MODIFIABLE) {
-                    Ok(fields) => repeat(rem, Act::ModifyCluster { cluster, fields }, now, bounds),
-                    Err(why) => Step::AskHuman(format!("the twin {cluster} differs: {why}")),
-                })
-            })
+            mend_cluster(rem, (want, &have), now, bounds)
         }
         (source, _) => {
             let (want, have) =

@@ -47,7 +47,7 @@ pub use swap::Swap;
 pub use unit::{Part, held_name, is_held};
 
 use steps::{
-    create, drop_snapshot, mend, next_role, orphaned, repeat, snapshot_ready, unless_orphaned,
+    create, drop_snapshot, mend, mend_cluster, orphaned, repeat, snapshot_ready, unless_orphaned,
     wait_for,
 };
 

@@ -3,7 +3,7 @@
 use super::fidelity::{self, Difference};
 use super::{ATTEMPTS_MAX, Act, Bounds, CREATE_FOR_MAX, Intent, MODIFY_FOR_MAX, Remediation, Step};
 use crate::finding::Kind;
-use crate::rds::{Instance, Snapshot, Sweep};
+use crate::rds::{Cluster, Instance, Snapshot, Sweep};
 use crate::time::{Span, Time};
 use std::collections::BTreeSet;
 
@@ -84,6 +84,28 @@ pub(super) fn mend(
     Some(match fidelity::mendable(&differences, fidelity::INSTANCE_MODIFIABLE) {
         Ok(fields) => repeat(rem, Act::ModifyInstance { instance, fields }, now, bounds),
         Err(why) => Step::AskHuman(format!("{what} {instance} differs: {why}")),
+    })
+}
+
+/// Makes a cluster that was made what its original is, members apart; `None` once it is.
+pub(super) fn mend_cluster(
+    rem: &Remediation,
+    (want, have): (&Cluster, &Cluster),
+    now: Time,
+    bounds: Bounds,
+) -> Option<Step> {
+    let differences = fidelity::cluster(want, have);
+    if differences.is_empty() {
+        return None;
+    }
+    let (own, there) = (&want.settings.associated_roles, &have.settings.associated_roles);
+    let step = next_role(rem, (Kind::Cluster, &have.id), own, there, now, bounds);
+    let cluster = have.id.clone();
+    step.or_else(|| {
+        Some(match fidelity::mendable(&differences, fidelity::CLUSTER_MODIFIABLE) {
+            Ok(fields) => repeat(rem, Act::ModifyCluster { cluster, fields }, now, bounds),
+            Err(why) => Step::AskHuman(format!("the twin cluster {cluster} differs: {why}")),
+        })
     })
 }
 

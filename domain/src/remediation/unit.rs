@@ -221,6 +221,14 @@ pub(super) fn find<'a>(seen: &'a Sweep, kind: Kind, resource_id: &str) -> Option
     }
 }
 
+/// The immutable id of the database that bears that name.
+pub(super) fn bearer<'a>(seen: &'a Sweep, kind: Kind, name: &str) -> Option<&'a str> {
+    match kind {
+        Kind::Cluster => seen.cluster(name).map(|c| c.resource_id.as_str()),
+        Kind::Instance | Kind::Snapshot => seen.instance(name).map(|i| i.resource_id.as_str()),
+    }
+}
+
 /// An original with its twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pair<'a> {

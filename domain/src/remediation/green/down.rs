@@ -1,7 +1,7 @@
 //! A green environment that nobody wants, and a deployment that is done.
 
 use super::super::place::protect;
-use super::super::unit::{find, twin_id};
+use super::super::unit::{bearer, find, twin_id};
 use super::super::{
     Act, Bounds, CREATE_FOR_MAX, Goal, MODIFY_FOR_MAX, Remediation, Step, orphaned, repeat,
     wait_for,
@@ -41,12 +41,10 @@ pub(super) fn take_down(
     let Some(made) = made else { return left_over(rem, seen, now) };
     let parts = rem.parts();
     let top = &parts[0];
-    let bears_name = match top.kind {
-        Kind::Cluster => seen.cluster(top.id).map(|c| c.resource_id.as_str()),
-        Kind::Instance | Kind::Snapshot => seen.instance(top.id).map(|i| i.resource_id.as_str()),
-    };
     let wait = |status: &str, max| wait_for(rem, "deployment", &made.id, status, max, now);
-    if bears_name != Some(top.resource_id) || made.status == "SWITCHOVER_COMPLETED" {
+    if bearer(seen, top.kind, top.id) != Some(top.resource_id)
+        || made.status == "SWITCHOVER_COMPLETED"
+    {
         return Some(Step::AskHuman(format!(
             "{} is not under its own name any more, so {} may be production: nothing is deleted. If somebody switched over, `ringfence remediation cutover` carries on from there; look at the deletion protection of {}",
             top.id, made.id, top.id
