@@ -4,13 +4,14 @@ use crate::lease::{Desk, Pipe};
 use ringfence_aws::rds::Made;
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::far;
 use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::{Instance, Snapshot, Sweep};
 use ringfence_domain::remediation::{Act, Remediation};
 use std::collections::BTreeMap;
 
-/// Does it.
+/// Does it, in the region in which it is to be asked for.
 pub(crate) async fn perform<P: Pipe>(
     desk: &Desk<P>,
     session: &Session,
@@ -84,7 +85,7 @@ pub(crate) async fn perform<P: Pipe>(
             // A session that can delete this one, and nothing else that we did not make.
             let phase = Phase::Decommission(arn);
             let session = desk.cloud.enter(&rem.account, phase, &rem.id).await?;
-            desk.cloud.retire(&session, region, *kind, database).await.map(|()| None)
+            desk.cloud.retire(&session, region, *kind, far::name(database)).await.map(|()| None)
         }
     }
 }
@@ -187,7 +188,11 @@ async fn twin<P: Pipe>(
         }
         (Act::CreateReplica { source, instance, of }, Resource::Instance { replicas, .. }) => {
             let replica = one_of(replicas, source)?;
-            cloud.create_replica(session, region, (&name(instance), of), replica, &rem.id).await
+            let made = name(far::name(instance));
+            let of = far::source(instance, of, rem.source.arn());
+            // Across regions the key must be named; within one it is its source's.
+            let key = of.starts_with("arn:").then(|| rem.key_of(instance));
+            cloud.create_replica(session, region, (&made, &of), (replica, key), &rem.id).await
         }
         _ => Err(confused(rem.source.name())),
     }
@@ -206,7 +211,8 @@ async fn mend<P: Pipe>(
             let part = rem.parts().into_iter().find(|p| p.twin == *id);
             let of = part.map(|p| p.id.to_owned()).unwrap_or_default();
             let want = spec.instances().find(|i| i.id == of).ok_or_else(|| confused(id))?;
-            cloud.modify_instance(session, region, id, &want.settings, fields).await
+            let name = far::name(id);
+            cloud.modify_instance(session, region, name, &want.settings, fields).await
         }
         (Act::ModifyCluster { cluster: id, fields }, Resource::Cluster { cluster, .. }) => {
             cloud.modify_cluster(session, region, id, &cluster.settings, fields).await
@@ -224,20 +230,25 @@ async fn place<P: Pipe>(
     let cloud = &desk.cloud;
     match act {
         Act::AddRole { kind, database, role, feature } => {
-            cloud.add_role(session, region, (*kind, database), (role, feature)).await
+            cloud.add_role(session, region, (*kind, far::name(database)), (role, feature)).await
         }
         Act::SetGroups { kind, database, groups, .. } => {
-            cloud.set_groups(session, region, *kind, database, groups).await
+            cloud.set_groups(session, region, *kind, far::name(database), groups).await
         }
         Act::Rename { kind, from, to, .. } => {
-            cloud.rename(session, region, *kind, (from, to)).await
+            let names = (far::name(from), far::name(to));
+            cloud.rename(session, region, *kind, names).await
         }
         Act::Protect { kind, database, on, .. } => {
-            cloud.protect(session, region, *kind, database, *on).await
+            cloud.protect(session, region, *kind, far::name(database), *on).await
         }
-        Act::Start { kind, database, .. } => cloud.start(session, region, *kind, database).await,
-        Act::Stop { kind, database, .. } => cloud.stop(session, region, *kind, database).await,
-        Act::Reboot { instance, .. } => cloud.reboot(session, region, instance).await,
+        Act::Start { kind, database, .. } => {
+            cloud.start(session, region, *kind, far::name(database)).await
+        }
+        Act::Stop { kind, database, .. } => {
+            cloud.stop(session, region, *kind, far::name(database)).await
+        }
+        Act::Reboot { instance, .. } => cloud.reboot(session, region, far::name(instance)).await,
         _ => Err(confused(&act.title())),
     }
 }
@@ -247,7 +258,7 @@ fn one_of<'a>(list: &'a [Instance], id: &str) -> Result<&'a Instance, CloudError
 }
 
 /// A step that does not fit its source: nothing is called, a person is asked.
-fn confused(id: &str) -> CloudError {
+pub(crate) fn confused(id: &str) -> CloudError {
     CloudError {
         class: ErrorClass::Invalid,
         operation: "ringfence".into(),

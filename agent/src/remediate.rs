@@ -4,21 +4,22 @@ mod before;
 
 use crate::check::Look;
 use crate::lease::{Desk, Pipe};
-use crate::perform::perform;
+use crate::perform::{confused, perform};
 use crate::{now, rest};
 use before::{Trouble, decided_otherwise, group_trouble, key_trouble, other_subject};
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::far;
 use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{
-    ATTEMPTS_MAX, Act, Failure, Mark, Remediation, State, Step, decide,
+    ATTEMPTS_MAX, Act, Activity, Failure, Mark, Remediation, State, Step, decide,
 };
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 
 /// For how long a switchover that AWS refuses for now is asked for again, before tries are counted.
@@ -62,7 +63,9 @@ async fn pass<P: Pipe>(
         let rem = &one.remediation;
         // Who does not need it goes on, and some of them are between two names.
         let groups = read.groups.as_ref().err().filter(|_| rem.wants_group());
-        let lacks = groups.or(read.blue_greens.as_ref().err().filter(|_| rem.green().is_some()));
+        let far = rem.source.far_regions().iter().find_map(|region| read.far.get(region));
+        let greens = read.blue_greens.as_ref().err().filter(|_| rem.green().is_some());
+        let lacks = groups.or(greens).or(far);
         let next = match lacks {
             Some(error) => unseen(desk, one, error).await.map(|()| None),
             None => step(desk, &session, region, one, &seen).await,
@@ -89,6 +92,8 @@ fn unless_dropped<T>(id: &str, done: Result<T, Status>) -> Result<Option<T>, Sta
 struct Read {
     groups: Result<(), CloudError>,
     blue_greens: Result<(), CloudError>,
+    /// Other regions that could not be read.
+    far: BTreeMap<Region, CloudError>,
 }
 
 async fn observe<P: Pipe>(
@@ -101,7 +106,16 @@ async fn observe<P: Pipe>(
     let mut seen = Sweep::default();
     desk.cloud.sweep_databases(&session, region, &mut seen).await?;
     desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
-    let mut read = Read { groups: Ok(()), blue_greens: Ok(()) };
+    let mut read = Read { groups: Ok(()), blue_greens: Ok(()), far: BTreeMap::new() };
+    let far: BTreeSet<Region> =
+        open.iter().flat_map(|one| one.remediation.source.far_regions()).collect();
+    for there in far {
+        let mut found = Sweep::default();
+        match desk.cloud.sweep_databases(&session, &there, &mut found).await {
+            Ok(()) => seen.add_far(region, found),
+            Err(error) => drop(read.far.insert(there, error)),
+        }
+    }
     if open.iter().any(|one| one.remediation.green().is_some()) {
         match desk.cloud.blue_greens(&session, region).await {
             Ok(all) => seen.blue_greens = all,
@@ -295,8 +309,7 @@ async fn measure<P: Pipe>(
     mut one: Versioned,
     (names, from): (&[String], Time),
 ) -> Result<Option<Versioned>, Status> {
-    let period = desk.settings.bounds.metric_period;
-    match desk.cloud.activity(session, region, names, (from, now()), period).await {
+    match activity(desk, session, region, (names, from)).await {
         Ok(activity) => {
             one.remediation.activity = Some(activity);
             record(desk, &mut one, "", "").await?;
@@ -310,6 +323,28 @@ async fn measure<P: Pipe>(
     }
 }
 
+/// What these have been doing, each by the CloudWatch of its region.
+async fn activity<P: Pipe>(
+    desk: &Desk<P>,
+    session: &Session,
+    region: &Region,
+    (names, from): (&[String], Time),
+) -> Result<Activity, CloudError> {
+    let period = desk.settings.bounds.metric_period;
+    let mut places: BTreeMap<Region, Vec<String>> = BTreeMap::new();
+    for id in names {
+        let there = far::region(id).unwrap_or_else(|| region.clone());
+        places.entry(there).or_default().push(far::name(id).to_owned());
+    }
+    let mut all: Option<Activity> = None;
+    for (there, own) in places {
+        let found = desk.cloud.activity(session, &there, &own, (from, now()), period).await?;
+        all = Some(all.map_or(found.clone(), |all| all.and(&found)));
+    }
+    let none = || confused("no database to ask about");
+    Ok(Activity { names: names.to_vec(), ..all.ok_or_else(none)? })
+}
+
 async fn act_on<P: Pipe>(
     desk: &Desk<P>,
     session: &Session,
@@ -318,6 +353,9 @@ async fn act_on<P: Pipe>(
     act: Act,
     seen: &Sweep,
 ) -> Result<Option<Versioned>, Status> {
+    // Where it is asked for: a replica may be in another region.
+    let there = act.far_region();
+    let region = there.as_ref().unwrap_or(region);
     // Nor is the last plain copy deleted while the key of the encrypted one is disabled, or about to go.
     let last = matches!(act, Act::Retire { kind: Kind::Snapshot, .. });
     let encrypts = matches!(
@@ -328,14 +366,15 @@ async fn act_on<P: Pipe>(
             | Act::LastCopy { .. }
             | Act::CreateBlueGreen { .. }
             | Act::SwitchOver { .. } // there is no way back from what cannot be read
-    );
+    ) || (matches!(act, Act::CreateReplica { .. }) && there.is_some());
     if (encrypts || last)
-        && let Some(why) = key_trouble(desk, session, region, &one.remediation).await
+        && let Some(why) =
+            key_trouble(desk, session, region, &one.remediation, there.as_ref()).await
     {
         return wait(desk, one, why).await.map(|()| None);
     }
     if one.remediation.isolates(&act) {
-        match group_trouble(desk, session, region, &one.remediation).await {
+        match group_trouble(desk, session, region, &one.remediation, there.as_ref()).await {
             None => {}
             Some(Trouble::Passing(why)) => return wait(desk, one, why).await.map(|()| None),
             Some(Trouble::Gone(why)) => {
@@ -388,7 +427,8 @@ async fn act_on<P: Pipe>(
             // whose policy does not let us in is not.
             if encrypts
                 && error.code.starts_with("KMSKeyNotAccessible")
-                && let Some(why) = key_trouble(desk, session, region, &one.remediation).await
+                && let Some(why) =
+                    key_trouble(desk, session, region, &one.remediation, there.as_ref()).await
             {
                 one.remediation.intents = before.intents;
                 return wait(desk, one, why).await.map(|()| None);

@@ -21,6 +21,7 @@ pub mod cloud;
 pub mod control;
 pub mod controls;
 pub mod deployment;
+pub mod far;
 pub mod finding;
 pub mod freeze;
 pub mod hash;

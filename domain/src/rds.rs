@@ -7,6 +7,8 @@
 //! member that is in use blocks a plan by name. `aws/src/members.rs` has the whole table and a test
 //! that fails when the SDK learns a member that it does not list.
 
+use crate::far;
+use crate::id::Region;
 use crate::isolation::Group;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -390,7 +392,13 @@ impl Sweep {
         self.instances.iter().find(|i| i.id == id)
     }
 
-    /// The read replicas in this region of the instance of that name, and theirs, each after its source.
+    /// Adds what was read in another region, as it is called from `home`: its replicas and what they replicate.
+    pub fn add_far(&mut self, home: &Region, far: Sweep) {
+        let alone = far.instances.into_iter().filter(|i| i.cluster.is_none());
+        self.instances.extend(alone.map(|i| far::seen_from(home, i)));
+    }
+
+    /// The read replicas that were read of the instance of that name, and theirs, each after its source.
     pub fn tree(&self, id: &str) -> Vec<Instance> {
         let mut found: Vec<Instance> = Vec::new();
         let mut sources = vec![id.to_owned()];

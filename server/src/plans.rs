@@ -7,9 +7,10 @@ use crate::{freezes, past, policies, reports, scans};
 use ringfence_domain::approval::{self, Approval, ApprovalError};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::controls;
+use ringfence_domain::far::{self, Far};
 use ringfence_domain::finding::{self, Finding, FindingState};
 use ringfence_domain::hash;
-use ringfence_domain::id::AccountId;
+use ringfence_domain::id::{AccountId, Region};
 use ringfence_domain::ledger::Cell;
 use ringfence_domain::org::{AccountState, OrgTree};
 use ringfence_domain::plan::{self, Body, Plan, Strategy, Wanted};
@@ -94,6 +95,24 @@ async fn cells_of(
     Ok(cells)
 }
 
+/// The open findings of accounts in which one of these has replicas in other regions.
+async fn around_far(app: &App, findings: &[Finding]) -> Result<Vec<Finding>, Fault> {
+    let far = |f: &&Finding| {
+        f.resource.instances().flat_map(|i| &i.replicas).any(|r| far::region(r).is_some())
+    };
+    open_of(app, findings.iter().filter(far).map(|f| &f.account).collect()).await
+}
+
+async fn open_of(app: &App, accounts: BTreeSet<&AccountId>) -> Result<Vec<Finding>, Fault> {
+    let mut open = Vec::new();
+    for account in accounts {
+        let (account, state) = (account.to_string(), FindingState::Open.as_str().to_owned());
+        let filter = Filter { account, state, ..Filter::default() };
+        open.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
+    }
+    Ok(open)
+}
+
 /// Makes a plan, and says how many findings were left out for they are done; stores it unless `dry`. The same id
 /// twice is the same plan.
 pub async fn create(
@@ -115,14 +134,17 @@ pub async fn create(
         wanted.proven = past::proven(app, findings.iter().map(|f| &f.account).collect()).await?;
     }
     let cells = cells_of(app, findings.iter().map(|f| &f.account).collect()).await?;
+    let open = around_far(app, &findings).await?;
+    let cell_of = |f: &Finding| cells.get(&(f.account.clone(), f.region.as_str().to_owned()));
     let unknown = AccountState::Other("NOT_IN_THE_ORGANIZATION".into());
     let mut items: Vec<plan::Item> = findings
         .iter()
         .map(|finding| {
-            let cell = cells.get(&(finding.account.clone(), finding.region.as_str().to_owned()));
             let node = tree.get(&(&finding.account).into());
             let state = node.and_then(|n| n.account_state()).unwrap_or(&unknown);
-            plan::item(finding, cell, state, id, &wanted)
+            let far = far::of(finding, open.iter()).into_iter();
+            let far: Vec<Far<'_>> = far.map(|f| Far { finding: f, cell: cell_of(f) }).collect();
+            plan::item(finding, cell_of(finding), &far, state, id, &wanted)
         })
         .collect();
     let checks = plan::fit(&items.iter().collect::<Vec<_>>(), &cells);
@@ -281,11 +303,40 @@ fn admissible(app: &App, plan: &Plan) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What is no longer as planned in one of an item's regions, by its cell as read since `begin`.
+fn moved(item: &plan::Item, region: &Region, cell: Option<&Cell>, begin: Time) -> Vec<String> {
+    let Some(cell) = cell else { return vec!["its cell is not in the ledger".into()] };
+    if cell.as_of.is_none_or(|at| at < begin) {
+        return vec!["its cell was not read again".into()];
+    }
+    if !cell.state.answered() {
+        return vec![format!("its cell is {} ({})", cell.state, cell.reason)];
+    }
+    if !cell.tells(item.kind) {
+        return vec!["the snapshots of its region were not read again".into()];
+    }
+    let mut why: Vec<String> =
+        plan::proxied(item, region, cell.around.as_ref()).into_iter().collect();
+    let key = cell.key.as_ref();
+    let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| &k.arn);
+    let trouble = key.and_then(|k| k.trouble(&item.account, region.as_str()));
+    if arn != item.key_in(region) || trouble.is_some() {
+        why.push(trouble.unwrap_or_else(|| match &arn {
+            Some(_) => "the alias points at another key now".into(),
+            None => "its key was not read again".into(),
+        }));
+    }
+    for name in item.new_names(region).iter().filter(|n| cell.has(item.kind, n)) {
+        why.push(format!("the name {name} is taken now"));
+    }
+    why
+}
+
 /// Reads the plan's cells again through the agents, and says why the plan no longer holds.
 async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
     let id = &plan.body.id;
     let accounts: BTreeSet<AccountId> = plan.ready().map(|i| i.account.clone()).collect();
-    let regions: BTreeSet<_> = plan.ready().map(|i| i.region.clone()).collect();
+    let regions: BTreeSet<_> = plan.ready().flat_map(plan::Item::regions).collect();
     let scope = Scope { regions: regions.into_iter().collect(), ..Scope::default() };
     let scan = format!("sc-{}", hash::short(&format!("recheck {id} {}", now().0), 12));
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
@@ -301,46 +352,13 @@ async fn recheck(app: &App, actor: &Actor, plan: &Plan) -> Result<(), Fault> {
         )));
     }
     let cells = cells_of(app, accounts.iter().collect()).await?;
-    let filter = Filter { state: FindingState::Open.as_str().into(), ..Filter::default() };
-    let mut findings: Vec<Finding> = Vec::new();
-    for account in &accounts {
-        let filter = Filter { account: account.as_str().to_owned(), ..filter.clone() };
-        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
-    }
+    let findings = open_of(app, accounts.iter().collect()).await?;
     let mut why = plan::stale(plan, &findings, now(), app.config.plan_max_age);
     for item in plan.ready() {
-        let name = format!("{} {} {}", item.account, item.region, item.resource.name());
-        let Some(cell) = cells.get(&(item.account.clone(), item.region.as_str().to_owned())) else {
-            why.push(format!("{name}: its cell is not in the ledger"));
-            continue;
-        };
-        if cell.as_of.is_none_or(|at| at < begin) {
-            why.push(format!("{name}: its cell was not read again"));
-            continue;
-        }
-        if !cell.state.answered() {
-            why.push(format!("{name}: its cell is {} ({})", cell.state, cell.reason));
-            continue;
-        }
-        if !cell.tells(item.kind) {
-            why.push(format!("{name}: the snapshots of its region were not read again"));
-            continue;
-        }
-        why.extend(plan::proxied(item, cell.around.as_ref()).map(|p| format!("{name}: {p}")));
-        let key = cell.key.as_ref();
-        let arn = key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone());
-        let trouble = key.and_then(|k| k.trouble(&item.account, item.region.as_str()));
-        if arn != item.key_arn || trouble.is_some() {
-            why.push(format!(
-                "{name}: {}",
-                trouble.unwrap_or_else(|| match &arn {
-                    Some(_) => "the alias points at another key now".into(),
-                    None => "its key was not read again".into(),
-                })
-            ));
-        }
-        for taken in item.new_names().iter().filter(|n| cell.has(item.kind, n)) {
-            why.push(format!("{name}: the name {taken} is taken now"));
+        for region in item.regions() {
+            let name = format!("{} {region} {}", item.account, item.resource.name());
+            let cell = cells.get(&(item.account.clone(), region.as_str().to_owned()));
+            why.extend(moved(item, &region, cell, begin).iter().map(|w| format!("{name}: {w}")));
         }
     }
     let ready: Vec<&plan::Item> = plan.ready().collect();
@@ -453,6 +471,7 @@ fn admit(plan: &Plan, item: &plan::Item, priority: i32, at: Time) -> Remediation
         kind: item.kind,
         source: item.resource.clone(),
         key_arn: item.key_arn.clone().unwrap_or_default(),
+        far_keys: item.far_keys.clone(),
         names: Names { twin: item.twin.clone(), ..Names::new(&id, &item.resource) },
         approved_at: at,
         begun_at: None,

@@ -6,6 +6,7 @@ use crate::freezes::Frozen;
 use crate::reports::row_of;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::controls;
+use ringfence_domain::far;
 use ringfence_domain::finding::{Finding, FindingState, Resource};
 use ringfence_domain::rds::Instance;
 use ringfence_domain::remediation::{Green, Remediation, State};
@@ -49,8 +50,9 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
     for (part, resource) in parts.iter().zip(originals(&rem.source)) {
         let control = controls::of(rem.kind).id();
         let own = Finding::id_of(control, part.arn);
-        let held_arn = part.arn.strip_suffix(part.id).map(|a| format!("{a}{}", part.held));
-        let held = Finding::id_of(control, held_arn.as_deref().unwrap_or_default());
+        // A finding is of its own region, and called by its name there.
+        let held_name = far::name(&part.held);
+        let held = Finding::id_of(control, &far::renamed(part.arn, held_name));
         let is = |f: &Finding| f.resource.resource_id() == part.resource_id;
         let Some(resource) = resource else { continue };
         let before = known(&own).await?.filter(|(_, f)| is(f));
@@ -66,7 +68,9 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
                     rows.push(row_of(Some(row), &new));
                 } else if let Some((_, old)) = &before {
                     let mut new = Finding { id: held.clone(), ..old.clone() };
-                    new.resource = resource.renamed(&part.held, &names);
+                    let own =
+                        if far::region(part.id).is_some() { &old.resource } else { &resource };
+                    new.resource = own.renamed(held_name, &names);
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
                     new.twin = twin;
                     rows.push(row_of(there.map(|(row, _)| row), &new));

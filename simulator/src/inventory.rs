@@ -178,7 +178,10 @@ impl Inventory {
             };
             let kind = match (f.kind.as_str(), names("replica of ")) {
                 ("cluster", _) => Kind::Cluster(names("members: ").unwrap_or_default()),
-                (_, Some(source)) => Kind::Replica(source.concat()),
+                // One of another region is an instance here: what it replicates is not rehearsed.
+                (_, Some(source)) if !source.concat().starts_with("arn:") => {
+                    Kind::Replica(source.concat())
+                }
                 _ => Kind::Instance,
             };
             let encryption =

@@ -1,5 +1,6 @@
 //! All tests that need more than one crate: one binary.
 
+mod across;
 mod around;
 mod aws_config;
 mod bad_input;

@@ -17,6 +17,8 @@ pub(crate) struct Stage {
     pub(crate) server: Option<Guard>,
     pub(crate) account: String,
     pub(crate) region: String,
+    /// The second one, if there is one.
+    pub(crate) far: String,
     /// The security group that the databases are in, and the one that lets nobody in.
     pub(crate) own: String,
     pub(crate) isolation: String,
@@ -31,8 +33,23 @@ impl Stage {
     /// The same in an organization of so many accounts; of more than one, it is not the management account, which
     /// no service control policy binds.
     pub(crate) fn among(accounts: u32) -> Stage {
+        Stage::of(accounts, 1)
+    }
+
+    /// The same with a second region, which has a key and an isolation group, too.
+    pub(crate) fn across() -> Stage {
+        let mut stage = Stage::of(1, 2);
+        let cells = stage.sim.truth()["cells"].as_array().expect("cells").clone();
+        let regions = cells.iter().filter(|c| c["account"] == stage.account.as_str());
+        let other = regions.map(|c| text(c, "region")).find(|r| *r != stage.region);
+        stage.far = other.expect("another region").to_owned();
+        stage.furnish(&stage.far, "ringfence-isolation");
+        stage
+    }
+
+    fn of(accounts: u32, regions: u32) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
-        let sim = Sim::plain(accounts, 1, 0.0, &["--seed", "5", "--time-scale", "3000"]);
+        let sim = Sim::plain(accounts, regions, 0.0, &["--seed", "5", "--time-scale", "3000"]);
         sim.inside().world().settings.aurora_default = "none".into();
         let cells = sim.truth()["cells"].as_array().expect("cells").clone();
         let management = sim.truth()["management_account"].clone();
@@ -46,32 +63,36 @@ impl Stage {
             server: None,
             account,
             region,
+            far: String::new(),
             own: String::new(),
             isolation: String::new(),
             _folder: folder,
         };
-        let group = |stage: &Stage, name: &str| {
-            let made = stage.call(
-                "ec2",
-                "CreateSecurityGroup",
-                json!({"GroupName": name, "GroupDescription": name}),
-            );
+        (stage.own, stage.isolation) = stage.furnish(&stage.region, "nobody");
+        stage
+    }
+
+    /// A key, and the group that databases are in with the one that lets nobody in.
+    fn furnish(&self, region: &str, isolation: &str) -> (String, String) {
+        let group = |name: &str| {
+            let params = json!({"GroupName": name, "GroupDescription": name});
+            let made = self.call_in(region, "ec2", "CreateSecurityGroup", params);
             made["groupId"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
         };
-        let key = stage.call("kms", "CreateKey", json!({}));
+        let key = self.call_in(region, "kms", "CreateKey", json!({}));
         let key = key["KeyMetadata"]["KeyId"].as_str().unwrap_or_else(|| panic!("{key}"));
-        let alias = "alias/RDSEncryptionAtRestKMSAlias";
-        stage.call("kms", "CreateAlias", json!({"AliasName": alias, "TargetKeyId": key}));
-        stage.own = group(&stage, "app");
-        stage.isolation = group(&stage, "nobody");
+        let alias = json!({"AliasName": "alias/RDSEncryptionAtRestKMSAlias", "TargetKeyId": key});
+        self.call_in(region, "kms", "CreateAlias", alias);
+        let (own, isolation) = (group("app"), group(isolation));
         // AWS lets everything out of a new one.
-        stage.call(
+        self.call_in(
+            region,
             "ec2",
             "RevokeSecurityGroupEgress",
-            json!({"GroupId": stage.isolation.clone(),
+            json!({"GroupId": isolation.clone(),
             "IpPermissions": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]}),
         );
-        stage
+        (own, isolation)
     }
 
     /// Starts the server; the databases are there, so the VPC is known.
@@ -136,7 +157,17 @@ impl Stage {
     }
 
     pub(crate) fn call(&self, service: &str, operation: &str, params: Value) -> Value {
-        let (account, region) = (&self.account, &self.region);
+        self.call_in(&self.region, service, operation, params)
+    }
+
+    pub(crate) fn call_in(
+        &self,
+        region: &str,
+        service: &str,
+        operation: &str,
+        params: Value,
+    ) -> Value {
+        let account = &self.account;
         self.sim.change(json!({"call": {"account": account, "region": region, "service": service,
             "operation": operation, "params": params}}))
     }
@@ -155,6 +186,40 @@ impl Stage {
         self.call("rds", "CreateDBInstanceReadReplica", json!({"DBInstanceIdentifier": name,
             "SourceDBInstanceIdentifier": of, "DBInstanceClass": "db.m6g.xlarge", "VpcSecurityGroupIds": [own]}));
         self.available(name);
+    }
+
+    /// A replica in the second region, with backups, so that it can have its own.
+    pub(crate) fn far_replica(&self, name: &str, of: &str) {
+        let group = self.far_group("app");
+        self.call_in(&self.far, "rds", "CreateDBInstanceReadReplica", json!({"DBInstanceIdentifier": name,
+            "SourceDBInstanceIdentifier": of, "DBInstanceClass": "db.m6g.xlarge", "VpcSecurityGroupIds": [group]}));
+        self.available_in(&self.far, name);
+        self.call_in(
+            &self.far,
+            "rds",
+            "ModifyDBInstance",
+            json!({"DBInstanceIdentifier": name,
+            "BackupRetentionPeriod": 3, "ApplyImmediately": true}),
+        );
+        until(&format!("{name} has backups"), MINUTE, || {
+            let it = &self.describe_in(&self.far)[name];
+            match it["BackupRetentionPeriod"] == 3 && it["DBInstanceStatus"] == "available" {
+                true => Ok(()),
+                false => Err(it.to_string()),
+            }
+        });
+    }
+
+    /// A security group of the second region, by its name.
+    pub(crate) fn far_group(&self, name: &str) -> String {
+        let all = self.call_in(&self.far, "ec2", "DescribeSecurityGroups", json!({}));
+        let all = all["securityGroupInfo"].as_array().expect("groups").clone();
+        let found = all.iter().find(|g| g["groupName"] == name);
+        text(found.unwrap_or_else(|| panic!("{name}: {all:?}")), "groupId").to_owned()
+    }
+
+    pub(crate) fn arn(&self, region: &str, name: &str) -> String {
+        format!("arn:aws:rds:{region}:{}:db:{name}", self.account)
     }
 
     pub(crate) fn cluster(&self, name: &str, members: &[&str]) {
@@ -193,8 +258,13 @@ impl Stage {
     }
 
     pub(crate) fn available(&self, name: &str) {
+        self.available_in(&self.region, name);
+    }
+
+    pub(crate) fn available_in(&self, region: &str, name: &str) {
         until(&format!("{name} is available"), MINUTE, || {
-            let status = self.describe().get(name).map(|i| i["DBInstanceStatus"].to_string());
+            let all = self.describe_in(region);
+            let status = all.get(name).map(|i| i["DBInstanceStatus"].to_string());
             if status.as_deref() == Some("\"available\"") {
                 Ok(())
             } else {
@@ -205,7 +275,11 @@ impl Stage {
 
     /// All instances by name, as AWS shows them.
     pub(crate) fn describe(&self) -> BTreeMap<String, Value> {
-        let all = self.call("rds", "DescribeDBInstances", json!({}));
+        self.describe_in(&self.region)
+    }
+
+    pub(crate) fn describe_in(&self, region: &str) -> BTreeMap<String, Value> {
+        let all = self.call_in(region, "rds", "DescribeDBInstances", json!({}));
         let list = all["DBInstances"].as_array().expect("instances").clone();
         list.into_iter()
             .map(|i| (i["DBInstanceIdentifier"].as_str().expect("a name").to_owned(), i))

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 enum Scenario {
     /// An instance with a replica, whose isolation group is made, swapped and decommissioned.
     Tree,
+    /// An instance with a replica in another region, swapped and decommissioned.
+    Across,
     /// A cluster with a reader, a role and a custom endpoint, stopped, swapped and decommissioned.
     Cluster,
     /// An instance that is cut off, swapped, and put back; then its twin is discarded.
@@ -24,8 +26,15 @@ enum Scenario {
 
 impl Scenario {
     fn stage(self, hold: Option<(usize, &str)>) -> (Stage, String) {
-        let mut stage = Stage::new();
+        let mut stage = match self {
+            Scenario::Across => Stage::across(),
+            _ => Stage::new(),
+        };
         match self {
+            Scenario::Across => {
+                stage.instance("orders");
+                stage.far_replica("orders", &stage.arn(&stage.region, "orders"));
+            }
             Scenario::GreenGone => {
                 stage.cluster("orders", &["orders-1", "orders-2"]);
                 stage.own_parameters("orders");
@@ -62,6 +71,7 @@ impl Scenario {
         stage.start(&settings);
         let flags = match self {
             Scenario::Tree => "--strategy swap --make-isolation-groups",
+            Scenario::Across => "--strategy swap",
             Scenario::Cluster => "--strategy swap --quiesce stop",
             Scenario::Back => "--strategy swap --quiesce isolate --auto-cutover",
             Scenario::Green => {
@@ -86,9 +96,14 @@ impl Scenario {
         let ann = stage.cli("ann");
         let order = |verb: &str| drop(ann.args(&["remediation", verb, id, "--reason", "because"]));
         match (self, state) {
+            (_, "decommissioned" | "discarded") => return true,
+            (_, "stopped") => panic!("{self:?} stopped: {rem}"),
             (Scenario::GreenGone, "verified") => order("discard"),
-            (Scenario::Tree | Scenario::Cluster | Scenario::Green, "verified") => order("cutover"),
-            (Scenario::Tree | Scenario::Cluster | Scenario::Green, "cut_over") => {
+            (Scenario::Back, "cut_over") => order("rollback"),
+            (Scenario::Back, "rolled_back") => order("discard"),
+            (Scenario::Back | Scenario::GreenGone, _) => {}
+            (_, "verified") => order("cutover"),
+            (_, "cut_over") => {
                 let args = [
                     "remediation",
                     "decommission",
@@ -102,10 +117,6 @@ impl Scenario {
                     stage.cli("bob").args(&["approve", id, "--reason", "CHG-2"]);
                 }
             }
-            (Scenario::Back, "cut_over") => order("rollback"),
-            (Scenario::Back, "rolled_back") => order("discard"),
-            (_, "decommissioned" | "discarded") => return true,
-            (_, "stopped") => panic!("{self:?} stopped: {rem}"),
             _ => {}
         }
         false
@@ -139,7 +150,11 @@ fn world(stage: &Stage, id: &str) -> BTreeMap<String, String> {
             assert!(rules.insert(format!("group {name}"), said).is_none(), "two groups {name}");
         }
         all.extend(rules);
-        for (kind, list) in [("instance", stage.describe()), ("cluster", stage.clusters())] {
+        let mut databases = vec![("instance", stage.describe()), ("cluster", stage.clusters())];
+        if !stage.far.is_empty() {
+            databases.push(("instance elsewhere", stage.describe_in(&stage.far)));
+        }
+        for (kind, list) in databases {
             for (name, database) in list {
                 let fields = [
                     "DBInstanceStatus",
@@ -202,7 +217,7 @@ fn crash_everywhere(scenario: Scenario) {
     // The way back has many waits; a green environment that is discarded has few writes.
     let part = match scenario {
         Scenario::Back => 8,
-        Scenario::Tree | Scenario::Cluster | Scenario::Green => 4,
+        Scenario::Tree | Scenario::Across | Scenario::Cluster | Scenario::Green => 4,
         Scenario::GreenGone => 1,
     };
     let points = crash_points(&format!("{scenario:?}"), part, |(nth, effect)| {
@@ -219,6 +234,11 @@ fn crash_everywhere(scenario: Scenario) {
 #[test]
 fn a_tree_survives_a_crash_at_its_writes() {
     crash_everywhere(Scenario::Tree);
+}
+
+#[test]
+fn a_tree_across_regions_survives_a_crash_at_its_writes() {
+    crash_everywhere(Scenario::Across);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::lease::{Desk, Pipe};
 use crate::now;
 use ringfence_aws::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
+use ringfence_domain::far;
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{Act, Remediation, Step, decide};
@@ -18,7 +19,7 @@ pub(super) async fn other_subject<P: Pipe>(
     act: &Act,
 ) -> Option<String> {
     let (kind, name, id) = act.subject()?;
-    match desk.cloud.resource_id(session, region, kind, name).await {
+    match desk.cloud.resource_id(session, region, kind, far::name(name)).await {
         Ok(Some(found)) if found == id => None,
         Ok(_) => Some(format!("{name} is no longer {id}; it is looked at again")),
         Err(error) => Some(error.to_string()),
@@ -80,9 +81,10 @@ pub(super) async fn group_trouble<P: Pipe>(
     session: &Session,
     region: &Region,
     rem: &Remediation,
+    far: Option<&Region>,
 ) -> Option<Trouble> {
     let swap = rem.swap.as_ref()?;
-    let group = &swap.isolation;
+    let group = far.map_or(Some(&swap.isolation), |r| swap.far_isolation.get(r))?;
     match desk.cloud.security_group(session, region, group).await {
         Ok(Some(found)) => found.open().map(Trouble::Passing),
         Ok(None) => Some(Trouble::Gone(match swap.make {
@@ -100,8 +102,12 @@ pub(super) async fn key_trouble<P: Pipe>(
     session: &Session,
     region: &Region,
     rem: &Remediation,
+    far: Option<&Region>,
 ) -> Option<String> {
-    match desk.cloud.key(session, region, &rem.key_arn).await {
+    let Some(key) = far.map_or(Some(&rem.key_arn), |r| rem.far_keys.get(r)) else {
+        return Some(format!("its plan names no key of {region}: plan again"));
+    };
+    match desk.cloud.key(session, region, key).await {
         Ok(key) => key.trouble(&rem.account, region.as_str()),
         Err(error) => Some(error.to_string()),
     }

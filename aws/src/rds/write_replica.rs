@@ -11,15 +11,17 @@ use ringfence_domain::id::Region;
 use ringfence_domain::rds::Instance;
 
 impl Cloud {
-    /// A read replica of `of` in its region, with the settings of `source` that the call takes; the rest is
-    /// set afterwards. It is encrypted under its source's key ("the read replica is encrypted with the same
-    /// KMS key", API reference, KmsKeyId), and its subnet group is its source's.
+    /// A read replica of `of`, with the settings of `source` that the call takes; the rest is set afterwards. Within a
+    /// region it is encrypted under its source's key ("the read replica is encrypted with the same KMS key", API
+    /// reference, KmsKeyId), and its subnet group is its source's. Across regions `of` is an ARN, the key "for the
+    /// destination region" must be given, and the subnet group decides its VPC. The presigned URL of old "applies only
+    /// to GovCloud and China" (the same, PreSignedUrl), where plans block it.
     pub async fn create_replica(
         &self,
         session: &Session,
         region: &Region,
         (name, of): (&str, &str),
-        source: &Instance,
+        (source, key): (&Instance, Option<&str>),
         remediation: &str,
     ) -> Result<Made, CloudError> {
         const OP: &str = "rds:CreateDBInstanceReadReplica";
@@ -36,6 +38,8 @@ impl Cloud {
                 .create_db_instance_read_replica()
                 .db_instance_identifier(name)
                 .source_db_instance_identifier(of)
+                .set_kms_key_id(key.map(str::to_owned))
+                .set_db_subnet_group_name(s.db_subnet_group.clone().filter(|_| key.is_some()))
                 .db_instance_class(&s.db_instance_class)
                 .multi_az(s.multi_az)
                 // A zone and MultiAZ exclude each other.

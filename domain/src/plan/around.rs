@@ -5,6 +5,7 @@ use super::standing::known;
 use super::{Item, Strategy};
 use crate::around::{Around, Named, keys, lets_iam_in};
 use crate::finding::Resource;
+use crate::id::Region;
 
 /// So many names are said; more are counted.
 const NAMES_MAX: usize = 5;
@@ -119,12 +120,14 @@ pub(super) fn around(
     );
 }
 
-/// Why a database that is to be swapped may not be, by what a fresh look at its cell says; `None` if it may.
-pub fn proxied(item: &Item, fresh: Option<&Around>) -> Option<String> {
+/// Why a database that is to be swapped may not be, by what a fresh look at one of its regions says; `None` if it may.
+pub fn proxied(item: &Item, region: &Region, fresh: Option<&Around>) -> Option<String> {
     item.swap.as_ref()?;
     let mut checks = Checks::default();
-    around(&item.resource, fresh, true, &mut checks);
-    super::green::part_of(&item.resource, fresh, Strategy::of(item.swap.as_ref()), &mut checks);
+    let there = item.resource.part_in(region);
+    let resource = there.as_ref().unwrap_or(&item.resource);
+    around(resource, fresh, true, &mut checks);
+    super::green::part_of(resource, fresh, Strategy::of(item.swap.as_ref()), &mut checks);
     checks.0.into_iter().find(|c| c.verdict == Verdict::Block).map(|c| c.text)
 }
 

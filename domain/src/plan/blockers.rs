@@ -2,6 +2,7 @@
 //! the database and what to do.
 
 use super::checks::Checks;
+use crate::far;
 use crate::rds::{Cluster, Encryption, Instance, Snapshot};
 use crate::remediation::broken;
 
@@ -17,7 +18,7 @@ fn old_class(what: &str, class: &str) -> Option<String> {
 pub(super) fn tree(main: &Instance, replicas: &[Instance], checks: &mut Checks) {
     let id = &main.id;
     checks.block("replicas", main.replica_source.as_ref().map(|source| match source.starts_with("arn:") {
-        true => format!("{id} is a read replica of {source}, in another region: encrypt the source, then create the replica anew there with a key of that region (`aws rds create-db-instance-read-replica --kms-key-id`)"),
+        true => format!("{id} is a read replica of {source}, in another region: it is rebuilt with it; plan that one"),
         false => format!("{id} is a read replica of {source}: it is rebuilt with it"),
     }));
     managed(id, main.managed_by.as_deref(), checks);
@@ -25,7 +26,10 @@ pub(super) fn tree(main: &Instance, replicas: &[Instance], checks: &mut Checks) 
         instance(one, checks);
         let known = |name: &&String| replicas.iter().any(|r| r.id == **name);
         let far = one.replicas.iter().filter(|name| !known(name));
-        checks.block("replicas", far.map(|far| format!("{}: its replica {far} is in another region or could not be read: this version rebuilds replicas of the same region; delete it, and create it anew from the twin", one.id)));
+        checks.block("replicas", far.map(|far| match far::region(far) {
+            Some(region) => format!("{}: its replica {} is no open finding of {region}: run `ringfence scan start --region {region}` for the account, and plan again", one.id, far::said(far)),
+            None => format!("{}: its replica {far} could not be read: scan, and plan again", one.id),
+        }));
     }
 }
 

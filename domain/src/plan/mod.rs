@@ -1,6 +1,7 @@
 //! A plan: an immutable, hashed list of changes that people approve.
 
 mod around;
+mod away;
 mod blockers;
 mod checks;
 mod estimate;
@@ -24,6 +25,7 @@ pub use wanted::{Jobs, Strategy, Wanted};
 use checks::Checks;
 
 use crate::approval::Approval;
+use crate::far::{self, Far};
 use crate::finding::{Finding, Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
@@ -33,6 +35,7 @@ use crate::remediation::{Remediation, Swap, held_name, name_of_twin, twin_name};
 use crate::time::{Span, Time};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One database in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,9 @@ pub struct Item {
     pub twin: String,
     /// The key's ARN, resolved from the alias in this region.
     pub key_arn: Option<String>,
+    /// The same in the other regions that it has replicas in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub far_keys: BTreeMap<Region, String>,
     /// How the twin takes the original's place; `None` where it stays beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Swap>,
@@ -128,6 +134,9 @@ impl Plan {
 /// Why a plan is stale: what a fresh read says of its items, in words; empty if it still holds.
 pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec<String> {
     let mut why = Vec::new();
+    let open = findings.iter().filter(|f| f.state == crate::finding::FindingState::Open);
+    let fresh =
+        |f: &Finding| far::whole(&f.resource, &f.region, far::of(f, open.clone()).into_iter());
     let age = now.since(plan.body.created_at);
     if age > max_age {
         why.push(format!("the plan is {age} old, and remediation.plan_max_age is {max_age}"));
@@ -139,7 +148,7 @@ pub fn stale(plan: &Plan, findings: &[Finding], now: Time, max_age: Span) -> Vec
             Some(f) if f.state != crate::finding::FindingState::Open => {
                 why.push(format!("{name}: no longer unencrypted, or no longer there"));
             }
-            Some(f) if f.resource.fingerprint() != item.fingerprint => {
+            Some(f) if fresh(f).fingerprint() != item.fingerprint => {
                 why.push(format!("{name}: changed since the plan was made"));
             }
             Some(_) => {}
@@ -169,12 +178,27 @@ fn green_name(name: &str) -> String {
 }
 
 impl Item {
-    /// The names that must be free for it.
-    pub fn new_names(&self) -> Vec<String> {
-        match Strategy::of(self.swap.as_ref()) {
+    /// The names that must be free for it in one of its regions.
+    pub fn new_names(&self, region: &Region) -> Vec<String> {
+        let all = match Strategy::of(self.swap.as_ref()) {
             Strategy::SideBySide => names(&self.resource),
             Strategy::Swap => [names(&self.resource), held_names(&self.resource)].concat(),
             Strategy::BlueGreen => Vec::new(), // AWS finds names that are free
+        };
+        let here = |id: &&String| far::region(id).as_ref().unwrap_or(&self.region) == region;
+        all.iter().filter(here).map(|id| far::name(id).to_owned()).collect()
+    }
+
+    /// The regions that it has databases in, its own first.
+    pub fn regions(&self) -> Vec<Region> {
+        std::iter::once(self.region.clone()).chain(self.resource.far_regions()).collect()
+    }
+
+    /// The key of one of them.
+    pub fn key_in(&self, region: &Region) -> Option<&String> {
+        match *region == self.region {
+            true => self.key_arn.as_ref(),
+            false => self.far_keys.get(region),
         }
     }
 
@@ -198,15 +222,16 @@ impl Item {
     }
 }
 
-/// Plans one finding, given its cell and its account's state.
+/// Plans one finding, given its cell, its trees in other regions with theirs, and its account's state.
 pub fn item(
     finding: &Finding,
     cell: Option<&Cell>,
+    far: &[Far<'_>],
     account: &AccountState,
     plan: &str,
     wanted: &Wanted,
 ) -> Item {
-    let resource = finding.resource.clone();
+    let resource = far::whole(&finding.resource, &finding.region, far.iter().map(|f| f.finding));
     let blue_green = wanted.strategy == Strategy::BlueGreen;
     let twin = match blue_green {
         true => green_name(resource.name()),
@@ -215,12 +240,7 @@ pub fn item(
     let key = cell.and_then(|c| c.key.as_ref());
     let mut checks = Checks::default();
     standing::see(finding, account, &twin, &mut checks);
-    checks.block("key", standing::key(finding, key));
-    if key.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
-        let shut = key.and_then(crate::key::KeyFacts::shut_out);
-        let verdict = if matches!(shut, Some((false, _))) { Verdict::Warn } else { Verdict::Block };
-        checks.see("key-policy", verdict, shut.map(|(_, why)| why));
-    }
+    standing::keyed(finding, cell, &mut checks);
     let made = names(&resource);
     match &resource {
         Resource::Instance { instance, replicas } => {
@@ -236,11 +256,12 @@ pub fn item(
     let groups = cell.and_then(|c| c.groups.as_ref());
     let swap = wanted::swap(&resource, groups, wanted);
     checks.block("strategy", swap.as_ref().err().cloned());
-    let swap = swap.unwrap_or_default();
+    let mut swap = swap.unwrap_or_default();
     isolation::see(swap.as_ref(), wanted::vpc(&resource), groups, &mut checks);
     let windows = wanted::windows(&resource, &wanted.window);
     checks.block("window", windows.as_ref().err().cloned());
     green::see(finding, wanted, &mut checks);
+    checks.block("strategy", away::no_deployment(&resource).filter(|_| blue_green));
     let held = if swap.is_some() { held_names(&resource) } else { Vec::new() };
     let taken = |name: &&String| cell.is_some_and(|c| c.has(finding.kind, name));
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
@@ -255,6 +276,7 @@ pub fn item(
         green::part_of(&resource, named, wanted.strategy, &mut checks);
         around::iam(&resource, named, &mut checks);
     }
+    away::see(far, wanted, swap.as_mut(), &mut checks);
     wanted::jobs(&resource, wanted.jobs, &mut checks);
     let ready = checks.ready();
     Item {
@@ -264,6 +286,7 @@ pub fn item(
         kind: finding.kind,
         fingerprint: resource.fingerprint(),
         key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
+        far_keys: away::keys(far),
         steps: if ready {
             steps::of(&resource, &Remediation::id_of(plan, &finding.id), swap.as_ref(), &made)
         } else {
@@ -337,7 +360,7 @@ mod tests {
             guess: Guess { base: Span::seconds(1_800), per_gib: Span::seconds(30) },
             ..Wanted::default()
         };
-        item(&finding(resource), Some(&cell()), &AccountState::Active, "pl-1", &wanted)
+        item(&finding(resource), Some(&cell()), &[], &AccountState::Active, "pl-1", &wanted)
     }
 
     fn blockers(item: &Item) -> String {
@@ -416,7 +439,7 @@ mod tests {
             (None, AccountState::Active, "key was not read"),
             (Some(&cell()), AccountState::PendingClosure, "never written to"),
         ] {
-            let blockers = blockers(&item(&f, cell, &state, "pl-1", &Wanted::default()));
+            let blockers = blockers(&item(&f, cell, &[], &state, "pl-1", &Wanted::default()));
             assert!(blockers.contains(want), "want {want}, have {blockers:?}");
         }
     }

@@ -1,8 +1,9 @@
 //! Whether the quotas of an account and region have room for what a plan makes there.
 
 use super::{Check, Item, Strategy, Verdict, standing};
+use crate::far;
 use crate::finding::Resource;
-use crate::id::AccountId;
+use crate::id::{AccountId, Region};
 use crate::ledger::Cell;
 use crate::rds::{Instance, Quota, Quotas};
 use std::collections::BTreeMap;
@@ -12,12 +13,13 @@ const NAME: &str = "quotas";
 
 /// What one database needs, by the names of `rds:DescribeAccountAttributes`: twins stay, so their needs add
 /// up. Storage is in GiB; that of Aurora is not allocated.
-fn stays(resource: &Resource) -> BTreeMap<&'static str, i64> {
-    let count = i64::try_from(resource.instances().count()).unwrap_or(i64::MAX);
+fn stays(resource: &Resource, far: Option<&Region>) -> BTreeMap<&'static str, i64> {
+    let here = |i: &&Instance| far::region(&i.id).as_ref() == far;
+    let count = i64::try_from(resource.instances().filter(here).count()).unwrap_or(i64::MAX);
     let mut needs = BTreeMap::from([("DBInstances", count)]);
     match resource {
         Resource::Instance { .. } => {
-            needs.insert("AllocatedStorage", gib(resource));
+            needs.insert("AllocatedStorage", resource.instances().filter(here).map(storage).sum());
         }
         Resource::Cluster { .. } => {
             needs.insert("DBClusters", 1);
@@ -38,18 +40,18 @@ fn passes(item: &Item) -> (&'static str, i64) {
     }
 }
 
+/// The storage of one instance, in GiB.
+fn storage(instance: &Instance) -> i64 {
+    let volumes = instance.settings.additional_storage_volumes.iter();
+    let more: i64 = volumes.filter_map(|v| v.allocated_storage).map(i64::from).sum();
+    i64::from(instance.settings.allocated_storage.unwrap_or(0)) + more
+}
+
 /// The storage of a database with its replicas, or of the database that a snapshot is of, in GiB; 0 for
 /// Aurora, which allocates none.
 pub(super) fn gib(resource: &Resource) -> i64 {
     match resource {
-        Resource::Instance { .. } => {
-            let more = |i: &Instance| {
-                let volumes = i.settings.additional_storage_volumes.iter();
-                volumes.filter_map(|v| v.allocated_storage).map(i64::from).sum::<i64>()
-            };
-            let all = resource.instances();
-            all.map(|i| i64::from(i.settings.allocated_storage.unwrap_or(0)) + more(i)).sum()
-        }
+        Resource::Instance { .. } => resource.instances().map(storage).sum(),
         Resource::Cluster { .. } => 0,
         Resource::Snapshot { snapshot, .. } => {
             snapshot.setting("AllocatedStorage").parse().unwrap_or(0)
@@ -58,10 +60,10 @@ pub(super) fn gib(resource: &Resource) -> i64 {
 }
 
 /// A quota of a cell.
-type Place<'a> = (&'a AccountId, &'a str, &'static str);
+type Place<'a> = (&'a AccountId, Region, &'static str);
 
-fn place<'a>(item: &'a Item, name: &'static str) -> Place<'a> {
-    (&item.account, item.region.as_str(), name)
+fn place<'a>(item: &'a Item, far: Option<&Region>, name: &'static str) -> Place<'a> {
+    (&item.account, far.unwrap_or(&item.region).clone(), name)
 }
 
 /// The check of each item that is ready, in the plan's order: those of one cell share its quotas.
@@ -69,26 +71,37 @@ pub fn fit(items: &[&Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<
     let ready = || items.iter().copied().enumerate().filter(|(_, item)| item.ready());
     let mut at_once: BTreeMap<Place<'_>, i64> = BTreeMap::new();
     for (_, item) in ready() {
-        *at_once.entry(place(item, passes(item).0)).or_default() += 1;
+        *at_once.entry(place(item, None, passes(item).0)).or_default() += 1;
     }
     let mut planned: BTreeMap<Place<'_>, i64> = BTreeMap::new();
     let mut checks = Vec::new();
     for (n, item) in ready() {
-        let check = match quotas(item, cells) {
+        let check = match quotas(item, &item.region, cells) {
             Err(why) => warn(why),
             Ok(quotas) => judge(item, quotas, &at_once, &mut planned),
         };
         checks.push((n, check));
+        for region in item.resource.far_regions() {
+            let check = match quotas(item, &region, cells) {
+                Err(why) => warn(format!("{region}: {why}")),
+                Ok(quotas) => match full(item, Some(&region), quotas, &mut planned) {
+                    None => continue,
+                    Some(text) => Check::new(NAME, Verdict::Block, format!("{text} (in {region})")),
+                },
+            };
+            checks.push((n, check));
+        }
     }
     checks
 }
 
-/// The quotas of an item's cell, or why they are not known.
+/// The quotas of a region of an item's account, or why they are not known.
 fn quotas<'a>(
     item: &Item,
+    region: &Region,
     cells: &'a BTreeMap<(AccountId, String), Cell>,
 ) -> Result<&'a Quotas, String> {
-    let cell = cells.get(&(item.account.clone(), item.region.as_str().to_owned()));
+    let cell = cells.get(&(item.account.clone(), region.as_str().to_owned()));
     match cell.and_then(|c| c.quotas.as_ref()) {
         Some(Ok(quotas)) => Ok(quotas),
         Some(Err(why)) => {
@@ -105,20 +118,33 @@ fn judge<'a>(
     at_once: &BTreeMap<Place<'a>, i64>,
     planned: &mut BTreeMap<Place<'a>, i64>,
 ) -> Check {
-    let stays = stays(&item.resource);
-    let full = stays.iter().find_map(|(name, need)| {
-        let before = planned.get(&place(item, name)).copied().unwrap_or_default();
-        lacks(quotas, name, before, *need)
-    });
     let (snapshots, need) = passes(item);
-    if let Some(text) = full.or_else(|| lacks(quotas, snapshots, 0, need)) {
+    let lacking = lacks(quotas, snapshots, 0, need);
+    if let Some(text) = lacking.or_else(|| full(item, None, quotas, planned)) {
         return Check::new(NAME, Verdict::Block, text);
     }
-    for (name, need) in stays {
-        *planned.entry(place(item, name)).or_default() += need;
-    }
-    let many = at_once.get(&place(item, snapshots)).copied().unwrap_or_default();
+    let many = at_once.get(&place(item, None, snapshots)).copied().unwrap_or_default();
     tight(quotas, snapshots, need, many)
+}
+
+/// Why what stays has no room in one of its regions, given what those before it take; it takes its own where it has.
+fn full<'a>(
+    item: &'a Item,
+    far: Option<&Region>,
+    quotas: &Quotas,
+    planned: &mut BTreeMap<Place<'a>, i64>,
+) -> Option<String> {
+    let stays = stays(&item.resource, far);
+    let full = stays.iter().find_map(|(name, need)| {
+        let before = planned.get(&place(item, far, name)).copied().unwrap_or_default();
+        lacks(quotas, name, before, *need)
+    });
+    if full.is_none() {
+        for (name, need) in stays {
+            *planned.entry(place(item, far, name)).or_default() += need;
+        }
+    }
+    full
 }
 
 /// Whether the snapshots of all of a plan's databases of a cell have room at the same time: those that have not

@@ -1,6 +1,6 @@
 //! Whether something may be worked on at all, and whether enough is known of its region.
 
-use super::checks::Checks;
+use super::checks::{Checks, Verdict};
 use crate::finding::{Finding, Kind};
 use crate::key::KeyFacts;
 use crate::ledger::Cell;
@@ -27,10 +27,21 @@ pub(super) fn known<'a, T>(
     }
 }
 
+/// Whether the key behind the alias can be used, as last read, and whether its policy lets us.
+pub(super) fn keyed(finding: &Finding, cell: Option<&Cell>, checks: &mut Checks) {
+    let facts = cell.and_then(|c| c.key.as_ref());
+    checks.block("key", key(finding, facts));
+    if facts.is_some_and(|k| k.answer.as_ref().is_ok_and(|k| k.policy.is_some())) {
+        let shut = facts.and_then(KeyFacts::shut_out);
+        let verdict = if matches!(shut, Some((false, _))) { Verdict::Warn } else { Verdict::Block };
+        checks.see("key-policy", verdict, shut.map(|(_, why)| why));
+    }
+}
+
 /// What is wrong with the key behind the alias, as last read.
-pub(super) fn key(finding: &Finding, key: Option<&KeyFacts>) -> Option<String> {
+fn key(finding: &Finding, key: Option<&KeyFacts>) -> Option<String> {
     match key {
-        None => Some(format!("its key was not read: {}", scan(finding.kind))),
+        None => Some(format!("the key of {} was not read: {}", finding.region, scan(finding.kind))),
         Some(key) => key.trouble(&finding.account, finding.region.as_str()),
     }
 }

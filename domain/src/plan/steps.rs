@@ -1,5 +1,6 @@
 //! What will be done, in words: what people agree to.
 
+use crate::far;
 use crate::finding::Resource;
 use crate::rds::Cluster;
 use crate::remediation::{Quiesce, Swap, held_name, twin_name};
@@ -29,7 +30,7 @@ pub(super) fn of(
     if let Some(swap) = swap {
         steps.extend(after(resource, swap, made));
     }
-    steps
+    steps.iter().map(|s| far::said_in(s)).collect()
 }
 
 /// The steps where AWS makes the twin and swaps the names.

@@ -39,6 +39,9 @@ impl Plan {
             if item.ready() {
                 let _ = writeln!(out, "    {}  {}", item.kind.made(), item.twin);
                 let _ = writeln!(out, "    key   {}", item.key_arn.as_deref().unwrap_or("none"));
+                for (region, key) in &item.far_keys {
+                    let _ = writeln!(out, "          {key} in {region}");
+                }
                 if !item.windows.is_empty() {
                     let _ = writeln!(out, "    when  {} (UTC)", window::show(&item.windows));
                 }

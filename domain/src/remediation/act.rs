@@ -1,6 +1,8 @@
 //! One write: what AWS is asked for.
 
+use crate::far;
 use crate::finding::Kind;
+use crate::id::Region;
 use crate::rds::Endpoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -265,8 +267,23 @@ impl Act {
         )
     }
 
+    /// The region in which it is asked for, where that is not the unit's own.
+    pub fn far_region(&self) -> Option<Region> {
+        let of = match self {
+            Act::CreateReplica { instance, .. }
+            | Act::ModifyInstance { instance, .. }
+            | Act::AddRole { database: instance, .. } => instance,
+            _ => self.subject()?.1,
+        };
+        far::region(of)
+    }
+
     /// What the step is called on screen.
     pub fn title(&self) -> String {
+        far::said_in(&self.called())
+    }
+
+    fn called(&self) -> String {
         let list =
             |fields: &BTreeSet<String>| fields.iter().cloned().collect::<Vec<_>>().join(", ");
         match self {

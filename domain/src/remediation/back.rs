@@ -141,7 +141,8 @@ fn prove_unmet(
     let refused = |why: String| {
         Step::Mark(Mark::NoWayBack { why: format!("{why}: what they wrote would be lost") })
     };
-    let asked = |db: &Db<'_>| rem.intents.contains_key(&groups_key(db.resource_id, &swap.only()));
+    let asked =
+        |db: &Db<'_>| rem.intents.contains_key(&groups_key(db.resource_id, &swap.only_of(db.id)));
     if !twins.iter().any(asked) {
         match unmet(rem, &twins, from, from, now, bounds) {
             Unmet::Met(why) => return refused(why),

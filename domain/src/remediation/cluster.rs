@@ -136,8 +136,8 @@ fn after_restore(
     if twin.status != "available" {
         return wait_for(rem, "twin", &format!("cluster {id}"), &twin.status, CREATE_FOR_MAX, now);
     }
-    let (what, key) = (format!("the restored cluster {id}"), twin.kms_key.as_deref());
-    if let Some(why) = rem.other_key(&what, &twin.encryption, key) {
+    let (what, key) = (("the restored cluster", id.as_str()), twin.kms_key.as_deref());
+    if let Some(why) = rem.other_key(what, &twin.encryption, key) {
         return Step::Mark(Mark::GivingUp { why: format!("{why}: no member was made") });
     }
     for source in writer_first(spec, members) {

@@ -337,10 +337,20 @@ impl Remediation {
     fn forget_twin(&mut self) {
         (self.goal, self.verified_at, self.checked) = (Goal::Twin, None, None);
         self.intents.clear();
-        if let Some(Swap { isolation, make, quiesce, auto, green, .. }) = self.swap.take() {
+        if let Some(Swap { isolation, far_isolation, make, quiesce, auto, green, .. }) =
+            self.swap.take()
+        {
             let green =
                 green.map(|Green { proven_at, .. }| Green { proven_at, ..Green::default() });
-            self.swap = Some(Swap { isolation, make, quiesce, auto, green, ..Swap::default() });
+            self.swap = Some(Swap {
+                isolation,
+                far_isolation,
+                make,
+                quiesce,
+                auto,
+                green,
+                ..Swap::default()
+            });
         }
     }
 

@@ -245,8 +245,8 @@ fn unequal(rem: &Remediation, seen: &Sweep, now: Time, bounds: Bounds) -> Option
         if let Some(step) = up(rem, twin, now) {
             return Some(step);
         }
-        let what = format!("{}, which AWS made for a blue/green deployment,", twin.id);
-        if let Some(why) = rem.other_key(&what, twin.encryption, twin.kms_key) {
+        let what = ("the green database", twin.id);
+        if let Some(why) = rem.other_key(what, twin.encryption, twin.kms_key) {
             return Some(Step::Mark(Mark::GivingUp { why }));
         }
     }

@@ -114,8 +114,8 @@ fn after_copy(rem: &Remediation, copy: &Snapshot, now: Time, bounds: Bounds) -> 
     if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return step;
     }
-    let (what, key) = (format!("the copy {}", copy.id), copy.kms_key.as_deref());
-    if let Some(why) = rem.other_key(&what, &copy.encryption, key) {
+    let (what, key) = (("the copy", copy.id.as_str()), copy.kms_key.as_deref());
+    if let Some(why) = rem.other_key(what, &copy.encryption, key) {
         return Step::AskHuman(why);
     }
     let (snapshot, instance) = (rem.names.copy.clone(), rem.names.twin.clone());
@@ -145,8 +145,8 @@ fn mend_or_verify(
         };
         return Some(wait_for(rem, key, id, &twin.status, max, now));
     }
-    let (what, key) = (format!("the twin {id}"), twin.kms_key.as_deref());
-    if let Some(why) = rem.other_key(&what, &twin.encryption, key) {
+    let (what, key) = (("the twin", id.as_str()), twin.kms_key.as_deref());
+    if let Some(why) = rem.other_key(what, &twin.encryption, key) {
         return Some(Step::AskHuman(format!("{why}; it is left for you to look at")));
     }
     let unsettled: Vec<&str> =

@@ -70,7 +70,9 @@ impl Remediation {
         match act {
             Act::SwitchOver { .. } => true,
             Act::RestoreInstance { .. } | Act::RestoreCluster { .. } => true,
-            Act::SetGroups { groups, .. } => *groups == swap.only(),
+            // One in another region is made into the group of that one.
+            Act::CreateReplica { .. } => act.far_region().is_some(),
+            Act::SetGroups { database, groups, .. } => *groups == swap.only_of(database),
             _ => false,
         }
     }

@@ -51,6 +51,7 @@ use steps::{
     wait_for,
 };
 
+use crate::far;
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::id::{AccountId, Region};
@@ -174,6 +175,9 @@ pub struct Remediation {
     pub source: Resource,
     /// The key, resolved when planned.
     pub key_arn: String,
+    /// The keys of the other regions that it has replicas in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub far_keys: BTreeMap<Region, String>,
     /// The names of what it makes.
     pub names: Names,
     /// Milestone: who approved the plan and when, written at admission.
@@ -270,7 +274,7 @@ impl Remediation {
         match &mut spec {
             Resource::Instance { instance, replicas } => {
                 for one in std::iter::once(instance).chain(replicas) {
-                    one.settings.vpc_security_group_ids = swap.only();
+                    one.settings.vpc_security_group_ids = swap.only_of(&one.id);
                 }
             }
             Resource::Cluster { cluster, .. } => {
@@ -281,17 +285,28 @@ impl Remediation {
         Cow::Owned(spec)
     }
 
-    /// Whether that is encrypted under the recorded key, and no other.
-    fn under_its_key(&self, encryption: &Encryption, key: Option<&str>) -> bool {
-        *encryption == Encryption::SseKms && key == Some(self.key_arn.as_str())
+    /// The recorded key of the region of a database; empty where none is.
+    pub fn key_of(&self, id: &str) -> &str {
+        match far::region(id) {
+            None => &self.key_arn,
+            Some(region) => self.far_keys.get(&region).map_or("", String::as_str),
+        }
     }
 
-    /// That it is not, in words.
-    fn other_key(&self, what: &str, encryption: &Encryption, key: Option<&str>) -> Option<String> {
-        (!self.under_its_key(encryption, key)).then(|| {
+    /// Why what is called `id` is not encrypted under the recorded key of its region, in words; `None` if it is.
+    fn other_key(
+        &self,
+        (what, id): (&str, &str),
+        encryption: &Encryption,
+        key: Option<&str>,
+    ) -> Option<String> {
+        let want = self.key_of(id);
+        let proven = *encryption == Encryption::SseKms && !want.is_empty() && key == Some(want);
+        (!proven).then(|| {
+            let it = format!("{what} {id}");
             format!(
-                "{what} is not encrypted under {} (AWS reports encryption `{encryption}`, key {})",
-                self.key_arn,
+                "{} is not encrypted under {want} (AWS reports encryption `{encryption}`, key {})",
+                it.trim_start(),
                 key.unwrap_or("none")
             )
         })

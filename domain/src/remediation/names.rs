@@ -1,6 +1,7 @@
 //! What a remediation calls what it makes.
 
 use super::snapshot;
+use crate::far;
 use crate::finding::Resource;
 use crate::hash;
 use serde::{Deserialize, Serialize};
@@ -33,14 +34,15 @@ pub fn name_of_twin(resource: &Resource) -> String {
 }
 
 /// The twin's name: `encrypted-<name>`; over 63 characters the name is cut, trimmed of `-`, and `-`
-/// with 8 hex digits of the SHA-256 of the source's resource id follows.
-pub fn twin_name(name: &str, resource_id: &str) -> String {
-    let whole = format!("encrypted-{name}");
+/// with 8 hex digits of the SHA-256 of the source's resource id follows. A twin is in its original's region.
+pub fn twin_name(id: &str, resource_id: &str) -> String {
+    let whole = format!("encrypted-{}", far::name(id));
     if whole.len() <= NAME_MAX {
-        return whole;
+        return far::renamed(id, &whole);
     }
     let cut: String = whole.chars().take(NAME_MAX - 9).collect();
-    format!("{}-{}", cut.trim_end_matches('-'), hash::short(resource_id, 8))
+    let short = format!("{}-{}", cut.trim_end_matches('-'), hash::short(resource_id, 8));
+    far::renamed(id, &short)
 }
 
 impl Names {

@@ -81,6 +81,24 @@ pub struct Activity {
     pub connected_at: Option<Time>,
 }
 
+impl Activity {
+    /// What two answers to one question mean together: the busiest of them, and what is known least.
+    #[must_use]
+    pub fn and(&self, other: &Activity) -> Activity {
+        Activity {
+            names: [&self.names[..], &other.names[..]].concat(),
+            from: self.from.max(other.from),
+            until: self.until.min(other.until),
+            at: self.at.min(other.at),
+            points: self.points.min(other.points),
+            gap: self.gap.max(other.gap),
+            connections: self.connections.max(other.connections),
+            writes: self.writes.max(other.writes),
+            connected_at: self.connected_at.max(other.connected_at),
+        }
+    }
+}
+
 impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -70,9 +70,70 @@ fn check(
         let status = format!("{} {}", found.status, unsettled.join(", "));
         return Some(wait_for(rem, &key, id, status.trim(), max, now));
     }
-    if !rem.under_its_key(&found.encryption, found.kms_key.as_deref()) {
-        let why = format!("the replica {id} is not encrypted under {}", rem.key_arn);
+    let key = found.kms_key.as_deref();
+    if let Some(why) = rem.other_key(("the replica", id), &found.encryption, key) {
         return Some(Step::AskHuman(why));
     }
     mend("the replica", rem, (want, found), fidelity::instance(want, found), now, bounds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{decide, sample};
+    use crate::finding::Resource;
+    use crate::rds::{Encryption, Instance};
+
+    #[test]
+    fn a_replica_in_another_region_is_made_under_the_key_of_that_one() {
+        let twin = sample::FAR.replace(":db:", ":db:encrypted-");
+        type Edit = fn(&mut Instance);
+        let rows: [(Option<Edit>, &str); 5] = [
+            (None, "act create replica encrypted-orders (us-east-1) of encrypted-orders"),
+            (Some(|_| {}), "mark verified"),
+            (
+                Some(|i| i.kms_key = Some("arn:aws:kms:eu-west-1:111122223333:key/1".into())),
+                "ask the replica arn:aws:rds:us-east-1:111122223333:db:encrypted-orders is not encrypted under arn:aws:kms:us-east-1",
+            ),
+            (
+                Some(|i| i.replica_source = Some("orders".into())),
+                "ask arn:aws:rds:us-east-1:111122223333:db:encrypted-orders exists and was not made",
+            ),
+            (
+                Some(|i| i.settings.monitoring_interval = 5),
+                "act set monitoring_interval of encrypted-orders (us-east-1)",
+            ),
+        ];
+        for (edit, want) in rows {
+            let (mut rem, mut seen, now) =
+                sample::instance_world(&[sample::Change::Twin("available")]);
+            sample::across(&mut rem, &mut seen);
+            if let (Some(edit), Resource::Instance { replicas, .. }) = (edit, &rem.source) {
+                let mut made = Instance {
+                    id: twin.clone(),
+                    arn: twin.clone(),
+                    resource_id: "db-FARTWIN".into(),
+                    encryption: Encryption::SseKms,
+                    kms_key: Some(sample::FAR_KEY.into()),
+                    replica_source: Some("encrypted-orders".into()),
+                    made_by: Some(rem.id.clone()),
+                    ..replicas[0].clone()
+                };
+                edit(&mut made);
+                seen.instances.push(made);
+            }
+            let said = sample::show(&decide(&rem, &seen, now, sample::BOUNDS));
+            assert!(said.starts_with(want), "want {want}\nhave {said}");
+        }
+    }
+
+    #[test]
+    fn names_of_two_regions_stay_apart() {
+        let (mut rem, mut seen, _) = sample::instance_world(&[]);
+        sample::across(&mut rem, &mut seen);
+        let parts = rem.parts();
+        assert_eq!((parts[0].id, parts[1].id), ("orders", sample::FAR));
+        assert_eq!(parts[1].twin, sample::FAR.replace(":db:", ":db:encrypted-"));
+        assert!(parts[1].held.starts_with(&format!("{}-unencrypted-", sample::FAR)));
+        assert_eq!(seen.tree("orders").len(), 1);
+    }
 }

@@ -125,8 +125,7 @@ fn twin_stands(rem: &Remediation, parts: &[Part<'_>], seen: &Sweep, now: Time) -
             Ok(db) => db,
             Err(why) => return Some(Step::AskHuman(why)),
         };
-        if !rem.under_its_key(db.encryption, db.kms_key) {
-            let why = format!("{} is not encrypted under {}", db.id, rem.key_arn);
+        if let Some(why) = rem.other_key(("", db.id), db.encryption, db.kms_key) {
             return Some(Step::AskHuman(why));
         }
         if let Some(step) = settle(rem, &db, "last snapshot", now) {
@@ -182,10 +181,8 @@ fn last_copy(
 /// A snapshot that must be ours, and encrypted under the recorded key; `None` once it is available.
 fn proven(rem: &Remediation, found: &Snapshot, key: &str, now: Time) -> Option<Step> {
     snapshot_ready(rem, key, found, now).or_else(|| {
-        let proven = rem.under_its_key(&found.encryption, found.kms_key.as_deref());
-        (!proven).then(|| {
-            Step::AskHuman(format!("snapshot {} is not encrypted under {}", found.id, rem.key_arn))
-        })
+        let key = found.kms_key.as_deref();
+        rem.other_key(("snapshot", &found.id), &found.encryption, key).map(Step::AskHuman)
     })
 }
 

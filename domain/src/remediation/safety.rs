@@ -108,6 +108,15 @@ impl World {
         World::of(rem, seen, now)
     }
 
+    /// Its replica is in another region.
+    fn across() -> World {
+        let (rem, seen, now) = sample::instance_world(&[]);
+        let mut world = World::of(rem, seen, now);
+        sample::across(&mut world.rem, &mut world.seen);
+        world.before = world.seen.clone();
+        world
+    }
+
     /// Its original is stopped while its twin is made.
     fn cluster() -> World {
         let (rem, seen, now) = sample::cluster_world(&[]);
@@ -441,6 +450,15 @@ fn nothing_unsafe_can_be_reached() {
             World::tree(),
             &[
                 Event::Lose("orders-read"),
+                Event::Break("encrypted-orders"),
+                Event::Meet("encrypted-orders"),
+            ],
+        ),
+        (
+            "tree across regions",
+            World::across(),
+            &[
+                Event::Lose(sample::FAR),
                 Event::Break("encrypted-orders"),
                 Event::Meet("encrypted-orders"),
             ],

@@ -64,6 +64,26 @@ pub(crate) fn region() -> Region {
     "eu-west-1".parse().unwrap()
 }
 
+/// A replica of `orders` in another region.
+pub(crate) const FAR: &str = "arn:aws:rds:us-east-1:111122223333:db:orders";
+
+/// A tree with that replica, and what its region is given.
+pub(crate) fn across(rem: &mut Remediation, seen: &mut Sweep) {
+    let (mut main, mut far) = (instance("orders"), instance("far"));
+    (far.id, far.arn, far.replica_source) = (FAR.into(), FAR.into(), Some("orders".into()));
+    main.replicas = vec![FAR.into()];
+    rem.source = Resource::Instance { instance: main.clone(), replicas: vec![far.clone()] };
+    let there: Region = "us-east-1".parse().unwrap();
+    rem.far_keys = [(there.clone(), FAR_KEY.to_owned())].into();
+    if let Some(swap) = &mut rem.swap {
+        swap.far_isolation = [(there, "sg-far".to_owned())].into();
+    }
+    let twin = seen.instances.iter().find(|i| i.id == "encrypted-orders").cloned();
+    seen.instances = [main, far].into_iter().chain(twin).collect();
+}
+
+pub(crate) const FAR_KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/far";
+
 pub(crate) fn instance(id: &str) -> Instance {
     Instance {
         id: id.into(),
@@ -192,6 +212,7 @@ fn remediation(source: Resource, kind: Kind) -> Remediation {
         region: region(),
         kind,
         key_arn: KEY.into(),
+        far_keys: BTreeMap::new(),
         names: Names::new("rem-1", &source),
         source,
         approved_at: NOW,

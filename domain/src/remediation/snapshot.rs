@@ -142,8 +142,8 @@ fn not_proven(rem: &Remediation, original: &Snapshot, copy: &Snapshot, now: Time
     if let Some(step) = snapshot_ready(rem, "copy", copy, now) {
         return Some(step);
     }
-    let (it, key) = (format!("the copy {}", copy.id), copy.kms_key.as_deref());
-    if let Some(why) = rem.other_key(&it, &copy.encryption, key) {
+    let (it, key) = (("the copy", copy.id.as_str()), copy.kms_key.as_deref());
+    if let Some(why) = rem.other_key(it, &copy.encryption, key) {
         return Some(Step::AskHuman(why));
     }
     let mut what = lacks(&original.settings, &copy.settings, "");

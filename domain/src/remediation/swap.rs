@@ -14,12 +14,14 @@ use super::{
     ATTEMPTS_MAX, Act, Activity, Bounds, Green, Mark, Remediation, Step, broken, fidelity, repeat,
     still,
 };
+use crate::far;
 use crate::finding::{Kind, Resource};
+use crate::id::Region;
 use crate::isolation::NewGroup;
 use crate::rds::Sweep;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the twin takes the original's place, where the plan says so, and how far that is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct Swap {
     /// The security group that lets nobody in, of the original's VPC; empty until the one that is to be made is
     /// there.
     pub isolation: String,
+    /// The same in the other regions that it has replicas in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub far_isolation: BTreeMap<Region, String>,
     /// The group that is made for it, where the VPC has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub make: Option<NewGroup>,
@@ -75,6 +80,19 @@ impl Swap {
     pub fn only(&self) -> BTreeSet<String> {
         BTreeSet::from([self.isolation.clone()])
     }
+
+    /// The isolation group of a database: that of its region.
+    pub fn group_of(&self, id: &str) -> &str {
+        match far::region(id) {
+            None => &self.isolation,
+            Some(region) => self.far_isolation.get(&region).map_or("", String::as_str),
+        }
+    }
+
+    /// That alone.
+    pub fn only_of(&self, id: &str) -> BTreeSet<String> {
+        BTreeSet::from([self.group_of(id).to_owned()])
+    }
 }
 
 /// No connections and hardly any writes of these, from then on, as far as CloudWatch knows: `Ok` with the
@@ -95,7 +113,7 @@ pub(super) fn ask(
 /// From when a proof can end: whoever was in before the groups changed shows in the value after it. None
 /// where the database was not isolated for this proof yet.
 fn isolated_for(rem: &Remediation, db: &Db<'_>, swap: &Swap, bounds: Bounds) -> Option<Time> {
-    let intent = rem.intents.get(&groups_key(db.resource_id, &swap.only()))?;
+    let intent = rem.intents.get(&groups_key(db.resource_id, &swap.only_of(db.id)))?;
     Some(intent.at.plus(bounds.metric_period).plus(bounds.metric_period))
 }
 
@@ -108,7 +126,7 @@ pub(super) fn isolate_all(
     bounds: Bounds,
 ) -> Result<Option<Time>, Step> {
     for db in databases.iter().filter(|db| !broken(db.status)) {
-        if let Some(step) = isolate(rem, db, &swap.only(), now, bounds) {
+        if let Some(step) = isolate(rem, db, &swap.only_of(db.id), now, bounds) {
             return Err(step);
         }
     }
@@ -208,17 +226,13 @@ fn before_names(
         if let Some(step) = settle(rem, &pair.twin, "cutover", now) {
             return step;
         }
-        if !rem.under_its_key(pair.twin.encryption, pair.twin.kms_key) {
-            return Step::AskHuman(format!(
-                "{} is not encrypted under {}",
-                pair.twin.id, rem.key_arn
-            ));
+        let twin = &pair.twin;
+        if let Some(why) = rem.other_key(("", twin.id), twin.encryption, twin.kms_key) {
+            return Step::AskHuman(why);
         }
-        if pair.part.own.is_some() && *pair.twin.groups != swap.only() {
-            return Step::AskHuman(format!(
-                "the twin {} was taken out of {}",
-                pair.twin.id, swap.isolation
-            ));
+        if pair.part.own.is_some() && *twin.groups != swap.only_of(twin.id) {
+            let (id, group) = (twin.id, swap.group_of(twin.id));
+            return Step::AskHuman(format!("the twin {id} was taken out of {group}"));
         }
     }
     let names =
@@ -307,7 +321,7 @@ pub(super) fn hold(
         for part in parts.iter().filter(|p| p.own.is_some()) {
             // A rollback that was refused had cut it off.
             if let (Ok(twin), Some((groups, _))) = (twin(rem, part, seen), part.own)
-                && *twin.groups == swap.only()
+                && *twin.groups == swap.only_of(twin.id)
                 && let Some(step) = set_groups(rem, &twin, groups, now, bounds)
             {
                 return Some(step);
@@ -321,7 +335,7 @@ pub(super) fn hold(
             if !source.settled() {
                 return Some(Step::Wait(format!("{} is {}", source.id, source.doing())));
             }
-            let cut_off = set_groups(rem, &source, &swap.only(), now, bounds);
+            let cut_off = set_groups(rem, &source, &swap.only_of(source.id), now, bounds);
             if let Some(step) = cut_off.or_else(|| protect(rem, &source, true, now, bounds)) {
                 return Some(step);
             }

@@ -5,6 +5,7 @@
 use super::green::old_name;
 use super::names::NAME_MAX;
 use super::{Remediation, twin_name};
+use crate::far;
 use crate::finding::{Kind, Resource};
 use crate::hash;
 use crate::rds::{Cluster, Encryption, Instance, Sweep};
@@ -17,10 +18,10 @@ fn held_suffix(resource_id: &str) -> String {
 
 /// The name of an original whose twin has its own: `<name>-unencrypted-` and 8 hex digits of the SHA-256
 /// of its resource id; the name is cut where that is over 63 characters.
-pub fn held_name(name: &str, resource_id: &str) -> String {
+pub fn held_name(id: &str, resource_id: &str) -> String {
     let suffix = held_suffix(resource_id);
-    let cut: String = name.chars().take(NAME_MAX - suffix.len()).collect();
-    format!("{}{suffix}", cut.trim_end_matches('-'))
+    let cut: String = far::name(id).chars().take(NAME_MAX - suffix.len()).collect();
+    far::renamed(id, &format!("{}{suffix}", cut.trim_end_matches('-')))
 }
 
 /// Snapshots have no security groups.

@@ -158,6 +158,7 @@ pub struct World {
     pub(crate) org_before: Vec<(Time, organizations::Organization)>,
     pub(crate) sessions: sts::Sessions,
     pub(crate) cells: HashMap<(AccountId, Region), Cell>,
+    pub(crate) across: Vec<rds::Across>,
     pub(crate) regions: Vec<Region>,
     pub(crate) opted: HashMap<AccountId, Vec<Region>>,
     pub(crate) config_org: config::OrganizationRules,
@@ -193,6 +194,7 @@ impl World {
             org_before: Vec::new(),
             sessions: sts::Sessions::default(),
             cells: HashMap::new(),
+            across: Vec::new(),
             opted: HashMap::new(),
             config_org: config::OrganizationRules::default(),
             generator: None,
@@ -361,6 +363,7 @@ impl World {
             None => Cell::default(),
         });
         cell.rds.settle(now);
+        self.meet(account, region, now);
     }
 
     pub(crate) fn cell_mut(&mut self, account: AccountId, region: Region) -> &mut Cell {
@@ -476,7 +479,9 @@ impl World {
 
 /// An ARN of RDS that names another place than the call's own; its name must not find what is here.
 fn foreign_arn(params: &Map, account: AccountId, region: Region) -> Option<&str> {
-    let texts = params.iter().filter_map(|(_, value)| value.as_text());
+    // The source of a replica may be in another region, and is looked for there.
+    let texts = params.iter().filter(|(name, _)| *name != "SourceDBInstanceIdentifier");
+    let texts = texts.filter_map(|(_, value)| value.as_text());
     texts.filter(|text| text.starts_with("arn:aws:rds:")).find(|text| {
         let mut parts = text.split(':').skip(3);
         parts.next() != Some(region) || parts.next() != Some(account.to_string().as_str())

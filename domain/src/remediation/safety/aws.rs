@@ -35,12 +35,16 @@ impl World {
         let spec = self.rem.twin_spec().into_owned();
         let want = spec.instances().find(|i| i.id == source).unwrap();
         let n = self.fresh();
+        let arn = match id.starts_with("arn:") {
+            true => id.to_owned(),
+            false => format!("arn:aws:rds:eu-west-1:111122223333:db:{id}"),
+        };
         let twin = Instance {
             id: id.into(),
-            arn: format!("arn:aws:rds:eu-west-1:111122223333:db:{id}"),
+            arn,
             resource_id: format!("db-TWIN{n}"),
             encryption: Encryption::SseKms,
-            kms_key: Some(KEY.into()),
+            kms_key: Some(self.rem.key_of(id).into()),
             cluster: cluster.map(str::to_owned),
             replica_source: of.map(str::to_owned),
             replicas: vec![],

@@ -94,8 +94,8 @@ impl World {
             Act::CreateBlueGreen { .. } | Act::SwitchOver { .. } | Act::DeleteBlueGreen { .. } => {
                 self.check_green(act);
             }
-            Act::SetGroups { resource_id, groups, .. } if !is_original(resource_id) => {
-                let opens = *groups != swap.only();
+            Act::SetGroups { database, resource_id, groups, .. } if !is_original(resource_id) => {
+                let opens = *groups != swap.only_of(database);
                 assert!(!opens || swap.began_at.is_some(), "a twin opened before the cutover");
             }
             _ => {}

@@ -40,7 +40,9 @@ pub(crate) fn resources(
     }
     let existing = |kind: &str, name: &str, prefix: &str| {
         let arn = arn(kind, name);
-        let tags = tags::of(rds, &arn).unwrap_or_default();
+        // What is in another region has no tags that this one knows.
+        let here = arn.split(':').nth(3).is_none_or(|r| r == region);
+        let tags = tags::of(rds, &arn).filter(|_| here).unwrap_or_default();
         Resource::new(arn).tags("aws:ResourceTag/", &tags).tags(prefix, &tags)
     };
     let request_tags = read_tags(params).unwrap_or_default();

@@ -26,8 +26,12 @@ pub(crate) struct Instance {
     pub(crate) port: i64,
     pub(crate) tags: Tags,
     pub(crate) cluster: Option<String>,
-    /// The name of the instance that this one replicates.
+    /// The name of the instance that this one replicates; its ARN, where that is in another region.
     pub(crate) source: Option<String>,
+    /// Whether that source is gone, and it was not promoted.
+    pub(crate) terminated: bool,
+    /// The ARNs of its replicas in other regions.
+    pub(crate) far_replicas: Vec<String>,
     pub(crate) roles: Vec<Map>,
     pub(crate) created: Option<Time>,
     pub(crate) pending: Map,
@@ -63,6 +67,8 @@ impl Instance {
             tags,
             cluster: None,
             source: None,
+            terminated: false,
+            far_replicas: Vec::new(),
             roles: Vec::new(),
             created: None,
             pending: Map::new(),
@@ -117,19 +123,7 @@ impl Instance {
         map.set("ActivityStreamStatus", "stopped");
         let nothing: [Map; 0] = [];
         map.set("DBSecurityGroups", list("DBSecurityGroup", nothing));
-        let replicas = rds.instances.values().filter(|i| i.source.as_ref() == Some(&self.name));
-        map.set(
-            "ReadReplicaDBInstanceIdentifiers",
-            list("ReadReplicaDBInstanceIdentifier", replicas.map(|r| &r.name)),
-        );
-        if let Some(source) = &self.source {
-            map.set("ReadReplicaSourceDBInstanceIdentifier", source);
-            let info = Map::new().with("StatusType", "read replication").with("Normal", true);
-            map.set(
-                "StatusInfos",
-                list("DBInstanceStatusInfo", [info.with("Status", "replicating")]),
-            );
-        }
+        super::replicas::show(self, rds, &mut map);
         if let Some(cluster) = &self.cluster {
             map.set("DBClusterIdentifier", cluster);
         }

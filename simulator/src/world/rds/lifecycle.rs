@@ -47,7 +47,8 @@ pub(super) fn reboot(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 pub(super) fn stop(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let instance = named(ctx.rds(), params, "DBInstanceIdentifier")?.clone();
     let has_replicas =
-        ctx.rds().instances.values().any(|i| i.source.as_ref() == Some(&instance.name));
+        ctx.rds().instances.values().any(|i| i.source.as_ref() == Some(&instance.name))
+            || !instance.far_replicas.is_empty();
     if instance.source.is_some() || has_replicas || instance.cluster.is_some() {
         return Err(invalid_state(format!(
             "Cannot stop {}: read replicas, their sources and members of clusters cannot be stopped",

@@ -4,6 +4,7 @@
 //! become of it ([`Step`]); whoever looks next lets the steps that are due happen first.
 //! Sources: RDS and Aurora user guides and API reference; the rule's own place is at each rule.
 
+mod across;
 mod around;
 mod authorize;
 mod blue_green;
@@ -23,6 +24,7 @@ mod sharing;
 mod snapshots;
 mod tags;
 
+pub(crate) use across::Across;
 pub(crate) use authorize::resources;
 pub(crate) use clusters::Cluster;
 pub(crate) use instances::Instance;

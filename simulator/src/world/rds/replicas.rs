@@ -1,19 +1,40 @@
-//! Read replicas in the same region.
+//! Read replicas.
 //! Source: RDS user guide, "Working with read replicas": a replica is encrypted as its source is; the
-//! source needs automated backups; a source in another region is refused before it comes here.
+//! source needs automated backups. Across regions a key must be named, and groups are those of the region
+//! (API reference, CreateDBInstanceReadReplica, KmsKeyId, DBParameterGroupName, OptionGroupName).
 
 use super::instances::{
     begin, collect, combination, free_name, inherit, invalid_state, named, shown,
 };
 use super::settings::Omitted;
-use super::{Step, seconds, tags};
+use super::{Instance, Rds, Step, across, seconds, tags};
 use crate::fault::Fault;
-use crate::value::Map;
+use crate::regions;
+use crate::value::{Map, list};
 use crate::world::Ctx;
+
+/// What Describe shows of an instance's source and replicas.
+pub(super) fn show(it: &Instance, rds: &Rds, map: &mut Map) {
+    let replicas = rds.instances.values().filter(|i| i.source.as_ref() == Some(&it.name));
+    let names = replicas.map(|r| &r.name).chain(&it.far_replicas);
+    map.set("ReadReplicaDBInstanceIdentifiers", list("ReadReplicaDBInstanceIdentifier", names));
+    if let Some(source) = &it.source {
+        map.set("ReadReplicaSourceDBInstanceIdentifier", source);
+        let status = if it.terminated { "terminated" } else { "replicating" };
+        let info = Map::new().with("StatusType", "read replication");
+        let info = info.with("Normal", !it.terminated).with("Status", status);
+        map.set("StatusInfos", list("DBInstanceStatusInfo", [info]));
+    }
+}
 
 pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = free_name(ctx, params)?;
-    let source = named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone();
+    let of = params.required("SourceDBInstanceIdentifier")?;
+    let far = across::elsewhere(of, ctx.region).and_then(|r| regions::find(r));
+    let source = match far {
+        Some(region) => across::source(ctx, of, region)?,
+        None => named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone(),
+    };
     if source.cluster.is_some() {
         return Err(combination(
             "A member of a cluster can't be replicated by itself; add a reader.",
@@ -33,9 +54,18 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
             "You cannot create an encrypted Read Replica from an unencrypted DB instance.",
         ));
     }
+    if far.is_some() && encrypted && !params.has("KmsKeyId") {
+        return Err(combination(
+            "You must specify a KMS key of the destination Region for an encrypted Read Replica in another Region.",
+        ));
+    }
     let engine = source.engine()?;
     let version = source.settings.text_or_empty("EngineVersion").to_owned();
     let kept = |setting: &super::settings::Setting| match setting.member {
+        // Of another region there is nothing to keep.
+        "DBParameterGroups" | "OptionGroupMemberships" | "DBSubnetGroup" if far.is_some() => {
+            setting.create
+        }
         // The source's own, unless given.
         "DBInstanceClass"
         | "AllocatedStorage"
@@ -55,11 +85,22 @@ pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     };
     let mut settings = collect(ctx, params, (engine, &version), kept, &source.settings)?;
     inherit(&mut settings, &source.settings);
+    if far.is_some() && encrypted {
+        let key = ctx.rds_key(params.text("KmsKeyId"))?;
+        settings.set("KmsKeyId", key);
+    }
     let port = params.int("Port")?.unwrap_or(source.port);
     let tags = tags::read(params)?;
     begin(ctx, &name, settings, port, tags, seconds::RESTORE);
+    let called = match far {
+        Some(region) => source.arn(ctx.account, region),
+        None => source.name.clone(),
+    };
     if let Some(replica) = ctx.rds().instances.get_mut(&name) {
-        replica.source = Some(source.name);
+        replica.source = Some(called);
+    }
+    if let Some(region) = far {
+        across::link(ctx, (region, &source), &name);
     }
     Ok(shown(ctx, &name))
 }
@@ -77,7 +118,7 @@ pub(super) fn promote(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let at = ctx.after(seconds::REBOOT);
     let rds = ctx.rds();
     if let Some(found) = rds.instances.get_mut(&replica.name) {
-        found.source = None;
+        (found.source, found.terminated) = (None, false);
         found.status = "modifying".into();
         found.settings.set("BackupRetentionPeriod", retention);
         if let Some(window) = window {

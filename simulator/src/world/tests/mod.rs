@@ -97,8 +97,18 @@ impl Play {
 
     /// A call in the member account.
     fn call(&mut self, service: &str, operation: &str, params: Value) -> Result<Map, String> {
+        self.call_in("us-east-1", service, operation, params)
+    }
+
+    fn call_in(
+        &mut self,
+        region: &str,
+        service: &str,
+        operation: &str,
+        params: Value,
+    ) -> Result<Map, String> {
         let keys = self.keys.clone();
-        self.send(&keys, "us-east-1", service, operation, params)
+        self.send(&keys, region, service, operation, params)
     }
 
     fn ok(&mut self, operation: &str, params: Value) -> Map {

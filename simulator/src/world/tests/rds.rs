@@ -160,6 +160,52 @@ fn replicas_follow_their_source_and_outlive_it() {
 }
 
 #[test]
+fn replicas_across_regions_follow_their_source_by_arn() {
+    let far = "eu-west-1";
+    let mut play = Play::new();
+    let account = play.account.clone();
+    let arn = |region: &str, name: &str| format!("arn:aws:rds:{region}:{account}:db:{name}");
+    let here = arn("us-east-1", "a");
+    play.database("a", j!({}));
+    let replica = j!({"DBInstanceIdentifier": "a", "SourceDBInstanceIdentifier": here});
+    play.call_in(far, "rds", "CreateDBInstanceReadReplica", replica.clone()).unwrap();
+    play.pass(700);
+    let source = |play: &mut Play| {
+        let found = play.call_in(far, "rds", "DescribeDBInstances", j!({})).unwrap();
+        let first = found.maps("DBInstances").next().unwrap().clone();
+        first.text("ReadReplicaSourceDBInstanceIdentifier").map(str::to_owned)
+    };
+    assert_eq!(source(&mut play).as_deref(), Some(here.as_str()));
+    let listed = format!("{:?}", play.instance("a").get("ReadReplicaDBInstanceIdentifiers"));
+    assert!(listed.contains(&arn(far, "a")), "{listed}");
+    assert_eq!(
+        play.code("StopDBInstance", j!({"DBInstanceIdentifier": "a"})),
+        "InvalidDBInstanceState"
+    );
+    let rename =
+        j!({"DBInstanceIdentifier": "a", "NewDBInstanceIdentifier": "b", "ApplyImmediately": true});
+    play.ok("ModifyDBInstance", rename);
+    play.pass(700);
+    assert_eq!(source(&mut play).as_deref(), Some(arn("us-east-1", "b").as_str()));
+    play.ok("DeleteDBInstance", j!({"DBInstanceIdentifier": "b", "SkipFinalSnapshot": true}));
+    play.pass(400);
+    // Of PostgreSQL it is not promoted: its replication is over.
+    assert_eq!(source(&mut play).as_deref(), Some(arn("us-east-1", "b").as_str()));
+
+    // An encrypted one needs a key of its own region.
+    play.database("c", j!({"StorageEncrypted": true}));
+    let of = arn("us-east-1", "c");
+    let replica = j!({"DBInstanceIdentifier": "c", "SourceDBInstanceIdentifier": of});
+    let refused = play.call_in(far, "rds", "CreateDBInstanceReadReplica", replica.clone());
+    assert!(refused.unwrap_err().starts_with("InvalidParameterCombination"));
+    let mut keyed = replica;
+    keyed["KmsKeyId"] = "alias/aws/rds".into();
+    let made = play.call_in(far, "rds", "CreateDBInstanceReadReplica", keyed).unwrap();
+    let key = made.map("DBInstance").unwrap().text("KmsKeyId").unwrap();
+    assert!(key.contains(far), "{key}");
+}
+
+#[test]
 fn a_rename_takes_minutes_and_snapshots_keep_the_old_name() {
     let mut play = Play::new();
     play.database("a", j!({}));
