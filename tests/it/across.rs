@@ -2,6 +2,9 @@
 //! their source.
 
 use crate::stage::{Stage, check, groups, text};
+use ringfence_tests::emulator::Emulator;
+use ringfence_tests::process::Setup;
+use ringfence_tests::script;
 use serde_json::{Value, json};
 
 /// `orders`, a replica of that name in the second region, and a replica of that one beside it.
@@ -164,5 +167,43 @@ fn a_plan_says_what_the_other_region_lacks() {
     ] {
         let (verdict, said) = check(&plan, name);
         assert!(verdict == "block" && said.contains(&want), "{name}: {said}");
+    }
+}
+
+/// The same on both emulators, made and judged by boto3.
+#[test]
+fn a_replica_is_rebuilt_in_its_region_on_both_emulators() {
+    for emulator in [Emulator::moto(), Emulator::simulator()] {
+        let world = emulator.build(9, &["single", "1"]);
+        let account = text(&world["accounts"][0], "id").to_owned();
+        let tell = |verb: &str| {
+            let args = [&account, "us-east-1", "eu-west-1", verb];
+            script("across.py", &emulator.script_url(), &args)
+        };
+        let before = tell("make");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut setup = Setup::new(&emulator.url(), folder.path());
+        setup.set("RINGFENCE_AWS__REGIONS", "us-east-1,eu-west-1");
+        let _server = setup.start();
+        let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+        ann.expect("org sync", 0);
+        ann.expect(&format!("scan start --account {account} --wait --timeout 60s"), 0);
+        let plan = ann.json(&format!("plan create --account {account}"), 0);
+        let id = text(&plan, "id");
+        bob.expect(&format!("approve {id} --reason CHG-1"), 0);
+        ann.expect(&format!("remediation apply {id} --wait --timeout 60s"), 0);
+        let after = tell("show");
+        let (here, there) = (&after["us-east-1"], &after["eu-west-1"]);
+        let twin = &there["databases"]["encrypted-orders-far"];
+        assert_eq!(
+            source(twin),
+            text(&here["databases"]["encrypted-orders"], "DBInstanceArn"),
+            "{after}"
+        );
+        assert!(twin["StorageEncrypted"] == true && twin["KmsKeyId"] == there["key"], "{twin}");
+        let own = &before["eu-west-1"]["databases"]["orders-far"];
+        for same in ["DBInstanceClass", "AllocatedStorage", "MultiAZ", "DbInstancePort"] {
+            assert_eq!(twin[same], own[same], "{same}");
+        }
     }
 }

@@ -164,7 +164,7 @@ fn one_that_aws_does_not_encrypt_is_taken_down() {
     let id = stage.apply("--strategy blue-green --unproven --acknowledge-jobs")["orders"].clone();
     let rem = stage.reaches(&id, "stopped");
     let why = text(&rem, "why");
-    assert!(why.contains("which AWS made for a blue/green deployment, is not encrypted"), "{why}");
+    assert!(why.contains("the green database") && why.contains("is not encrypted"), "{why}");
     assert_eq!((stage.describe(), deployments(&stage)), (before, vec![]), "nothing is left");
     let plan = stage.cli("ann").run("plan create --all --strategy blue-green --dry-run -o json");
     assert_eq!(check(&plan.json(), "blue-green").0, "block", "it is no proof");

@@ -47,6 +47,9 @@ class Account:
     def __init__(self, keys, region="us-east-1"):
         self.keys, self.region = keys, region
 
+    def of(self, region):
+        return type(self)(self.keys, region)
+
     def client(self, service):
         client = boto3.client(
             service, region_name=self.region, endpoint_url=URL, config=Config(retries={"total_max_attempts": 1}), **self.keys
@@ -391,6 +394,22 @@ def rds_groups(a):
     call(a, r, "DescribePendingMaintenanceActions")
 
 
+def across(far, r):
+    """A replica in another region: by ARN on both sides; boto3 signs a URL for it, which AWS ignores there."""
+    here = call(far.of("us-east-1"), r, "DescribeDBInstances", DBInstanceIdentifier="orders")["DBInstances"][0]
+    replica = dict(DBInstanceIdentifier="far", SourceDBInstanceIdentifier=here["DBInstanceArn"])
+    call(far, r, "CreateDBInstanceReadReplica", expect="DBInstanceNotFound", DBInstanceIdentifier="far",
+         SourceDBInstanceIdentifier=here["DBInstanceArn"].replace("orders", "none"))
+    call(far, r, "CreateDBInstanceReadReplica", SourceRegion="us-east-1", **replica)
+    advance()
+    made = call(far, r, "DescribeDBInstances", DBInstanceIdentifier="far")["DBInstances"][0]
+    assert made["ReadReplicaSourceDBInstanceIdentifier"] == here["DBInstanceArn"], made
+    here = call(far.of("us-east-1"), r, "DescribeDBInstances", DBInstanceIdentifier="orders")["DBInstances"][0]
+    assert made["DBInstanceArn"] in here["ReadReplicaDBInstanceIdentifiers"], here
+    call(far, r, "DeleteDBInstance", DBInstanceIdentifier="far", SkipFinalSnapshot=True)
+    advance()
+
+
 def rds_instances(a, key):
     r = "rds"
     rds_groups(a)
@@ -457,6 +476,7 @@ def rds_instances(a, key):
     replica = dict(DBInstanceIdentifier="reader", SourceDBInstanceIdentifier="orders")
     call(a, r, "CreateDBInstanceReadReplica", expect="InvalidParameterCombination", KmsKeyId=key, **replica)
     call(a, r, "CreateDBInstanceReadReplica", **replica)
+    across(type(a)({}, region="eu-west-1"), r)
     advance()
     call(a, r, "StopDBInstance", expect="InvalidDBInstanceState", **one)
     call(a, r, "PromoteReadReplica", DBInstanceIdentifier="reader")

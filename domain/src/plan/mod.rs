@@ -435,8 +435,8 @@ mod tests {
         keyless.key = None;
         for (cell, state, want) in [
             (Some(&taken), AccountState::Active, "name encrypted-orders is taken"),
-            (Some(&keyless), AccountState::Active, "key was not read"),
-            (None, AccountState::Active, "key was not read"),
+            (Some(&keyless), AccountState::Active, "was not read"),
+            (None, AccountState::Active, "was not read"),
             (Some(&cell()), AccountState::PendingClosure, "never written to"),
         ] {
             let blockers = blockers(&item(&f, cell, &[], &state, "pl-1", &Wanted::default()));

@@ -95,7 +95,7 @@ mod tests {
                 "ask the replica arn:aws:rds:us-east-1:111122223333:db:encrypted-orders is not encrypted under arn:aws:kms:us-east-1",
             ),
             (
-                Some(|i| i.replica_source = Some("orders".into())),
+                Some(|i| i.replica_source = Some("another".into())),
                 "ask arn:aws:rds:us-east-1:111122223333:db:encrypted-orders exists and was not made",
             ),
             (

@@ -300,7 +300,7 @@ fn decide_table() {
     let mut plain = world.clone();
     plain.seen.instances[3].encryption = Encryption::None;
     assert!(
-        said(&plain).starts_with("mark giving up: orders-read-green-1, which AWS made"),
+        said(&plain).starts_with("mark giving up: the green database orders-read-green-1"),
         "{}",
         said(&plain)
     );
@@ -351,7 +351,7 @@ fn switchover_table() {
         ),
         (
             |w| w.seen.instances[3].encryption = Encryption::None,
-            "ask orders-read-green-1, which AWS made",
+            "ask the green database orders-read-green-1",
         ),
         (
             |w| w.seen.instances[2].resource_id = "db-OTHER".into(),

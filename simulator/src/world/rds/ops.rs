@@ -68,6 +68,7 @@ pub(crate) const OPS: &[Op] = &[
         "NetworkType", "CACertificateIdentifier", "AllocatedStorage", "StorageThroughput",
         "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod",
         "EnableCloudwatchLogsExports", "MaxAllocatedStorage",
+        "PreSignedUrl", // "It's ignored in other Amazon Web Services Regions" than GovCloud's and China's
     ) replicas::create),
     op!(Write "PromoteReadReplica" ("DBInstanceIdentifier", "BackupRetentionPeriod", "PreferredBackupWindow") replicas::promote),
     op!(Read "DescribeDBClusters" ("DBClusterIdentifier", "Filters", "MaxRecords", "Marker", "IncludeShared") clusters::describe),
