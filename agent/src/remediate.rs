@@ -1,25 +1,26 @@
 //! Remediations of one account: observe, decide (in the domain), act, record.
 
 mod before;
+mod look;
 
 use crate::check::Look;
 use crate::lease::{Desk, Pipe};
-use crate::perform::{confused, perform};
+use crate::perform::perform;
 use crate::{now, rest};
 use before::{Trouble, decided_otherwise, group_trouble, key_trouble, other_subject};
-use ringfence_aws::{Phase, Session};
+use look::{activity, observe};
+use ringfence_aws::Session;
 use ringfence_domain::cloud::{CloudError, ErrorClass};
-use ringfence_domain::far;
 use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{
-    ATTEMPTS_MAX, Act, Activity, Failure, Mark, Remediation, State, Step, decide,
+    ATTEMPTS_MAX, Act, Failure, Mark, Remediation, State, Step, decide,
 };
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::Versioned;
 use ringfence_proto::v1;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tonic::Status;
 
 /// For how long a switchover that AWS refuses for now is asked for again, before tries are counted.
@@ -86,50 +87,6 @@ fn unless_dropped<T>(id: &str, done: Result<T, Status>) -> Result<Option<T>, Sta
         }
         Err(status) => Err(status),
     }
-}
-
-/// Whether what only some of the remediations need could be read.
-struct Read {
-    groups: Result<(), CloudError>,
-    blue_greens: Result<(), CloudError>,
-    /// Other regions that could not be read.
-    far: BTreeMap<Region, CloudError>,
-}
-
-async fn observe<P: Pipe>(
-    desk: &Desk<P>,
-    region: &Region,
-    open: &[Versioned],
-) -> Result<(Session, Sweep, Read), CloudError> {
-    let rem = &open[0].remediation;
-    let session = desk.cloud.enter(&rem.account, Phase::Remediate, &rem.plan).await?;
-    let mut seen = Sweep::default();
-    desk.cloud.sweep_databases(&session, region, &mut seen).await?;
-    desk.cloud.sweep_snapshots(&session, region, &mut seen).await?;
-    let mut read = Read { groups: Ok(()), blue_greens: Ok(()), far: BTreeMap::new() };
-    let far: BTreeSet<Region> =
-        open.iter().flat_map(|one| one.remediation.source.far_regions()).collect();
-    for there in far {
-        let mut found = Sweep::default();
-        match desk.cloud.sweep_databases(&session, &there, &mut found).await {
-            Ok(()) => seen.add_far(region, found),
-            Err(error) => drop(read.far.insert(there, error)),
-        }
-    }
-    if open.iter().any(|one| one.remediation.green().is_some()) {
-        match desk.cloud.blue_greens(&session, region).await {
-            Ok(all) => seen.blue_greens = all,
-            Err(error) => read.blue_greens = Err(error),
-        }
-    }
-    if open.iter().any(|one| one.remediation.wants_group()) {
-        let isolation = &desk.settings.isolation;
-        match desk.cloud.isolation_groups(&session, region, isolation).await {
-            Ok(groups) => seen.groups = groups,
-            Err(error) => read.groups = Err(error),
-        }
-    }
-    Ok((session, seen, read))
 }
 
 /// The cell could not be read. Before anything was begun, a denial is for a person; afterwards it is
@@ -321,28 +278,6 @@ async fn measure<P: Pipe>(
         }
         Err(error) => wait(desk, one, error.to_string()).await.map(|()| None),
     }
-}
-
-/// What these have been doing, each by the CloudWatch of its region.
-async fn activity<P: Pipe>(
-    desk: &Desk<P>,
-    session: &Session,
-    region: &Region,
-    (names, from): (&[String], Time),
-) -> Result<Activity, CloudError> {
-    let period = desk.settings.bounds.metric_period;
-    let mut places: BTreeMap<Region, Vec<String>> = BTreeMap::new();
-    for id in names {
-        let there = far::region(id).unwrap_or_else(|| region.clone());
-        places.entry(there).or_default().push(far::name(id).to_owned());
-    }
-    let mut all: Option<Activity> = None;
-    for (there, own) in places {
-        let found = desk.cloud.activity(session, &there, &own, (from, now()), period).await?;
-        all = Some(all.map_or(found.clone(), |all| all.and(&found)));
-    }
-    let none = || confused("no database to ask about");
-    Ok(Activity { names: names.to_vec(), ..all.ok_or_else(none)? })
 }
 
 async fn act_on<P: Pipe>(
