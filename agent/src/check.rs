@@ -1,4 +1,5 @@
-//! The check of a twin's data: a command of the operator's own (`remediation.check_command`).
+//! The check of a twin's data, a command of the operator's own (`remediation.check_command`); and, the same way, of a
+//! stage's health (`rollout.health_command`).
 //!
 //! Whether a twin has the rows that its original has is seen inside of it, with credentials that Ringfence does
 //! not have and does not want. The command is told which two databases are meant, reads what it likes, and says
@@ -35,18 +36,18 @@ struct Running {
 
 /// How a check stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Look {
+pub enum Look {
     /// Since when.
     Running(Time),
     /// The databases agree; what the command said last.
     Passed(String),
-    /// They do not, or nobody knows: why.
-    Failed(String),
+    /// They do not, or nobody knows: its exit code, if it had one, and why.
+    Failed(Option<i32>, String),
 }
 
 impl Checks {
     /// `None` where no command is configured.
-    pub(crate) fn new(command: &str, most: Span) -> Option<Checks> {
+    pub fn new(command: &str, most: Span) -> Option<Checks> {
         (!command.is_empty()).then(|| Checks {
             command: command.into(),
             most,
@@ -54,8 +55,8 @@ impl Checks {
         })
     }
 
-    /// Begins the check of a remediation, or looks how it stands.
-    pub(crate) fn look(&self, id: &str, about: &[(&str, String)], now: Time) -> Look {
+    /// Begins the check of what has this id, or looks how it stands.
+    pub fn look(&self, id: &str, about: &[(&str, String)], now: Time) -> Look {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(one) = running.get_mut(id) else {
             return match self.begin(about, now) {
@@ -64,7 +65,7 @@ impl Checks {
                     Look::Running(now)
                 }
                 Err(error) => {
-                    Look::Failed(format!("{} cannot be run: {error}", self.command.display()))
+                    Look::Failed(None, format!("{} cannot be run: {error}", self.command.display()))
                 }
             };
         };
@@ -72,12 +73,14 @@ impl Checks {
             Ok(None) if now.since(one.since) > self.most => {
                 drop(one.child.kill());
                 drop(one.child.wait());
-                Look::Failed(format!("it did not end within {}", self.most))
+                Look::Failed(None, format!("it did not end within {}", self.most))
             }
             Ok(None) => return Look::Running(one.since),
             Ok(Some(status)) if status.success() => Look::Passed(said(&mut one.output)),
-            Ok(Some(status)) => Look::Failed(format!("{status}: {}", said(&mut one.output))),
-            Err(error) => Look::Failed(error.to_string()),
+            Ok(Some(status)) => {
+                Look::Failed(status.code(), format!("{status}: {}", said(&mut one.output)))
+            }
+            Err(error) => Look::Failed(None, error.to_string()),
         };
         running.remove(id);
         look
@@ -148,15 +151,15 @@ mod tests {
         );
         assert_eq!(
             end("echo 'rows differ'; echo; exit 3", long),
-            Look::Failed("exit status: 3: rows differ".into())
+            Look::Failed(Some(3), "exit status: 3: rows differ".into())
         );
         assert_eq!(
             end("exec sleep 1000", Span::seconds(5)),
-            Look::Failed("it did not end within 5s".into())
+            Look::Failed(None, "it did not end within 5s".into())
         );
         let none = Checks::new("/nowhere/check", long).expect("a command");
         assert!(
-            matches!(none.look("rem-1", &[], Time(0)), Look::Failed(why) if why.contains("cannot be run"))
+            matches!(none.look("rem-1", &[], Time(0)), Look::Failed(None, why) if why.contains("cannot be run"))
         );
         assert!(Checks::new("", long).is_none());
     }

@@ -51,6 +51,10 @@ pub struct Config {
     pub policy_size: usize,
     pub approvals_remediation: usize,
     pub approvals_rollout: usize,
+    pub health_command: String,
+    pub health_timeout: Span,
+    pub observe_every: Span,
+    pub retreat_all: bool,
     pub approvals_decommission: usize,
     pub agent_server: String,
     pub agent_name: String,
@@ -311,6 +315,12 @@ impl Config {
                 text("scan.regions_max_age")
             ));
         }
+        let unhealthy = text("rollout.on_unhealthy");
+        if !["stage", "all"].contains(&unhealthy.as_str()) {
+            return fail(format!(
+                "rollout.on_unhealthy = `{unhealthy}`: it is stage (take back the stage that does harm) or all"
+            ));
+        }
         for key in ["approvals.remediation", "approvals.rollout", "approvals.decommission"] {
             if count(key) == 0 {
                 return fail(format!("{key} = 0: at least one other person must approve"));
@@ -421,6 +431,10 @@ impl Config {
             org_max_age: span("rollout.org_max_age"),
             policies_per_target: size("rollout.max_policies_per_target"),
             policy_size: size("rollout.max_policy_size"),
+            health_command: text("rollout.health_command"),
+            health_timeout: span("rollout.health_timeout"),
+            observe_every: span("rollout.observe_every"),
+            retreat_all: text("rollout.on_unhealthy") == "all",
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
             approvals_decommission: size("approvals.decommission"),

@@ -14,7 +14,7 @@ mod report;
 mod scan;
 mod threads;
 
-pub use check::Checks;
+pub use check::{Checks, Look};
 pub use lease::{Pipe, run, usage};
 pub use threads::start;
 

@@ -224,7 +224,7 @@ async fn check<P: Pipe>(
             record(desk, &mut one, action, &reason).await?;
             Ok(Some(one))
         }
-        Look::Failed(why) => {
+        Look::Failed(_, why) => {
             let why = format!("remediation.check_command does not agree ({why}): the twin stays");
             stop(desk, one, why, Failure::Blocked).await.map(|()| None)
         }

@@ -306,7 +306,7 @@ pub(crate) enum Finding {
 pub(crate) enum Rollout {
     /// Plan a rollout from a file; nothing is attached.
     Plan {
-        /// The rollout file (TOML): policy, then [[stage]] with name and targets.
+        /// The rollout file (TOML): policy, then [[stage]] with name, targets, and how long it bakes.
         #[arg(short, long = "file", value_name = "FILE")]
         file: PathBuf,
         /// Let the root be the last target: it binds every account at once.
@@ -351,6 +351,12 @@ pub(crate) enum Rollout {
         wait: bool,
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
+    },
+    /// End the bake of a stage before its time.
+    Promote {
+        id: String,
+        #[arg(long)]
+        reason: String,
     },
     /// Detach, in reverse order, what this rollout attached.
     Abort {

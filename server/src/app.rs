@@ -35,6 +35,8 @@ pub struct App {
     pub wake_admission: Arc<Notify>,
     /// A hint for agents that wait for work.
     pub wake_agents: Arc<Notify>,
+    /// `rollout.health_command`, where there is one.
+    pub health: Option<ringfence_agent::Checks>,
     /// The organization as last read from the store, with its version there.
     pub tree: Arc<Mutex<Option<KnownTree>>>,
 }

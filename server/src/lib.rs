@@ -90,6 +90,7 @@ pub async fn run(
         .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
     let address = listener.local_addr().context("read the address listened on")?;
     let (tls, schedule) = (tls(&config)?, schedule::parse(&config.scan_schedule)?);
+    let health = ringfence_agent::Checks::new(&config.health_command, config.health_timeout);
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -100,6 +101,7 @@ pub async fn run(
         wake_scans: Arc::new(Notify::new()),
         wake_agents: Arc::new(Notify::new()),
         wake_admission: Arc::new(Notify::new()),
+        health,
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));

@@ -83,6 +83,15 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .rollout;
             follow(context, client, rollout, wait, timeout).await
         }
+        Rollout::Promote { id, reason } => {
+            let rollout = client
+                .promote_rollout(v1::PromoteRolloutRequest { id, reason })
+                .await?
+                .into_inner()
+                .rollout;
+            show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
+            Ok(Exit::Done)
+        }
         Rollout::Abort { id, reason, wait, timeout } => {
             let rollout = client
                 .abort_rollout(v1::AbortRolloutRequest { id, reason })
@@ -104,6 +113,8 @@ async fn plan(
     let stage = |s: file::Stage| v1::RolloutStage {
         name: s.name,
         targets: s.targets.iter().map(ToString::to_string).collect(),
+        bake_seconds: s.bake.0 / 1_000,
+        observations: i32::try_from(s.observations).unwrap_or(i32::MAX),
     };
     let request = v1::PlanRolloutRequest {
         request_id: request_id(),
@@ -236,6 +247,29 @@ async fn follow(
     })
 }
 
+/// One line of a stage that is watched.
+fn baked(bake: &v1::RolloutBake) -> String {
+    let mut wants = vec![Span(bake.bake_seconds.saturating_mul(1_000)).to_string()];
+    if bake.observations > 0 {
+        wants.push(format!("{} healthy observations", bake.observations));
+    }
+    let mut line = format!("{} bakes {} at least", bake.stage, wants.join(" and "));
+    let mut say = |what: &str, text: &str| {
+        if !text.is_empty() {
+            line.push_str(&format!("; {what} {text}"));
+        }
+    };
+    say("since", &bake.began_at);
+    if !bake.last_at.is_empty() {
+        let said =
+            format!("{}: {} ({} healthy so far)", bake.last_health, bake.last_said, bake.healthy);
+        say("last", &format!("{} {said}", bake.last_at));
+    }
+    say("ended early by", &bake.promoted);
+    say("done", &bake.done_at);
+    line
+}
+
 fn show(context: &Context, rollout: &v1::Rollout) {
     if context.json() {
         printer::json(rollout);
@@ -258,6 +292,9 @@ fn show(context: &Context, rollout: &v1::Rollout) {
         &["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"],
         rollout.targets.iter().map(row).collect(),
     );
+    for bake in &rollout.bakes {
+        printer::data(&baked(bake));
+    }
     let by = approved_by(&rollout.approvals);
     printer::data(&format!(
         "by {}; approved by {by}; {} needed; hash {}",

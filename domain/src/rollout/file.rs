@@ -2,6 +2,7 @@
 
 use super::Stage;
 use crate::id::NodeId;
+use crate::time::Span;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -24,7 +25,16 @@ pub struct FileStage {
     pub name: String,
     /// OUs, accounts or (with `--allow-root`) the root, in order.
     pub targets: Vec<String>,
+    /// How long it must have been attached before the next stage begins: `24h`.
+    #[serde(default)]
+    pub bake: Option<String>,
+    /// How many healthy observations that takes at least.
+    #[serde(default)]
+    pub observations: u32,
 }
+
+/// The longest bake: a stage that is watched for longer is a rollout of its own.
+pub const BAKE_MAX: Span = Span::hours(90 * 24);
 
 /// Reads a rollout file. The error names the key or the target, and what would be right.
 pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
@@ -53,7 +63,14 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
             }
             targets.push(id);
         }
-        stages.push(Stage { name: stage.name.clone(), targets });
+        let bake = match &stage.bake {
+            None => Span(0),
+            Some(text) => Span::parse(text).filter(|s| *s <= BAKE_MAX).ok_or_else(|| {
+                format!("stage `{}`: bake = \"{text}\": it must be a time up to {BAKE_MAX}, such as 24h", stage.name)
+            })?,
+        };
+        let (name, observations) = (stage.name.clone(), stage.observations);
+        stages.push(Stage { name, targets, bake, observations });
     }
     Ok((file, stages))
 }
@@ -70,6 +87,8 @@ mod tests {
             "policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{OU_A}\"]\n"
         );
         assert_eq!(parse(&good).unwrap().1.len(), 1);
+        let baked = parse(&format!("{good}bake = \"24h\"\nobservations = 3\n")).unwrap().1;
+        assert_eq!((baked[0].bake, baked[0].observations), (Span::hours(24), 3));
         for (text, want) in [
             (good.replace("name", "nmae"), "unknown field `nmae`"),
             (good.replace("policy", "polcy"), "unknown field `polcy`"),
@@ -78,6 +97,9 @@ mod tests {
             (format!("{good}[[stage]]\nname = \"b\"\ntargets = [\"{OU_A}\"]\n"), "twice"),
             ("policy = \"x\"".to_owned(), "no [[stage]]"),
             (good.replace(&format!("\"{OU_A}\""), ""), "no targets"),
+            (format!("{good}bake = \"soon\"\n"), "stage `a`: bake = \"soon\": it must be a time"),
+            (format!("{good}bake = \"365d\"\n"), "up to 90d"),
+            (format!("{good}observations = -1\n"), "line 5: invalid value: integer `-1`"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(want), "{text}\n{error}");

@@ -213,7 +213,11 @@ mod tests {
     fn preflight_finds_what_would_fail_later() {
         let limits = Limits { policies_per_target: 2, policy_size: 100 };
         let stages = |targets: &[&str]| {
-            vec![Stage { name: "a".into(), targets: targets.iter().map(|t| id(t)).collect() }]
+            vec![Stage {
+                name: "a".into(),
+                targets: targets.iter().map(|t| id(t)).collect(),
+                ..Stage::default()
+            }]
         };
         let set = |n: usize| Some((0..n).map(|i| format!("p-{i}")).collect::<BTreeSet<String>>());
         let on = |target: &str, n: usize| -> Attached { [(id(target), set(n))].into() };

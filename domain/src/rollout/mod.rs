@@ -3,26 +3,45 @@
 //! Position is what is attached, as read; there is no current-step counter. One target at a time;
 //! what was attached before us is never detached by us; all is stored before the first write.
 
+mod bake;
 mod file;
 mod gate;
+#[cfg(test)]
+mod safety;
 
-pub use file::{File, FileStage, parse};
+pub use bake::{Bake, Health, Moment, Observation};
+pub use file::{BAKE_MAX, File, FileStage, parse};
 pub use gate::{Limits, gate, preflight};
 
 use crate::approval::Approval;
 use crate::hash;
 use crate::id::NodeId;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One ordered set of targets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// What people call it.
     pub name: String,
     /// The targets, in order.
     pub targets: Vec<NodeId>,
+    /// How long it must have been attached before the next stage begins, at least.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bake: Span,
+    /// How many healthy observations that takes, at least.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub observations: u32,
+}
+
+// What was hashed before stages could bake must hash the same.
+fn is_zero(span: &Span) -> bool {
+    *span == Span(0)
+}
+
+fn is_nought(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The part of a rollout that is hashed and approved.
@@ -66,6 +85,11 @@ pub enum Wish {
     Pause,
     /// Detach what this rollout attached.
     Abort,
+    /// Detach this stage and all after it, for it does harm.
+    Retreat {
+        /// Its number, from 0.
+        stage: usize,
+    },
 }
 
 /// Where a rollout stands.
@@ -76,6 +100,8 @@ pub enum State {
     Planned,
     /// Attaching.
     Running,
+    /// A stage is attached and watched, before the next one begins.
+    Baking,
     /// A person paused it.
     Paused,
     /// A gate or an approval refuses; `why` says which. `resume` tries again.
@@ -92,9 +118,10 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [State; 8] = [
+    pub const ALL: [State; 9] = [
         State::Planned,
         State::Running,
+        State::Baking,
         State::Paused,
         State::Blocked,
         State::Aborting,
@@ -108,6 +135,7 @@ impl State {
         match self {
             State::Planned => "planned",
             State::Running => "running",
+            State::Baking => "baking",
             State::Paused => "paused",
             State::Blocked => "blocked",
             State::Aborting => "aborting",
@@ -154,6 +182,9 @@ pub struct Rollout {
     pub baseline: Option<BTreeMap<NodeId, BTreeSet<String>>>,
     /// What we did, by target.
     pub attachments: BTreeMap<NodeId, Attachment>,
+    /// The bakes, by the number of their stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bakes: BTreeMap<usize, Bake>,
 }
 
 impl Rollout {
@@ -169,6 +200,7 @@ impl Rollout {
             policy_id: None,
             baseline: None,
             attachments: BTreeMap::new(),
+            bakes: BTreeMap::new(),
         }
     }
 
@@ -203,6 +235,12 @@ pub enum Step {
     Detach(NodeId),
     /// It is gone: note it.
     MarkDetached(NodeId),
+    /// All targets of the stage with this number are attached: its clock starts.
+    BeginBake(usize),
+    /// Ask for its health.
+    Observe(usize),
+    /// It was watched long enough: the next one may begin, if its evidence still holds.
+    EndBake(usize),
     /// Nothing to do in this state.
     Rest(State),
     /// A person must look.
@@ -213,19 +251,20 @@ pub enum Step {
 pub type Attached = BTreeMap<NodeId, Option<BTreeSet<String>>>;
 
 /// The next step. `missing` is the number of approvals that are missing, counted anew each time.
-pub fn decide(rollout: &Rollout, attached: &Attached, missing: usize) -> Step {
+pub fn decide(rollout: &Rollout, attached: &Attached, missing: usize, moment: Moment) -> Step {
     if rollout.hash != hash::of(&rollout.body) {
         return Step::AskHuman("the stored rollout is not the one that was hashed".into());
     }
     match rollout.wish {
         Wish::Planned => Step::Rest(State::Planned),
         Wish::Pause => Step::Rest(State::Paused),
-        Wish::Run => forward(rollout, attached, missing),
-        Wish::Abort => backward(rollout, attached),
+        Wish::Run => forward(rollout, attached, missing, moment),
+        Wish::Abort => backward(rollout, attached, 0, State::Aborted),
+        Wish::Retreat { stage } => backward(rollout, attached, stage, State::Blocked),
     }
 }
 
-fn forward(rollout: &Rollout, attached: &Attached, missing: usize) -> Step {
+fn forward(rollout: &Rollout, attached: &Attached, missing: usize, moment: Moment) -> Step {
     if missing > 0 {
         return Step::Rest(State::Blocked);
     }
@@ -235,34 +274,48 @@ fn forward(rollout: &Rollout, attached: &Attached, missing: usize) -> Step {
     let Some(policy) = &rollout.policy_id else {
         return Step::CreatePolicy;
     };
-    for target in rollout.body.targets() {
-        let Some(Some(now)) = attached.get(target) else {
-            return Step::AskHuman(format!("{target} is no longer in the organization"));
-        };
-        let done = rollout.attachments.get(target);
-        let noted = done.is_some_and(|a| a.attached_at.is_some());
-        match (now.contains(policy), noted) {
-            (true, true) => {}
-            (true, false) => return Step::MarkAttached(target.clone()),
-            (false, true) => {
-                return Step::AskHuman(format!(
-                    "{policy} was attached to {target} and is gone: somebody detached it"
-                ));
-            }
-            (false, false) if done.is_some_and(|a| a.attempts >= ATTEMPTS_MAX) => {
-                return Step::AskHuman(format!("attaching to {target} has no effect"));
-            }
-            (false, false) => return Step::Attach(target.clone()),
+    for (n, stage) in rollout.body.stages.iter().enumerate() {
+        let step = stage.targets.iter().find_map(|t| attach(rollout, policy, t, attached));
+        if let Some(step) = step.or_else(|| bake::step(rollout, n, stage, moment)) {
+            return step;
         }
     }
     Step::Rest(State::Complete)
 }
 
-fn backward(rollout: &Rollout, attached: &Attached) -> Step {
-    let Some(policy) = &rollout.policy_id else {
-        return Step::Rest(State::Aborted);
+/// What one target is short of; `None` once it is attached.
+fn attach(
+    rollout: &Rollout,
+    policy: &String,
+    target: &NodeId,
+    attached: &Attached,
+) -> Option<Step> {
+    let Some(Some(now)) = attached.get(target) else {
+        return Some(Step::AskHuman(format!("{target} is no longer in the organization")));
     };
-    for target in rollout.body.targets().rev() {
+    let done = rollout.attachments.get(target);
+    let noted = done.is_some_and(|a| a.attached_at.is_some());
+    match (now.contains(policy), noted) {
+        (true, true) => None,
+        (true, false) => Some(Step::MarkAttached(target.clone())),
+        (false, true) => Some(Step::AskHuman(format!(
+            "{policy} was attached to {target} and is gone: somebody detached it"
+        ))),
+        (false, false) if done.is_some_and(|a| a.attempts >= ATTEMPTS_MAX) => {
+            Some(Step::AskHuman(format!("attaching to {target} has no effect")))
+        }
+        (false, false) => Some(Step::Attach(target.clone())),
+    }
+}
+
+/// Takes back what is ours of these stages, the last first; then it rests so.
+fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest: State) -> Step {
+    let Some(policy) = &rollout.policy_id else {
+        return Step::Rest(rest);
+    };
+    let stages = rollout.body.stages.iter().skip(from);
+    let targets: Vec<&NodeId> = stages.flat_map(|s| &s.targets).collect();
+    for target in targets.into_iter().rev() {
         if !rollout.ours(target) {
             continue;
         }
@@ -274,12 +327,9 @@ fn backward(rollout: &Rollout, attached: &Attached) -> Step {
         };
         match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
             (false, true) => {}
-            // Our attachment was asked for and never seen: it may still appear, so it is detached
-            // before it counts as gone (PolicyNotAttached is success).
-            (false, false)
-                if done
-                    .is_some_and(|a| a.attached_at.is_none() && a.detach_intended_at.is_none()) =>
-            {
+            // That it does not show is not that it is gone: it may still appear, or the read may be older than it. So it
+            // is detached before it counts as gone (PolicyNotAttached is success).
+            (false, false) if done.is_some_and(|a| a.detach_intended_at.is_none()) => {
                 return Step::Detach(target.clone());
             }
             (false, false) => return Step::MarkDetached(target.clone()),
@@ -298,7 +348,7 @@ fn backward(rollout: &Rollout, attached: &Attached) -> Step {
             (true, false) => return Step::Detach(target.clone()),
         }
     }
-    Step::Rest(State::Aborted)
+    Step::Rest(rest)
 }
 
 /// How the targets differ from the stored set: what an operator must know after an abort.
@@ -334,8 +384,11 @@ mod tests {
     }
 
     fn rollout(wish: Wish) -> Rollout {
-        let stage =
-            |name: &str, target: &str| Stage { name: name.into(), targets: vec![id(target)] };
+        let stage = |name: &str, target: &str| Stage {
+            name: name.into(),
+            targets: vec![id(target)],
+            ..Stage::default()
+        };
         let mut rollout = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
@@ -351,6 +404,11 @@ mod tests {
         rollout.baseline = Some([(id(OU_A), full.clone()), (id(OU_B), full)].into());
         rollout.policy_id = Some("p-ours".into());
         rollout
+    }
+
+    /// Of stages that do not bake.
+    fn at(rollout: &Rollout, attached: &Attached, missing: usize) -> Step {
+        decide(rollout, attached, missing, Moment { now: Time(0), observe_every: None })
     }
 
     fn attached(a: &[&str], b: &[&str]) -> Attached {
@@ -374,31 +432,94 @@ mod tests {
         let first = attached(&[FULL, "p-ours"], &[FULL]);
         let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
         let mut r = rollout(Wish::Planned);
-        assert_eq!(decide(&r, &none, 1), Step::Rest(State::Planned));
+        assert_eq!(at(&r, &none, 1), Step::Rest(State::Planned));
         r.wish = Wish::Run;
-        assert_eq!(decide(&r, &none, 1), Step::Rest(State::Blocked));
-        assert_eq!(decide(&r, &none, 0), Step::Attach(id(OU_A)));
+        assert_eq!(at(&r, &none, 1), Step::Rest(State::Blocked));
+        assert_eq!(at(&r, &none, 0), Step::Attach(id(OU_A)));
         r.attachments.insert(id(OU_A), done(true, false));
-        assert_eq!(decide(&r, &first, 0), Step::MarkAttached(id(OU_A)));
-        assert_eq!(decide(&r, &none, 0), Step::Attach(id(OU_A)), "a lost call is repeated");
+        assert_eq!(at(&r, &first, 0), Step::MarkAttached(id(OU_A)));
+        assert_eq!(at(&r, &none, 0), Step::Attach(id(OU_A)), "a lost call is repeated");
         r.attachments.insert(id(OU_A), done(true, true));
-        assert_eq!(decide(&r, &first, 0), Step::Attach(id(OU_B)));
+        assert_eq!(at(&r, &first, 0), Step::Attach(id(OU_B)));
         assert!(
-            matches!(decide(&r, &none, 0), Step::AskHuman(why) if why.contains("somebody detached"))
+            matches!(at(&r, &none, 0), Step::AskHuman(why) if why.contains("somebody detached"))
         );
         r.wish = Wish::Pause;
-        assert_eq!(decide(&r, &first, 0), Step::Rest(State::Paused));
+        assert_eq!(at(&r, &first, 0), Step::Rest(State::Paused));
         r.wish = Wish::Run;
         r.attachments.insert(id(OU_B), done(true, true));
-        assert_eq!(decide(&r, &both, 0), Step::Rest(State::Complete));
+        assert_eq!(at(&r, &both, 0), Step::Rest(State::Complete));
         let gone: Attached = [(id(OU_A), None), (id(OU_B), None)].into();
-        assert!(matches!(decide(&r, &gone, 0), Step::AskHuman(_)));
+        assert!(matches!(at(&r, &gone, 0), Step::AskHuman(_)));
         r.policy_id = None;
-        assert_eq!(decide(&r, &none, 0), Step::CreatePolicy);
+        assert_eq!(at(&r, &none, 0), Step::CreatePolicy);
         r.baseline = None;
-        assert_eq!(decide(&r, &none, 0), Step::TakeBaseline, "the set is stored before any write");
+        assert_eq!(at(&r, &none, 0), Step::TakeBaseline, "the set is stored before any write");
         r.body.author = "eve".into();
-        assert!(matches!(decide(&r, &none, 0), Step::AskHuman(why) if why.contains("hashed")));
+        assert!(matches!(at(&r, &none, 0), Step::AskHuman(why) if why.contains("hashed")));
+    }
+
+    #[test]
+    fn a_stage_bakes_for_its_time_and_its_observations() {
+        const FULL: &str = "p-FullAWSAccess";
+        let first = attached(&[FULL, "p-ours"], &[FULL]);
+        let mut r = rollout(Wish::Run);
+        (r.body.stages[0].bake, r.body.stages[0].observations) = (Span::hours(1), 2);
+        r.hash = hash::of(&r.body);
+        r.attachments.insert(id(OU_A), done(true, true));
+        let hour = |h: i64| Time(0).plus(Span::hours(h));
+        let every = Some(Span::seconds(600));
+        let step = |r: &Rollout, now: Time, observe_every| {
+            decide(r, &first, 0, Moment { now, observe_every })
+        };
+        assert_eq!(step(&r, hour(0), every), Step::BeginBake(0));
+        r.bakes.insert(0, Bake::begun(hour(0)));
+        assert_eq!(step(&r, hour(0), every), Step::Observe(0));
+        let seen = |h: i64, health| Observation { at: hour(h), health, said: String::new() };
+        r.bakes.get_mut(&0).unwrap().observe(seen(0, Health::Healthy));
+        assert_eq!(step(&r, hour(0), every), Step::Rest(State::Baking));
+        assert_eq!(step(&r, hour(2), every), Step::Observe(0), "its time alone ends it not");
+        r.bakes.get_mut(&0).unwrap().observe(seen(2, Health::Inconclusive));
+        assert_eq!(
+            step(&r, hour(2), every),
+            Step::Rest(State::Baking),
+            "nobody knows: not healthy"
+        );
+        assert!(
+            r.bakes_for(Moment { now: hour(2), observe_every: every }).contains("1 of 2 healthy")
+        );
+        r.bakes.get_mut(&0).unwrap().observe(seen(3, Health::Healthy));
+        assert_eq!(step(&r, hour(3), every), Step::EndBake(0));
+        assert!(
+            matches!(step(&r, hour(3), None), Step::AskHuman(why) if why.contains("health_command"))
+        );
+        let mut early = r.clone();
+        early.bakes.insert(0, Bake::begun(hour(3)));
+        early.bakes.get_mut(&0).unwrap().promoted = Some((hour(3), "bob: known".into()));
+        assert_eq!(step(&early, hour(3), every), Step::EndBake(0));
+        r.bakes.get_mut(&0).unwrap().done_at = Some(hour(3));
+        assert_eq!(step(&r, hour(3), every), Step::Attach(id(OU_B)));
+        // Only its time, where nobody can be asked.
+        r.body.stages[0].observations = 0;
+        r.hash = hash::of(&r.body);
+        r.bakes.insert(0, Bake::begun(hour(3)));
+        assert_eq!(step(&r, hour(3), None), Step::Rest(State::Baking));
+        assert_eq!(step(&r, hour(4), None), Step::EndBake(0));
+        // Somebody takes it off meanwhile.
+        let off = attached(&[FULL], &[FULL]);
+        let said = decide(&r, &off, 0, Moment { now: hour(3), observe_every: None });
+        assert!(matches!(said, Step::AskHuman(why) if why.contains("somebody detached")));
+        // One that does harm is taken back with what followed, and no further.
+        r.wish = Wish::Retreat { stage: 1 };
+        r.attachments.insert(id(OU_B), done(true, true));
+        let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
+        assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
+        r.attachments.get_mut(&id(OU_B)).unwrap().detached_at = Some(hour(4));
+        assert_eq!(at(&r, &first, 0), Step::Rest(State::Blocked));
+        r.forget_from(1);
+        r.wish = Wish::Run;
+        r.bakes.get_mut(&0).unwrap().done_at = Some(hour(4));
+        assert_eq!(at(&r, &first, 0), Step::Attach(id(OU_B)), "a resume attaches it anew");
     }
 
     #[test]
@@ -406,28 +527,20 @@ mod tests {
         const FULL: &str = "p-FullAWSAccess";
         let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
         let mut r = rollout(Wish::Abort);
-        assert_eq!(
-            decide(&r, &both, 0),
-            Step::Rest(State::Aborted),
-            "not attached by us: left alone"
-        );
+        assert_eq!(at(&r, &both, 0), Step::Rest(State::Aborted), "not attached by us: left alone");
         r.attachments.insert(id(OU_A), done(true, true));
         r.attachments.insert(id(OU_B), done(true, false));
-        assert_eq!(decide(&r, &both, 0), Step::Detach(id(OU_B)));
+        assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
         let first = attached(&[FULL, "p-ours"], &[FULL]);
-        assert_eq!(
-            decide(&r, &first, 0),
-            Step::Detach(id(OU_B)),
-            "never seen: it may still appear"
-        );
+        assert_eq!(at(&r, &first, 0), Step::Detach(id(OU_B)), "never seen: it may still appear");
         r.attachments.get_mut(&id(OU_B)).unwrap().detach_intended_at = Some(Time(8));
-        assert_eq!(decide(&r, &first, 0), Step::MarkDetached(id(OU_B)));
+        assert_eq!(at(&r, &first, 0), Step::MarkDetached(id(OU_B)));
         r.attachments.get_mut(&id(OU_B)).unwrap().detached_at = Some(Time(9));
-        assert_eq!(decide(&r, &first, 0), Step::Detach(id(OU_A)));
+        assert_eq!(at(&r, &first, 0), Step::Detach(id(OU_A)));
         let last = attached(&["p-ours"], &[FULL]);
-        assert!(matches!(decide(&r, &last, 0), Step::AskHuman(why) if why.contains("last SCP")));
+        assert!(matches!(at(&r, &last, 0), Step::AskHuman(why) if why.contains("last SCP")));
         r.baseline.as_mut().unwrap().get_mut(&id(OU_A)).unwrap().insert("p-ours".into());
-        assert_eq!(decide(&r, &first, 0), Step::Rest(State::Aborted), "it was there before us");
+        assert_eq!(at(&r, &first, 0), Step::Rest(State::Aborted), "it was there before us");
         let differences = compare(&r, &attached(&[FULL], &[FULL, "p-x"]));
         assert_eq!(differences.len(), 2, "{differences:?}");
     }

@@ -1,5 +1,6 @@
 //! Rollouts: planned and approved here, carried out by [`work`].
 
+mod bake;
 mod work;
 
 pub use work::run;
@@ -53,6 +54,13 @@ pub async fn plan(
         // The one call of ours that it conditions, CreateDBInstance, is of cluster members, whose
         // engines it exempts.
         policy.warnings.clear();
+    }
+    let unseen = wanted.stages.iter().find(|s| s.observations > 0 && app.health.is_none());
+    if let Some(stage) = unseen {
+        return Err(Fault::Invalid(format!(
+            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask",
+            stage.name, stage.observations
+        )));
     }
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let targets: Vec<&NodeId> = wanted.stages.iter().flat_map(|s| &s.targets).collect();
@@ -146,6 +154,8 @@ pub enum Verb {
     Resume,
     /// Take back what was attached.
     Abort,
+    /// End the bake of a stage before its time.
+    Promote,
 }
 
 /// Carries out a person's wish; the worker does the rest.
@@ -165,6 +175,7 @@ pub async fn wish(
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
     let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
     let aborting = rollout.wish == Wish::Abort;
+    let retreats = matches!(rollout.wish, Wish::Retreat { .. }) && state == State::Aborting;
     let (wish, state, action) = match verb {
         Verb::Start | Verb::Resume if missing > 0 => {
             return refused(
@@ -178,6 +189,17 @@ pub async fn wish(
         Verb::Start | Verb::Resume if aborting || state == State::Aborted => {
             return no("it is being taken back; plan a new rollout");
         }
+        Verb::Start | Verb::Resume | Verb::Pause | Verb::Promote if retreats => {
+            return no(
+                "a stage that does harm is being detached; when that is done, resume or abort",
+            );
+        }
+        Verb::Promote if reason.trim().is_empty() => {
+            return Err(Fault::Invalid("reason: say why it need not bake any longer".into()));
+        }
+        Verb::Promote if aborting || rollout.baking().is_none() => return no("no stage bakes"),
+        Verb::Promote if state == State::Baking => (Wish::Run, State::Running, "rollout.promote"),
+        Verb::Promote => (rollout.wish, state, "rollout.promote"),
         Verb::Start if state == State::Paused => return no("use `ringfence rollout resume`"),
         Verb::Start | Verb::Resume if state == State::Complete => {
             return no("all its targets are attached");
@@ -192,6 +214,9 @@ pub async fn wish(
         Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
     };
     let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
+        if verb == Verb::Promote {
+            bake::promote(rollout, actor, reason);
+        }
         rollout.wish = wish;
         rollout.state = state;
         rollout.why.clear();

@@ -1,6 +1,6 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
-use super::{Loaded, change, limits, read};
+use super::{Loaded, bake, change, limits, read};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::org;
@@ -13,8 +13,9 @@ use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::ledger::Rule;
 use ringfence_domain::rollout::{
-    self, Attached, Attachment, Rollout, State, Step, decide, preflight,
+    self, Attached, Attachment, Rollout, State, Step, Wish, decide, preflight,
 };
+use ringfence_domain::time::{Span, Time};
 use std::collections::BTreeMap;
 
 /// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
@@ -30,10 +31,15 @@ const PAUSE_MS: u64 = 5_000;
 /// How often an attachment is read back before the step ends and the next look decides.
 const READ_BACK: u32 = 5;
 
+/// How often a rollout that bakes is looked at, for what people do to it meanwhile: a call for each target.
+const BAKE_LOOK: Span = Span::seconds(60);
+
 /// Looks at rollouts that run, for ever.
 pub async fn run(app: App) {
+    // Those that bake, and when each was looked at: after a start all are.
+    let mut looked = BTreeMap::new();
     loop {
-        if let Err(fault) = look(&app).await {
+        if let Err(fault) = look(&app, &mut looked).await {
             tracing::warn!("rollouts: {fault}");
         }
         tokio::select! {
@@ -43,12 +49,15 @@ pub async fn run(app: App) {
     }
 }
 
-async fn look(app: &App) -> Result<(), Fault> {
+async fn look(app: &App, looked: &mut BTreeMap<String, Time>) -> Result<(), Fault> {
     // Taking back comes first.
-    for state in [State::Aborting, State::Running] {
+    for state in [State::Aborting, State::Running, State::Baking] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
         for (_, rollout) in rollouts {
+            if state == State::Baking && !due(app, &rollout, looked) {
+                continue;
+            }
             if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
                 return Ok(());
             }
@@ -60,6 +69,23 @@ async fn look(app: &App) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Whether one that bakes wants to be looked at: now and then, when its health is to be asked for or is being asked for,
+/// and when its time is over.
+fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> bool {
+    let moment = bake::moment(app);
+    let Some((_, stage, bake)) = rollout.baking() else { return true };
+    let observed = |every: Span| bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
+    let over =
+        moment.now.since(bake.began_at) >= stage.bake && bake.healthy >= stage.wanted(moment);
+    let last = looked.get(&rollout.body.id).copied();
+    let stale = last.is_none_or(|at| moment.now.since(at) >= BAKE_LOOK);
+    let due = stale || over || moment.observe_every.is_some_and(observed);
+    if due {
+        looked.insert(rollout.body.id.clone(), moment.now);
+    }
+    due
 }
 
 /// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.
@@ -112,7 +138,7 @@ fn transient(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown)
 }
 
-fn system() -> Actor {
+pub(super) fn system() -> Actor {
     Actor::system("rollouts")
 }
 
@@ -120,12 +146,19 @@ fn system() -> Actor {
 async fn fail(app: &App, id: &str, why: String) -> Result<(), Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
     match loaded.1.state {
-        State::Running | State::Aborting => stop(app, loaded, State::Failed, vec![why]).await,
+        State::Running | State::Aborting | State::Baking => {
+            stop(app, loaded, State::Failed, vec![why]).await
+        }
         _ => Ok(()),
     }
 }
 
-async fn stop(app: &App, loaded: Loaded, state: State, why: Vec<String>) -> Result<(), Fault> {
+pub(super) async fn stop(
+    app: &App,
+    loaded: Loaded,
+    state: State,
+    why: Vec<String>,
+) -> Result<(), Fault> {
     let text = if why.is_empty() { state.as_str().to_owned() } else { why.join("; ") };
     change(app, &system(), loaded, &format!("rollout.{}", state.as_str()), &text, |r| {
         r.state = state;
@@ -141,21 +174,30 @@ async fn stop(app: &App, loaded: Loaded, state: State, why: Vec<String>) -> Resu
 async fn step(app: &App, id: &str) -> Result<bool, Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
     let rollout = &loaded.1;
-    if !matches!(rollout.state, State::Running | State::Aborting) {
+    if !matches!(rollout.state, State::Running | State::Aborting | State::Baking) {
         return Ok(false);
     }
     let attached = read(app, rollout.body.targets()).await?;
     let needed = app.config.approvals_rollout;
     let missing =
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
-    match decide(rollout, &attached, missing) {
+    match decide(rollout, &attached, missing, bake::moment(app)) {
+        Step::BeginBake(stage) => bake::begin(app, loaded, stage).await,
+        Step::Observe(stage) => bake::observe(app, loaded, stage).await,
+        Step::EndBake(stage) => bake::end(app, loaded, stage).await,
+        Step::Rest(State::Baking) => bake::rests(app, loaded).await,
+        Step::Rest(State::Blocked) if let Wish::Retreat { stage } = rollout.wish => {
+            bake::retreated(app, loaded, stage).await
+        }
         Step::Rest(state) => {
             let mut why = Vec::new();
             if state == State::Blocked {
                 why.push(format!("{missing} approval(s) missing"));
             }
             if state == State::Aborted {
-                why = rollout::compare(rollout, &attached);
+                // What a person or its health said of it stays.
+                why.clone_from(&rollout.why);
+                why.extend(rollout::compare(rollout, &attached));
             }
             stop(app, loaded, state, why).await?;
             Ok(false)
@@ -213,7 +255,7 @@ async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<
 }
 
 /// Whether two policy documents say the same, whatever their white space.
-fn same(one: &str, other: &str) -> bool {
+pub(super) fn same(one: &str, other: &str) -> bool {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     read(one).is_some() && read(one) == read(other)
 }
@@ -339,7 +381,7 @@ async fn read_back(app: &App, target: &NodeId, policy: &str, wanted: bool) -> Re
 }
 
 /// Why the gate before a target is shut, from a fresh tree and the ledger.
-async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Fault> {
+pub(super) async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Fault> {
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let mut cells = BTreeMap::new();
     let mut findings: Vec<Finding> = Vec::new();

@@ -14,7 +14,7 @@ use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
 use ringfence_domain::plan::{self, Item, Plan, Strategy, Verdict};
 use ringfence_domain::remediation::{self, Activity, Remediation, Retirement};
-use ringfence_domain::rollout::{self, Rollout};
+use ringfence_domain::rollout::Rollout;
 use ringfence_domain::time::Time;
 use ringfence_domain::work::{Listing, Scan};
 use ringfence_proto::v1;
@@ -29,7 +29,7 @@ pub(crate) fn counts(map: &BTreeMap<String, u32>) -> BTreeMap<String, i32> {
     map.iter().map(|(k, n)| (k.clone(), i32::try_from(*n).unwrap_or(i32::MAX))).collect()
 }
 
-fn when(time: Option<Time>) -> String {
+pub(crate) fn when(time: Option<Time>) -> String {
     time.map(|t| t.to_string()).unwrap_or_default()
 }
 
@@ -58,17 +58,6 @@ pub(crate) fn scope(scope: Option<v1::Scope>) -> Result<Scope, Fault> {
         accounts: ids("account", &accounts)?,
         regions: ids("region", &regions)?,
     })
-}
-
-pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage>, Fault> {
-    if stages.is_empty() {
-        return Err(Fault::Invalid("stages: there is none".into()));
-    }
-    let stage = |s: v1::RolloutStage| {
-        let targets = ids(&format!("stage `{}`", s.name), &s.targets)?;
-        Ok(rollout::Stage { name: s.name, targets })
-    };
-    stages.into_iter().map(stage).collect()
 }
 
 pub(crate) fn node(node: &Node, tree: &OrgTree) -> v1::Node {
@@ -378,66 +367,6 @@ pub(crate) fn remediation(r: &Remediation, needed: usize) -> v1::Remediation {
         checked: r.checked.as_ref().map_or(String::new(), |(at, said)| format!("{at} {said}")),
         windows: r.windows.iter().map(ToString::to_string).collect(),
         retirement: r.retirement.as_ref().map(|r| retirement(r, needed)),
-    }
-}
-
-fn rollout_state(state: rollout::State) -> v1::RolloutState {
-    match state {
-        rollout::State::Planned => v1::RolloutState::Planned,
-        rollout::State::Running => v1::RolloutState::Running,
-        rollout::State::Paused => v1::RolloutState::Paused,
-        rollout::State::Blocked => v1::RolloutState::Blocked,
-        rollout::State::Aborting => v1::RolloutState::Aborting,
-        rollout::State::Complete => v1::RolloutState::Complete,
-        rollout::State::Aborted => v1::RolloutState::Aborted,
-        rollout::State::Failed => v1::RolloutState::Failed,
-    }
-}
-
-fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::RolloutTargetState {
-    use v1::RolloutTargetState as T;
-    let before = match (&r.baseline, &r.policy_id) {
-        (Some(baseline), Some(policy)) => baseline.get(target).is_some_and(|s| s.contains(policy)),
-        _ => false,
-    };
-    match r.attachments.get(target) {
-        _ if before => T::AttachedBefore,
-        Some(a) if a.detached_at.is_some() => T::Detached,
-        Some(a) if a.attached_at.is_some() => T::Attached,
-        Some(a) if a.intended_at.is_some() => T::Attaching,
-        Some(_) | None => T::Waiting,
-    }
-}
-
-pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1::Rollout {
-    let mut targets = Vec::new();
-    for stage in &r.body.stages {
-        for id in &stage.targets {
-            let before = r.baseline.as_ref().and_then(|b| b.get(id));
-            let attached_at = r.attachments.get(id).and_then(|a| a.attached_at);
-            targets.push(v1::RolloutTarget {
-                stage: stage.name.clone(),
-                id: id.to_string(),
-                name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
-                state: target_state(r, id).into(),
-                attached_at: when(attached_at),
-                before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
-            });
-        }
-    }
-    v1::Rollout {
-        id: r.body.id.clone(),
-        hash: r.hash.clone(),
-        state: rollout_state(r.state).into(),
-        why: r.why.clone(),
-        author: r.body.author.clone(),
-        created_at: r.body.created_at.to_string(),
-        policy_name: r.body.policy_name.clone(),
-        policy_id: r.policy_id.clone().unwrap_or_default(),
-        policy_document: r.body.content.clone(),
-        targets,
-        approvals: r.approvals.iter().map(approval).collect(),
-        approvals_needed: count(needed),
     }
 }
 

@@ -11,6 +11,7 @@ mod org;
 mod plan;
 mod remediation;
 mod rollout;
+mod rollout_convert;
 mod scan;
 mod status;
 

@@ -1,6 +1,6 @@
 //! `RolloutService`.
 
-use super::{Answer, Rpc, Watch, actor, convert, id_of, ok, page, page_size, watch};
+use super::{Answer, Rpc, Watch, actor, id_of, ok, page, page_size, rollout_convert, watch};
 use crate::app::{App, Fault};
 use crate::rollouts::{self, Verb, Wanted};
 use crate::store::{Filter, Kind, Row};
@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 
 async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
     let tree = app.tree().await.ok();
-    convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout)
+    rollout_convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout)
 }
 
 async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {
@@ -43,7 +43,7 @@ impl RolloutService for Rpc {
         let wanted = Wanted {
             policy: a.policy,
             document: a.policy_document,
-            stages: convert::stages(a.stages)?,
+            stages: rollout_convert::stages(a.stages)?,
             allow_root: a.allow_root,
         };
         let id = id_of("ro", &a.request_id);
@@ -88,6 +88,15 @@ impl RolloutService for Rpc {
         ok(v1::ResumeRolloutResponse { rollout })
     }
 
+    async fn promote_rollout(
+        &self,
+        request: Request<v1::PromoteRolloutRequest>,
+    ) -> Answer<v1::PromoteRolloutResponse> {
+        let a = request.get_ref();
+        let rollout = wish(self, &request, Verb::Promote, &a.id, &a.reason).await?;
+        ok(v1::PromoteRolloutResponse { rollout })
+    }
+
     async fn abort_rollout(
         &self,
         request: Request<v1::AbortRolloutRequest>,
@@ -130,7 +139,8 @@ impl RolloutService for Rpc {
             let (app, id) = (app.clone(), id.clone());
             async move { Ok(v1::WatchRolloutResponse { rollout: Some(load(&app, &id).await?) }) }
         };
-        let busy = [v1::RolloutState::Running as i32, v1::RolloutState::Aborting as i32];
+        use v1::RolloutState::{Aborting, Baking, Running};
+        let busy = [Running as i32, Baking as i32, Aborting as i32];
         let done = move |r: &v1::WatchRolloutResponse| {
             r.rollout.as_ref().is_some_and(|r| !busy.contains(&r.state))
         };

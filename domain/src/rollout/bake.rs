@@ -1,0 +1,147 @@
+//! What is attached is watched before more is: for a minimum of time, and for a minimum of healthy observations.
+//!
+//! A policy's harm shows in calls that people make, and those take hours to come; a stage that nobody observed has shown
+//! nothing. So time alone ends no bake where somebody can be asked, and "nobody knows" is never healthy.
+
+use super::{Rollout, Stage, State, Step};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+/// What was found when the health of a stage was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Nothing speaks against it.
+    Healthy,
+    /// The policy does harm.
+    Unhealthy,
+    /// Nobody knows.
+    Inconclusive,
+}
+
+impl Health {
+    /// The name in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+            Health::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// One look at the health of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When.
+    pub at: Time,
+    /// What was found.
+    pub health: Health,
+    /// In whose words.
+    pub said: String,
+}
+
+/// The bake of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bake {
+    /// When all its targets showed as attached: the clock is this, so it goes on while no server runs.
+    pub began_at: Time,
+    /// How many healthy observations there were.
+    pub healthy: u32,
+    /// The last observation.
+    pub last: Option<Observation>,
+    /// Who ended it early, when, and why.
+    pub promoted: Option<(Time, String)>,
+    /// When it ended.
+    pub done_at: Option<Time>,
+}
+
+impl Bake {
+    /// One that begins.
+    pub fn begun(now: Time) -> Bake {
+        Bake { began_at: now, healthy: 0, last: None, promoted: None, done_at: None }
+    }
+
+    /// Takes an observation in.
+    pub fn observe(&mut self, seen: Observation) {
+        self.healthy += u32::from(seen.health == Health::Healthy);
+        self.last = Some(seen);
+    }
+}
+
+/// The moment of a decision, and whether health can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Now.
+    pub now: Time,
+    /// How often health is asked for; `None` where nobody can be asked.
+    pub observe_every: Option<Span>,
+}
+
+impl Stage {
+    /// Whether it is watched before the next one begins.
+    pub fn bakes(&self) -> bool {
+        self.bake > Span(0) || self.observations > 0
+    }
+
+    /// How many healthy observations it needs: one at least, where anybody can be asked.
+    pub fn wanted(&self, moment: Moment) -> u32 {
+        self.observations.max(u32::from(moment.observe_every.is_some()))
+    }
+}
+
+/// What the bake of a stage whose targets are all attached wants next; `None` once it is over.
+pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -> Option<Step> {
+    if !stage.bakes() {
+        return None;
+    }
+    let Some(bake) = rollout.bakes.get(&n) else { return Some(Step::BeginBake(n)) };
+    if bake.done_at.is_some() {
+        return None;
+    }
+    if bake.promoted.is_some() {
+        return Some(Step::EndBake(n));
+    }
+    if stage.observations > 0 && moment.observe_every.is_none() {
+        return Some(Step::AskHuman(format!(
+            "stage {} wants {} healthy observations, and no rollout.health_command is set",
+            stage.name, stage.observations
+        )));
+    }
+    let due = |every: Span| bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
+    if moment.observe_every.is_some_and(due) {
+        return Some(Step::Observe(n));
+    }
+    let over = moment.now.since(bake.began_at) >= stage.bake;
+    if over && bake.healthy >= stage.wanted(moment) {
+        return Some(Step::EndBake(n));
+    }
+    Some(Step::Rest(State::Baking))
+}
+
+impl Rollout {
+    /// The stage that bakes now.
+    pub fn baking(&self) -> Option<(usize, &Stage, &Bake)> {
+        let (n, bake) = self.bakes.iter().find(|(_, b)| b.done_at.is_none())?;
+        Some((*n, self.body.stages.get(*n)?, bake))
+    }
+
+    /// What its bake waits for, for people.
+    pub fn bakes_for(&self, moment: Moment) -> String {
+        let Some((_, stage, bake)) = self.baking() else { return String::new() };
+        let until = bake.began_at.plus(stage.bake);
+        let wanted = stage.wanted(moment);
+        let seen = match wanted {
+            0 => "nobody is asked for its health".to_owned(),
+            wanted => format!("{} of {wanted} healthy observations", bake.healthy),
+        };
+        format!("stage {} bakes until {until} at least; {seen}", stage.name)
+    }
+
+    /// Forgets a stage and all after it, once they are detached: a resume attaches them anew.
+    pub fn forget_from(&mut self, stage: usize) {
+        let gone: Vec<_> = self.body.stages[stage..].iter().flat_map(|s| &s.targets).collect();
+        self.attachments.retain(|target, _| !gone.contains(&target));
+        self.bakes.retain(|n, _| *n < stage);
+    }
+}

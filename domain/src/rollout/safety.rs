@@ -1,0 +1,308 @@
+//! Every reachable state of a small rollout, through [`decide`]: crashes, stale reads, people, and whatever the health of a
+//! stage is said to be.
+
+use super::*;
+use std::collections::VecDeque;
+
+/// How long the first stage bakes, in steps of the clock.
+const BAKE: Span = Span(2);
+const OU_A: &str = "ou-ab12-aaaaaaaa";
+const OU_B: &str = "ou-ab12-bbbbbbbb";
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// What is decided is done and recorded; the health of a stage is said to be this.
+    Done(Health),
+    /// It takes effect, and the process dies before it records that.
+    Unrecorded,
+    /// It is decided by what was there one change ago.
+    Stale,
+    Pause,
+    Resume,
+    Abort,
+    Promote,
+    /// Somebody detaches ours from the first target, or attaches it there.
+    Meddle,
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    r: Rollout,
+    attached: Attached,
+    before: Attached,
+    now: Time,
+    /// Blows so far: crashes, stale reads, other people's changes.
+    blows: u32,
+    /// Whether somebody else changed an attachment.
+    meddled: bool,
+    /// Whether a stage was said to do harm since a person said that it may go on.
+    harmful: bool,
+    trail: Vec<String>,
+}
+
+fn id(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+impl World {
+    fn new() -> World {
+        let stage = |name: &str, target: &str| Stage {
+            name: name.into(),
+            targets: vec![id(target)],
+            ..Stage::default()
+        };
+        let canary = Stage { bake: BAKE, observations: 1, ..stage("canary", OU_A) };
+        let mut r = Rollout::new(Body {
+            id: "ro-1".into(),
+            author: "ann".into(),
+            created_at: Time(0),
+            policy_name: "ringfence-x-12345678".into(),
+            content: "{}".into(),
+            stages: vec![canary, stage("rest", OU_B)],
+            planned_on: BTreeMap::new(),
+            allow_root: false,
+        });
+        let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
+        r.baseline = Some([(id(OU_A), full.clone()), (id(OU_B), full.clone())].into());
+        (r.policy_id, r.wish, r.state) = (Some("p-ours".into()), Wish::Run, State::Running);
+        let attached: Attached = [(id(OU_A), Some(full.clone())), (id(OU_B), Some(full))].into();
+        World {
+            r,
+            before: attached.clone(),
+            attached,
+            now: Time(0),
+            blows: 0,
+            meddled: false,
+            harmful: false,
+            trail: Vec::new(),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, observe_every: Some(Span(2)) }
+    }
+
+    fn here(&mut self, target: &NodeId) -> &mut BTreeSet<String> {
+        self.attached.get_mut(target).unwrap().as_mut().unwrap()
+    }
+
+    /// What no step may do.
+    fn check(&self, step: &Step) {
+        match step {
+            Step::Attach(target) => {
+                assert_eq!(self.r.wish, Wish::Run, "attached against a person's wish");
+                assert!(!self.harmful, "attached after harm: {:#?}", self.trail);
+                let n = self.r.body.stages.iter().position(|s| s.targets.contains(target)).unwrap();
+                for (m, stage) in self.r.body.stages[..n].iter().enumerate() {
+                    let bake = self.r.bakes.get(&m);
+                    let baked = !stage.bakes() || bake.is_some_and(|b| b.done_at.is_some());
+                    assert!(baked, "{target} before {} has baked: {:#?}", stage.name, self.trail);
+                }
+            }
+            Step::EndBake(n) => {
+                let (stage, bake) = (&self.r.body.stages[*n], &self.r.bakes[n]);
+                let long = self.now.since(bake.began_at) >= stage.bake;
+                let healthy = bake.healthy >= stage.observations && bake.healthy > 0;
+                assert!(bake.promoted.is_some() || (long && healthy), "{:#?}", self.trail);
+            }
+            Step::Detach(target) => {
+                assert!(self.r.ours(target), "what is not ours is detached");
+                let late = match self.r.wish {
+                    Wish::Abort => true,
+                    Wish::Retreat { stage } => {
+                        self.r.body.stages[stage..].iter().any(|s| s.targets.contains(target))
+                    }
+                    Wish::Planned | Wish::Run | Wish::Pause => false,
+                };
+                assert!(late, "detached against a person's wish: {:#?}", self.trail);
+            }
+            _ => {}
+        }
+    }
+
+    /// What it does to AWS; then what is recorded of it.
+    fn perform(&mut self, step: &Step, health: Health, recorded: bool) {
+        let (now, policy) = (self.now, "p-ours".to_owned());
+        let before = self.attached.clone();
+        match step {
+            // The intent is recorded before the call.
+            Step::Attach(target) => {
+                let a = self.r.attachments.entry(target.clone()).or_default();
+                a.intended_at.get_or_insert(now);
+                a.attempts += 1;
+                self.here(target).insert(policy);
+            }
+            Step::Detach(target) => {
+                let a = self.r.attachments.entry(target.clone()).or_default();
+                a.detach_intended_at.get_or_insert(now);
+                a.attempts += 1;
+                self.here(target).remove(&policy);
+            }
+            _ if !recorded => {}
+            Step::MarkAttached(t) => {
+                self.r.attachments.entry(t.clone()).or_default().attached_at = Some(now)
+            }
+            Step::MarkDetached(t) => {
+                self.r.attachments.entry(t.clone()).or_default().detached_at = Some(now)
+            }
+            Step::BeginBake(n) => drop(self.r.bakes.insert(*n, Bake::begun(now))),
+            Step::EndBake(n) => self.r.bakes.get_mut(n).unwrap().done_at = Some(now),
+            Step::Observe(n) => {
+                let seen = Observation { at: now, health, said: String::new() };
+                self.r.bakes.get_mut(n).unwrap().observe(seen);
+                match health {
+                    Health::Healthy => {}
+                    Health::Inconclusive => {
+                        (self.r.wish, self.r.state) = (Wish::Pause, State::Paused);
+                    }
+                    Health::Unhealthy => {
+                        self.harmful = true;
+                        (self.r.wish, self.r.state) =
+                            (Wish::Retreat { stage: *n }, State::Aborting);
+                    }
+                }
+            }
+            Step::Rest(State::Blocked) if let Wish::Retreat { stage } = self.r.wish => {
+                self.r.forget_from(stage);
+                (self.r.wish, self.r.state) = (Wish::Pause, State::Blocked);
+            }
+            Step::Rest(state) => self.r.state = *state,
+            Step::AskHuman(_) => self.r.state = State::Failed,
+            Step::TakeBaseline | Step::CreatePolicy => unreachable!("both are there"),
+        }
+        if before != self.attached {
+            self.before = before;
+        }
+    }
+
+    fn runs(&self) -> bool {
+        matches!(self.r.state, State::Running | State::Baking | State::Aborting)
+    }
+
+    fn happen(&mut self, event: Event) {
+        self.now = self.now.plus(Span(1));
+        self.trail.push(format!("{event:?}"));
+        let retreats = matches!(self.r.wish, Wish::Retreat { .. });
+        match event {
+            Event::Done(_) | Event::Unrecorded | Event::Stale if !self.runs() => {}
+            Event::Done(health) => {
+                let step = decide(&self.r, &self.attached, 0, self.moment());
+                self.trail.push(format!("  {step:?}"));
+                self.check(&step);
+                self.perform(&step, health, true);
+            }
+            Event::Unrecorded => {
+                self.blows += 1;
+                let step = decide(&self.r, &self.attached, 0, self.moment());
+                self.check(&step);
+                self.perform(&step, Health::Healthy, false);
+            }
+            Event::Stale => {
+                self.blows += 1;
+                let step = decide(&self.r, &self.before.clone(), 0, self.moment());
+                self.check(&step);
+                self.perform(&step, Health::Healthy, true);
+            }
+            Event::Pause if !retreats && self.r.wish == Wish::Run => {
+                (self.r.wish, self.r.state) = (Wish::Pause, State::Paused);
+            }
+            Event::Resume if !retreats && self.r.wish != Wish::Abort => {
+                (self.r.wish, self.r.state, self.harmful) = (Wish::Run, State::Running, false);
+                self.r.attachments.values_mut().for_each(|a| a.attempts = 0);
+            }
+            Event::Abort => {
+                (self.r.wish, self.r.state) = (Wish::Abort, State::Aborting);
+                self.r.attachments.values_mut().for_each(|a| a.attempts = 0);
+            }
+            Event::Promote if !retreats => {
+                if let Some(b) = self.r.bakes.values_mut().find(|b| b.done_at.is_none()) {
+                    b.promoted = Some((self.now, "bob".into()));
+                }
+            }
+            Event::Meddle => {
+                (self.blows, self.meddled) = (self.blows + 1, true);
+                let here = self.here(&id(OU_A));
+                if !here.remove("p-ours") {
+                    here.insert("p-ours".into());
+                }
+            }
+            Event::Pause | Event::Resume | Event::Promote => {}
+        }
+    }
+
+    /// What makes two worlds the same for what follows.
+    fn print(&self) -> String {
+        let mut r = self.r.clone();
+        let age = |t: Time| Time(self.now.since(t).0.min(3));
+        for bake in r.bakes.values_mut() {
+            bake.began_at = age(bake.began_at);
+            bake.healthy = bake.healthy.min(2);
+            bake.done_at = bake.done_at.map(|_| Time(0));
+            bake.promoted = bake.promoted.take().map(|_| (Time(0), String::new()));
+            if let Some(last) = &mut bake.last {
+                last.at = age(last.at);
+            }
+        }
+        for a in r.attachments.values_mut() {
+            for at in [
+                &mut a.intended_at,
+                &mut a.attached_at,
+                &mut a.detach_intended_at,
+                &mut a.detached_at,
+            ] {
+                *at = at.map(|_| Time(0));
+            }
+        }
+        hash::of(&(&r, &self.attached, &self.before, self.blows, self.meddled, self.harmful))
+    }
+
+    /// An abort always ends, and leaves nothing of ours, unless somebody else put it there.
+    fn can_be_taken_back(&self) {
+        let mut world = self.clone();
+        world.happen(Event::Abort);
+        for _ in 0..30 {
+            if !world.runs() {
+                break;
+            }
+            world.happen(Event::Done(Health::Healthy));
+        }
+        assert_eq!(world.r.state, State::Aborted, "{:#?}", world.trail);
+        let left = world.attached.values().flatten().any(|set| set.contains("p-ours"));
+        assert!(!left || world.meddled, "left attached: {:#?}", world.trail);
+    }
+}
+
+#[test]
+fn nothing_is_attached_before_what_comes_first_has_shown_itself() {
+    use Health::{Healthy, Inconclusive, Unhealthy};
+    let events = [
+        Event::Done(Healthy),
+        Event::Done(Unhealthy),
+        Event::Done(Inconclusive),
+        Event::Unrecorded,
+        Event::Stale,
+        Event::Pause,
+        Event::Resume,
+        Event::Abort,
+        Event::Promote,
+        Event::Meddle,
+    ];
+    let start = World::new();
+    let (mut known, mut left) = (BTreeSet::from([start.print()]), VecDeque::from([start]));
+    let mut states = BTreeSet::new();
+    while let Some(world) = left.pop_front() {
+        world.can_be_taken_back();
+        states.insert(world.r.state);
+        for event in events {
+            let mut next = world.clone();
+            next.happen(event);
+            if next.blows <= 2 && known.insert(next.print()) {
+                left.push_back(next);
+            }
+        }
+    }
+    assert!(known.len() > 2_000, "{} worlds only", known.len());
+    for state in [State::Baking, State::Complete, State::Blocked, State::Paused, State::Aborted] {
+        assert!(states.contains(&state), "{state:?} is never reached: {states:?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Stages that are watched before the next one begins: their clock, their health, and what becomes of one that does
+//! harm.
+
+use super::work::{gate, same, stop, system};
+use super::{Loaded, change};
+use crate::app::{App, Fault, now};
+use ringfence_agent::Look;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::rollout::{Bake, Health, Moment, Observation, Rollout, State, Wish};
+
+/// Now, and how often health is asked for.
+pub(super) fn moment(app: &App) -> Moment {
+    Moment { now: now(), observe_every: app.health.as_ref().map(|_| app.config.observe_every) }
+}
+
+/// Notes that a person ended the bake.
+pub(super) fn promote(rollout: &mut Rollout, actor: &Actor, reason: &str) {
+    let at = now();
+    if let Some(bake) = rollout.bakes.values_mut().find(|b| b.done_at.is_none()) {
+        bake.promoted = Some((at, format!("{}: {reason}", actor.name)));
+    }
+}
+
+/// All targets of a stage are attached: its clock starts.
+pub(super) async fn begin(app: &App, loaded: Loaded, stage: usize) -> Result<bool, Fault> {
+    let name = name(&loaded.1, stage);
+    change(app, &system(), loaded, "rollout.bake", &name, |r| {
+        r.bakes.insert(stage, Bake::begun(now()));
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// It bakes: noted where that is news.
+pub(super) async fn rests(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let why = vec![loaded.1.bakes_for(moment(app))];
+    if loaded.1.state != State::Baking || loaded.1.why != why {
+        stop(app, loaded, State::Baking, why).await?;
+    }
+    Ok(false)
+}
+
+/// Asks the operator's command, or looks how it stands. True once there is an answer.
+pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
+    let Some(health) = &app.health else { return Ok(false) };
+    let rollout = &loaded.1;
+    if let Some(why) = edited(app, rollout).await? {
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let (health, said) = match health.look(&rollout.body.id, &about(rollout, n), now()) {
+        Look::Running(_) => return Ok(false),
+        Look::Passed(said) => (Health::Healthy, said),
+        Look::Failed(Some(1), why) => (Health::Unhealthy, why),
+        Look::Failed(_, why) => (Health::Inconclusive, why),
+    };
+    let name = name(rollout, n);
+    let text = format!("stage {name} is {}: {said}", health.as_str());
+    let seen = Observation { at: now(), health, said };
+    change(app, &system(), loaded, "rollout.observed", &text, |r| {
+        if let Some(bake) = r.bakes.get_mut(&n) {
+            bake.observe(seen);
+        }
+        match health {
+            Health::Healthy => {}
+            Health::Inconclusive => {
+                (r.wish, r.state) = (Wish::Pause, State::Paused);
+                r.why = vec![format!("{text}; nothing more is attached; resume asks again")];
+            }
+            Health::Unhealthy => {
+                let (wish, what) = match app.config.retreat_all {
+                    true => (Wish::Abort, "all that was attached is"),
+                    false => (Wish::Retreat { stage: n }, "its targets are"),
+                };
+                (r.wish, r.state) = (wish, State::Aborting);
+                r.why = vec![format!("{text}; {what} taken back")];
+                // Taking back has all its tries.
+                r.attachments.values_mut().for_each(|a| a.attempts = 0);
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// The bake is over, if the evidence of what it binds still holds: a new account, or one that nobody scanned since, shuts
+/// its gate.
+pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
+    if let Some(why) = edited(app, &loaded.1).await? {
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let name = name(&loaded.1, n);
+    let mut shut = Vec::new();
+    for target in loaded.1.body.stages.get(n).iter().flat_map(|s| &s.targets) {
+        let why = gate(app, target).await?;
+        if !why.is_empty() {
+            shut.push(format!(
+                "stage {name} has baked, and the evidence of {target} no longer holds"
+            ));
+            shut.extend(why);
+        }
+    }
+    if !shut.is_empty() {
+        stop(app, loaded, State::Blocked, shut).await?;
+        return Ok(false);
+    }
+    change(app, &system(), loaded, "rollout.baked", &name, |r| {
+        if let Some(bake) = r.bakes.get_mut(&n) {
+            bake.done_at = Some(now());
+        }
+        r.state = State::Running;
+        r.why.clear();
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// A stage that did harm is detached: what was done there is forgotten, so that a resume begins it anew.
+pub(super) async fn retreated(app: &App, loaded: Loaded, from: usize) -> Result<bool, Fault> {
+    let why = loaded.1.why.clone();
+    let text = format!("stage {} and what followed it are detached", name(&loaded.1, from));
+    change(app, &system(), loaded, "rollout.retreated", &text, |r| {
+        r.forget_from(from);
+        (r.wish, r.state, r.why) = (Wish::Pause, State::Blocked, why);
+        r.why.push(format!("{text}; resume attaches them again, abort takes back the rest"));
+        Ok(())
+    })
+    .await?;
+    Ok(false)
+}
+
+/// Whether somebody changed the policy since it was approved.
+async fn edited(app: &App, rollout: &Rollout) -> Result<Option<String>, Fault> {
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let content = app.cloud.policy_content(&policy).await?;
+    Ok((!same(&content, &rollout.body.content))
+        .then(|| format!("{policy} no longer says what was approved: somebody changed it")))
+}
+
+fn name(rollout: &Rollout, stage: usize) -> String {
+    rollout.body.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default()
+}
+
+/// What the command is told.
+fn about(rollout: &Rollout, n: usize) -> Vec<(&'static str, String)> {
+    let stage = rollout.body.stages.get(n);
+    let targets = stage.map(|s| s.targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let since = rollout.bakes.get(&n).map(|b| b.began_at.to_string());
+    vec![
+        ("ROLLOUT", rollout.body.id.clone()),
+        ("POLICY", rollout.policy_id.clone().unwrap_or_default()),
+        ("POLICY_NAME", rollout.body.policy_name.clone()),
+        ("STAGE", name(rollout, n)),
+        ("TARGETS", targets.unwrap_or_default().join(",")),
+        ("SINCE", since.unwrap_or_default()),
+    ]
+}

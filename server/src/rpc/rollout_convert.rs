@@ -1,0 +1,115 @@
+//! Rollouts between the protos and the domain.
+
+use super::convert::{approval, count, ids, when};
+use crate::app::Fault;
+use ringfence_domain::org::OrgTree;
+use ringfence_domain::rollout::{self, BAKE_MAX, Rollout};
+use ringfence_domain::time::Span;
+use ringfence_proto::v1;
+
+pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage>, Fault> {
+    if stages.is_empty() {
+        return Err(Fault::Invalid("stages: there is none".into()));
+    }
+    let stage = |s: v1::RolloutStage| {
+        let targets = ids(&format!("stage `{}`", s.name), &s.targets)?;
+        let bake = Span(s.bake_seconds.saturating_mul(1_000));
+        if bake < Span(0) || bake > BAKE_MAX {
+            return Err(Fault::Invalid(format!(
+                "stage `{}`: bake_seconds = {}: it must be 0 to {}",
+                s.name,
+                s.bake_seconds,
+                BAKE_MAX.0 / 1_000
+            )));
+        }
+        let observations = u32::try_from(s.observations).map_err(|_| {
+            Fault::Invalid(format!("stage `{}`: observations: it must be 0 or more", s.name))
+        })?;
+        Ok(rollout::Stage { name: s.name, targets, bake, observations })
+    };
+    stages.into_iter().map(stage).collect()
+}
+
+fn rollout_state(state: rollout::State) -> v1::RolloutState {
+    match state {
+        rollout::State::Planned => v1::RolloutState::Planned,
+        rollout::State::Running => v1::RolloutState::Running,
+        rollout::State::Baking => v1::RolloutState::Baking,
+        rollout::State::Paused => v1::RolloutState::Paused,
+        rollout::State::Blocked => v1::RolloutState::Blocked,
+        rollout::State::Aborting => v1::RolloutState::Aborting,
+        rollout::State::Complete => v1::RolloutState::Complete,
+        rollout::State::Aborted => v1::RolloutState::Aborted,
+        rollout::State::Failed => v1::RolloutState::Failed,
+    }
+}
+
+fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::RolloutTargetState {
+    use v1::RolloutTargetState as T;
+    let before = match (&r.baseline, &r.policy_id) {
+        (Some(baseline), Some(policy)) => baseline.get(target).is_some_and(|s| s.contains(policy)),
+        _ => false,
+    };
+    match r.attachments.get(target) {
+        _ if before => T::AttachedBefore,
+        Some(a) if a.detached_at.is_some() => T::Detached,
+        Some(a) if a.attached_at.is_some() => T::Attached,
+        Some(a) if a.intended_at.is_some() => T::Attaching,
+        Some(_) | None => T::Waiting,
+    }
+}
+
+pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1::Rollout {
+    let mut targets = Vec::new();
+    for stage in &r.body.stages {
+        for id in &stage.targets {
+            let before = r.baseline.as_ref().and_then(|b| b.get(id));
+            let attached_at = r.attachments.get(id).and_then(|a| a.attached_at);
+            targets.push(v1::RolloutTarget {
+                stage: stage.name.clone(),
+                id: id.to_string(),
+                name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
+                state: target_state(r, id).into(),
+                attached_at: when(attached_at),
+                before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
+            });
+        }
+    }
+    v1::Rollout {
+        id: r.body.id.clone(),
+        hash: r.hash.clone(),
+        state: rollout_state(r.state).into(),
+        why: r.why.clone(),
+        author: r.body.author.clone(),
+        created_at: r.body.created_at.to_string(),
+        policy_name: r.body.policy_name.clone(),
+        policy_id: r.policy_id.clone().unwrap_or_default(),
+        policy_document: r.body.content.clone(),
+        targets,
+        approvals: r.approvals.iter().map(approval).collect(),
+        approvals_needed: count(needed),
+        bakes: bakes(r),
+    }
+}
+
+fn bakes(r: &Rollout) -> Vec<v1::RolloutBake> {
+    let stages = r.body.stages.iter().enumerate().filter(|(_, s)| s.bakes());
+    let bake = |(n, stage): (usize, &rollout::Stage)| {
+        let bake = r.bakes.get(&n);
+        let last = bake.and_then(|b| b.last.as_ref());
+        let promoted = bake.and_then(|b| b.promoted.as_ref());
+        v1::RolloutBake {
+            stage: stage.name.clone(),
+            bake_seconds: stage.bake.0 / 1_000,
+            observations: i32::try_from(stage.observations).unwrap_or(i32::MAX),
+            began_at: when(bake.map(|b| b.began_at)),
+            healthy: bake.map_or(0, |b| i32::try_from(b.healthy).unwrap_or(i32::MAX)),
+            last_at: when(last.map(|o| o.at)),
+            last_health: last.map(|o| o.health.as_str().to_owned()).unwrap_or_default(),
+            last_said: last.map(|o| o.said.clone()).unwrap_or_default(),
+            promoted: promoted.map(|(_, who)| who.clone()).unwrap_or_default(),
+            done_at: when(bake.and_then(|b| b.done_at)),
+        }
+    };
+    stages.map(bake).collect()
+}
