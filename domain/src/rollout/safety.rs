@@ -5,7 +5,7 @@ use super::*;
 use std::collections::VecDeque;
 
 /// How long the first stage bakes, in steps of the clock.
-const BAKE: Span = Span(2);
+const BAKE: Span = Span(4);
 const OU_A: &str = "ou-ab12-aaaaaaaa";
 const OU_B: &str = "ou-ab12-bbbbbbbb";
 
@@ -233,7 +233,7 @@ impl World {
     /// What makes two worlds the same for what follows.
     fn print(&self) -> String {
         let mut r = self.r.clone();
-        let age = |t: Time| Time(self.now.since(t).0.min(3));
+        let age = |t: Time| Time(self.now.since(t).0.min(5));
         for bake in r.bakes.values_mut() {
             bake.began_at = age(bake.began_at);
             bake.healthy = bake.healthy.min(2);
