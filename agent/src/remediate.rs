@@ -29,12 +29,14 @@ const SWITCH_FOR_MAX: Span = Span::seconds(15 * 60);
 /// Works on all remediations that are due, cell by cell: one sweep serves all databases of a cell.
 pub(crate) async fn account<P: Pipe>(desk: &Desk<P>, due: Vec<Versioned>) -> Result<(), Status> {
     // By plan too: sessions are named for the plan, so that CloudTrail shows whose approval it was.
-    let mut cells: BTreeMap<(Region, String), Vec<Versioned>> = BTreeMap::new();
+    // And those with replicas elsewhere last: nobody else of their cell waits for the other regions.
+    let mut cells: BTreeMap<(Region, String, bool), Vec<Versioned>> = BTreeMap::new();
     for one in due {
-        let key = (one.remediation.region.clone(), one.remediation.plan.clone());
-        cells.entry(key).or_default().push(one);
+        let rem = &one.remediation;
+        let far = !rem.source.far_regions().is_empty();
+        cells.entry((rem.region.clone(), rem.plan.clone(), far)).or_default().push(one);
     }
-    for ((region, _), mut open) in cells {
+    for ((region, ..), mut open) in cells {
         while !open.is_empty() {
             open = pass(desk, &region, open).await?;
         }
@@ -66,9 +68,11 @@ async fn pass<P: Pipe>(
         let groups = read.groups.as_ref().err().filter(|_| rem.wants_group());
         let far = rem.source.far_regions().iter().find_map(|region| read.far.get(region));
         let greens = read.blue_greens.as_ref().err().filter(|_| rem.green().is_some());
-        let lacks = groups.or(greens).or(far);
-        let next = match lacks {
+        // What is taken down, or given back, is in its own region.
+        let far = far.filter(|_| rem.giving_up.is_none());
+        let next = match groups.or(greens) {
             Some(error) => unseen(desk, one, error).await.map(|()| None),
+            None if far.is_some() => unseen_far(desk, one, far).await,
             None => step(desk, &session, region, one, &seen).await,
         };
         more.extend(unless_dropped(&id, next)?.flatten());
@@ -97,11 +101,32 @@ async fn unseen<P: Pipe>(
     error: &CloudError,
 ) -> Result<(), Status> {
     let rem = &mut one.remediation;
-    let denied = matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied);
-    if rem.is_late(now()) || (denied && rem.intents.is_empty()) {
+    if rem.is_late(now()) || (refuses(error) && rem.intents.is_empty()) {
         return stop(desk, one, error.to_string(), Failure::of(error)).await;
     }
     wait(desk, one, error.to_string()).await
+}
+
+/// Another region of its unit could not be read. It is waited for, too; but an original that is cut off meanwhile is given
+/// back where that region refuses us, and at the end of the job's time.
+async fn unseen_far<P: Pipe>(
+    desk: &Desk<P>,
+    one: Versioned,
+    error: Option<&CloudError>,
+) -> Result<Option<Versioned>, Status> {
+    let Some(error) = error else { return Ok(None) };
+    let rem = &one.remediation;
+    let refused = refuses(error) && (rem.intents.is_empty() || rem.must_give_up());
+    match rem.is_late(now()) || refused {
+        true => give_up_or_stop(desk, one, error.to_string(), Failure::of(error)).await,
+        false => wait(desk, one, error.to_string()).await.map(|()| None),
+    }
+}
+
+/// Whether asking again does not help.
+fn refuses(error: &CloudError) -> bool {
+    use ErrorClass::{Denied, RegionRefused, ScpDenied};
+    matches!(error.class, Denied | ScpDenied | RegionRefused)
 }
 
 async fn stop<P: Pipe>(

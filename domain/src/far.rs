@@ -42,14 +42,15 @@ pub fn said(id: &str) -> String {
 
 /// A text with all ARNs of instances as [`said`].
 pub fn said_in(text: &str) -> String {
-    let word = |w: &str| match w.starts_with("arn:") && w.contains(KIND) {
-        true => match w.split_once([',', ';']) {
-            Some((arn, _)) => format!("{}{}", said(arn), &w[arn.len()..]),
-            None => said(w),
-        },
-        false => w.to_owned(),
+    let word = |w: &str| {
+        let at = w.find("arn:")?;
+        let name = at + w[at..].find(KIND)? + KIND.len();
+        let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+        let end = w[name..].find(end).map_or(w.len(), |n| name + n);
+        Some(format!("{}{}{}", &w[..at], said(&w[at..end]), &w[end..]))
     };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    let words = text.split(' ').map(|w| word(w).unwrap_or_else(|| w.to_owned()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What the source of a replica is called when one asks in the replica's region; `own` is the ARN of any database of the
@@ -103,8 +104,9 @@ pub fn of<'a>(
     let mut found: Vec<&Finding> = Vec::new();
     loop {
         let hangs = |f: &&Finding| match &f.resource {
+            // One in the unit's own region can hang on one elsewhere.
             Resource::Instance { instance, .. }
-                if f.region != *home && f.account == finding.account =>
+                if f.id != finding.id && f.account == finding.account =>
             {
                 let seen = seen_from(home, instance.clone());
                 !known.contains(&seen.id) && seen.replica_source.is_some_and(|s| known.contains(&s))
@@ -172,6 +174,7 @@ mod tests {
             said_in(&format!("rename {FAR} to {}, then x", renamed(FAR, "b"))),
             "rename orders (eu-west-1) to b (eu-west-1), then x"
         );
+        assert_eq!(said_in(&format!("({FAR}: gone)")), "(orders (eu-west-1): gone)");
         let far_child = renamed(FAR, "child");
         for (replica, of, want) in [
             ("child", "orders", "orders"),
@@ -181,6 +184,34 @@ mod tests {
         ] {
             assert_eq!(source(replica, of, HOME), want, "{replica} of {of}");
         }
+    }
+
+    #[test]
+    fn a_tree_may_lead_back_into_its_region() {
+        let home: Region = "eu-central-1".parse().unwrap();
+        let of = |region: &str, name: &str, source: Option<&str>, replicas: &[&str]| {
+            let mut instance = sample::instance(name);
+            instance.arn = format!("arn:aws:rds:{region}:111122223333:db:{name}");
+            instance.replica_source = source.map(str::to_owned);
+            instance.replicas = replicas.iter().map(|r| (*r).to_owned()).collect();
+            let resource = Resource::Instance { instance, replicas: vec![] };
+            let (kind, region) = (crate::finding::Kind::Instance, region.parse().unwrap());
+            let detected = crate::finding::Detected { kind, resource, config: None };
+            let (account, now) = (sample::account(), crate::time::Time(0));
+            Finding::seen(None, "rds-encryption", &account, &region, detected, false, now)
+        };
+        let back = HOME.replace("orders", "back");
+        let all = [
+            of("eu-central-1", "back", Some(FAR), &[]),
+            of("eu-west-1", "orders", Some(HOME), &[&back]),
+            of("eu-central-1", "orders", None, &[FAR]),
+            of("eu-central-1", "other", None, &[]),
+        ];
+        let far = super::of(&all[2], all.iter());
+        let whole = whole(&all[2].resource, &home, far.into_iter());
+        let names: Vec<&str> = whole.instances().map(|i| i.id.as_str()).collect();
+        assert_eq!(names, ["orders", FAR, "back"]);
+        assert_eq!(whole.far_regions().len(), 1);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::store::{Kind, Row};
 use crate::{freezes, plans};
 use ringfence_domain::approval::Approval;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::controls;
+use ringfence_domain::far;
 use ringfence_domain::finding::Finding;
 use ringfence_domain::remediation::{JOB_FOR_MAX, Remediation, Retirement};
 
@@ -84,21 +86,29 @@ pub(crate) fn approved(app: &App, rem: &Remediation) -> Result<(), Fault> {
     plans::approved(id, &asked.author, &asked.hash(), &approvals, needed)
 }
 
-/// Somebody decided to live with it for a time: that comes first.
+/// Somebody decided to live with it, or with one of its replicas, for a time: that comes first. Each is found under its
+/// own name, or under the one that it was given.
 async fn not_waived(app: &App, rem: &Remediation) -> Result<(), Fault> {
-    let Some(row) = app.store.get(Kind::Finding, &rem.finding).await? else { return Ok(()) };
-    let finding: Finding = row.document()?;
-    let same = finding.resource.resource_id() == rem.source.resource_id();
-    match finding.waiver.as_ref().filter(|w| same && w.until > now()) {
-        None => Ok(()),
-        Some(w) => refused(
-            "WAIVED",
-            format!(
-                "{}: its finding {} is waived until {} by {} ({}): end that first, `ringfence finding unwaive {}`",
-                rem.id, finding.id, w.until, w.by, w.reason, finding.id
-            ),
-        ),
+    let control = controls::of(rem.kind).id();
+    for part in rem.parts() {
+        let held = far::renamed(part.arn, far::name(&part.held));
+        for arn in [part.arn, &held] {
+            let id = Finding::id_of(control, arn);
+            let Some(row) = app.store.get(Kind::Finding, &id).await? else { continue };
+            let finding: Finding = row.document()?;
+            let same = finding.resource.resource_id() == part.resource_id;
+            if let Some(w) = finding.waiver.as_ref().filter(|w| same && w.until > now()) {
+                return refused(
+                    "WAIVED",
+                    format!(
+                        "{}: its finding {id} is waived until {} by {} ({}): end that first, `ringfence finding unwaive {id}`",
+                        rem.id, w.until, w.by, w.reason
+                    ),
+                );
+            }
+        }
     }
+    Ok(())
 }
 
 /// Adds a person's approval to a request.

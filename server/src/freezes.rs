@@ -141,7 +141,9 @@ impl Frozen {
 
     /// Why what this remediation does must wait; `None` if it need not.
     pub fn holds(&self, rem: &Remediation, midway: bool) -> Option<String> {
-        self.held(&rem.account, &rem.region, midway)
+        let own = self.held(&rem.account, &rem.region, midway);
+        let mut far = rem.source.far_regions().into_iter();
+        own.or_else(|| far.find_map(|region| self.held(&rem.account, &region, midway)))
     }
 
     /// Why a change there must wait; `None` if it need not.

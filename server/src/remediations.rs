@@ -7,9 +7,8 @@ use crate::reports::row_of;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::controls;
 use ringfence_domain::far;
-use ringfence_domain::finding::{Finding, FindingState, Resource};
-use ringfence_domain::rds::Instance;
-use ringfence_domain::remediation::{Green, Remediation, State};
+use ringfence_domain::finding::{self, Finding, FindingState};
+use ringfence_domain::remediation::{Green, Part, Remediation, State};
 
 /// Commits are retried so often when the finding changed between reading and writing (a waiver).
 const COMMIT_TRIES: u32 = 5;
@@ -47,14 +46,16 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         (rem.state == State::CutOver && done) || (switched && rem.state != State::Decommissioned);
     let parts = rem.parts();
     let names = parts.iter().map(|p| (p.id.to_owned(), p.held.clone())).collect();
-    for (part, resource) in parts.iter().zip(originals(&rem.source)) {
+    // Members of a cluster have none of their own.
+    let own =
+        |p: &&Part<'_>| rem.kind != finding::Kind::Cluster || p.kind == finding::Kind::Cluster;
+    for part in parts.iter().filter(own) {
         let control = controls::of(rem.kind).id();
         let own = Finding::id_of(control, part.arn);
         // A finding is of its own region, and called by its name there.
         let held_name = far::name(&part.held);
         let held = Finding::id_of(control, &far::renamed(part.arn, held_name));
         let is = |f: &Finding| f.resource.resource_id() == part.resource_id;
-        let Some(resource) = resource else { continue };
         let before = known(&own).await?.filter(|(_, f)| is(f));
         match rem.state {
             _ if kept => {
@@ -68,9 +69,7 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
                     rows.push(row_of(Some(row), &new));
                 } else if let Some((_, old)) = &before {
                     let mut new = Finding { id: held.clone(), ..old.clone() };
-                    let own =
-                        if far::region(part.id).is_some() { &old.resource } else { &resource };
-                    new.resource = own.renamed(held_name, &names);
+                    new.resource = old.resource.renamed(held_name, &names);
                     (new.state, new.held_by) = (FindingState::Open, Some(rem.id.clone()));
                     new.twin = twin;
                     rows.push(row_of(there.map(|(row, _)| row), &new));
@@ -101,24 +100,6 @@ async fn findings(app: &App, rem: &Remediation) -> Result<Vec<Row>, Fault> {
         }
     }
     Ok(rows)
-}
-
-/// The originals that have a finding of their own, in the order of the unit's parts; members of a cluster
-/// have none.
-fn originals(source: &Resource) -> Vec<Option<Resource>> {
-    match source {
-        Resource::Instance { replicas, .. } => {
-            let single =
-                |r: &Instance| Resource::Instance { instance: r.clone(), replicas: vec![] };
-            let rest = replicas.iter().map(|r| Some(single(r)));
-            std::iter::once(Some(source.clone())).chain(rest).collect()
-        }
-        Resource::Cluster { members, .. } => {
-            let rest = members.iter().map(|_| None);
-            std::iter::once(Some(source.clone())).chain(rest).collect()
-        }
-        Resource::Snapshot { .. } => vec![Some(source.clone())],
-    }
 }
 
 /// Stores a remediation's new state under the agent's fence. `None` if the lease is lost or the

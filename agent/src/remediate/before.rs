@@ -88,8 +88,10 @@ pub(super) async fn group_trouble<P: Pipe>(
     match desk.cloud.security_group(session, region, group).await {
         Ok(Some(found)) => found.open().map(Trouble::Passing),
         Ok(None) => Some(Trouble::Gone(match swap.make {
-            Some(_) => format!("the isolation group {group} is gone; a retry makes it again"),
-            None => format!("the isolation group {group} is gone: plan again with another one"),
+            Some(_) if far.is_none() => {
+                format!("the isolation group {group} is gone; a retry makes it again")
+            }
+            _ => format!("the isolation group {group} is gone: plan again with another one"),
         })),
         Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::ScpDenied) => None,
         Err(error) => Some(Trouble::Passing(error.to_string())),

@@ -251,6 +251,9 @@ fn show(context: &Context, rem: &v1::Remediation) {
     let made = if snapshot { "copy" } else { "twin" };
     printer::data(&format!("{made}    {}", rem.twin));
     printer::data(&format!("key     {}", rem.key_arn));
+    for (region, key) in &rem.far_keys {
+        printer::data(&format!("        {key} in {region}"));
+    }
     printer::data(&format!("plan    {}  approved {}", rem.plan, rem.approved_at));
     if !rem.verified_at.is_empty() {
         printer::data(&format!("verified {}", rem.verified_at));

@@ -1,15 +1,17 @@
 //! What is looked at in the other regions that a database has replicas in.
 
 use super::checks::Checks;
-use super::{Strategy, Wanted, around, held_names, isolation, names, standing, wanted};
+use super::{Strategy, Wanted, around, green, held_names, isolation, names, standing, wanted};
 use crate::far::{self, Far};
-use crate::finding::Resource;
+use crate::finding::{Finding, Resource};
 use crate::id::Region;
 use crate::remediation::Swap;
 use std::collections::BTreeMap;
 
-/// Each tree in another region, by the facts of that region; a swap gets the isolation groups.
+/// Each tree in another region than the source's, by the facts of that region; a swap gets the isolation groups. One that
+/// leads back into the source's region has nothing there that the source has not.
 pub(super) fn see(
+    home: &Finding,
     far: &[Far<'_>],
     wanted: &Wanted,
     mut swap: Option<&mut Swap>,
@@ -17,12 +19,19 @@ pub(super) fn see(
 ) {
     for one in far {
         let resource = &one.finding.resource;
-        standing::keyed(one.finding, one.cell, checks);
-        names_free(one, swap.is_some(), checks);
-        partition(resource, checks);
+        // A verified twin has the name: that is said of its original.
+        let held = home.held_by.is_some();
+        names_free(one, (held, swap.is_some()), checks);
         let facts = one.cell.and_then(|c| c.around.as_ref());
         around::around(resource, facts, wanted.strategy != Strategy::SideBySide, checks);
         around::iam(resource, facts, checks);
+        green::part_of(resource, facts, wanted.strategy, checks);
+        if one.finding.region == home.region {
+            continue;
+        }
+        standing::keyed(one.finding, one.cell, checks);
+        partition(resource, checks);
+        waived(one, checks);
         if let Some(swap) = swap.as_deref_mut() {
             let group = isolated(one, wanted, swap, checks);
             checks.block("isolation", group.err());
@@ -30,23 +39,31 @@ pub(super) fn see(
     }
 }
 
-/// The key of each of these regions.
-pub(super) fn keys(far: &[Far<'_>]) -> BTreeMap<Region, String> {
+/// Somebody decided to live with one of them for a time; their source is worked on all the same.
+fn waived(one: &Far<'_>, checks: &mut Checks) {
+    let waiver = one.finding.waiver.iter();
+    checks.warn("waivers", waiver.map(|w| format!(
+        "{} in {} is waived until {} by {} ({}), and is rebuilt with its source all the same; it is not deleted while that holds",
+        one.finding.resource.name(), one.finding.region, w.until, w.by, w.reason
+    )));
+}
+
+/// The key of each of the other regions.
+pub(super) fn keys(home: &Region, far: &[Far<'_>]) -> BTreeMap<Region, String> {
     let key = |f: &Far<'_>| {
         let key = f.cell?.key.as_ref()?.answer.as_ref().ok()?;
         Some((f.finding.region.clone(), key.arn.clone()))
     };
-    far.iter().filter_map(key).collect()
+    far.iter().filter(|f| f.finding.region != *home).filter_map(key).collect()
 }
 
-fn names_free(one: &Far<'_>, swaps: bool, checks: &mut Checks) {
+fn names_free(one: &Far<'_>, (twin, swaps): (bool, bool), checks: &mut Checks) {
     let (finding, cell) = (one.finding, one.cell);
     let held = if swaps { held_names(&finding.resource) } else { Vec::new() };
     let all = [names(&finding.resource), held].concat();
-    // A verified twin has the name: that is said of its original.
     let taken = |name: &&String| cell.is_some_and(|c| c.has(finding.kind, name));
     let text = |name: &String| format!("the name {name} is taken in {}", finding.region);
-    let taken = all.iter().filter(|_| finding.held_by.is_none()).filter(taken);
+    let taken = all.iter().filter(|_| !twin).filter(taken);
     checks.block("names", taken.map(text));
 }
 

@@ -276,7 +276,7 @@ pub fn item(
         green::part_of(&resource, named, wanted.strategy, &mut checks);
         around::iam(&resource, named, &mut checks);
     }
-    away::see(far, wanted, swap.as_mut(), &mut checks);
+    away::see(finding, far, wanted, swap.as_mut(), &mut checks);
     wanted::jobs(&resource, wanted.jobs, &mut checks);
     let ready = checks.ready();
     Item {
@@ -286,7 +286,7 @@ pub fn item(
         kind: finding.kind,
         fingerprint: resource.fingerprint(),
         key_arn: key.and_then(|k| k.answer.as_ref().ok()).map(|k| k.arn.clone()),
-        far_keys: away::keys(far),
+        far_keys: away::keys(&finding.region, far),
         steps: if ready {
             steps::of(&resource, &Remediation::id_of(plan, &finding.id), swap.as_ref(), &made)
         } else {

@@ -76,20 +76,32 @@ pub fn fit(items: &[&Item], cells: &BTreeMap<(AccountId, String), Cell>) -> Vec<
     let mut planned: BTreeMap<Place<'_>, i64> = BTreeMap::new();
     let mut checks = Vec::new();
     for (n, item) in ready() {
-        let check = match quotas(item, &item.region, cells) {
-            Err(why) => warn(why),
-            Ok(quotas) => judge(item, quotas, &at_once, &mut planned),
+        let regions: Vec<Region> = item.resource.far_regions().into_iter().collect();
+        let far = || regions.iter().map(Some);
+        let of = |far: Option<&Region>| quotas(item, far.unwrap_or(&item.region), cells);
+        // All of its regions have room, or none of them gives any.
+        let lacking = |far: Option<&Region>| {
+            let text = of(far).ok().and_then(|q| full(item, far, q, &planned))?;
+            Some(far.map_or(text.clone(), |region| format!("{text} (in {region})")))
         };
+        let full = std::iter::once(None).chain(far()).find_map(lacking);
+        let check = match of(None) {
+            Err(why) => warn(why),
+            Ok(quotas) => judge(item, quotas, &at_once, full.as_ref()),
+        };
+        let blocked = check.verdict == Verdict::Block;
         checks.push((n, check));
-        for region in item.resource.far_regions() {
-            let check = match quotas(item, &region, cells) {
-                Err(why) => warn(format!("{region}: {why}")),
-                Ok(quotas) => match full(item, Some(&region), quotas, &mut planned) {
-                    None => continue,
-                    Some(text) => Check::new(NAME, Verdict::Block, format!("{text} (in {region})")),
-                },
-            };
-            checks.push((n, check));
+        if let Some(text) = full.filter(|_| !blocked) {
+            checks.push((n, Check::new(NAME, Verdict::Block, text)));
+            continue;
+        }
+        for far in std::iter::once(None).chain(far()).filter(|_| !blocked) {
+            if let (Some(region), Err(why)) = (far, of(far)) {
+                checks.push((n, warn(format!("{region}: {why}"))));
+            }
+            for (name, need) in stays(&item.resource, far) {
+                *planned.entry(place(item, far, name)).or_default() += need;
+            }
         }
     }
     checks
@@ -111,40 +123,33 @@ fn quotas<'a>(
     }
 }
 
-/// One item's check, given what those before it take.
+/// One item's check in its own region, given what has no room.
 fn judge<'a>(
     item: &'a Item,
     quotas: &Quotas,
     at_once: &BTreeMap<Place<'a>, i64>,
-    planned: &mut BTreeMap<Place<'a>, i64>,
+    full: Option<&String>,
 ) -> Check {
     let (snapshots, need) = passes(item);
     let lacking = lacks(quotas, snapshots, 0, need);
-    if let Some(text) = lacking.or_else(|| full(item, None, quotas, planned)) {
+    if let Some(text) = lacking.or_else(|| full.cloned()) {
         return Check::new(NAME, Verdict::Block, text);
     }
     let many = at_once.get(&place(item, None, snapshots)).copied().unwrap_or_default();
     tight(quotas, snapshots, need, many)
 }
 
-/// Why what stays has no room in one of its regions, given what those before it take; it takes its own where it has.
+/// Why what stays has no room in one of its regions, given what those before it take.
 fn full<'a>(
     item: &'a Item,
     far: Option<&Region>,
     quotas: &Quotas,
-    planned: &mut BTreeMap<Place<'a>, i64>,
+    planned: &BTreeMap<Place<'a>, i64>,
 ) -> Option<String> {
-    let stays = stays(&item.resource, far);
-    let full = stays.iter().find_map(|(name, need)| {
+    stays(&item.resource, far).iter().find_map(|(name, need)| {
         let before = planned.get(&place(item, far, name)).copied().unwrap_or_default();
         lacks(quotas, name, before, *need)
-    });
-    if full.is_none() {
-        for (name, need) in stays {
-            *planned.entry(place(item, far, name)).or_default() += need;
-        }
-    }
-    full
+    })
 }
 
 /// Whether the snapshots of all of a plan's databases of a cell have room at the same time: those that have not

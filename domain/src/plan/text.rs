@@ -61,6 +61,9 @@ impl Plan {
                         out,
                         "    swap  {quiesce} first, isolation group {group}, cutover {cutover}"
                     );
+                    for (region, group) in &swap.far_isolation {
+                        let _ = writeln!(out, "          isolation group {group} in {region}");
+                    }
                 }
             }
             for (i, step) in item.steps.iter().enumerate() {

@@ -5,6 +5,7 @@ use super::retire::unsure;
 use super::swap::{Swap, Unmet, endpoints, isolate_all, unmet};
 use super::unit::{Db, Part, original, twin};
 use super::{Bounds, Mark, Remediation, Step};
+use crate::finding::Kind;
 use crate::rds::Sweep;
 use crate::time::Time;
 
@@ -36,7 +37,7 @@ pub(super) fn roll_back(rem: &Remediation, seen: &Sweep, now: Time, bounds: Boun
     let steps = || {
         if swap.began_at.is_some() {
             if swap.back_at.is_none() {
-                return Some(prove_unmet(rem, swap, &all, now, bounds));
+                return Some(prove_unmet(rem, swap, &all, seen, now, bounds));
             }
             if let Some(why) = opened(swap, &all) {
                 return Some(Step::Mark(Mark::NoWayBack { why }));
@@ -128,10 +129,16 @@ fn prove_unmet(
     rem: &Remediation,
     swap: &Swap,
     all: &[Both<'_>],
+    seen: &Sweep,
     now: Time,
     bounds: Bounds,
 ) -> Step {
-    let twins: Vec<Db<'_>> = all.iter().filter_map(|b| b.twin).collect();
+    // A replica takes no writes, and those who read the original's under its name until it was renamed show as its own.
+    let twins: Vec<Db<'_>> = all
+        .iter()
+        .filter(|b| b.part.written || b.part.kind == Kind::Cluster)
+        .filter_map(|b| b.twin)
+        .collect();
     if twins.is_empty() {
         // Nothing is left of what they held; the original is the best there is.
         return Step::Mark(Mark::RollBackBegins);
@@ -141,6 +148,15 @@ fn prove_unmet(
     let refused = |why: String| {
         Step::Mark(Mark::NoWayBack { why: format!("{why}: what they wrote would be lost") })
     };
+    // But one that was promoted does.
+    let alone = |b: &&Both<'_>| {
+        let twin =
+            b.twin.and_then(|t| seen.instances.iter().find(|i| i.resource_id == t.resource_id));
+        b.part.key.starts_with("replica ") && twin.is_some_and(|i| i.replica_source.is_none())
+    };
+    if let Some(both) = all.iter().find(alone) {
+        return refused(format!("{} was promoted", both.part.id));
+    }
     let asked =
         |db: &Db<'_>| rem.intents.contains_key(&groups_key(db.resource_id, &swap.only_of(db.id)));
     if !twins.iter().any(asked) {

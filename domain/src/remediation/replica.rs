@@ -8,6 +8,7 @@ use super::{
     Act, Bounds, CREATE_FOR_MAX, MODIFY_FOR_MAX, Remediation, Step, broken, create, fidelity, mend,
     twin_name, wait_for,
 };
+use crate::finding::Resource;
 use crate::rds::{Instance, Sweep};
 use crate::time::Time;
 
@@ -40,6 +41,24 @@ pub(super) fn rebuild(
         }
     }
     None
+}
+
+/// Which twin of a replica no longer replicates the twin of its source, in words: somebody promoted it, and it is frozen
+/// since. Before names change.
+pub(super) fn strayed(rem: &Remediation, seen: &Sweep) -> Option<String> {
+    let Resource::Instance { instance: main, replicas } = &rem.source else { return None };
+    let twin = |i: &Instance| twin_name(&i.id, &i.resource_id);
+    replicas.iter().find_map(|replica| {
+        let source = replica.replica_source.as_deref().unwrap_or_default();
+        let parent = std::iter::once(main).chain(replicas).find(|i| i.id == source).map(twin)?;
+        let name = twin(replica);
+        let found = seen.instance(&name)?;
+        (found.replica_source.as_deref() != Some(parent.as_str())).then(|| {
+            format!(
+                "{name} no longer replicates {parent}: it was promoted, and has what it had then. `remediation discard` takes all of it down, and a new plan begins again"
+            )
+        })
+    })
 }
 
 /// One replica's rows: `None` when it is available and equal.
@@ -80,8 +99,8 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::super::{decide, sample};
-    use crate::finding::Resource;
-    use crate::rds::{Encryption, Instance};
+    use super::*;
+    use crate::rds::Encryption;
 
     #[test]
     fn a_replica_in_another_region_is_made_under_the_key_of_that_one() {
@@ -124,6 +143,20 @@ mod tests {
             let said = sample::show(&decide(&rem, &seen, now, sample::BOUNDS));
             assert!(said.starts_with(want), "want {want}\nhave {said}");
         }
+    }
+
+    #[test]
+    fn a_twin_that_was_promoted_takes_no_place() {
+        let (mut rem, mut seen, _) = sample::instance_world(&[sample::Change::Twin("available")]);
+        sample::across(&mut rem, &mut seen);
+        let mut far = sample::instance("far");
+        far.id = sample::FAR.replace(":db:", ":db:encrypted-");
+        far.replica_source = Some("encrypted-orders".into());
+        seen.instances.push(far);
+        assert_eq!(strayed(&rem, &seen), None);
+        seen.instances.last_mut().unwrap().replica_source = None;
+        let why = strayed(&rem, &seen).expect("it is said");
+        assert!(why.contains("no longer replicates encrypted-orders: it was promoted"), "{why}");
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn before_names(
         Resource::Cluster { .. } => super::cluster::source_changed(rem, seen),
         Resource::Snapshot { snapshot, .. } => Some(format!("{} is a snapshot", snapshot.id)),
     };
-    if let Some(why) = changed {
+    if let Some(why) = changed.or_else(|| super::replica::strayed(rem, seen)) {
         return Step::AskHuman(why);
     }
     for pair in pairs {
