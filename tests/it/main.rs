@@ -4,6 +4,7 @@ mod across;
 mod around;
 mod aws_config;
 mod bad_input;
+mod bake;
 mod blue_green;
 mod campaign;
 mod check;

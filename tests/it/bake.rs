@@ -1,0 +1,260 @@
+//! Rollouts whose stages are watched before the next one begins, on the simulator.
+
+use crate::stage::{MINUTE, text};
+use ringfence_tests::emulator::Sim;
+use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::{Guard, until};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+
+/// An organization without databases, a server that asks a command of ours for the health of stages, and two accounts.
+struct Org {
+    sim: Sim,
+    setup: Setup,
+    server: Option<Guard>,
+    accounts: Vec<String>,
+    management: String,
+    before: BTreeMap<String, BTreeSet<String>>,
+    folder: tempfile::TempDir,
+}
+
+impl Org {
+    fn new(settings: &[(&str, &str)]) -> Org {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sim = Sim::plain(3, 1, 0.0, &["--seed", "5"]);
+        {
+            let mut world = sim.inside().world();
+            (world.settings.organizations_busy_ms, world.settings.scp_delay_ms) = (0, 0);
+        }
+        let mut setup = Setup::new(&sim.url(), folder.path());
+        let command = folder.path().join("health");
+        std::fs::write(&command, "#!/bin/sh\nenv | grep ^RINGFENCE_ > \"${0}.told\"\ncat \"${0}.says\"\nexit $(cat \"${0}.code\")\n")
+            .expect("write");
+        std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        for (key, value) in [
+            ("AWS__REGIONS", ""),
+            ("AWS__EXTERNAL_ID", ""),
+            ("ROLLOUT__HEALTH_COMMAND", command.to_str().expect("text")),
+            ("ROLLOUT__OBSERVE_EVERY", "300ms"),
+        ]
+        .iter()
+        .chain(settings)
+        {
+            setup.set(&format!("RINGFENCE_{key}"), value);
+        }
+        let mut org = Org {
+            sim,
+            setup,
+            server: None,
+            accounts: Vec::new(),
+            management: String::new(),
+            before: BTreeMap::new(),
+            folder,
+        };
+        org.healthy(0, "no denials");
+        org.server = Some(org.setup.start());
+        org.cli("ann").expect("org sync", 0);
+        org.cli("ann").expect("scan start --wait --timeout 60s", 0);
+        let nodes = org.cli("ann").json("org tree", 0)["nodes"].as_array().cloned().expect("nodes");
+        for node in nodes.iter().filter(|n| n["kind"] == "account") {
+            let id = text(node, "id").to_owned();
+            match node["management"] == true {
+                true => org.management = id,
+                false => org.accounts.push(id),
+            }
+        }
+        org.before = org.attached();
+        org
+    }
+
+    fn cli(&self, user: &str) -> Cli {
+        self.setup.cli(user)
+    }
+
+    /// What the command says from now on.
+    fn healthy(&self, code: i32, says: &str) {
+        let write = |name: &str, text: &str| {
+            std::fs::write(self.folder.path().join(name), format!("{text}\n")).expect("write");
+        };
+        write("health.says", says);
+        write("health.code", &code.to_string());
+    }
+
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("health.told")).unwrap_or_default()
+    }
+
+    /// Planned with these lines for the first stage and for the second, approved and started.
+    fn started(&self, first: &str, second: &str) -> String {
+        let mut toml = "policy = \"rds-encryption\"\n".to_owned();
+        for ((name, more), target) in
+            [("canary", first), ("rest", second)].iter().zip(&self.accounts)
+        {
+            toml.push_str(&format!(
+                "[[stage]]\nname = \"{name}\"\ntargets = [\"{target}\"]\n{more}\n"
+            ));
+        }
+        let file = self.folder.path().join("rollout.toml");
+        std::fs::write(&file, toml).expect("write the file");
+        let plan = self.cli("ann").json(&format!("rollout plan -f {}", file.display()), 0);
+        let id = text(&plan, "id").to_owned();
+        self.cli("bob").expect(&format!("approve {id} --reason CHG-1"), 0);
+        self.cli("ann").expect(&format!("rollout start {id}"), 0);
+        id
+    }
+
+    fn reaches(&self, id: &str, state: &str) -> Value {
+        until(&format!("{id} is {state}"), MINUTE, || {
+            let rollout = self.cli("ann").json(&format!("rollout status {id}"), 0);
+            if rollout["state"] == state { Ok(rollout) } else { Err(rollout.to_string()) }
+        })
+    }
+
+    fn call(&self, operation: &str, params: Value) -> Value {
+        self.sim.change(json!({"call": {"account": self.management, "region": "us-east-1",
+            "service": "organizations", "operation": operation, "params": params}}))
+    }
+
+    /// The policies on each account; AWS gives empty pages now and then.
+    fn attached(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let on = |id: &String| {
+            let mut found = BTreeSet::new();
+            let mut params = json!({"TargetId": id, "Filter": "SERVICE_CONTROL_POLICY"});
+            loop {
+                let page = self.call("ListPoliciesForTarget", params.clone());
+                let policies = page["Policies"].as_array().expect("policies");
+                found.extend(policies.iter().map(|p| text(p, "Id").to_owned()));
+                match page["NextToken"].as_str() {
+                    Some(token) => params["NextToken"] = token.into(),
+                    None => return (id.clone(), found),
+                }
+            }
+        };
+        self.accounts.iter().map(on).collect()
+    }
+
+    /// Whether each account has one more than before.
+    fn fenced(&self) -> Vec<bool> {
+        let now = self.attached();
+        self.accounts.iter().map(|id| now[id] != self.before[id]).collect()
+    }
+}
+
+#[test]
+fn a_stage_bakes_before_the_next_one_and_its_clock_outlives_the_server() {
+    let mut org = Org::new(&[]);
+    let id = org.started("bake = \"4s\"\nobservations = 2", "");
+    let baking = org.reaches(&id, "baking");
+    assert!(baking["why"].to_string().contains("stage canary bakes until"), "{baking}");
+    assert_eq!(org.fenced(), [true, false], "not before it has baked");
+    let began = text(&baking["bakes"][0], "began_at").to_owned();
+    drop(org.server.take());
+    org.server = Some(org.setup.start());
+    let complete = org.reaches(&id, "complete");
+    let bake = &complete["bakes"][0];
+    assert_eq!(text(bake, "began_at"), began, "the clock is not started anew");
+    assert!(bake["healthy"].as_i64() >= Some(2) && !text(bake, "done_at").is_empty(), "{bake}");
+    assert_eq!(org.fenced(), [true, true]);
+    let second = complete["targets"].as_array().expect("targets")[1].clone();
+    let time = |text: &str| ringfence_domain::time::Time::parse(text).expect("a time").0;
+    assert!(time(text(&second, "attached_at")) >= time(&began) + 4_000, "{second} {began}");
+    let told = org.told();
+    let target = format!("RINGFENCE_TARGETS={}", org.accounts[0]);
+    for want in ["RINGFENCE_STAGE=canary", target.as_str(), "RINGFENCE_POLICY=p-"] {
+        assert!(told.contains(want), "{told}");
+    }
+    assert!(!told.contains("ROLLOUT__HEALTH"), "nothing of the configuration: {told}");
+    let shown = org.cli("ann").expect(&format!("rollout status {id}"), 0).out;
+    assert!(
+        shown.contains("canary bakes 4s and 2 healthy observations at least; since"),
+        "{shown}"
+    );
+    assert!(shown.contains("healthy: no denials"), "{shown}");
+}
+
+#[test]
+fn a_stage_that_does_harm_is_detached_by_itself_and_can_be_had_again() {
+    let org = Org::new(&[]);
+    org.healthy(1, "7 explicit denials of team-a");
+    let id = org.started("bake = \"1h\"", "");
+    let blocked = org.reaches(&id, "blocked");
+    let why = blocked["why"].to_string();
+    assert!(
+        why.contains("stage canary is unhealthy") && why.contains("7 explicit denials"),
+        "{why}"
+    );
+    assert!(why.contains("resume attaches them again"), "{why}");
+    assert_eq!(org.attached(), org.before, "exactly as before");
+    org.healthy(0, "none");
+    org.cli("ann").expect(&format!("rollout resume {id} --reason mended"), 0);
+    org.reaches(&id, "baking");
+    assert_eq!(org.fenced(), [true, false]);
+    // A person may end a bake, and says why.
+    let none = org.cli("bob").args(&["rollout", "promote", &id, "--reason", " "]);
+    assert!(none.code == 1 && none.err.contains("reason"), "{none:?}");
+    until("it was seen healthy", MINUTE, || {
+        let said = org.cli("ann").json(&format!("rollout status {id}"), 0);
+        if said["bakes"][0]["healthy"].as_i64() > Some(0) { Ok(()) } else { Err(said.to_string()) }
+    });
+    org.cli("bob").expect(&format!("rollout promote {id} --reason CHG-7"), 0);
+    let complete = org.reaches(&id, "complete");
+    assert_eq!(text(&complete["bakes"][0], "promoted"), "bob: CHG-7");
+    let over = org.cli("bob").args(&["rollout", "promote", &id, "--reason", "CHG-8"]);
+    assert!(over.code == 5 && over.err.contains("no stage bakes"), "{over:?}");
+    org.cli("ann").expect(&format!("rollout abort {id} --wait --timeout 60s"), 0);
+    assert_eq!(org.attached(), org.before);
+}
+
+#[test]
+fn harm_of_a_later_stage_takes_back_that_one_or_all() {
+    for (setting, state, fenced) in
+        [("stage", "blocked", [true, false]), ("all", "aborted", [false, false])]
+    {
+        let org = Org::new(&[("ROLLOUT__ON_UNHEALTHY", setting)]);
+        let id = org.started("bake = \"1s\"", "bake = \"1h\"");
+        until("the second stage bakes", MINUTE, || {
+            let said = org.cli("ann").json(&format!("rollout status {id}"), 0);
+            match text(&said["bakes"][1], "began_at") {
+                "" => Err(said.to_string()),
+                _ => Ok(()),
+            }
+        });
+        org.healthy(1, "harm");
+        let ended = org.reaches(&id, state);
+        assert!(ended["why"].to_string().contains("stage rest is unhealthy"), "{ended}");
+        assert_eq!(org.fenced(), fenced, "{setting}");
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
+    let org = Org::new(&[]);
+    org.healthy(2, "the log could not be read");
+    let id = org.started("bake = \"1s\"", "");
+    let paused = org.reaches(&id, "paused");
+    let why = paused["why"].to_string();
+    assert!(why.contains("is inconclusive") && why.contains("could not be read"), "{why}");
+    assert_eq!(org.fenced(), [true, false]);
+    org.healthy(0, "fine");
+    org.cli("ann").expect(&format!("rollout resume {id}"), 0);
+    org.reaches(&id, "complete");
+
+    // Somebody takes it off while it bakes.
+    let org = Org::new(&[]);
+    let id = org.started("bake = \"1h\"", "");
+    let policy = text(&org.reaches(&id, "baking"), "policy_id").to_owned();
+    org.call("DetachPolicy", json!({"PolicyId": policy, "TargetId": org.accounts[0]}));
+    let failed = org.reaches(&id, "failed");
+    assert!(failed["why"].to_string().contains("somebody detached it"), "{failed}");
+    assert_eq!(org.fenced(), [false, false], "nothing more was attached");
+
+    // Nobody to ask.
+    let org = Org::new(&[("ROLLOUT__HEALTH_COMMAND", "")]);
+    let file = org.folder.path().join("rollout.toml");
+    let target = &org.accounts[0];
+    std::fs::write(&file, format!("policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{target}\"]\nobservations = 3\n"))
+        .expect("write");
+    let ran = org.cli("ann").run(&format!("rollout plan -f {}", file.display()));
+    assert!(ran.code == 1 && ran.err.contains("no rollout.health_command to ask"), "{ran:?}");
+}
