@@ -161,9 +161,9 @@ fn a_plan_says_what_the_other_region_lacks() {
     ann.expect("scan start --wait --timeout 60s", 0);
     let plan = planned("--strategy swap");
     for (name, want) in [
-        ("isolation", format!("none is made in another region than the source's")),
+        ("isolation", "none is made in another region than the source's".to_owned()),
         ("names", format!("the name encrypted-orders-read is taken in {there}")),
-        ("key", format!("alias/RDSEncryptionAtRestKMSAlias")),
+        ("key", "alias/RDSEncryptionAtRestKMSAlias".to_owned()),
     ] {
         let (verdict, said) = check(&plan, name);
         assert!(verdict == "block" && said.contains(&want), "{name}: {said}");

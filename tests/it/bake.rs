@@ -1,12 +1,15 @@
 //! Rollouts whose stages are watched before the next one begins, on the simulator.
 
 use crate::stage::{MINUTE, text};
+use crate::sweep::crash_points;
 use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::{Cli, Setup};
 use ringfence_tests::{Guard, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
+
+const DENY_NOTHING: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"rds:StopDBCluster","Resource":"*"}]}"#;
 
 /// An organization without databases, a server that asks a command of ours for the health of stages, and two accounts.
 struct Org {
@@ -249,6 +252,24 @@ fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
     assert!(failed["why"].to_string().contains("somebody detached it"), "{failed}");
     assert_eq!(org.fenced(), [false, false], "nothing more was attached");
 
+    // And after it was complete; a resume attaches it again, and it bakes anew.
+    let org = Org::new(&[("ROLLOUT__GUARD_EVERY", "1s")]);
+    let id = org.started("bake = \"1s\"", "");
+    let complete = org.reaches(&id, "complete");
+    let policy = text(&complete, "policy_id").to_owned();
+    let began = text(&complete["bakes"][0], "began_at").to_owned();
+    org.call("DetachPolicy", json!({"PolicyId": policy, "TargetId": org.accounts[0]}));
+    let failed = org.reaches(&id, "failed");
+    let why = failed["why"].to_string();
+    assert!(why.contains(&format!("no longer attached to {}", org.accounts[0])), "{why}");
+    org.cli("ann").expect(&format!("rollout resume {id} --reason agreed"), 0);
+    let again = org.reaches(&id, "complete");
+    assert_eq!(org.fenced(), [true, true]);
+    assert_ne!(text(&again["bakes"][0], "began_at"), began, "its stage bakes anew");
+    org.call("UpdatePolicy", json!({"PolicyId": policy, "Content": DENY_NOTHING}));
+    let failed = org.reaches(&id, "failed");
+    assert!(failed["why"].to_string().contains("somebody changed it"), "{failed}");
+
     // Nobody to ask.
     let org = Org::new(&[("ROLLOUT__HEALTH_COMMAND", "")]);
     let file = org.folder.path().join("rollout.toml");
@@ -257,4 +278,54 @@ fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
         .expect("write");
     let ran = org.cli("ann").run(&format!("rollout plan -f {}", file.display()));
     assert!(ran.code == 1 && ran.err.contains("no rollout.health_command to ask"), "{ran:?}");
+}
+
+/// Harm first, then a resume to its end, then an abort; killed where a write to Organizations is held. Which that was.
+fn crashed(skip: usize, effect: &str) -> Option<String> {
+    let mut org = Org::new(&[]);
+    let to_organizations = json!({"service": "organizations", "write": true});
+    org.sim.fault(json!({"match": to_organizations, "skip": skip, "effect": effect}));
+    let busy = json!({"error": {"status": 400, "code": "ConcurrentModificationException"}});
+    org.sim.fault(json!({"match": to_organizations, "times": 0, "chance": 0.5, "effect": busy}));
+    org.healthy(1, "harm");
+    let id = org.started("bake = \"1s\"", "");
+    let (mut killed, mut orders) = (None, 0);
+    until("it is taken back", 2 * MINUTE, || {
+        if let Some(hold) = org.sim.inside().held().into_iter().next() {
+            drop(org.server.take());
+            org.server = Some(org.setup.start());
+            org.sim.release_all();
+            killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
+        }
+        let ran = org.cli("ann").run(&format!("rollout status {id} -o json"));
+        let state =
+            if ran.code == 0 { text(&ran.json(), "state").to_owned() } else { String::new() };
+        match (state.as_str(), orders) {
+            ("blocked", 0) => {
+                assert_eq!(org.attached(), org.before, "{killed:?}: what did harm is gone");
+                org.healthy(0, "fine");
+                drop(org.cli("ann").run(&format!("rollout resume {id}")));
+                orders = 1;
+            }
+            ("complete", 1) => {
+                assert_eq!(org.fenced(), [true, true], "{killed:?}");
+                drop(org.cli("ann").run(&format!("rollout abort {id}")));
+                orders = 2;
+            }
+            ("aborted", 2) => return Ok(()),
+            ("failed", _) => panic!("{killed:?}: {ran:?}"),
+            _ => {}
+        }
+        Err(format!("killed at {killed:?}: {ran:?}"))
+    });
+    assert_eq!(org.attached(), org.before, "{killed:?}");
+    let (made, refused) = org.sim.counts()["organizations:CreatePolicy"];
+    assert_eq!(made - refused, 1, "{killed:?}: one policy");
+    killed
+}
+
+#[test]
+fn a_crash_at_any_write_ends_in_the_same_organization() {
+    let points = crash_points("a rollout that bakes", 3, |(nth, effect)| crashed(nth, effect));
+    assert!(points >= 4, "{points}");
 }

@@ -55,6 +55,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.health_timeout", Type::Duration, "5m"),
     ("rollout.observe_every", Type::Duration, "15m"),
     ("rollout.on_unhealthy", Type::Text, "stage"),
+    ("rollout.guard_every", Type::Duration, "1h"),
     ("approvals.remediation", Type::Count, "1"),
     ("approvals.rollout", Type::Count, "1"),
     ("approvals.decommission", Type::Count, "2"),

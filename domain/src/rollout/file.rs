@@ -65,8 +65,8 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
         }
         let bake = match &stage.bake {
             None => Span(0),
-            Some(text) => Span::parse(text).filter(|s| *s <= BAKE_MAX).ok_or_else(|| {
-                format!("stage `{}`: bake = \"{text}\": it must be a time up to {BAKE_MAX}, such as 24h", stage.name)
+            Some(text) => Span::parse(text).filter(|s| *s <= BAKE_MAX && s.0 % 1_000 == 0).ok_or_else(|| {
+                format!("stage `{}`: bake = \"{text}\": it must be whole seconds up to {BAKE_MAX}, such as 24h", stage.name)
             })?,
         };
         let (name, observations) = (stage.name.clone(), stage.observations);
@@ -97,8 +97,12 @@ mod tests {
             (format!("{good}[[stage]]\nname = \"b\"\ntargets = [\"{OU_A}\"]\n"), "twice"),
             ("policy = \"x\"".to_owned(), "no [[stage]]"),
             (good.replace(&format!("\"{OU_A}\""), ""), "no targets"),
-            (format!("{good}bake = \"soon\"\n"), "stage `a`: bake = \"soon\": it must be a time"),
+            (
+                format!("{good}bake = \"soon\"\n"),
+                "stage `a`: bake = \"soon\": it must be whole seconds",
+            ),
             (format!("{good}bake = \"365d\"\n"), "up to 90d"),
+            (format!("{good}bake = \"500ms\"\n"), "whole seconds"),
             (format!("{good}observations = -1\n"), "line 5: invalid value: integer `-1`"),
         ] {
             let error = parse(&text).unwrap_err();

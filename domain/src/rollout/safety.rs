@@ -127,9 +127,7 @@ impl World {
         match step {
             // The intent is recorded before the call.
             Step::Attach(target) => {
-                let a = self.r.attachments.entry(target.clone()).or_default();
-                a.intended_at.get_or_insert(now);
-                a.attempts += 1;
+                self.r.attaches(target, now);
                 self.here(target).insert(policy);
             }
             Step::Detach(target) => {
@@ -207,8 +205,8 @@ impl World {
                 (self.r.wish, self.r.state) = (Wish::Pause, State::Paused);
             }
             Event::Resume if !retreats && self.r.wish != Wish::Abort => {
+                self.r.tries_again();
                 (self.r.wish, self.r.state, self.harmful) = (Wish::Run, State::Running, false);
-                self.r.attachments.values_mut().for_each(|a| a.attempts = 0);
             }
             Event::Abort => {
                 (self.r.wish, self.r.state) = (Wish::Abort, State::Aborting);

@@ -134,7 +134,7 @@ pub(super) async fn retreated(app: &App, loaded: Loaded, from: usize) -> Result<
 }
 
 /// Whether somebody changed the policy since it was approved.
-async fn edited(app: &App, rollout: &Rollout) -> Result<Option<String>, Fault> {
+pub(super) async fn edited(app: &App, rollout: &Rollout) -> Result<Option<String>, Fault> {
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let content = app.cloud.policy_content(&policy).await?;
     Ok((!same(&content, &rollout.body.content))

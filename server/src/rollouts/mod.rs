@@ -217,13 +217,10 @@ pub async fn wish(
         if verb == Verb::Promote {
             bake::promote(rollout, actor, reason);
         }
+        rollout.tries_again();
         rollout.wish = wish;
         rollout.state = state;
         rollout.why.clear();
-        // A person who asks again gives every target its tries again.
-        for attachment in rollout.attachments.values_mut() {
-            attachment.attempts = 0;
-        }
         Ok(())
     })
     .await?;

@@ -51,11 +51,16 @@ pub async fn run(app: App) {
 
 async fn look(app: &App, looked: &mut BTreeMap<String, Time>) -> Result<(), Fault> {
     // Taking back comes first.
-    for state in [State::Aborting, State::Running, State::Baking] {
+    for state in [State::Aborting, State::Running, State::Baking, State::Complete] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
         for (_, rollout) in rollouts {
-            if state == State::Baking && !due(app, &rollout, looked) {
+            let waits = match state {
+                State::Baking => !due(app, &rollout, looked),
+                State::Complete => !seldom(&rollout, app.config.guard_every, looked),
+                _ => false,
+            };
+            if waits {
                 continue;
             }
             if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
@@ -79,11 +84,15 @@ fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> boo
     let observed = |every: Span| bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
     let over =
         moment.now.since(bake.began_at) >= stage.bake && bake.healthy >= stage.wanted(moment);
-    let last = looked.get(&rollout.body.id).copied();
-    let stale = last.is_none_or(|at| moment.now.since(at) >= BAKE_LOOK);
-    let due = stale || over || moment.observe_every.is_some_and(observed);
+    over || moment.observe_every.is_some_and(observed) || seldom(rollout, BAKE_LOOK, looked)
+}
+
+/// Whether it was not looked at for so long.
+fn seldom(rollout: &Rollout, every: Span, looked: &mut BTreeMap<String, Time>) -> bool {
+    let at = now();
+    let due = looked.get(&rollout.body.id).is_none_or(|last| at.since(*last) >= every);
     if due {
-        looked.insert(rollout.body.id.clone(), moment.now);
+        looked.insert(rollout.body.id.clone(), at);
     }
     due
 }
@@ -174,8 +183,12 @@ pub(super) async fn stop(
 async fn step(app: &App, id: &str) -> Result<bool, Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
     let rollout = &loaded.1;
-    if !matches!(rollout.state, State::Running | State::Aborting | State::Baking) {
-        return Ok(false);
+    match rollout.state {
+        State::Running | State::Aborting | State::Baking => {}
+        State::Complete => return guard(app, loaded).await,
+        State::Planned | State::Paused | State::Blocked | State::Aborted | State::Failed => {
+            return Ok(false);
+        }
     }
     let attached = read(app, rollout.body.targets()).await?;
     let needed = app.config.approvals_rollout;
@@ -219,6 +232,25 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
             note(app, loaded, &target, "rollout.detached", edit).await.map(|_| true)
         }
     }
+}
+
+/// What other people did to a rollout that is complete. A look that fails says nothing: the next one does.
+async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let rollout = &loaded.1;
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let seen = async {
+        let edited = bake::edited(app, rollout).await?.is_some();
+        Ok::<_, Fault>(rollout.drift(&app.cloud.targets_of(&policy).await?, edited))
+    };
+    match seen.await {
+        Ok(drift) if drift.is_empty() => {}
+        Ok(drift) => stop(app, loaded, State::Failed, drift).await?,
+        Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
+            stop(app, loaded, State::Failed, vec![format!("{policy} is gone ({error})")]).await?;
+        }
+        Err(fault) => tracing::warn!("{}: not looked at: {fault}", rollout.body.id),
+    }
+    Ok(false)
 }
 
 async fn note(
@@ -320,9 +352,9 @@ async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
     thawed(app, target).await?;
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
-    let loaded = note(app, loaded, target, "rollout.attach", |a| {
-        a.intended_at.get_or_insert(now());
-        a.attempts += 1;
+    let loaded = change(app, &system(), loaded, "rollout.attach", target.as_str(), |r| {
+        r.attaches(target, now());
+        Ok(())
     })
     .await?;
     match app.cloud.attach_policy(&policy, target).await {

@@ -30,7 +30,7 @@ pub(super) fn show(it: &Instance, rds: &Rds, map: &mut Map) {
 pub(super) fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     let name = free_name(ctx, params)?;
     let of = params.required("SourceDBInstanceIdentifier")?;
-    let far = across::elsewhere(of, ctx.region).and_then(|r| regions::find(r));
+    let far = across::elsewhere(of, ctx.region).and_then(regions::find);
     let source = match far {
         Some(region) => across::source(ctx, of, region)?,
         None => named(ctx.rds(), params, "SourceDBInstanceIdentifier")?.clone(),

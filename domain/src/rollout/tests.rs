@@ -1,0 +1,163 @@
+//! The tables of a rollout, row by row.
+
+use super::*;
+
+const OU_A: &str = "ou-ab12-aaaaaaaa";
+const OU_B: &str = "ou-ab12-bbbbbbbb";
+
+fn id(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+fn rollout(wish: Wish) -> Rollout {
+    let stage = |name: &str, target: &str| Stage {
+        name: name.into(),
+        targets: vec![id(target)],
+        ..Stage::default()
+    };
+    let mut rollout = Rollout::new(Body {
+        id: "ro-1".into(),
+        author: "ann".into(),
+        created_at: Time(0),
+        policy_name: "ringfence-rds-encryption-12345678".into(),
+        content: "{}".into(),
+        stages: vec![stage("a", OU_A), stage("b", OU_B)],
+        planned_on: BTreeMap::new(),
+        allow_root: false,
+    });
+    rollout.wish = wish;
+    let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
+    rollout.baseline = Some([(id(OU_A), full.clone()), (id(OU_B), full)].into());
+    rollout.policy_id = Some("p-ours".into());
+    rollout
+}
+
+/// Of stages that do not bake.
+fn at(rollout: &Rollout, attached: &Attached, missing: usize) -> Step {
+    decide(rollout, attached, missing, Moment { now: Time(0), observe_every: None })
+}
+
+fn attached(a: &[&str], b: &[&str]) -> Attached {
+    let set = |list: &[&str]| Some(list.iter().map(|p| (*p).to_owned()).collect());
+    [(id(OU_A), set(a)), (id(OU_B), set(b))].into()
+}
+
+fn done(intended: bool, attached: bool) -> Attachment {
+    Attachment {
+        intended_at: intended.then_some(Time(1)),
+        attached_at: attached.then_some(Time(2)),
+        attempts: u32::from(intended),
+        ..Attachment::default()
+    }
+}
+
+#[test]
+fn forward_table() {
+    const FULL: &str = "p-FullAWSAccess";
+    let none = attached(&[FULL], &[FULL]);
+    let first = attached(&[FULL, "p-ours"], &[FULL]);
+    let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
+    let mut r = rollout(Wish::Planned);
+    assert_eq!(at(&r, &none, 1), Step::Rest(State::Planned));
+    r.wish = Wish::Run;
+    assert_eq!(at(&r, &none, 1), Step::Rest(State::Blocked));
+    assert_eq!(at(&r, &none, 0), Step::Attach(id(OU_A)));
+    r.attachments.insert(id(OU_A), done(true, false));
+    assert_eq!(at(&r, &first, 0), Step::MarkAttached(id(OU_A)));
+    assert_eq!(at(&r, &none, 0), Step::Attach(id(OU_A)), "a lost call is repeated");
+    r.attachments.insert(id(OU_A), done(true, true));
+    assert_eq!(at(&r, &first, 0), Step::Attach(id(OU_B)));
+    assert!(matches!(at(&r, &none, 0), Step::AskHuman(why) if why.contains("somebody detached")));
+    r.wish = Wish::Pause;
+    assert_eq!(at(&r, &first, 0), Step::Rest(State::Paused));
+    r.wish = Wish::Run;
+    r.attachments.insert(id(OU_B), done(true, true));
+    assert_eq!(at(&r, &both, 0), Step::Rest(State::Complete));
+    let gone: Attached = [(id(OU_A), None), (id(OU_B), None)].into();
+    assert!(matches!(at(&r, &gone, 0), Step::AskHuman(_)));
+    r.policy_id = None;
+    assert_eq!(at(&r, &none, 0), Step::CreatePolicy);
+    r.baseline = None;
+    assert_eq!(at(&r, &none, 0), Step::TakeBaseline, "the set is stored before any write");
+    r.body.author = "eve".into();
+    assert!(matches!(at(&r, &none, 0), Step::AskHuman(why) if why.contains("hashed")));
+}
+
+#[test]
+fn a_stage_bakes_for_its_time_and_its_observations() {
+    const FULL: &str = "p-FullAWSAccess";
+    let first = attached(&[FULL, "p-ours"], &[FULL]);
+    let mut r = rollout(Wish::Run);
+    (r.body.stages[0].bake, r.body.stages[0].observations) = (Span::hours(1), 2);
+    r.hash = hash::of(&r.body);
+    r.attachments.insert(id(OU_A), done(true, true));
+    let hour = |h: i64| Time(0).plus(Span::hours(h));
+    let every = Some(Span::seconds(600));
+    let step =
+        |r: &Rollout, now: Time, observe_every| decide(r, &first, 0, Moment { now, observe_every });
+    assert_eq!(step(&r, hour(0), every), Step::BeginBake(0));
+    r.bakes.insert(0, Bake::begun(hour(0)));
+    assert_eq!(step(&r, hour(0), every), Step::Observe(0));
+    let seen = |h: i64, health| Observation { at: hour(h), health, said: String::new() };
+    r.bakes.get_mut(&0).unwrap().observe(seen(0, Health::Healthy));
+    assert_eq!(step(&r, hour(0), every), Step::Rest(State::Baking));
+    assert_eq!(step(&r, hour(2), every), Step::Observe(0), "its time alone ends it not");
+    r.bakes.get_mut(&0).unwrap().observe(seen(2, Health::Inconclusive));
+    assert_eq!(step(&r, hour(2), every), Step::Rest(State::Baking), "nobody knows: not healthy");
+    assert!(r.bakes_for(Moment { now: hour(2), observe_every: every }).contains("1 of 2 healthy"));
+    r.bakes.get_mut(&0).unwrap().observe(seen(3, Health::Healthy));
+    assert_eq!(step(&r, hour(3), every), Step::EndBake(0));
+    assert!(
+        matches!(step(&r, hour(3), None), Step::AskHuman(why) if why.contains("health_command"))
+    );
+    let mut early = r.clone();
+    early.bakes.insert(0, Bake::begun(hour(3)));
+    early.bakes.get_mut(&0).unwrap().promoted = Some((hour(3), "bob: known".into()));
+    assert_eq!(step(&early, hour(3), every), Step::EndBake(0));
+    r.bakes.get_mut(&0).unwrap().done_at = Some(hour(3));
+    assert_eq!(step(&r, hour(3), every), Step::Attach(id(OU_B)));
+    // Only its time, where nobody can be asked.
+    r.body.stages[0].observations = 0;
+    r.hash = hash::of(&r.body);
+    r.bakes.insert(0, Bake::begun(hour(3)));
+    assert_eq!(step(&r, hour(3), None), Step::Rest(State::Baking));
+    assert_eq!(step(&r, hour(4), None), Step::EndBake(0));
+    // Somebody takes it off meanwhile.
+    let off = attached(&[FULL], &[FULL]);
+    let said = decide(&r, &off, 0, Moment { now: hour(3), observe_every: None });
+    assert!(matches!(said, Step::AskHuman(why) if why.contains("somebody detached")));
+    // One that does harm is taken back with what followed, and no further.
+    r.wish = Wish::Retreat { stage: 1 };
+    r.attachments.insert(id(OU_B), done(true, true));
+    let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
+    assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
+    r.attachments.get_mut(&id(OU_B)).unwrap().detached_at = Some(hour(4));
+    assert_eq!(at(&r, &first, 0), Step::Rest(State::Blocked));
+    r.forget_from(1);
+    r.wish = Wish::Run;
+    r.bakes.get_mut(&0).unwrap().done_at = Some(hour(4));
+    assert_eq!(at(&r, &first, 0), Step::Attach(id(OU_B)), "a resume attaches it anew");
+}
+
+#[test]
+fn abort_detaches_in_reverse_only_what_is_ours_and_never_the_last() {
+    const FULL: &str = "p-FullAWSAccess";
+    let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
+    let mut r = rollout(Wish::Abort);
+    assert_eq!(at(&r, &both, 0), Step::Rest(State::Aborted), "not attached by us: left alone");
+    r.attachments.insert(id(OU_A), done(true, true));
+    r.attachments.insert(id(OU_B), done(true, false));
+    assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
+    let first = attached(&[FULL, "p-ours"], &[FULL]);
+    assert_eq!(at(&r, &first, 0), Step::Detach(id(OU_B)), "never seen: it may still appear");
+    r.attachments.get_mut(&id(OU_B)).unwrap().detach_intended_at = Some(Time(8));
+    assert_eq!(at(&r, &first, 0), Step::MarkDetached(id(OU_B)));
+    r.attachments.get_mut(&id(OU_B)).unwrap().detached_at = Some(Time(9));
+    assert_eq!(at(&r, &first, 0), Step::Detach(id(OU_A)));
+    let last = attached(&["p-ours"], &[FULL]);
+    assert!(matches!(at(&r, &last, 0), Step::AskHuman(why) if why.contains("last SCP")));
+    r.baseline.as_mut().unwrap().get_mut(&id(OU_A)).unwrap().insert("p-ours".into());
+    assert_eq!(at(&r, &first, 0), Step::Rest(State::Aborted), "it was there before us");
+    let differences = compare(&r, &attached(&[FULL], &[FULL, "p-x"]));
+    assert_eq!(differences.len(), 2, "{differences:?}");
+}
