@@ -15,7 +15,7 @@ use ringfence_domain::finding::{Kind, Resource};
 use ringfence_domain::id::Region;
 use ringfence_domain::rds::Sweep;
 use ringfence_domain::remediation::{
-    ATTEMPTS_MAX, Act, Failure, Mark, Remediation, State, Step, decide,
+    ATTEMPTS_MAX, Act, Failure, Goal, Mark, Remediation, State, Step, decide,
 };
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::Versioned;
@@ -69,7 +69,8 @@ async fn pass<P: Pipe>(
         let far = rem.source.far_regions().iter().find_map(|region| read.far.get(region));
         let greens = read.blue_greens.as_ref().err().filter(|_| rem.green().is_some());
         // What is taken down, or given back, is in its own region.
-        let far = far.filter(|_| rem.giving_up.is_none());
+        let back = rem.goal == Goal::Twin && rem.giving_up.is_some();
+        let far = far.filter(|_| !back);
         let next = match groups.or(greens) {
             Some(error) => unseen(desk, one, error).await.map(|()| None),
             None if far.is_some() => unseen_far(desk, one, far).await,

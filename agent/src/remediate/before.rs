@@ -84,7 +84,11 @@ pub(super) async fn group_trouble<P: Pipe>(
     far: Option<&Region>,
 ) -> Option<Trouble> {
     let swap = rem.swap.as_ref()?;
-    let group = far.map_or(Some(&swap.isolation), |r| swap.far_isolation.get(r))?;
+    let Some(group) = far.map_or(Some(&swap.isolation), |r| swap.far_isolation.get(r)) else {
+        return Some(Trouble::Gone(format!(
+            "its plan names no isolation group of {region}: plan again"
+        )));
+    };
     match desk.cloud.security_group(session, region, group).await {
         Ok(Some(found)) => found.open().map(Trouble::Passing),
         Ok(None) => Some(Trouble::Gone(match swap.make {

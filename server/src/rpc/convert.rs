@@ -1,4 +1,4 @@
-//! The only file that knows both the protos and the domain.
+//! Between the protos and the domain; rollouts have a file of their own.
 
 use super::freeze::show as show_freeze;
 use crate::app::Fault;
