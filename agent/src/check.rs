@@ -78,7 +78,12 @@ impl Checks {
             Ok(None) => return Look::Running(one.since),
             Ok(Some(status)) if status.success() => Look::Passed(said(&mut one.output)),
             Ok(Some(status)) => {
-                Look::Failed(status.code(), format!("{status}: {}", said(&mut one.output)))
+                let how = status.code().map_or(status.to_string(), |c| format!("exit code {c}"));
+                let why = match said(&mut one.output) {
+                    said if said.is_empty() => how,
+                    said => format!("{how}: {said}"),
+                };
+                Look::Failed(status.code(), why)
             }
             Err(error) => Look::Failed(None, error.to_string()),
         };
@@ -94,7 +99,7 @@ impl Checks {
             command.env_remove(key);
         }
         command.envs(about.iter().map(|(key, value)| (format!("RINGFENCE_{key}"), value)));
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
         Ok(Running { child: command.spawn()?, output, since: now })
     }
 }
@@ -151,11 +156,16 @@ mod tests {
         );
         assert_eq!(
             end("echo 'rows differ'; echo; exit 3", long),
-            Look::Failed(Some(3), "exit status: 3: rows differ".into())
+            Look::Failed(Some(3), "exit code 3: rows differ".into())
         );
         assert_eq!(
             end("exec sleep 1000", Span::seconds(5)),
             Look::Failed(None, "it did not end within 5s".into())
+        );
+        assert_eq!(end("exit 4", long), Look::Failed(Some(4), "exit code 4".into()));
+        assert_eq!(
+            end("echo 'no answer' >&2; exit 2", long),
+            Look::Failed(Some(2), "exit code 2: no answer".into())
         );
         let none = Checks::new("/nowhere/check", long).expect("a command");
         assert!(

@@ -34,7 +34,7 @@ fn a_tree_across_regions_is_swapped_kept_and_decommissioned() {
     let plan = stage.planned("--strategy swap");
     let shown = stage.cli("ann").expect(&format!("plan show {plan}"), 0).out;
     assert!(shown.contains("1 to encrypt, 2 blocked"), "{shown}");
-    assert!(shown.contains("in another region: it is rebuilt with it; plan that one"), "{shown}");
+    assert!(shown.contains("in another region: it is worked on with its source"), "{shown}");
     assert!(shown.contains(&format!("{} in {there}", key_of(&stage, &there))), "{shown}");
     assert!(shown.contains(&format!("encrypted-orders ({there})")), "{shown}");
     let made = stage.applied(&plan);

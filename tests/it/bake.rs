@@ -262,10 +262,19 @@ fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
     let failed = org.reaches(&id, "failed");
     let why = failed["why"].to_string();
     assert!(why.contains(&format!("no longer attached to {}", org.accounts[0])), "{why}");
+    let states = |rollout: &Value| -> Vec<String> {
+        let all = rollout["targets"].as_array().expect("targets").iter();
+        all.map(|t| text(t, "state").to_owned()).collect()
+    };
+    assert_eq!(states(&failed), ["lost", "attached"]);
+    let kept = failed["targets"][1]["attached_at"].clone();
+    let early = org.cli("bob").args(&["rollout", "promote", &id, "--reason", "CHG-9"]);
+    assert_eq!(early.code, 5, "{early:?}");
     org.cli("ann").expect(&format!("rollout resume {id} --reason agreed"), 0);
     let again = org.reaches(&id, "complete");
     assert_eq!(org.fenced(), [true, true]);
     assert_ne!(text(&again["bakes"][0], "began_at"), began, "its stage bakes anew");
+    assert_eq!(again["targets"][1]["attached_at"], kept, "that one was never off");
     org.call("UpdatePolicy", json!({"PolicyId": policy, "Content": DENY_NOTHING}));
     let failed = org.reaches(&id, "failed");
     assert!(failed["why"].to_string().contains("somebody changed it"), "{failed}");

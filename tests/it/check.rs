@@ -25,7 +25,7 @@ fn a_twin_is_verified_once_the_operators_command_agrees() {
     stage.start(&[("REMEDIATION__CHECK_COMMAND", command), ("REMEDIATION__POLL", "100ms")]);
     let id = stage.apply("")["orders"].clone();
     let stopped = stage.reaches(&id, "stopped");
-    assert!(text(&stopped, "why").contains("exit status: 3: rows differ in t"), "{stopped}");
+    assert!(text(&stopped, "why").contains("exit code 3: rows differ in t"), "{stopped}");
     assert_eq!((text(&stopped, "failure"), text(&stopped, "checked")), ("blocked", ""));
     let twin = stage.describe()["encrypted-orders"].clone();
     assert_eq!(text(&twin, "StorageEncryptionType"), "sse-kms", "it stays, to be looked into");

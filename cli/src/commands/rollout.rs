@@ -221,7 +221,7 @@ async fn follow(
     let watched = async {
         let mut stream =
             client.watch_rollout(v1::WatchRolloutRequest { id: id.clone() }).await?.into_inner();
-        let mut last = rollout;
+        let (mut last, mut told) = (rollout, String::new());
         while let Some(answer) = stream.message().await? {
             last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
             let done = last
@@ -229,12 +229,17 @@ async fn follow(
                 .iter()
                 .filter(|t| t.state() == v1::RolloutTargetState::Attached)
                 .count();
-            printer::talk(&format!(
-                "{} {}: {done} of {} targets attached",
+            let why = last.why.first().map_or(String::new(), |why| format!("; {why}"));
+            let line = format!(
+                "{} {}: {done} of {} targets attached{why}",
                 last.id,
                 state(&last),
                 last.targets.len()
-            ));
+            );
+            if line != told {
+                printer::talk(&line);
+                told = line;
+            }
         }
         Ok(last)
     };

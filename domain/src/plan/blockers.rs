@@ -18,7 +18,7 @@ fn old_class(what: &str, class: &str) -> Option<String> {
 pub(super) fn tree(main: &Instance, replicas: &[Instance], checks: &mut Checks) {
     let id = &main.id;
     checks.block("replicas", main.replica_source.as_ref().map(|source| match source.starts_with("arn:") {
-        true => format!("{id} is a read replica of {source}, in another region: it is rebuilt with it; plan that one"),
+        true => format!("{id} is a read replica of {source}, in another region: it is worked on with its source, under that one's item"),
         false => format!("{id} is a read replica of {source}: it is rebuilt with it"),
     }));
     managed(id, main.managed_by.as_deref(), checks);
@@ -27,7 +27,7 @@ pub(super) fn tree(main: &Instance, replicas: &[Instance], checks: &mut Checks) 
         let known = |name: &&String| replicas.iter().any(|r| r.id == **name);
         let far = one.replicas.iter().filter(|name| !known(name));
         checks.block("replicas", far.map(|far| match far::region(far) {
-            Some(region) => format!("{}: its replica {} is no open finding of {region}: run `ringfence scan start --region {region}` for the account, and plan again", one.id, far::said(far)),
+            Some(region) => format!("{}: its replica {} is no open finding of {region} as of its last scan, if it had one: `ringfence scan start --account {} --region {region}`, and plan again", one.id, far::said(far), one.arn.split(':').nth(4).unwrap_or_default()),
             None => format!("{}: its replica {far} could not be read: scan, and plan again", one.id),
         }));
     }

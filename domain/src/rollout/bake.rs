@@ -133,7 +133,7 @@ impl Rollout {
         let wanted = stage.wanted(moment);
         let seen = match wanted {
             0 => "nobody is asked for its health".to_owned(),
-            wanted => format!("{} of {wanted} healthy observations", bake.healthy),
+            wanted => format!("{} healthy observations, {wanted} needed", bake.healthy),
         };
         format!("stage {} bakes until {until} at least; {seen}", stage.name)
     }

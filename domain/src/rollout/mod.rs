@@ -155,6 +155,9 @@ pub struct Attachment {
     pub intended_at: Option<Time>,
     /// When it was read back as attached.
     pub attached_at: Option<Time>,
+    /// When it was seen to be off again, though nobody asked us to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Time>,
     /// When we meant to detach: written before the call.
     pub detach_intended_at: Option<Time>,
     /// When it was read back as gone.
@@ -219,8 +222,19 @@ impl Rollout {
     pub fn tries_again(&mut self) {
         for attachment in self.attachments.values_mut() {
             attachment.attempts = 0;
-            if self.state == State::Failed {
-                attachment.attached_at = None; // what is there is noted at the next look
+            if attachment.lost_at.take().is_some() {
+                attachment.attached_at = None;
+            }
+        }
+    }
+
+    /// Notes which targets it is no longer attached to, though it should be.
+    pub fn note_lost(&mut self, on: impl Fn(&NodeId) -> bool, now: Time) {
+        for (target, attachment) in &mut self.attachments {
+            let should =
+                attachment.attached_at.is_some() && attachment.detach_intended_at.is_none();
+            if should && !on(target) {
+                attachment.lost_at.get_or_insert(now);
             }
         }
     }

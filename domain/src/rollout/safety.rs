@@ -165,7 +165,12 @@ impl World {
                 (self.r.wish, self.r.state) = (Wish::Pause, State::Blocked);
             }
             Step::Rest(state) => self.r.state = *state,
-            Step::AskHuman(_) => self.r.state = State::Failed,
+            Step::AskHuman(_) => {
+                self.r.state = State::Failed;
+                let on = self.attached.clone();
+                let on = |t: &NodeId| on[t].as_ref().is_some_and(|set| set.contains("p-ours"));
+                self.r.note_lost(on, now);
+            }
             Step::TakeBaseline | Step::CreatePolicy => unreachable!("both are there"),
         }
         if before != self.attached {

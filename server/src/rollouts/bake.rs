@@ -9,7 +9,7 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::rollout::{Bake, Health, Moment, Observation, Rollout, State, Wish};
 
 /// Now, and how often health is asked for.
-pub(super) fn moment(app: &App) -> Moment {
+pub(crate) fn moment(app: &App) -> Moment {
     Moment { now: now(), observe_every: app.health.as_ref().map(|_| app.config.observe_every) }
 }
 
@@ -26,6 +26,7 @@ pub(super) async fn begin(app: &App, loaded: Loaded, stage: usize) -> Result<boo
     let name = name(&loaded.1, stage);
     change(app, &system(), loaded, "rollout.bake", &name, |r| {
         r.bakes.insert(stage, Bake::begun(now()));
+        (r.state, r.why) = (State::Baking, vec![r.bakes_for(moment(app))]);
         Ok(())
     })
     .await?;
@@ -63,7 +64,8 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
             bake.observe(seen);
         }
         match health {
-            Health::Healthy => {}
+            // That it bakes on is no news of its own.
+            Health::Healthy => (r.state, r.why) = (State::Baking, vec![r.bakes_for(moment(app))]),
             Health::Inconclusive => {
                 (r.wish, r.state) = (Wish::Pause, State::Paused);
                 r.why = vec![format!("{text}; nothing more is attached; resume asks again")];

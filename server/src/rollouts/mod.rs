@@ -3,6 +3,7 @@
 mod bake;
 mod work;
 
+pub(crate) use bake::moment;
 pub use work::run;
 
 use crate::app::{App, Fault, changed, now, refused};
@@ -198,6 +199,14 @@ pub async fn wish(
             return Err(Fault::Invalid("reason: say why it need not bake any longer".into()));
         }
         Verb::Promote if aborting || rollout.baking().is_none() => return no("no stage bakes"),
+        Verb::Promote if !matches!(state, State::Baking | State::Running | State::Paused) => {
+            return no("resume it first");
+        }
+        Verb::Promote
+            if let Some((_, by)) = rollout.baking().and_then(|(.., b)| b.promoted.as_ref()) =>
+        {
+            return no(&format!("its bake was ended already by {by}"));
+        }
         Verb::Promote if state == State::Baking => (Wish::Run, State::Running, "rollout.promote"),
         Verb::Promote => (rollout.wish, state, "rollout.promote"),
         Verb::Start if state == State::Paused => return no("use `ringfence rollout resume`"),
@@ -220,7 +229,14 @@ pub async fn wish(
         rollout.tries_again();
         rollout.wish = wish;
         rollout.state = state;
-        rollout.why.clear();
+        match verb {
+            Verb::Pause => {
+                let why = if reason.trim().is_empty() { "" } else { ": " };
+                rollout.why.push(format!("paused by {}{why}{reason}; resume goes on", actor.name));
+            }
+            Verb::Promote => {}
+            Verb::Start | Verb::Resume | Verb::Abort => rollout.why.clear(),
+        }
         Ok(())
     })
     .await?;

@@ -216,8 +216,13 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
             Ok(false)
         }
         Step::AskHuman(why) => {
-            stop(app, loaded, State::Failed, vec![why]).await?;
-            Ok(false)
+            let policy = rollout.policy_id.clone().unwrap_or_default();
+            let forward = rollout.wish == Wish::Run;
+            let on = |t: &NodeId| {
+                let here = attached.get(t).and_then(Option::as_ref);
+                !forward || here.is_some_and(|set| set.contains(&policy))
+            };
+            fail_with(app, loaded, vec![why], on).await
         }
         Step::TakeBaseline => take_baseline(app, loaded, attached).await,
         Step::CreatePolicy => create_policy(app, loaded).await,
@@ -240,16 +245,36 @@ async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let seen = async {
         let edited = bake::edited(app, rollout).await?.is_some();
-        Ok::<_, Fault>(rollout.drift(&app.cloud.targets_of(&policy).await?, edited))
+        Ok::<_, Fault>((app.cloud.targets_of(&policy).await?, edited))
     };
     match seen.await {
-        Ok(drift) if drift.is_empty() => {}
-        Ok(drift) => stop(app, loaded, State::Failed, drift).await?,
+        Ok((on, edited)) => {
+            let drift = rollout.drift(&on, edited);
+            if !drift.is_empty() {
+                return fail_with(app, loaded, drift, |t| on.contains(t)).await;
+            }
+        }
         Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
             stop(app, loaded, State::Failed, vec![format!("{policy} is gone ({error})")]).await?;
         }
         Err(fault) => tracing::warn!("{}: not looked at: {fault}", rollout.body.id),
     }
+    Ok(false)
+}
+
+/// A person must look; what it should be attached to and is not is noted.
+async fn fail_with(
+    app: &App,
+    loaded: Loaded,
+    why: Vec<String>,
+    on: impl Fn(&NodeId) -> bool,
+) -> Result<bool, Fault> {
+    change(app, &system(), loaded, "rollout.failed", &why.join("; "), |r| {
+        r.note_lost(on, now());
+        (r.state, r.why) = (State::Failed, why.clone());
+        Ok(())
+    })
+    .await?;
     Ok(false)
 }
 

@@ -382,8 +382,10 @@ pub(crate) fn status(s: &Status) -> v1::GetStatusResponse {
         open: number(l.open),
     };
     let rollout = |r: &Rollout| {
-        let attached =
-            r.attachments.values().filter(|a| a.attached_at.is_some() && a.detached_at.is_none());
+        let attached = r
+            .attachments
+            .values()
+            .filter(|a| a.attached_at.is_some() && a.detached_at.is_none() && a.lost_at.is_none());
         v1::RolloutStatus {
             id: r.body.id.clone(),
             state: r.state.as_str().to_owned(),

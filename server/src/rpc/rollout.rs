@@ -11,7 +11,8 @@ use tonic::{Request, Status};
 
 async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
     let tree = app.tree().await.ok();
-    rollout_convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout)
+    let moment = rollouts::moment(app);
+    rollout_convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout, moment)
 }
 
 async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {

@@ -3,7 +3,7 @@
 use super::convert::{approval, count, ids, when};
 use crate::app::Fault;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, BAKE_MAX, Rollout};
+use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout};
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 
@@ -53,13 +53,19 @@ fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::Rollo
     match r.attachments.get(target) {
         _ if before => T::AttachedBefore,
         Some(a) if a.detached_at.is_some() => T::Detached,
+        Some(a) if a.lost_at.is_some() => T::Lost,
         Some(a) if a.attached_at.is_some() => T::Attached,
         Some(a) if a.intended_at.is_some() => T::Attaching,
         Some(_) | None => T::Waiting,
     }
 }
 
-pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1::Rollout {
+pub(crate) fn rollout(
+    r: &Rollout,
+    tree: Option<&OrgTree>,
+    needed: usize,
+    moment: Moment,
+) -> v1::Rollout {
     let mut targets = Vec::new();
     for stage in &r.body.stages {
         for id in &stage.targets {
@@ -88,11 +94,11 @@ pub(crate) fn rollout(r: &Rollout, tree: Option<&OrgTree>, needed: usize) -> v1:
         targets,
         approvals: r.approvals.iter().map(approval).collect(),
         approvals_needed: count(needed),
-        bakes: bakes(r),
+        bakes: bakes(r, moment),
     }
 }
 
-fn bakes(r: &Rollout) -> Vec<v1::RolloutBake> {
+fn bakes(r: &Rollout, moment: Moment) -> Vec<v1::RolloutBake> {
     let stages = r.body.stages.iter().enumerate().filter(|(_, s)| s.bakes());
     let bake = |(n, stage): (usize, &rollout::Stage)| {
         let bake = r.bakes.get(&n);
@@ -101,7 +107,7 @@ fn bakes(r: &Rollout) -> Vec<v1::RolloutBake> {
         v1::RolloutBake {
             stage: stage.name.clone(),
             bake_seconds: stage.bake.0 / 1_000,
-            observations: i32::try_from(stage.observations).unwrap_or(i32::MAX),
+            observations: i32::try_from(stage.wanted(moment)).unwrap_or(i32::MAX),
             began_at: when(bake.map(|b| b.began_at)),
             healthy: bake.map_or(0, |b| i32::try_from(b.healthy).unwrap_or(i32::MAX)),
             last_at: when(last.map(|o| o.at)),
