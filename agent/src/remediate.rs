@@ -66,15 +66,14 @@ async fn pass<P: Pipe>(
         let rem = &one.remediation;
         // Who does not need it goes on, and some of them are between two names.
         let groups = read.groups.as_ref().err().filter(|_| rem.wants_group());
-        let far = rem.source.far_regions().iter().find_map(|region| read.far.get(region));
         let greens = read.blue_greens.as_ref().err().filter(|_| rem.green().is_some());
+        let far = rem.source.far_regions().iter().find_map(|region| read.far.get(region));
         // What is taken down, or given back, is in its own region.
-        let back = rem.goal == Goal::Twin && rem.giving_up.is_some();
-        let far = far.filter(|_| !back);
-        let next = match groups.or(greens) {
-            Some(error) => unseen(desk, one, error).await.map(|()| None),
-            None if far.is_some() => unseen_far(desk, one, far).await,
-            None => step(desk, &session, region, one, &seen).await,
+        let far = far.filter(|_| rem.goal != Goal::Twin || rem.giving_up.is_none());
+        let next = match (groups.or(greens), far) {
+            (Some(error), _) => unseen(desk, one, error).await.map(|()| None),
+            (None, Some(error)) => unseen_far(desk, one, error).await,
+            (None, None) => step(desk, &session, region, one, &seen).await,
         };
         more.extend(unless_dropped(&id, next)?.flatten());
     }
@@ -113,9 +112,8 @@ async fn unseen<P: Pipe>(
 async fn unseen_far<P: Pipe>(
     desk: &Desk<P>,
     one: Versioned,
-    error: Option<&CloudError>,
+    error: &CloudError,
 ) -> Result<Option<Versioned>, Status> {
-    let Some(error) = error else { return Ok(None) };
     let rem = &one.remediation;
     let refused = refuses(error) && (rem.intents.is_empty() || rem.must_give_up());
     match rem.is_late(now()) || refused {

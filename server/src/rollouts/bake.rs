@@ -78,7 +78,7 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
                 (r.wish, r.state) = (wish, State::Aborting);
                 r.why = vec![format!("{text}; {what} taken back")];
                 // Taking back has all its tries.
-                r.attachments.values_mut().for_each(|a| a.attempts = 0);
+                r.tries_again();
             }
         }
         Ok(())

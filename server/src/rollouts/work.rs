@@ -367,12 +367,11 @@ async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
         stop(app, loaded, State::Blocked, why).await?;
         return Ok(false);
     }
-    let policy = loaded.1.policy_id.clone().unwrap_or_default();
-    if !same(&app.cloud.policy_content(&policy).await?, &loaded.1.body.content) {
-        let why = format!("{policy} no longer says what was approved: somebody changed it");
+    if let Some(why) = bake::edited(app, &loaded.1).await? {
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
+    let policy = loaded.1.policy_id.clone().unwrap_or_default();
     // Again: the gate can have taken long.
     thawed(app, target).await?;
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
