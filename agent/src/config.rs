@@ -55,6 +55,10 @@ pub struct Config {
     pub health_timeout: Span,
     pub observe_every: Span,
     pub guard_every: Span,
+    /// `rollout.access_analyzer`: whether it is asked what it finds in a policy.
+    pub access_analyzer: bool,
+    /// `rollout.history_max_age`: what was read of CloudTrail serves again for so long.
+    pub history_max_age: Span,
     pub retreat_all: bool,
     pub approvals_decommission: usize,
     pub agent_server: String,
@@ -436,6 +440,8 @@ impl Config {
             health_timeout: span("rollout.health_timeout"),
             observe_every: span("rollout.observe_every"),
             guard_every: span("rollout.guard_every"),
+            access_analyzer: flag("rollout.access_analyzer"),
+            history_max_age: span("rollout.history_max_age"),
             retreat_all: text("rollout.on_unhealthy") == "all",
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),

@@ -2,7 +2,7 @@
 //! task whose lease is lost.
 
 use crate::report::Reporter;
-use crate::{Settings, key, remediate, rest, scan};
+use crate::{Settings, history, key, remediate, rest, scan};
 use ringfence_aws::Cloud;
 use ringfence_domain::work::{LimitUsage, Look, Work};
 use ringfence_proto::v1;
@@ -52,6 +52,10 @@ pub trait Pipe: Clone + Send + Sync + 'static {
         &self,
         request: v1::CommitKeyJobRequest,
     ) -> impl Future<Output = Result<i64, Status>> + Send;
+    fn commit_reading(
+        &self,
+        request: v1::CommitReadingRequest,
+    ) -> impl Future<Output = Result<i64, Status>> + Send;
     fn release(
         &self,
         request: v1::ReleaseLeaseRequest,
@@ -91,6 +95,13 @@ where
 
     async fn commit_key(&self, request: v1::CommitKeyJobRequest) -> Result<i64, Status> {
         Ok(self.clone().commit_key_job(request).await?.into_inner().version)
+    }
+
+    async fn commit_reading(&self, request: v1::CommitReadingRequest) -> Result<i64, Status> {
+        Ok(AgentServiceClient::commit_reading(&mut self.clone(), request)
+            .await?
+            .into_inner()
+            .version)
     }
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
@@ -467,7 +478,7 @@ pub(crate) async fn within<T>(
 }
 
 async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), Status> {
-    let busy = !due.remediations.is_empty() || !due.keys.is_empty();
+    let busy = !(due.remediations.is_empty() && due.keys.is_empty() && due.readings.is_empty());
     let (mut failed, mut slot) = (None, Some(slot));
     if let Some(look) = &due.look {
         let ours = if busy { None } else { slot.take() };
@@ -478,7 +489,9 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), S
         // Keys first: databases may wait for them.
         let keys = key::account(desk, due.keys).await;
         let worked = remediate::account(desk, due.remediations).await;
-        failed = failed.or(keys.err()).or(worked.err());
+        // Last: databases do not wait for them.
+        let read = history::account(desk, due.readings).await;
+        failed = failed.or(keys.err()).or(worked.err()).or(read.err());
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         desk.pipe.release(request).await?;

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod config;
+mod history;
 mod key;
 mod lease;
 mod perform;

@@ -33,10 +33,14 @@ pub enum Class {
     Ec2Write,
     /// Secrets Manager ListSecrets, by account and region.
     SecretsRead,
+    /// CloudTrail LookupEvents, by account and region: AWS grants two a second.
+    TrailRead,
+    /// Access Analyzer ValidatePolicy, as ourselves.
+    AnalyzerRead,
 }
 
 /// All classes, in the order of their numbers.
-pub(crate) const CLASSES: [Class; 15] = [
+pub(crate) const CLASSES: [Class; 17] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -52,6 +56,8 @@ pub(crate) const CLASSES: [Class; 15] = [
     Class::Ec2Read,
     Class::Ec2Write,
     Class::SecretsRead,
+    Class::TrailRead,
+    Class::AnalyzerRead,
 ];
 
 impl Class {
@@ -73,6 +79,8 @@ impl Class {
             Class::Ec2Read => "ec2_read",
             Class::Ec2Write => "ec2_write",
             Class::SecretsRead => "secrets_read",
+            Class::TrailRead => "trail_read",
+            Class::AnalyzerRead => "analyzer_read",
         }
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) organizations: aws_sdk_organizations::Client,
     pub(crate) account: aws_sdk_account::Client,
     pub(crate) iam: aws_sdk_iam::Client,
+    pub(crate) analyzer: aws_sdk_accessanalyzer::Client,
     rds: Shared<aws_sdk_rds::Client>,
     kms: Shared<aws_sdk_kms::Client>,
     config: Shared<aws_sdk_config::Client>,
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
     ec2: Shared<aws_sdk_ec2::Client>,
     secretsmanager: Shared<aws_sdk_secretsmanager::Client>,
+    cloudtrail: Shared<aws_sdk_cloudtrail::Client>,
 }
 
 /// A client of a service, in the region of the configuration unless said.
@@ -170,6 +172,7 @@ impl Cloud {
             organizations: client!(aws_sdk_organizations, &base),
             account: client!(aws_sdk_account, &member),
             iam: client!(aws_sdk_iam, &member),
+            analyzer: client!(aws_sdk_accessanalyzer, &base),
             gate: Gate::new(&settings.rates, settings.in_flight_per_region, settings.call_deadline),
             sessions: Sessions::default(),
             caller: tokio::sync::OnceCell::new(),
@@ -180,6 +183,7 @@ impl Cloud {
             cloudwatch: Shared::new(),
             ec2: Shared::new(),
             secretsmanager: Shared::new(),
+            cloudtrail: Shared::new(),
             settings,
             base,
             member,
@@ -244,6 +248,11 @@ impl Cloud {
     pub(crate) fn secretsmanager(&self, region: &str) -> aws_sdk_secretsmanager::Client {
         let make = || client!(aws_sdk_secretsmanager, &self.0.member, region);
         self.0.secretsmanager.get(region, make)
+    }
+
+    pub(crate) fn cloudtrail(&self, region: &str) -> aws_sdk_cloudtrail::Client {
+        let make = || client!(aws_sdk_cloudtrail, &self.0.member, region);
+        self.0.cloudtrail.get(region, make)
     }
 
     pub(crate) fn kms(&self, region: &str) -> aws_sdk_kms::Client {

@@ -6,9 +6,11 @@
 //! outstanding throttle retries for all accounts together) and two loops multiply.
 
 pub mod account;
+mod analyzer;
 mod breaker;
 mod class;
 mod client;
+mod cloudtrail;
 mod cloudwatch;
 mod config;
 mod ec2;

@@ -63,6 +63,8 @@ impl<'a> To<'a> {
             Class::IamRead => "IAM",
             Class::Ec2Read | Class::Ec2Write => "EC2",
             Class::SecretsRead => "Secrets Manager",
+            Class::TrailRead => "CloudTrail",
+            Class::AnalyzerRead => "Access Analyzer",
         };
         // These have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management" | "IAM");

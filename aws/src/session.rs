@@ -47,7 +47,7 @@ impl Phase {
                     "Action": [
                         "rds:Describe*", "rds:ListTagsForResource", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListGrants",
                         "account:ListRegions", "cloudwatch:DescribeAlarms", "iam:GetAccountAuthorizationDetails", "ec2:DescribeSecurityGroups",
-                        "secretsmanager:ListSecrets",
+                        "secretsmanager:ListSecrets", "cloudtrail:LookupEvents",
                         "config:Describe*", "config:GetComplianceDetailsByConfigRule"
                     ],
                     "Resource": "*"

@@ -2,9 +2,11 @@
 
 mod key;
 mod remediation;
+mod rollout;
 
 pub(crate) use key::Key;
 pub(crate) use remediation::{Order, Plan, Quiesce, Remediation, Strategy};
+pub(crate) use rollout::Rollout;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringfence_domain::id::{AccountId, NodeId, Region};
@@ -299,74 +301,6 @@ pub(crate) enum Finding {
         id: String,
         #[arg(long, default_value = "")]
         reason: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Rollout {
-    /// Plan a rollout from a file; nothing is attached.
-    Plan {
-        /// The rollout file (TOML): policy, then [[stage]] with name, targets, and how long it bakes.
-        #[arg(short, long = "file", value_name = "FILE")]
-        file: PathBuf,
-        /// Let the root be the last target: it binds every account at once.
-        #[arg(long)]
-        allow_root: bool,
-        /// Check, store nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Approve a rollout; never your own.
-    Approve {
-        id: String,
-        #[arg(long)]
-        reason: String,
-        #[arg(long)]
-        hash: Option<String>,
-    },
-    /// Begin to attach, target by target.
-    Start {
-        id: String,
-        #[arg(long)]
-        wait: bool,
-        #[arg(long, value_parser = span)]
-        timeout: Option<Span>,
-    },
-    /// Show a rollout.
-    Status { id: String },
-    /// List rollouts, newest first.
-    List,
-    /// Attach nothing more; keep what is attached.
-    Pause {
-        id: String,
-        #[arg(long, default_value = "")]
-        reason: String,
-    },
-    /// Go on after a pause or a gate that refused.
-    Resume {
-        id: String,
-        #[arg(long, default_value = "")]
-        reason: String,
-        #[arg(long)]
-        wait: bool,
-        #[arg(long, value_parser = span)]
-        timeout: Option<Span>,
-    },
-    /// End the bake of a stage before its time.
-    Promote {
-        id: String,
-        #[arg(long)]
-        reason: String,
-    },
-    /// Detach, in reverse order, what this rollout attached.
-    Abort {
-        id: String,
-        #[arg(long, default_value = "")]
-        reason: String,
-        #[arg(long)]
-        wait: bool,
-        #[arg(long, value_parser = span)]
-        timeout: Option<Span>,
     },
 }
 

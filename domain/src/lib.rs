@@ -8,7 +8,8 @@
 //! 3. [`ledger`], [`control`], [`finding`]: what a scan concludes.
 //! 4. [`plan`], [`approval`], [`remediation`], [`campaign`], [`freeze`]: what is proposed, who agreed, the
 //!    next step, whose turn it is, and when nothing may be changed.
-//! 5. [`iam`], [`scp`], [`rollout`]: what policies say, the fence, and how it is put up.
+//! 5. [`iam`], [`history`], [`scp`], [`rollout`]: what policies say, and would have said of the past, the fence, and
+//!    how it is put up.
 //! 6. [`key`]: the keys, and how they are made.
 //! 7. [`audit`]: who did what, when, on what, why.
 
@@ -25,6 +26,7 @@ pub mod far;
 pub mod finding;
 pub mod freeze;
 pub mod hash;
+pub mod history;
 pub mod iam;
 pub mod id;
 pub mod isolation;

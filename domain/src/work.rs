@@ -1,6 +1,7 @@
 //! What server and agent hand each other, beside remediations: scans, account work, reports.
 
 use crate::finding::Detected;
+use crate::history::Reading;
 use crate::id::AccountId;
 use crate::key::job::Job;
 use crate::ledger::{Cell, RegionsSource};
@@ -201,6 +202,15 @@ pub struct VersionedJob {
     pub job: Job,
 }
 
+/// A reading of an account's history with the version that a commit must name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedReading {
+    /// The version.
+    pub version: i64,
+    /// The reading.
+    pub reading: Reading,
+}
+
 /// All that is due in one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
@@ -215,6 +225,9 @@ pub struct Work {
     /// Keys that are due.
     #[serde(default)]
     pub keys: Vec<VersionedJob>,
+    /// Histories that are to be read.
+    #[serde(default)]
+    pub readings: Vec<VersionedReading>,
 }
 
 /// One cell as an agent found it.

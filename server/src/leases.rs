@@ -2,9 +2,12 @@
 
 use crate::app::{App, Fault, now, readable};
 use crate::store::{Kind, Lease, Wanted};
+use ringfence_domain::history::Reading;
 use ringfence_domain::key::job::Job;
 use ringfence_domain::remediation::Remediation;
-use ringfence_domain::work::{EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, Work};
+use ringfence_domain::work::{
+    EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, VersionedReading, Work,
+};
 use std::collections::BTreeMap;
 
 /// The work of each account. A scan or remediation that cannot be read is left out, and said: it must not
@@ -47,6 +50,15 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
         };
         keys.entry(account).or_default().push(VersionedJob { version, job });
     }
+    let mut readings: BTreeMap<String, Vec<VersionedReading>> = BTreeMap::new();
+    for row in app.store.due(Kind::Reading, &accounts, now()).await? {
+        let (account, version) = (row.account.clone(), row.version);
+        let Some(reading) = readable::<Reading>(row.document().map_err(Fault::from))? else {
+            unread += 1;
+            continue;
+        };
+        readings.entry(account).or_default().push(VersionedReading { version, reading });
+    }
     for row in app.store.due(Kind::Remediation, &accounts, now()).await? {
         let (account, version) = (row.account.clone(), row.version);
         let Some(remediation) = readable::<Remediation>(row.document().map_err(Fault::from))?
@@ -58,7 +70,8 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     }
     let max_age = app.config.scan_regions_max_age;
     lists.retain(|_, list| list.is_fresh(max_age, now()));
-    Ok(Due { wanted, scans, places, lists, remediations: due, keys, unread }.dealt(leases))
+    Ok(Due { wanted, scans, places, lists, remediations: due, keys, readings, unread }
+        .dealt(leases))
 }
 
 /// What the store has for some accounts.
@@ -71,6 +84,7 @@ struct Due {
     lists: BTreeMap<String, RegionList>,
     remediations: BTreeMap<String, Vec<Versioned>>,
     keys: BTreeMap<String, Vec<VersionedJob>>,
+    readings: BTreeMap<String, Vec<VersionedReading>>,
     /// Documents that could not be read.
     unread: usize,
 }
@@ -98,12 +112,15 @@ impl Due {
             let known_regions = here.into_iter().map(|(region, _)| region).collect();
             let remediations = self.remediations.remove(&lease.account).unwrap_or_default();
             let keys = self.keys.remove(&lease.account).unwrap_or_default();
-            let nothing = look.is_none() && remediations.is_empty() && keys.is_empty();
+            let readings = self.readings.remove(&lease.account).unwrap_or_default();
+            let nothing =
+                look.is_none() && remediations.is_empty() && keys.is_empty() && readings.is_empty();
             if nothing && self.unread > 0 {
                 // Its lease runs out by itself: until then nobody is given it again, and others come first.
                 continue;
             }
-            work.push((lease.clone(), Work { account, known_regions, look, remediations, keys }));
+            let work_here = Work { account, known_regions, look, remediations, keys, readings };
+            work.push((lease.clone(), work_here));
         }
         work
     }

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod emergency;
 pub mod findings;
 pub mod freezes;
+pub mod histories;
 pub mod keys;
 pub mod leases;
 pub mod orders;

@@ -13,6 +13,7 @@ mod rehearse;
 mod remediation;
 mod rollout;
 mod scan;
+mod simulate;
 mod status;
 
 use crate::args::{Args, Command, Output, Scope};
@@ -46,7 +47,10 @@ impl Context {
 pub(crate) async fn run(args: Args) -> End {
     // Bad files are found before a server is needed.
     let rollout = match &args.command {
-        Command::Rollout(crate::args::Rollout::Plan { file, .. }) => Some(rollout::read(file)?),
+        Command::Rollout(
+            crate::args::Rollout::Plan { file, .. }
+            | crate::args::Rollout::Simulate { file: Some(file), .. },
+        ) => Some(rollout::read(file)?),
         _ => None,
     };
     // A rehearsal needs no server: it is what a server can be pointed at.

@@ -1,25 +1,44 @@
 //! `ringfence rollout`
 
-use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, within};
+use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, simulate, within};
 use crate::args::Rollout;
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
 use crate::printer;
 use ringfence_domain::rollout as file;
-use ringfence_domain::scp;
+use ringfence_domain::scp::{self, Parameters};
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 use ringfence_proto::v1::rollout_service_client::RolloutServiceClient;
 use serde::Serialize;
 use std::path::Path;
 
-type Client = RolloutServiceClient<Connection>;
+pub(super) type Client = RolloutServiceClient<Connection>;
 
 /// A rollout file with the policy that it names.
 pub(crate) struct Read {
-    policy: String,
-    document: String,
+    pub(super) policy: String,
+    pub(super) document: String,
+    pub(super) parameters: Parameters,
     stages: Vec<file::Stage>,
+}
+
+impl Read {
+    pub(super) fn stages(&self) -> Vec<v1::RolloutStage> {
+        let stage = |s: &file::Stage| v1::RolloutStage {
+            name: s.name.clone(),
+            targets: s.targets.iter().map(ToString::to_string).collect(),
+            bake_seconds: s.bake.0 / 1_000,
+            observations: i32::try_from(s.observations).unwrap_or(i32::MAX),
+        };
+        self.stages.iter().map(stage).collect()
+    }
+
+    pub(super) fn parameters(&self) -> Option<v1::PolicyParameters> {
+        let Parameters { exempt_engines, break_glass, restore_denied_tag } =
+            self.parameters.clone();
+        Some(v1::PolicyParameters { exempt_engines, break_glass, restore_denied_tag })
+    }
 }
 
 /// Reads and checks a rollout file and, if it names one, the policy document beside it.
@@ -29,8 +48,10 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
         std::fs::read_to_string(path).map_err(|e| fail(format!("read {}: {e}", path.display())))?;
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
-    if parsed.policy == "rds-encryption" {
-        return Ok(Read { policy: parsed.policy, document: String::new(), stages });
+    let (own, parameters) = (parsed.policy == file::BUILT_IN, parsed.parameters);
+    if own {
+        scp::rds_encryption(&parameters).map_err(|e| fail(format!("{}: {e}", path.display())))?;
+        return Ok(Read { policy: parsed.policy, document: String::new(), parameters, stages });
     }
     let policy = path.parent().unwrap_or(Path::new("")).join(&parsed.policy);
     let document = std::fs::read_to_string(&policy).map_err(|e| {
@@ -41,9 +62,9 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
             policy.display()
         ))
     })?;
-    scp::lint(&document).map_err(|e| fail(format!("{}: {e}", policy.display())))?;
+    scp::lint(&document).map_err(|e| fail(format!("{}: {}", policy.display(), scp::said(&e))))?;
     let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, stages })
+    Ok(Read { policy: name, document, parameters, stages })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
@@ -52,6 +73,10 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         Rollout::Plan { file: _, allow_root, dry_run } => {
             let read = read.ok_or_else(|| missing("a file"))?;
             plan(context, client, read, allow_root, dry_run).await
+        }
+        Rollout::Simulate { id, file: _, since, fresh, events, timeout } => {
+            let ask = simulate::Ask { id, read, since, fresh, events };
+            simulate::run(context, client, ask, timeout).await
         }
         Rollout::Approve { id, reason, hash } => approve(context, id, reason, hash).await,
         Rollout::Start { id, wait, timeout } => {
@@ -110,18 +135,13 @@ async fn plan(
     allow_root: bool,
     dry_run: bool,
 ) -> End {
-    let stage = |s: file::Stage| v1::RolloutStage {
-        name: s.name,
-        targets: s.targets.iter().map(ToString::to_string).collect(),
-        bake_seconds: s.bake.0 / 1_000,
-        observations: i32::try_from(s.observations).unwrap_or(i32::MAX),
-    };
     let request = v1::PlanRolloutRequest {
         request_id: request_id(),
         validate_only: dry_run,
+        stages: read.stages(),
+        parameters: read.parameters(),
         policy: read.policy,
         policy_document: read.document,
-        stages: read.stages.into_iter().map(stage).collect(),
         allow_root,
     };
     let answer = client.plan_rollout(request).await?.into_inner();

@@ -146,6 +146,12 @@ pub fn parse(value: &Value, variables: bool) -> Result<Vec<Condition>, String> {
 }
 
 impl Condition {
+    /// The principals that it leaves out, where that is what it is about.
+    pub(super) fn exempt_principals(&self) -> Option<&[String]> {
+        let principals = self.key.eq_ignore_ascii_case("aws:PrincipalArn");
+        (principals && self.operator.not).then_some(self.values.as_slice())
+    }
+
     /// Whether it is met; `None` where that depends on what is not known.
     pub fn is_met(&self, context: &Context) -> Option<bool> {
         let Operator { set, test, not, if_exists } = self.operator;

@@ -26,6 +26,8 @@ pub struct Statement {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Actions {
+    /// As written.
+    texts: Vec<String>,
     patterns: Vec<Pattern>,
     all_but: bool,
 }
@@ -89,7 +91,7 @@ impl Statement {
             return Err(format!("`{odd}` is not an action (service:Operation)"));
         }
         let patterns = actions.iter().map(|a| lower(&pattern(a))).collect();
-        let actions = Actions { patterns, all_but };
+        let actions = Actions { texts: actions, patterns, all_but };
         let (texts, all_but) = one_of(map, "Resource", "NotResource")?;
         let resources = Resources { texts, all_but, variables };
         let conditions = match map.get("Condition") {
@@ -108,6 +110,21 @@ impl Statement {
         }
         let conditions = self.conditions.iter().map(|c| c.is_met(&request.context));
         all(std::iter::once_with(|| self.resources.hold(request)).chain(conditions))
+    }
+
+    /// Its actions as they are written, and whether it is about all but these.
+    pub fn actions(&self) -> (&[String], bool) {
+        (&self.actions.texts, self.actions.all_but)
+    }
+
+    /// Whether one of its conditions is about this key.
+    pub fn looks_at(&self, key: &str) -> bool {
+        self.conditions.iter().any(|c| c.key.eq_ignore_ascii_case(key))
+    }
+
+    /// The principals that its conditions leave out, as they are written there.
+    pub fn exempt_principals(&self) -> Vec<String> {
+        self.conditions.iter().filter_map(Condition::exempt_principals).flatten().cloned().collect()
     }
 
     /// The keys of its conditions that nobody knows of a request.

@@ -90,6 +90,19 @@ impl fmt::Display for Reason {
     }
 }
 
+impl Reason {
+    /// The same where it is clear which policy is meant.
+    pub fn short(&self) -> String {
+        match self {
+            Reason::Statement { statement, keys, .. } if keys.is_empty() => statement.clone(),
+            Reason::Statement { statement, keys, .. } => {
+                format!("{statement} (by {})", keys.join(", "))
+            }
+            Reason::NothingAllows { .. } | Reason::Unread { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Asks all levels. A sure denial decides, whatever else is not known.
 ///
 /// AWS lets nobody detach the last policy of a root, OU or account. Where no level has any, SCPs are not in force;

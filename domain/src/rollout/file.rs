@@ -2,9 +2,13 @@
 
 use super::Stage;
 use crate::id::NodeId;
+use crate::scp::Parameters;
 use crate::time::Span;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+
+/// The name of the built-in policy.
+pub const BUILT_IN: &str = "rds-encryption";
 
 /// A rollout file, as written by people (TOML).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -12,6 +16,9 @@ use std::collections::BTreeSet;
 pub struct File {
     /// `rds-encryption`, or the path of a policy document.
     pub policy: String,
+    /// What is set of the built-in policy.
+    #[serde(default)]
+    pub parameters: Parameters,
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<FileStage>,
@@ -46,6 +53,9 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
             None => message,
         }
     })?;
+    if file.policy != BUILT_IN && file.parameters != Parameters::default() {
+        return Err(format!("[parameters] are of the built-in policy `{BUILT_IN}` only"));
+    }
     if file.stage.is_empty() {
         return Err("there is no [[stage]]".into());
     }
@@ -103,6 +113,14 @@ mod tests {
             ),
             (format!("{good}bake = \"365d\"\n"), "up to 90d"),
             (format!("{good}bake = \"500ms\"\n"), "whole seconds"),
+            (
+                good.replace("[[stage]]", "[parameters]\nbreak_glas = \"/x/\"\n[[stage]]"),
+                "unknown field `break_glas`",
+            ),
+            (
+                good.replace("rds-encryption\"", "x.json\"\n[parameters]\nbreak_glass = \"/x/\""),
+                "[parameters] are of the built-in policy",
+            ),
             (format!("{good}observations = -1\n"), "line 5: invalid value: integer `-1`"),
         ] {
             let error = parse(&text).unwrap_err();

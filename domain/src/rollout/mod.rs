@@ -12,7 +12,7 @@ mod safety;
 mod tests;
 
 pub use bake::{Bake, Health, Moment, Observation};
-pub use file::{BAKE_MAX, File, FileStage, parse};
+pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, parse};
 pub use gate::{Limits, gate, preflight};
 
 use crate::approval::Approval;

@@ -1,9 +1,12 @@
 //! Rollouts: planned and approved here, carried out by [`work`].
 
 mod bake;
+mod policy;
+pub mod simulate;
 mod work;
 
 pub(crate) use bake::moment;
+pub use policy::Named;
 pub use work::run;
 
 use crate::app::{App, Fault, changed, now, refused};
@@ -15,14 +18,11 @@ use ringfence_domain::audit::Actor;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{Attached, Body, Limits, Rollout, Stage, State, Wish, preflight};
-use ringfence_domain::scp;
 
 /// What a person wants rolled out.
 pub struct Wanted {
-    /// The policy's short name.
-    pub policy: String,
-    /// Its document; empty for the built-in one.
-    pub document: String,
+    /// The policy.
+    pub policy: Named,
     /// The stages.
     pub stages: Vec<Stage>,
     /// Whether the root may be a target.
@@ -41,21 +41,7 @@ pub async fn plan(
     if app.store.get(Kind::Rollout, id).await?.is_some() {
         return Ok((app.load(Kind::Rollout, id).await?.1, Vec::new()));
     }
-    let document = match (wanted.policy.as_str(), wanted.document.as_str()) {
-        ("rds-encryption", "") => scp::RDS_ENCRYPTION,
-        (name, "") => {
-            return Err(Fault::Invalid(format!(
-                "policy `{name}` is not built in, and no document was given"
-            )));
-        }
-        (_, document) => document,
-    };
-    let mut policy = scp::lint(document).map_err(Fault::Invalid)?;
-    if wanted.document.is_empty() {
-        // The one call of ours that it conditions, CreateDBInstance, is of cluster members, whose
-        // engines it exempts.
-        policy.warnings.clear();
-    }
+    let policy = policy::checked(&wanted.policy)?;
     let unseen = wanted.stages.iter().find(|s| s.observations > 0 && app.health.is_none());
     if let Some(stage) = unseen {
         return Err(Fault::Invalid(format!(
@@ -85,12 +71,18 @@ pub async fn plan(
     if !trouble.is_empty() {
         return refused("PREFLIGHT", format!("nothing was planned: {}", trouble.join("; ")));
     }
+    let bound = policy::bound(&tree, wanted.stages.iter().flat_map(|s| &s.targets));
+    let warnings = policy::may_go(app, &wanted.policy.name, &policy, &bound).await?;
     let at = now();
     let rollout = Rollout::new(Body {
         id: id.to_owned(),
         author: actor.name.clone(),
         created_at: at,
-        policy_name: format!("ringfence-{}-{}", wanted.policy, hash::short(&policy.minified, 8)),
+        policy_name: format!(
+            "ringfence-{}-{}",
+            wanted.policy.name,
+            hash::short(&policy.minified, 8)
+        ),
         content: policy.minified,
         stages: wanted.stages,
         planned_on: attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect(),
@@ -105,10 +97,10 @@ pub async fn plan(
         );
         let row = Row::new(Kind::Rollout, id, rollout.state.as_str(), at, &rollout);
         if !app.store.update(&[row], &event).await? {
-            return Ok((app.load(Kind::Rollout, id).await?.1, policy.warnings));
+            return Ok((app.load(Kind::Rollout, id).await?.1, warnings));
         }
     }
-    Ok((rollout, policy.warnings))
+    Ok((rollout, warnings))
 }
 
 fn limits(app: &App) -> Limits {

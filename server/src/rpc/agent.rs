@@ -3,7 +3,8 @@
 use super::{Answer, Rpc, ok};
 use crate::app::{Fault, now};
 use crate::store::{AgentSeen, Lease, json};
-use crate::{keys, leases, remediations, reports};
+use crate::{histories, keys, leases, remediations, reports};
+use ringfence_domain::history::Reading;
 use ringfence_domain::key::job::Job;
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::AccountReport;
@@ -165,6 +166,19 @@ impl AgentService for Agents {
         let said = (a.action.as_str(), a.reason.as_str());
         match keys::commit(&self.0.0, &a.agent, &lease, a.version, &job, said).await? {
             Some(version) => ok(v1::CommitKeyJobResponse { version }),
+            None => Err(lost(&lease.account)),
+        }
+    }
+
+    async fn commit_reading(
+        &self,
+        request: Request<v1::CommitReadingRequest>,
+    ) -> Answer<v1::CommitReadingResponse> {
+        let a = request.into_inner();
+        let lease = lease(a.lease)?;
+        let reading: Reading = document("reading_json", &a.reading_json)?;
+        match histories::commit(&self.0.0, &a.agent, &lease, a.version, &reading).await? {
+            Some(version) => ok(v1::CommitReadingResponse { version }),
             None => Err(lost(&lease.account)),
         }
     }

@@ -13,6 +13,7 @@ mod remediation;
 mod rollout;
 mod rollout_convert;
 mod scan;
+mod simulation;
 mod status;
 
 pub(crate) use agent::Agents;

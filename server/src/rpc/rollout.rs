@@ -1,12 +1,15 @@
 //! `RolloutService`.
 
-use super::{Answer, Rpc, Watch, actor, id_of, ok, page, page_size, rollout_convert, watch};
+use super::{
+    Answer, Rpc, Watch, actor, id_of, ok, page, page_size, rollout_convert, simulation, watch,
+};
 use crate::app::{App, Fault};
-use crate::rollouts::{self, Verb, Wanted};
+use crate::rollouts::{self, Verb, Wanted, simulate};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::rollout::Rollout;
 use ringfence_proto::v1;
 use ringfence_proto::v1::rollout_service_server::RolloutService;
+use std::sync::Arc;
 use tonic::{Request, Status};
 
 async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
@@ -42,8 +45,7 @@ impl RolloutService for Rpc {
         let who = actor(request.metadata())?;
         let a = request.into_inner();
         let wanted = Wanted {
-            policy: a.policy,
-            document: a.policy_document,
+            policy: rollout_convert::policy(a.policy, a.policy_document, a.parameters),
             stages: rollout_convert::stages(a.stages)?,
             allow_root: a.allow_root,
         };
@@ -51,6 +53,23 @@ impl RolloutService for Rpc {
         let (rollout, warnings) =
             rollouts::plan(&self.0, &who, &id, wanted, a.validate_only).await?;
         ok(v1::PlanRolloutResponse { rollout: Some(show(&self.0, &rollout).await), warnings })
+    }
+
+    type SimulateRolloutStream = Watch<v1::SimulateRolloutResponse>;
+
+    async fn simulate_rollout(
+        &self,
+        request: Request<v1::SimulateRolloutRequest>,
+    ) -> Answer<Self::SimulateRolloutStream> {
+        let who = actor(request.metadata())?;
+        let ask = simulation::ask(request.into_inner())?;
+        let run = Arc::new(simulate::begin(&self.0, &who, ask).await?);
+        let app = self.0.clone();
+        let read = move || {
+            let (app, run) = (app.clone(), run.clone());
+            async move { Ok(simulation::answer(simulate::look(&app, &run).await?)) }
+        };
+        ok(watch(read, |answer: &v1::SimulateRolloutResponse| answer.simulation.is_some()))
     }
 
     async fn approve_rollout(

@@ -2,8 +2,10 @@
 
 use super::convert::{approval, count, ids, when};
 use crate::app::Fault;
+use crate::rollouts::Named;
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout};
+use ringfence_domain::scp::Parameters;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 
@@ -28,6 +30,16 @@ pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage
         Ok(rollout::Stage { name: s.name, targets, bake, observations })
     };
     stages.into_iter().map(stage).collect()
+}
+
+pub(crate) fn policy(name: String, document: String, set: Option<v1::PolicyParameters>) -> Named {
+    let set = set.unwrap_or_default();
+    let parameters = Parameters {
+        exempt_engines: set.exempt_engines,
+        break_glass: set.break_glass,
+        restore_denied_tag: set.restore_denied_tag,
+    };
+    Named { name, document, parameters }
 }
 
 fn rollout_state(state: rollout::State) -> v1::RolloutState {

@@ -92,6 +92,8 @@ pub enum Kind {
     KeyPlan,
     /// `ringfence_domain::key::job::Job`
     KeyJob,
+    /// `ringfence_domain::history::Reading`
+    Reading,
 }
 
 impl Kind {
@@ -107,6 +109,7 @@ impl Kind {
             Kind::Freeze => "freeze",
             Kind::KeyPlan => "key plan",
             Kind::KeyJob => "key job",
+            Kind::Reading => "reading",
         }
     }
 }

@@ -1,0 +1,131 @@
+//! Whether a policy may be rolled out: what is wrong with it, and whether it would stop Ringfence itself.
+
+use crate::app::{App, Fault, refused};
+use ringfence_domain::history::{Replay, replay};
+use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::org::{NodeKind, OrgTree};
+use ringfence_domain::rollout::BUILT_IN;
+use ringfence_domain::scp::{self, Lint, Own, Parameters, Policy};
+use ringfence_domain::time::Span;
+use std::collections::BTreeSet;
+
+/// How long Access Analyzer is waited for: a plan without its word says so.
+const ANALYZER_FOR: Span = Span::seconds(20);
+
+/// Accounts that the policy is tried in as Ringfence's role. What one says of an account's number is rare; of more, some
+/// spread over the list stand for all.
+const TRIED_MAX: usize = 200;
+
+/// A policy by its name, with its document where it is not the built-in one.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Its short name.
+    pub name: String,
+    /// Its document; empty for the built-in one.
+    pub document: String,
+    /// What is set of the built-in one.
+    pub parameters: Parameters,
+}
+
+/// The document, checked on its own.
+pub(super) fn checked(named: &Named) -> Result<Policy, Fault> {
+    let document = match (named.name.as_str(), named.document.as_str()) {
+        (BUILT_IN, "") => scp::rds_encryption(&named.parameters).map_err(Fault::Invalid)?,
+        (name, "") => {
+            return Err(Fault::Invalid(format!(
+                "policy `{name}` is not built in, and no document was given"
+            )));
+        }
+        (_, _) if named.parameters != Parameters::default() => {
+            return Err(Fault::Invalid("parameters: they are of the built-in policy only".into()));
+        }
+        (_, document) => document.to_owned(),
+    };
+    scp::lint(&document).map_err(|lints| Fault::Invalid(format!("policy: {}", scp::said(&lints))))
+}
+
+/// The policy, ready to be asked.
+pub(super) fn asked(name: &str, policy: &Policy) -> Result<Replay, Fault> {
+    replay(name, &policy.minified).map_err(|why| Fault::Invalid(format!("policy: {why}")))
+}
+
+/// What it says of our own calls in these accounts.
+pub(super) async fn own(app: &App, policy: &Replay, accounts: &[AccountId]) -> Result<Own, Fault> {
+    let mut all = Own::default();
+    let every = accounts.len().div_ceil(TRIED_MAX).max(1);
+    for account in accounts.iter().step_by(every) {
+        let own = scp::own(policy, &app.cloud.role_arn(account).await?);
+        for (into, from) in [(&mut all.denied, own.denied), (&mut all.unknown, own.unknown)] {
+            for (why, calls) in from {
+                into.entry(why).or_default().extend(calls);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Refuses a policy that stops our own remediation, or that Access Analyzer finds wrong. What should be known besides.
+pub(super) async fn may_go(
+    app: &App,
+    name: &str,
+    policy: &Policy,
+    accounts: &[AccountId],
+) -> Result<Vec<String>, Fault> {
+    let own = own(app, &asked(name, policy)?, accounts).await?;
+    let refusals = own.refusals();
+    if !refusals.is_empty() {
+        return refused(
+            "POLICY_STOPS_RINGFENCE",
+            format!("the policy cannot be rolled out: {}", refusals.join("; ")),
+        );
+    }
+    let mut warnings: Vec<String> = policy.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(own.warnings());
+    let found = analyzed(app, policy).await;
+    let (bad, other): (Vec<Lint>, Vec<Lint>) = found
+        .unwrap_or_else(|why| {
+            warnings.push(why);
+            Vec::new()
+        })
+        .into_iter()
+        .partition(|l| l.refuses);
+    if !bad.is_empty() {
+        return Err(Fault::Invalid(format!("policy: {}", scp::said(&bad))));
+    }
+    warnings.extend(other.iter().map(ToString::to_string));
+    Ok(warnings)
+}
+
+/// What Access Analyzer finds, or why it was not asked.
+async fn analyzed(app: &App, policy: &Policy) -> Result<Vec<Lint>, String> {
+    if !app.config.access_analyzer {
+        return Ok(Vec::new());
+    }
+    let asked = app.cloud.validate_policy(&policy.minified);
+    match tokio::time::timeout(ANALYZER_FOR.to_duration(), asked).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(format!(
+            "Access Analyzer did not look at the policy: {error}; allow access-analyzer:ValidatePolicy, or set rollout.access_analyzer = false"
+        )),
+        Err(_) => Err(format!(
+            "Access Analyzer did not look at the policy: no answer within {ANALYZER_FOR}"
+        )),
+    }
+}
+
+/// The accounts that SCPs on these targets bind, and that can do anything.
+pub(super) fn bound<'a>(
+    tree: &OrgTree,
+    targets: impl Iterator<Item = &'a NodeId>,
+) -> Vec<AccountId> {
+    let binds = |account: &AccountId| {
+        let node = tree.get(&account.into());
+        node.is_some_and(|n| match &n.kind {
+            NodeKind::Account { state, management } => !management && state.has_cells(),
+            NodeKind::Root | NodeKind::Ou => false,
+        })
+    };
+    let all: BTreeSet<AccountId> =
+        targets.flat_map(|t| tree.accounts_under(t)).filter(binds).collect();
+    all.into_iter().collect()
+}
