@@ -55,6 +55,8 @@ pub struct Config {
     pub health_timeout: Span,
     pub observe_every: Span,
     pub guard_every: Span,
+    /// `rollout.watch_denials`: whether CloudTrail is asked what a policy denied while a stage bakes.
+    pub watch_denials: bool,
     /// `rollout.access_analyzer`: whether it is asked what it finds in a policy.
     pub access_analyzer: bool,
     /// `rollout.history_max_age`: what was read of CloudTrail serves again for so long.
@@ -440,6 +442,7 @@ impl Config {
             health_timeout: span("rollout.health_timeout"),
             observe_every: span("rollout.observe_every"),
             guard_every: span("rollout.guard_every"),
+            watch_denials: flag("rollout.watch_denials"),
             access_analyzer: flag("rollout.access_analyzer"),
             history_max_age: span("rollout.history_max_age"),
             retreat_all: text("rollout.on_unhealthy") == "all",

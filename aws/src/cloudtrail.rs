@@ -5,11 +5,11 @@ use crate::client::Cloud;
 use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
-use crate::session::Session;
+use crate::session::{Phase, Session};
 use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use aws_smithy_types::DateTime;
 use ringfence_domain::cloud::CloudError;
-use ringfence_domain::history::Lookup;
+use ringfence_domain::history::{ACTS, Act, Lookup, act};
 use ringfence_domain::time::Time;
 
 const OP: &str = "cloudtrail:LookupEvents";
@@ -74,6 +74,38 @@ impl Cloud {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Where Organizations is called, and so recorded (Organizations endpoints, AWS general reference).
+fn organizations_region(own: &str) -> &str {
+    match own {
+        _ if own.starts_with("cn-") => "cn-northwest-1",
+        _ if own.starts_with("us-gov-") => "us-gov-west-1",
+        _ if own.contains("-iso") => own,
+        _ => "us-east-1",
+    }
+}
+
+impl Cloud {
+    /// Acts of anybody on a policy of the organization, as far as they were made from our own account.
+    pub async fn acts_on(&self, policy: &str, since: Time) -> Result<Vec<Act>, CloudError> {
+        let own = self.caller().await?.account;
+        let session = self.enter(&own, Phase::Scan, "ringfence-guard").await?;
+        let region = organizations_region(self.own_region()).to_owned();
+        let mut acts = Vec::new();
+        for name in ACTS {
+            let lookup = Lookup::Name { service: "organizations".into(), name: (*name).into() };
+            let take = |record: &str| {
+                let record = serde_json::from_str(record).unwrap_or_default();
+                acts.extend(act(&record, policy));
+                true
+            };
+            // Far enough into what comes: this asks for all there is.
+            let until = Time(i64::from(i32::MAX) * 1_000);
+            self.events(&session, &region, &lookup, (since, until), take).await?;
+        }
+        Ok(acts)
     }
 }
 

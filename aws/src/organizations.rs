@@ -213,6 +213,45 @@ impl Cloud {
         Ok(nodes)
     }
 
+    /// What is under a root or OU just now; of an account, itself. Empty where the target is gone.
+    pub async fn below(&self, target: &NodeId) -> Result<Vec<Node>, CloudError> {
+        let read = async {
+            if target.account().is_some() {
+                return Ok(vec![self.account_node(target).await?]);
+            }
+            let (mut open, mut nodes) = (vec![target.clone()], Vec::new());
+            while let Some(parent) = open.pop() {
+                let ous = self.ous(&parent).await?;
+                open.extend(ous.iter().map(|n| n.id.clone()));
+                nodes.extend(ous);
+                nodes.extend(self.accounts(&parent, "").await?);
+            }
+            Ok(nodes)
+        };
+        match read.await {
+            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
+    /// One account; whether it is the management account and where it is, this does not say.
+    async fn account_node(&self, id: &NodeId) -> Result<Node, CloudError> {
+        const OP: &str = "organizations:DescribeAccount";
+        let to = To::organization(Class::OrganizationsRead);
+        let answer = self
+            .0
+            .gate
+            .read(to, OP, || async {
+                let call = self.0.organizations.describe_account().account_id(id.as_str());
+                call.send().await.map_err(|e| cloud_error(OP, e))
+            })
+            .await?;
+        let account = answer.account().ok_or_else(|| odd(OP, "no account in the answer"))?;
+        let kind = NodeKind::Account { state: state_of(account), management: false };
+        let name = account.name().unwrap_or_default().to_owned();
+        Ok(Node { id: id.clone(), parent: None, name, kind })
+    }
+
     async fn ous(&self, parent: &NodeId) -> Result<Vec<Node>, CloudError> {
         const OP: &str = "organizations:ListOrganizationalUnitsForParent";
         let client = &self.0.organizations;

@@ -234,14 +234,21 @@ impl OrgTree {
         names.join("/")
     }
 
+    /// What is under a root or OU, at any depth; of an account, itself.
+    pub fn below(&self, id: &NodeId) -> Vec<&Node> {
+        let (mut found, mut open) = (Vec::new(), vec![id]);
+        while let Some(next) = open.pop() {
+            let counts = |n: &&Node| n.id != *id || n.id.account().is_some();
+            found.extend(self.nodes.get(next).filter(counts));
+            open.extend(self.children.get(next).into_iter().flatten());
+        }
+        found
+    }
+
     /// Every account at or under a node, at any depth.
     pub fn accounts_under(&self, id: &NodeId) -> Vec<AccountId> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![id];
-        while let Some(id) = open.pop() {
-            found.extend(self.nodes.get(id).and_then(|n| n.id.account()));
-            open.extend(self.children.get(id).into_iter().flatten());
-        }
+        let found: BTreeSet<AccountId> =
+            self.below(id).into_iter().filter_map(|n| n.id.account()).collect();
         found.into_iter().collect()
     }
 

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub span: (Time, Time),
     /// What was read so long ago may be used again.
     pub max_age: Span,
+    /// Whether what could not be read then is an answer, too; else it is tried again.
+    pub failures_count: bool,
 }
 
 impl Wanted {
@@ -55,6 +57,7 @@ pub async fn begin(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Vec<Acco
         let serves = |r: &Reading| match r.state {
             // Somebody waits for the same.
             State::Running => r.from <= from && now().since(r.until) <= max_age,
+            State::Done if wanted.failures_count => now().since(r.until) <= max_age,
             State::Done => r.serves(&regions, from, max_age, now()),
         };
         if old.as_ref().is_some_and(serves) {

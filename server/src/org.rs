@@ -5,9 +5,9 @@ use crate::{scans, schedule};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
-use ringfence_domain::org::{OrgChange, OrgTree};
+use ringfence_domain::org::{Node, OrgChange, OrgTree};
 use ringfence_domain::time::Span;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a sync found.
@@ -119,6 +119,27 @@ fn pending(app: &App, account: &AccountId) -> Vec<Cell> {
         Cell::pending(account.clone(), region.as_str(), RegionsSource::Configured)
     };
     app.config.regions.iter().map(cell).collect()
+}
+
+/// The tree, with what is under a target as it is now: that alone is read, and all of it only where it differs from what
+/// is known. To read thousands of accounts before each target would take longer than the list is good for.
+pub async fn fresh_below(app: &App, target: &NodeId) -> Result<Arc<OrgTree>, Fault> {
+    let tree = match app.tree().await {
+        Ok(tree) => tree,
+        Err(Fault::Refused { .. }) => return fresh(app, Span(-1)).await,
+        Err(fault) => return Err(fault),
+    };
+    let known: BTreeMap<&NodeId, &Node> =
+        tree.below(target).into_iter().map(|n| (&n.id, n)).collect();
+    let now = app.cloud.below(target).await?;
+    let same = now.len() == known.len()
+        && now
+            .iter()
+            .all(|n| known.get(&n.id).is_some_and(|k| k.account_state() == n.account_state()));
+    match same {
+        true => Ok(tree),
+        false => fresh(app, Span(-1)).await,
+    }
 }
 
 /// The tree, read anew when the stored one is older than that.

@@ -4,7 +4,7 @@ use crate::stage::{MINUTE, text};
 use crate::sweep::crash_points;
 use ringfence_tests::emulator::Sim;
 use ringfence_tests::process::{Cli, Setup};
-use ringfence_tests::{Guard, until};
+use ringfence_tests::{Guard, script, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -12,20 +12,25 @@ use std::os::unix::fs::PermissionsExt;
 const DENY_NOTHING: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"rds:StopDBCluster","Resource":"*"}]}"#;
 
 /// An organization without databases, a server that asks a command of ours for the health of stages, and two accounts.
-struct Org {
-    sim: Sim,
-    setup: Setup,
-    server: Option<Guard>,
-    accounts: Vec<String>,
+pub(crate) struct Org {
+    pub(crate) sim: Sim,
+    pub(crate) setup: Setup,
+    pub(crate) server: Option<Guard>,
+    pub(crate) accounts: Vec<String>,
     management: String,
-    before: BTreeMap<String, BTreeSet<String>>,
-    folder: tempfile::TempDir,
+    pub(crate) before: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Org {
-    fn new(settings: &[(&str, &str)]) -> Org {
+    pub(crate) fn new(settings: &[(&str, &str)]) -> Org {
+        Org::of(3, settings)
+    }
+
+    /// With so many accounts, the management account included.
+    pub(crate) fn of(accounts: u32, settings: &[(&str, &str)]) -> Org {
         let folder = tempfile::tempdir().expect("a folder");
-        let sim = Sim::plain(3, 1, 0.0, &["--seed", "5"]);
+        let sim = Sim::plain(accounts, 1, 0.0, &["--seed", "5"]);
         {
             let mut world = sim.inside().world();
             (world.settings.organizations_busy_ms, world.settings.scp_delay_ms) = (0, 0);
@@ -71,12 +76,12 @@ impl Org {
         org
     }
 
-    fn cli(&self, user: &str) -> Cli {
+    pub(crate) fn cli(&self, user: &str) -> Cli {
         self.setup.cli(user)
     }
 
     /// What the command says from now on.
-    fn healthy(&self, code: i32, says: &str) {
+    pub(crate) fn healthy(&self, code: i32, says: &str) {
         let write = |name: &str, text: &str| {
             std::fs::write(self.folder.path().join(name), format!("{text}\n")).expect("write");
         };
@@ -98,29 +103,65 @@ impl Org {
                 "[[stage]]\nname = \"{name}\"\ntargets = [\"{target}\"]\n{more}\n"
             ));
         }
+        self.begun(&toml)
+    }
+
+    /// The rollout file with this text.
+    pub(crate) fn file(&self, toml: &str) -> String {
         let file = self.folder.path().join("rollout.toml");
         std::fs::write(&file, toml).expect("write the file");
-        let plan = self.cli("ann").json(&format!("rollout plan -f {}", file.display()), 0);
+        file.display().to_string()
+    }
+
+    /// A rollout of this file, planned, approved and started.
+    pub(crate) fn begun(&self, toml: &str) -> String {
+        let plan = self.cli("ann").json(&format!("rollout plan -f {}", self.file(toml)), 0);
         let id = text(&plan, "id").to_owned();
         self.cli("bob").expect(&format!("approve {id} --reason CHG-1"), 0);
         self.cli("ann").expect(&format!("rollout start {id}"), 0);
         id
     }
 
-    fn reaches(&self, id: &str, state: &str) -> Value {
+    /// A call by a role of an account, or by the management account's administrator (`-`).
+    pub(crate) fn somebody(
+        &self,
+        account: &str,
+        service: &str,
+        operation: &str,
+        params: &Value,
+    ) -> Value {
+        let role = "OrganizationAccountAccessRole";
+        let args = [account, role, "us-east-1", service, operation, &params.to_string()];
+        script("call.py", &self.sim.url(), &args)
+    }
+
+    /// Somebody makes a database, encrypted or not; the code of the refusal.
+    pub(crate) fn makes(&self, account: &str, name: &str, encrypted: bool) -> String {
+        let params = json!({"DBInstanceIdentifier": name, "Engine": "postgres", "DBInstanceClass": "db.m5.large",
+            "AllocatedStorage": 20, "MasterUsername": "admin1", "MasterUserPassword": "not-a-secret-1",
+            "StorageEncrypted": encrypted});
+        text(&self.somebody(account, "rds", "CreateDBInstance", &params), "code").to_owned()
+    }
+
+    pub(crate) fn reaches(&self, id: &str, state: &str) -> Value {
         until(&format!("{id} is {state}"), MINUTE, || {
             let rollout = self.cli("ann").json(&format!("rollout status {id}"), 0);
             if rollout["state"] == state { Ok(rollout) } else { Err(rollout.to_string()) }
         })
     }
 
-    fn call(&self, operation: &str, params: Value) -> Value {
+    pub(crate) fn call(&self, operation: &str, params: Value) -> Value {
         self.sim.change(json!({"call": {"account": self.management, "region": "us-east-1",
             "service": "organizations", "operation": operation, "params": params}}))
     }
 
-    /// The policies on each account; AWS gives empty pages now and then.
-    fn attached(&self) -> BTreeMap<String, BTreeSet<String>> {
+    /// The policies on each account.
+    pub(crate) fn attached(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.attached_to(&self.accounts)
+    }
+
+    /// The policies on each of these; AWS gives empty pages now and then.
+    pub(crate) fn attached_to(&self, targets: &[String]) -> BTreeMap<String, BTreeSet<String>> {
         let on = |id: &String| {
             let mut found = BTreeSet::new();
             let mut params = json!({"TargetId": id, "Filter": "SERVICE_CONTROL_POLICY"});
@@ -134,11 +175,11 @@ impl Org {
                 }
             }
         };
-        self.accounts.iter().map(on).collect()
+        targets.iter().map(on).collect()
     }
 
     /// Whether each account has one more than before.
-    fn fenced(&self) -> Vec<bool> {
+    pub(crate) fn fenced(&self) -> Vec<bool> {
         let now = self.attached();
         self.accounts.iter().map(|id| now[id] != self.before[id]).collect()
     }

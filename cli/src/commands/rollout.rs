@@ -20,6 +20,7 @@ pub(crate) struct Read {
     pub(super) policy: String,
     pub(super) document: String,
     pub(super) parameters: Parameters,
+    expected_denials: Vec<String>,
     stages: Vec<file::Stage>,
 }
 
@@ -49,9 +50,16 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     let (own, parameters) = (parsed.policy == file::BUILT_IN, parsed.parameters);
+    let expected_denials = parsed.expected_denials;
     if own {
         scp::rds_encryption(&parameters).map_err(|e| fail(format!("{}: {e}", path.display())))?;
-        return Ok(Read { policy: parsed.policy, document: String::new(), parameters, stages });
+        return Ok(Read {
+            policy: parsed.policy,
+            document: String::new(),
+            parameters,
+            expected_denials,
+            stages,
+        });
     }
     let policy = path.parent().unwrap_or(Path::new("")).join(&parsed.policy);
     let document = std::fs::read_to_string(&policy).map_err(|e| {
@@ -64,7 +72,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {}", policy.display(), scp::said(&e))))?;
     let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, parameters, stages })
+    Ok(Read { policy: name, document, parameters, expected_denials, stages })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
@@ -140,6 +148,7 @@ async fn plan(
         validate_only: dry_run,
         stages: read.stages(),
         parameters: read.parameters(),
+        expected_denials: read.expected_denials,
         policy: read.policy,
         policy_document: read.document,
         allow_root,

@@ -205,7 +205,9 @@ fn keys(service: &str, name: &str, asked: &Value) -> BTreeMap<String, Option<Str
     if service != "rds" || !CREATES.contains(&name) {
         return keys;
     }
-    let encrypted = asked["storageEncrypted"].as_bool().unwrap_or(false);
+    // Exports write it as text.
+    let said = &asked["storageEncrypted"];
+    let encrypted = said.as_bool().unwrap_or(said.as_str() == Some("true"));
     keys.insert("rds:StorageEncrypted".to_owned(), Some(encrypted.to_string()));
     for (key, parameter) in
         [("rds:DatabaseEngine", "engine"), ("rds:DatabaseClass", "dBInstanceClass")]
@@ -261,6 +263,8 @@ pub(super) mod tests {
         assert_eq!((plain.via_service, &plain.refused), (false, &None));
         let encrypted = call(|r| r["requestParameters"]["storageEncrypted"] = true.into());
         assert_eq!(encrypted.keys["rds:StorageEncrypted"].as_deref(), Some("true"));
+        let text = call(|r| r["requestParameters"]["storageEncrypted"] = "true".into());
+        assert_eq!(text.keys, encrypted.keys);
         let stack =
             call(|r| r["userIdentity"]["invokedBy"] = "cloudformation.amazonaws.com".into());
         assert!(stack.via_service);

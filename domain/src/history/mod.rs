@@ -5,12 +5,14 @@
 //! policy can still deny it.
 
 mod call;
+mod harm;
 mod import;
 mod lookup;
 mod reading;
 mod replay;
 
 pub use call::{Call, Calls, DISTINCT_MAX, Event, Refusal, event};
+pub use harm::{ACTS, Act, Harm, act, harm};
 pub use import::import;
 pub use lookup::{Lookup, lookups, service_of};
 pub use reading::{Part, Reading, State};

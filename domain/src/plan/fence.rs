@@ -144,7 +144,8 @@ mod tests {
         for call in OUR_CALLS.iter().filter(|c| !others.contains(*c)) {
             assert!(asked.contains(*call), "{call}: {asked:?}");
         }
-        for call in &asked {
+        // What AWS does in our name for a green environment only its own plan asks about.
+        for call in items().iter().flat_map(|item| requests(item, ROLE)).map(|r| r.action) {
             assert!(OUR_CALLS.contains(&call.as_str()), "a policy is not asked about {call}");
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -
     }
     if stage.observations > 0 && moment.observe_every.is_none() {
         return Some(Step::AskHuman(format!(
-            "stage {} wants {} healthy observations, and no rollout.health_command is set",
+            "stage {} wants {} healthy observations, and neither rollout.health_command nor rollout.watch_denials is set",
             stage.name, stage.observations
         )));
     }

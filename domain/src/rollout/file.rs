@@ -19,6 +19,9 @@ pub struct File {
     /// What is set of the built-in policy.
     #[serde(default)]
     pub parameters: Parameters,
+    /// Whose denials by the policy are no harm: patterns of the ARNs of principals.
+    #[serde(default)]
+    pub expected_denials: Vec<String>,
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<FileStage>,
@@ -56,6 +59,11 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
     if file.policy != BUILT_IN && file.parameters != Parameters::default() {
         return Err(format!("[parameters] are of the built-in policy `{BUILT_IN}` only"));
     }
+    if let Some(odd) = file.expected_denials.iter().find(|p| !is_principal(p)) {
+        return Err(format!(
+            "expected_denials: `{odd}` is no pattern of a role's or user's ARN (arn:aws:iam::*:role/ci-*)"
+        ));
+    }
     if file.stage.is_empty() {
         return Err("there is no [[stage]]".into());
     }
@@ -83,6 +91,13 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
         stages.push(Stage { name, targets, bake, observations });
     }
     Ok((file, stages))
+}
+
+/// Whether a pattern names principals of an account: `*` alone would call every denial expected.
+pub fn is_principal(pattern: &str) -> bool {
+    let parts: Vec<&str> = pattern.splitn(6, ':').collect();
+    let named = parts.get(5).is_some_and(|p| p.starts_with("role/") || p.starts_with("user/"));
+    parts.first() == Some(&"arn") && parts.get(2) == Some(&"iam") && named
 }
 
 #[cfg(test)]
@@ -121,6 +136,7 @@ mod tests {
                 good.replace("rds-encryption\"", "x.json\"\n[parameters]\nbreak_glass = \"/x/\""),
                 "[parameters] are of the built-in policy",
             ),
+            (format!("expected_denials = [\"*\"]\n{good}"), "expected_denials: `*` is no pattern"),
             (format!("{good}observations = -1\n"), "line 5: invalid value: integer `-1`"),
         ] {
             let error = parse(&text).unwrap_err();

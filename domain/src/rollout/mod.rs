@@ -12,12 +12,13 @@ mod safety;
 mod tests;
 
 pub use bake::{Bake, Health, Moment, Observation};
-pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, parse};
+pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
 pub use gate::{Limits, gate, preflight};
 
 use crate::approval::Approval;
 use crate::hash;
 use crate::id::NodeId;
+use crate::org::OrgTree;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,24 @@ pub struct Body {
     pub planned_on: BTreeMap<NodeId, BTreeSet<String>>,
     /// Whether the root may be a target.
     pub allow_root: bool,
+    /// Accounts that are targets before an OU that they are in: once all is attached and has baked they are detached again,
+    /// for the OU binds them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced_by: BTreeMap<NodeId, NodeId>,
+    /// Whose denials by the policy are no harm: patterns of the ARNs of principals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_denials: Vec<String>,
+}
+
+/// Of accounts that are targets before an OU that they are in: that OU, the nearest.
+pub fn replaced_by(stages: &[Stage], tree: &OrgTree) -> BTreeMap<NodeId, NodeId> {
+    let order: Vec<&NodeId> = stages.iter().flat_map(|s| &s.targets).collect();
+    let later = |n: usize, target: &NodeId| {
+        let above = tree.ancestors(target).map(|node| &node.id);
+        above.into_iter().find(|id| order[n + 1..].contains(id)).cloned()
+    };
+    let canaries = order.iter().enumerate().filter(|(_, t)| t.account().is_some());
+    canaries.filter_map(|(n, t)| Some(((*t).clone(), later(n, t)?))).collect()
 }
 
 impl Body {
@@ -162,6 +181,9 @@ pub struct Attachment {
     pub detach_intended_at: Option<Time>,
     /// When it was read back as gone.
     pub detached_at: Option<Time>,
+    /// The SHA-256 of the evidence that its gate opened on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
     /// How often AttachPolicy or DetachPolicy was called.
     pub attempts: u32,
 }
@@ -212,6 +234,10 @@ impl Rollout {
     /// Notes that it is about to be attached there; its stage, and what follows, bakes anew.
     pub fn attaches(&mut self, target: &NodeId, now: Time) {
         let attachment = self.attachments.entry(target.clone()).or_default();
+        if attachment.detach_intended_at.is_some() {
+            // It was replaced by its OU, which is off again.
+            *attachment = Attachment::default();
+        }
         attachment.intended_at.get_or_insert(now);
         attachment.attempts += 1;
         let stage = self.body.stages.iter().position(|s| s.targets.contains(target));
@@ -242,7 +268,7 @@ impl Rollout {
     /// What other people did to a rollout that is complete, given where its policy is attached: one line each.
     pub fn drift(&self, on: &BTreeSet<NodeId>, edited: bool) -> Vec<String> {
         let policy = self.policy_id.as_deref().unwrap_or_default();
-        let off = self.body.targets().filter(|t| !on.contains(t));
+        let off = self.body.targets().filter(|t| !on.contains(t) && !self.is_replaced(t));
         let mut found: Vec<String> = off
             .map(|t| {
                 format!(
@@ -257,6 +283,12 @@ impl Rollout {
             found.push("resume attaches again what was detached, abort takes back the rest".into());
         }
         found
+    }
+
+    /// Whether its OU has taken this account's place, or is taking it.
+    pub fn is_replaced(&self, target: &NodeId) -> bool {
+        self.body.replaced_by.contains_key(target)
+            && self.attachments.get(target).is_some_and(|a| a.detach_intended_at.is_some())
     }
 
     /// Whether this rollout attached the policy there: it meant to, and it was not there before.
@@ -335,7 +367,34 @@ fn forward(rollout: &Rollout, attached: &Attached, missing: usize, moment: Momen
             return step;
         }
     }
-    Step::Rest(State::Complete)
+    replace(rollout, policy, attached).unwrap_or(Step::Rest(State::Complete))
+}
+
+/// Detaches from an account what its OU binds it by: after that shows, so that there is no gap.
+fn replace(rollout: &Rollout, policy: &String, attached: &Attached) -> Option<Step> {
+    let here = |target: &NodeId| attached.get(target).and_then(Option::as_ref);
+    let on = |target: &NodeId| here(target).is_some_and(|set| set.contains(policy));
+    for (account, ou) in &rollout.body.replaced_by {
+        let done = rollout.attachments.get(account);
+        let (meant, gone) = done
+            .map_or((false, false), |a| (a.detach_intended_at.is_some(), a.detached_at.is_some()));
+        if !rollout.ours(account) || !on(ou) || gone {
+            continue;
+        }
+        let step = match on(account) {
+            false if meant => Step::MarkDetached(account.clone()),
+            // The stages' own look said that it shows.
+            false => continue,
+            // AWS refuses to remove the last one; then both stay.
+            true if here(account).is_some_and(|set| set.len() <= 1) => continue,
+            true if done.is_some_and(|a| a.attempts >= 2 * ATTEMPTS_MAX) => {
+                Step::AskHuman(format!("detaching from {account} has no effect"))
+            }
+            true => Step::Detach(account.clone()),
+        };
+        return Some(step);
+    }
+    None
 }
 
 /// What one target is short of; `None` once it is attached.
@@ -350,6 +409,11 @@ fn attach(
     };
     let done = rollout.attachments.get(target);
     let noted = done.is_some_and(|a| a.attached_at.is_some());
+    if let Some(ou) = rollout.body.replaced_by.get(target).filter(|_| rollout.is_replaced(target)) {
+        // The OU's own look says if that is gone; once it is to be attached anew, this comes first again.
+        let stands = rollout.attachments.get(ou).is_some_and(|a| a.attached_at.is_some());
+        return (!stands).then(|| Step::Attach(target.clone()));
+    }
     match (now.contains(policy), noted) {
         (true, true) => None,
         (true, false) => Some(Step::MarkAttached(target.clone())),

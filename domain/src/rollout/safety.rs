@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 const BAKE: Span = Span(4);
 const OU_A: &str = "ou-ab12-aaaaaaaa";
 const OU_B: &str = "ou-ab12-bbbbbbbb";
+const CANARY: &str = "111122223333";
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -45,13 +46,15 @@ fn id(text: &str) -> NodeId {
 }
 
 impl World {
-    fn new() -> World {
+    /// With a canary account in the second stage's OU, or an OU of its own in the first stage.
+    fn new(with: bool) -> World {
+        let first = if with { CANARY } else { OU_A };
         let stage = |name: &str, target: &str| Stage {
             name: name.into(),
             targets: vec![id(target)],
             ..Stage::default()
         };
-        let canary = Stage { bake: BAKE, observations: 1, ..stage("canary", OU_A) };
+        let canary = Stage { bake: BAKE, observations: 1, ..stage("canary", first) };
         let mut r = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
@@ -61,11 +64,13 @@ impl World {
             stages: vec![canary, stage("rest", OU_B)],
             planned_on: BTreeMap::new(),
             allow_root: false,
+            replaced_by: with.then(|| (id(CANARY), id(OU_B))).into_iter().collect(),
+            expected_denials: Vec::new(),
         });
         let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
-        r.baseline = Some([(id(OU_A), full.clone()), (id(OU_B), full.clone())].into());
+        r.baseline = Some([(id(first), full.clone()), (id(OU_B), full.clone())].into());
         (r.policy_id, r.wish, r.state) = (Some("p-ours".into()), Wish::Run, State::Running);
-        let attached: Attached = [(id(OU_A), Some(full.clone())), (id(OU_B), Some(full))].into();
+        let attached: Attached = [(id(first), Some(full.clone())), (id(OU_B), Some(full))].into();
         World {
             r,
             before: attached.clone(),
@@ -107,7 +112,13 @@ impl World {
             }
             Step::Detach(target) => {
                 assert!(self.r.ours(target), "what is not ours is detached");
+                // A canary that its OU, noted and shown as attached, has taken the place of.
+                let ou = self.r.body.replaced_by.get(target);
+                let stands = ou.is_some_and(|ou| {
+                    self.r.attachments.get(ou).is_some_and(|a| a.attached_at.is_some())
+                });
                 let late = match self.r.wish {
+                    Wish::Run if stands => true,
                     Wish::Abort => true,
                     Wish::Retreat { stage } => {
                         self.r.body.stages[stage..].iter().any(|s| s.targets.contains(target))
@@ -130,6 +141,7 @@ impl World {
                 self.r.attaches(target, now);
                 self.here(target).insert(policy);
             }
+            Step::Detach(target) if self.r.wish == Wish::Run && !self.is_bound(target) => {}
             Step::Detach(target) => {
                 let a = self.r.attachments.entry(target.clone()).or_default();
                 a.detach_intended_at.get_or_insert(now);
@@ -178,6 +190,12 @@ impl World {
         }
     }
 
+    /// Whether the canary's OU binds it: read anew right before it is detached.
+    fn is_bound(&self, canary: &NodeId) -> bool {
+        let ou = &self.r.body.replaced_by[canary];
+        self.attached[ou].as_ref().is_some_and(|set| set.contains("p-ours"))
+    }
+
     fn runs(&self) -> bool {
         matches!(self.r.state, State::Running | State::Baking | State::Aborting)
     }
@@ -224,7 +242,8 @@ impl World {
             }
             Event::Meddle => {
                 (self.blows, self.meddled) = (self.blows + 1, true);
-                let here = self.here(&id(OU_A));
+                let first = self.r.body.stages[0].targets[0].clone();
+                let here = self.here(&first);
                 if !here.remove("p-ours") {
                     here.insert("p-ours".into());
                 }
@@ -290,13 +309,34 @@ fn nothing_is_attached_before_what_comes_first_has_shown_itself() {
         Event::Promote,
         Event::Meddle,
     ];
-    let start = World::new();
+    for canary in [false, true] {
+        sweep(&World::new(canary), &events);
+    }
+}
+
+fn sweep(start: &World, events: &[Event]) {
+    let start = start.clone();
     let (mut known, mut left) = (BTreeSet::from([start.print()]), VecDeque::from([start]));
     let mut states = BTreeSet::new();
     while let Some(world) = left.pop_front() {
         world.can_be_taken_back();
         states.insert(world.r.state);
-        for event in events {
+        let on = |t: &NodeId| world.attached[t].as_ref().is_some_and(|set| set.contains("p-ours"));
+        for (canary, ou) in &world.r.body.replaced_by {
+            let replaced = world.r.is_replaced(canary) && world.r.wish == Wish::Run;
+            let bound = on(canary) || on(ou) || world.meddled;
+            assert!(!replaced || bound, "a canary that nothing binds: {:#?}", world.trail);
+        }
+        if world.r.state == State::Complete && !world.meddled {
+            let twice = world
+                .r
+                .body
+                .replaced_by
+                .keys()
+                .any(|c| world.attached[c].as_ref().is_some_and(|set| set.contains("p-ours")));
+            assert!(!twice, "the canary is still attached: {:#?}", world.trail);
+        }
+        for event in events.iter().copied() {
             let mut next = world.clone();
             next.happen(event);
             if next.blows <= 2 && known.insert(next.print()) {

@@ -24,6 +24,8 @@ fn rollout(wish: Wish) -> Rollout {
         stages: vec![stage("a", OU_A), stage("b", OU_B)],
         planned_on: BTreeMap::new(),
         allow_root: false,
+        replaced_by: BTreeMap::new(),
+        expected_denials: Vec::new(),
     });
     rollout.wish = wish;
     let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();

@@ -2,7 +2,7 @@
 //! harm.
 
 use super::work::{gate, same, stop, system};
-use super::{Loaded, change};
+use super::{Loaded, change, denials};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
@@ -10,7 +10,8 @@ use ringfence_domain::rollout::{Bake, Health, Moment, Observation, Rollout, Stat
 
 /// Now, and how often health is asked for.
 pub(crate) fn moment(app: &App) -> Moment {
-    Moment { now: now(), observe_every: app.health.as_ref().map(|_| app.config.observe_every) }
+    let asks = app.health.is_some() || app.config.watch_denials;
+    Moment { now: now(), observe_every: asks.then_some(app.config.observe_every) }
 }
 
 /// Notes that a person ended the bake.
@@ -44,18 +45,12 @@ pub(super) async fn rests(app: &App, loaded: Loaded) -> Result<bool, Fault> {
 
 /// Asks the operator's command, or looks how it stands. True once there is an answer.
 pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
-    let Some(health) = &app.health else { return Ok(false) };
     let rollout = &loaded.1;
     if let Some(why) = edited(app, rollout).await? {
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
-    let (health, said) = match health.look(&rollout.body.id, &about(rollout, n), now()) {
-        Look::Running(_) => return Ok(false),
-        Look::Passed(said) => (Health::Healthy, said),
-        Look::Failed(Some(1), why) => (Health::Unhealthy, why),
-        Look::Failed(_, why) => (Health::Inconclusive, why),
-    };
+    let Some((health, said)) = asked(app, rollout, n).await? else { return Ok(false) };
     let name = name(rollout, n);
     let text = format!("stage {name} is {}: {said}", health.as_str());
     let seen = Observation { at: now(), health, said };
@@ -87,6 +82,31 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
     Ok(true)
 }
 
+/// What CloudTrail and the operator's command say of a stage; `None` until both are there. The worse one counts.
+async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health, String)>, Fault> {
+    let mut all = Vec::new();
+    if app.config.watch_denials {
+        let Some((health, said)) = denials::look(app, rollout, n).await? else { return Ok(None) };
+        if health != Health::Healthy {
+            return Ok(Some((health, said)));
+        }
+        all.push(said);
+    }
+    if let Some(command) = &app.health {
+        let (health, said) = match command.look(&rollout.body.id, &about(rollout, n), now()) {
+            Look::Running(_) => return Ok(None),
+            Look::Passed(said) => (Health::Healthy, said),
+            Look::Failed(Some(1), why) => (Health::Unhealthy, why),
+            Look::Failed(_, why) => (Health::Inconclusive, why),
+        };
+        if health != Health::Healthy {
+            return Ok(Some((health, said)));
+        }
+        all.push(said);
+    }
+    Ok(Some((Health::Healthy, all.join("; "))))
+}
+
 /// The bake is over, if the evidence of what it binds still holds: a new account, or one that nobody scanned since, shuts
 /// its gate.
 pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
@@ -97,7 +117,7 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
     let name = name(&loaded.1, n);
     let mut shut = Vec::new();
     for target in loaded.1.body.stages.get(n).iter().flat_map(|s| &s.targets) {
-        let why = gate(app, target).await?;
+        let (why, _) = gate(app, target).await?;
         if !why.is_empty() {
             shut.push(format!(
                 "stage {name} has baked, and the evidence of {target} no longer holds"

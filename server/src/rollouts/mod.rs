@@ -1,8 +1,11 @@
 //! Rollouts: planned and approved here, carried out by [`work`].
 
 mod bake;
+mod denials;
 mod policy;
+mod positions;
 pub mod simulate;
+mod who;
 mod work;
 
 pub(crate) use bake::moment;
@@ -17,7 +20,9 @@ use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{Attached, Body, Limits, Rollout, Stage, State, Wish, preflight};
+use ringfence_domain::rollout::{
+    self, Attached, Body, Limits, Rollout, Stage, State, Wish, preflight,
+};
 
 /// What a person wants rolled out.
 pub struct Wanted {
@@ -27,6 +32,8 @@ pub struct Wanted {
     pub stages: Vec<Stage>,
     /// Whether the root may be a target.
     pub allow_root: bool,
+    /// Whose denials are no harm.
+    pub expected_denials: Vec<String>,
 }
 
 /// Plans a rollout: lint, targets, slots, size. Stores it unless `dry`. The same id twice is the
@@ -42,10 +49,11 @@ pub async fn plan(
         return Ok((app.load(Kind::Rollout, id).await?.1, Vec::new()));
     }
     let policy = policy::checked(&wanted.policy)?;
-    let unseen = wanted.stages.iter().find(|s| s.observations > 0 && app.health.is_none());
+    let asks = bake::moment(app).observe_every.is_some();
+    let unseen = wanted.stages.iter().find(|s| s.observations > 0 && !asks);
     if let Some(stage) = unseen {
         return Err(Fault::Invalid(format!(
-            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask",
+            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask and no rollout.watch_denials",
             stage.name, stage.observations
         )));
     }
@@ -84,6 +92,8 @@ pub async fn plan(
             hash::short(&policy.minified, 8)
         ),
         content: policy.minified,
+        replaced_by: rollout::replaced_by(&wanted.stages, &tree),
+        expected_denials: wanted.expected_denials,
         stages: wanted.stages,
         planned_on: attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect(),
         allow_root: wanted.allow_root,

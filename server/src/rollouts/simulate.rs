@@ -143,6 +143,7 @@ pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
         accounts,
         lookups: lookups(&read),
         span: (until.plus(Span(-back.0)), until),
+        failures_count: false,
         // A span of the same length that was read lately is as good: it reaches as far back, but for its age.
         max_age: if ask.fresh { Span(-1) } else { app.config.history_max_age },
     };

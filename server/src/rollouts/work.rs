@@ -1,6 +1,7 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
-use super::{Loaded, bake, change, limits, read};
+use super::positions::Positions;
+use super::{Loaded, bake, change, limits, who};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::org;
@@ -10,13 +11,14 @@ use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::ledger::Rule;
 use ringfence_domain::rollout::{
-    self, Attached, Attachment, Rollout, State, Step, Wish, decide, preflight,
+    self, Attached, Attachment, Rollout, State, Step, Wish, preflight,
 };
 use ringfence_domain::time::{Span, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
 /// sequential calls that follow each other closely (terraform-provider-aws#5073, CfCT#175).
@@ -36,10 +38,10 @@ const BAKE_LOOK: Span = Span::seconds(60);
 
 /// Looks at rollouts that run, for ever.
 pub async fn run(app: App) {
-    // Those that bake, and when each was looked at: after a start all are.
-    let mut looked = BTreeMap::new();
+    // After a start nothing was looked at.
+    let (mut looked, mut seen) = (BTreeMap::new(), BTreeMap::new());
     loop {
-        if let Err(fault) = look(&app, &mut looked).await {
+        if let Err(fault) = look(&app, &mut looked, &mut seen).await {
             tracing::warn!("rollouts: {fault}");
         }
         tokio::select! {
@@ -49,7 +51,13 @@ pub async fn run(app: App) {
     }
 }
 
-async fn look(app: &App, looked: &mut BTreeMap<String, Time>) -> Result<(), Fault> {
+/// `looked`: those that bake or are complete, and when each was looked at. `seen`: where those that move are attached.
+async fn look(
+    app: &App,
+    looked: &mut BTreeMap<String, Time>,
+    seen: &mut BTreeMap<String, Positions>,
+) -> Result<(), Fault> {
+    let mut moving = BTreeSet::new();
     // Taking back comes first.
     for state in [State::Aborting, State::Running, State::Baking, State::Complete] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
@@ -61,18 +69,23 @@ async fn look(app: &App, looked: &mut BTreeMap<String, Time>) -> Result<(), Faul
                 _ => false,
             };
             if waits {
+                moving.insert(rollout.body.id);
                 continue;
             }
             if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
                 return Ok(());
             }
             // A step can take longer than the lease (a large organization is read anew).
+            let id = rollout.body.id;
+            moving.insert(id.clone());
             tokio::select! {
-                () = advance(app, &rollout.body.id) => {}
+                () = advance(app, &id, seen.entry(id.clone()).or_default()) => {}
                 () = app.keep(LEASE, app.config.lease_for) => return Ok(()),
             }
         }
     }
+    // A rollout that rests, or that another server had, is read anew.
+    seen.retain(|id, _| moving.contains(id));
     Ok(())
 }
 
@@ -98,14 +111,16 @@ fn seldom(rollout: &Rollout, every: Span, looked: &mut BTreeMap<String, Time>) -
 }
 
 /// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.
-async fn advance(app: &App, id: &str) {
+async fn advance(app: &App, id: &str, seen: &mut Positions) {
     let mut conflicts = 0;
     loop {
-        let fault = match step(app, id).await {
+        let fault = match step(app, id, seen).await {
             Ok(true) => continue,
             Ok(false) => return,
             Err(fault) => fault,
         };
+        // After an error what was known may be wrong.
+        *seen = Positions::default();
         match fault {
             // A person changed it meanwhile: look again.
             Fault::Conflict(_) if conflicts < CONFLICTS_MAX => conflicts += 1,
@@ -180,7 +195,7 @@ pub(super) async fn stop(
 
 /// Observe, decide, act, record: once. False when there is nothing more to do now. All that is
 /// recorded is recorded over the version that was decided on.
-async fn step(app: &App, id: &str) -> Result<bool, Fault> {
+async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
     let rollout = &loaded.1;
     match rollout.state {
@@ -190,11 +205,10 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
             return Ok(false);
         }
     }
-    let attached = read(app, rollout.body.targets()).await?;
     let needed = app.config.approvals_rollout;
     let missing =
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
-    match decide(rollout, &attached, missing, bake::moment(app)) {
+    match seen.decide(app, rollout, missing).await? {
         Step::BeginBake(stage) => bake::begin(app, loaded, stage).await,
         Step::Observe(stage) => bake::observe(app, loaded, stage).await,
         Step::EndBake(stage) => bake::end(app, loaded, stage).await,
@@ -210,7 +224,7 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
             if state == State::Aborted {
                 // What a person or its health said of it stays.
                 why.clone_from(&rollout.why);
-                why.extend(rollout::compare(rollout, &attached));
+                why.extend(rollout::compare(rollout, seen.attached()));
             }
             stop(app, loaded, state, why).await?;
             Ok(false)
@@ -218,16 +232,17 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
         Step::AskHuman(why) => {
             let policy = rollout.policy_id.clone().unwrap_or_default();
             let forward = rollout.wish == Wish::Run;
+            let attached = seen.attached().clone();
             let on = |t: &NodeId| {
                 let here = attached.get(t).and_then(Option::as_ref);
                 !forward || here.is_some_and(|set| set.contains(&policy))
             };
-            fail_with(app, loaded, vec![why], on).await
+            fail_with(app, loaded, (vec![why], false), on).await
         }
-        Step::TakeBaseline => take_baseline(app, loaded, attached).await,
+        Step::TakeBaseline => take_baseline(app, loaded, seen.attached().clone()).await,
         Step::CreatePolicy => create_policy(app, loaded).await,
-        Step::Attach(target) => attach(app, loaded, &target).await,
-        Step::Detach(target) => detach(app, loaded, &target).await,
+        Step::Attach(target) => attach(app, loaded, &target, seen).await,
+        Step::Detach(target) => detach(app, loaded, &target, seen).await,
         Step::MarkAttached(target) => {
             let edit = |a: &mut Attachment| a.attached_at = Some(now());
             note(app, loaded, &target, "rollout.attached", edit).await.map(|_| true)
@@ -251,7 +266,7 @@ async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         Ok((on, edited)) => {
             let drift = rollout.drift(&on, edited);
             if !drift.is_empty() {
-                return fail_with(app, loaded, drift, |t| on.contains(t)).await;
+                return fail_with(app, loaded, (drift, edited), |t| on.contains(t)).await;
             }
         }
         Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
@@ -266,9 +281,13 @@ async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
 async fn fail_with(
     app: &App,
     loaded: Loaded,
-    why: Vec<String>,
+    (why, edited): (Vec<String>, bool),
     on: impl Fn(&NodeId) -> bool,
 ) -> Result<bool, Fault> {
+    let mut why = why;
+    let mut seen = loaded.1.clone();
+    seen.note_lost(&on, now());
+    why.extend(who::did_it(app, &seen, edited).await);
     change(app, &system(), loaded, "rollout.failed", &why.join("; "), |r| {
         r.note_lost(on, now());
         (r.state, r.why) = (State::Failed, why.clone());
@@ -359,9 +378,14 @@ async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
 }
 
 /// Attaches to one target: if its gate is open, and if the policy still says what was approved.
-async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Fault> {
+async fn attach(
+    app: &App,
+    loaded: Loaded,
+    target: &NodeId,
+    seen: &mut Positions,
+) -> Result<bool, Fault> {
     thawed(app, target).await?;
-    let why = gate(app, target).await?;
+    let (why, evidence) = gate(app, target).await?;
     if !why.is_empty() {
         let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();
         stop(app, loaded, State::Blocked, why).await?;
@@ -376,8 +400,12 @@ async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
     thawed(app, target).await?;
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
-    let loaded = change(app, &system(), loaded, "rollout.attach", target.as_str(), |r| {
+    let text = format!("{target} on evidence {evidence}");
+    let loaded = change(app, &system(), loaded, "rollout.attach", &text, |r| {
         r.attaches(target, now());
+        if let Some(attachment) = r.attachments.get_mut(target) {
+            attachment.evidence = Some(evidence);
+        }
         Ok(())
     })
     .await?;
@@ -396,7 +424,7 @@ async fn attach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
             return Err(error.into());
         }
     }
-    read_back(app, target, &policy, true).await?;
+    read_back(app, target, (&policy, true), seen).await?;
     Ok(true)
 }
 
@@ -411,7 +439,19 @@ async fn theirs(app: &App, loaded: Loaded, target: &NodeId, policy: &str) -> Res
     Ok(())
 }
 
-async fn detach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Fault> {
+async fn detach(
+    app: &App,
+    loaded: Loaded,
+    target: &NodeId,
+    seen: &mut Positions,
+) -> Result<bool, Fault> {
+    if loaded.1.wish == Wish::Run
+        && let Some(why) = unbound(app, &loaded.1, target).await?
+    {
+        let why = vec![format!("{target} stays attached: {why}; resume looks again")];
+        stop(app, loaded, State::Failed, why).await?;
+        return Ok(false);
+    }
     let policy = loaded.1.policy_id.clone().unwrap_or_default();
     note(app, loaded, target, "rollout.detach", |a| {
         a.detach_intended_at.get_or_insert(now());
@@ -419,16 +459,37 @@ async fn detach(app: &App, loaded: Loaded, target: &NodeId) -> Result<bool, Faul
     })
     .await?;
     app.cloud.detach_policy(&policy, target).await?;
-    read_back(app, target, &policy, false).await?;
+    read_back(app, target, (&policy, false), seen).await?;
     Ok(true)
+}
+
+/// Why an account may not be left to its OU, by a look right now: it was moved, or the policy is off there.
+async fn unbound(app: &App, rollout: &Rollout, target: &NodeId) -> Result<Option<String>, Fault> {
+    let Some(ou) = rollout.body.replaced_by.get(target) else {
+        return Ok(Some("no OU of this rollout takes its place".to_owned()));
+    };
+    let tree = org::fresh(app, Span(0)).await?;
+    if !tree.ancestors(target).any(|node| node.id == *ou) {
+        return Ok(Some(format!("it is not in {ou} any more")));
+    }
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let there = app.cloud.attached(ou).await?.is_some_and(|set| set.contains(&policy));
+    Ok((!there).then(|| format!("{policy} does not show on {ou}")))
 }
 
 /// Reads until it shows, for a few seconds: Organizations is eventually consistent. What it shows
 /// is then the next step's business.
-async fn read_back(app: &App, target: &NodeId, policy: &str, wanted: bool) -> Result<(), Fault> {
+async fn read_back(
+    app: &App,
+    target: &NodeId,
+    (policy, wanted): (&str, bool),
+    seen: &mut Positions,
+) -> Result<(), Fault> {
     for _ in 0..READ_BACK {
         let now = app.cloud.attached(target).await?;
-        if now.is_some_and(|set| set.contains(policy)) == wanted {
+        let shows = now.as_ref().is_some_and(|set| set.contains(policy));
+        seen.note(target, now);
+        if shows == wanted {
             return Ok(());
         }
         rest(1_000).await;
@@ -436,9 +497,9 @@ async fn read_back(app: &App, target: &NodeId, policy: &str, wanted: bool) -> Re
     Ok(())
 }
 
-/// Why the gate before a target is shut, from a fresh tree and the ledger.
-pub(super) async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Fault> {
-    let tree = org::fresh(app, app.config.org_max_age).await?;
+/// Why the gate before a target is shut, from a fresh tree and the ledger; and the SHA-256 of what that was decided on.
+pub(super) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
+    let tree = org::fresh_below(app, target).await?;
     let mut cells = BTreeMap::new();
     let mut findings: Vec<Finding> = Vec::new();
     for account in tree.accounts_under(target) {
@@ -455,5 +516,6 @@ pub(super) async fn gate(app: &App, target: &NodeId) -> Result<Vec<String>, Faul
         max_age: app.config.evidence_max_age,
         accept_configured: app.config.accept_configured_regions,
     };
-    Ok(rollout::gate(target, &tree, &cells, &findings, rule, now()))
+    let evidence = hash::of(&(&cells, &findings));
+    Ok((rollout::gate(target, &tree, &cells, &findings, rule, now()), evidence))
 }

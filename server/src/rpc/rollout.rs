@@ -48,6 +48,7 @@ impl RolloutService for Rpc {
             policy: rollout_convert::policy(a.policy, a.policy_document, a.parameters),
             stages: rollout_convert::stages(a.stages)?,
             allow_root: a.allow_root,
+            expected_denials: rollout_convert::principals(a.expected_denials)?,
         };
         let id = id_of("ro", &a.request_id);
         let (rollout, warnings) =

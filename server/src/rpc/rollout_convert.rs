@@ -4,7 +4,7 @@ use super::convert::{approval, count, ids, when};
 use crate::app::Fault;
 use crate::rollouts::Named;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout};
+use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout, Wish};
 use ringfence_domain::scp::Parameters;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
@@ -42,6 +42,16 @@ pub(crate) fn policy(name: String, document: String, set: Option<v1::PolicyParam
     Named { name, document, parameters }
 }
 
+/// Patterns of principals.
+pub(crate) fn principals(patterns: Vec<String>) -> Result<Vec<String>, Fault> {
+    match patterns.iter().find(|p| !rollout::is_principal(p)) {
+        Some(odd) => Err(Fault::Invalid(format!(
+            "expected_denials: `{odd}` is no pattern of a role's or user's ARN"
+        ))),
+        None => Ok(patterns),
+    }
+}
+
 fn rollout_state(state: rollout::State) -> v1::RolloutState {
     match state {
         rollout::State::Planned => v1::RolloutState::Planned,
@@ -64,6 +74,9 @@ fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::Rollo
     };
     match r.attachments.get(target) {
         _ if before => T::AttachedBefore,
+        Some(a) if a.detached_at.is_some() && r.is_replaced(target) && r.wish == Wish::Run => {
+            T::Replaced
+        }
         Some(a) if a.detached_at.is_some() => T::Detached,
         Some(a) if a.lost_at.is_some() => T::Lost,
         Some(a) if a.attached_at.is_some() => T::Attached,
@@ -90,6 +103,17 @@ pub(crate) fn rollout(
                 state: target_state(r, id).into(),
                 attached_at: when(attached_at),
                 before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
+                replaced_by: r
+                    .body
+                    .replaced_by
+                    .get(id)
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                evidence: r
+                    .attachments
+                    .get(id)
+                    .and_then(|a| a.evidence.clone())
+                    .unwrap_or_default(),
             });
         }
     }
@@ -107,6 +131,7 @@ pub(crate) fn rollout(
         approvals: r.approvals.iter().map(approval).collect(),
         approvals_needed: count(needed),
         bakes: bakes(r, moment),
+        expected_denials: r.body.expected_denials.clone(),
     }
 }
 

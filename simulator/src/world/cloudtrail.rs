@@ -110,10 +110,19 @@ fn parameters(params: &Map) -> serde_json::Value {
             letters.next().map(|c| c.to_ascii_lowercase()).into_iter().chain(letters).collect();
         // CloudTrail spells the abbreviation in lower case: dBInstanceIdentifier.
         let secret = name.contains("Password") || name == "ExternalId";
-        let value = if secret { "****".into() } else { json::to_json(value) };
+        let value = if secret { "****".into() } else { typed(json::to_json(value)) };
         out.insert(key, value);
     }
     out.into()
+}
+
+/// The query protocol has text alone; CloudTrail writes what is a Boolean as one.
+fn typed(value: serde_json::Value) -> serde_json::Value {
+    match value.as_str() {
+        Some("true") => true.into(),
+        Some("false") => false.into(),
+        Some(_) | None => value,
+    }
 }
 
 /// What attribute of an event a lookup may name.

@@ -1,0 +1,63 @@
+//! What the policy denied in the accounts of a stage since it was attached, from their CloudTrail.
+
+use super::policy::bound;
+use crate::app::{App, Fault, now};
+use crate::histories::{self, Wanted};
+use crate::org;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::history::{harm, lookups};
+use ringfence_domain::iam::document::Policy;
+use ringfence_domain::rollout::{Health, Rollout};
+
+/// What it says of a stage; `None` while agents read. A region that was not read rules nothing out.
+pub(super) async fn look(
+    app: &App,
+    rollout: &Rollout,
+    n: usize,
+) -> Result<Option<(Health, String)>, Fault> {
+    let inconclusive = |why: String| Ok(Some((Health::Inconclusive, why)));
+    let (Some(stage), Some(bake)) = (rollout.body.stages.get(n), rollout.bakes.get(&n)) else {
+        return Ok(None);
+    };
+    let policy = match Policy::parse(&rollout.body.content) {
+        Ok(policy) => policy,
+        Err(why) => return inconclusive(format!("the policy is not understood: {why}")),
+    };
+    let tree = org::fresh(app, app.config.org_max_age).await?;
+    let wanted = Wanted {
+        purpose: format!("{} stage {n}", rollout.body.id),
+        accounts: bound(&tree, stage.targets.iter()),
+        lookups: lookups(&policy),
+        span: (bake.began_at, now()),
+        // What was read for this look, and not for the one before.
+        failures_count: true,
+        max_age: now().since(bake.last.as_ref().map_or(bake.began_at, |o| o.at)),
+    };
+    let strange = histories::begin(app, &Actor::system("rollouts"), &wanted).await?;
+    if histories::left(app, &wanted).await? > 0 {
+        return Ok(None);
+    }
+    let readings = histories::read(app, &wanted).await?;
+    let id = rollout.policy_id.as_deref().unwrap_or_default();
+    let harm = harm(&readings, id, &rollout.body.expected_denials);
+    if !harm.denied.is_empty() {
+        return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()))));
+    }
+    if let Some(account) = strange.first() {
+        return inconclusive(format!("no scan has named the regions of {account}"));
+    }
+    if let Some((account, region, why)) = harm.unread.first() {
+        let more = harm.unread.len() - 1;
+        return inconclusive(format!(
+            "CloudTrail of {account} {region} was not read ({why}), nor of {more} more"
+        ));
+    }
+    let seen = format!("{} calls in CloudTrail, none denied by {id}", harm.calls);
+    Ok(Some((
+        Health::Healthy,
+        match harm.expected {
+            0 => seen,
+            n => format!("{seen} but {n} that were expected"),
+        },
+    )))
+}
