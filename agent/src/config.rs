@@ -51,6 +51,8 @@ pub struct Config {
     pub policy_size: usize,
     pub approvals_remediation: usize,
     pub approvals_rollout: usize,
+    /// `approvals.rollout_valid_for`: how old an approval may be when a rollout starts or goes on.
+    pub approvals_rollout_valid_for: Span,
     pub health_command: String,
     pub health_timeout: Span,
     pub observe_every: Span,
@@ -448,6 +450,7 @@ impl Config {
             retreat_all: text("rollout.on_unhealthy") == "all",
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
+            approvals_rollout_valid_for: span("approvals.rollout_valid_for"),
             approvals_decommission: size("approvals.decommission"),
             agent_server: text("agent.server"),
             agent_name,

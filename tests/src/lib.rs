@@ -12,6 +12,7 @@ pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rollout;
 pub mod scale;
 pub mod storeload;
 

@@ -42,6 +42,7 @@ impl Setup {
             ("RINGFENCE_AWS__REGIONS", "us-east-1,eu-west-1,eu-central-1"),
             ("RINGFENCE_AWS__EXTERNAL_ID", "ringfence-test"),
             ("RINGFENCE_ROLLOUT__ACCEPT_CONFIGURED_REGIONS", "true"),
+            ("RINGFENCE_APPROVALS__ROLLOUT", "1"),
             ("RINGFENCE_REMEDIATION__POLL", "300ms"),
             ("RINGFENCE_REMEDIATION__EXPECT_FOR", "2s"),
             ("RINGFENCE_SERVER__LEASE_FOR", "3s"),

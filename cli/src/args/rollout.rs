@@ -57,6 +57,16 @@ pub(crate) enum Rollout {
     },
     /// Show a rollout.
     Status { id: String },
+    /// Print a rollout as a page for a change board, in Markdown: what, where, why it is safe, and the way back. Reads what the
+    /// policy would have denied lately, as simulate does.
+    Page {
+        id: String,
+        /// Leave out what it would have denied lately.
+        #[arg(long)]
+        no_history: bool,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
     /// List rollouts, newest first.
     List,
     /// Attach nothing more; keep what is attached.

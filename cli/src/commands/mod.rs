@@ -8,6 +8,7 @@ mod finding;
 mod freeze;
 mod key;
 mod org;
+mod page;
 mod plan;
 mod rehearse;
 mod remediation;

@@ -1,6 +1,8 @@
 //! `ringfence rollout`
 
-use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, simulate, within};
+use super::{
+    Context, MESSAGE_MAX, approved_by, missing, page, pages, request_id, simulate, within,
+};
 use crate::args::Rollout;
 use crate::client::Connection;
 use crate::exit::{End, Exit, Failure};
@@ -85,6 +87,9 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         Rollout::Simulate { id, file: _, since, fresh, events, timeout } => {
             let ask = simulate::Ask { id, read, since, fresh, events };
             simulate::run(context, client, ask, timeout).await
+        }
+        Rollout::Page { id, no_history, timeout } => {
+            page::run(context, client, id, no_history, timeout).await
         }
         Rollout::Approve { id, reason, hash } => approve(context, id, reason, hash).await,
         Rollout::Start { id, wait, timeout } => {
@@ -230,7 +235,7 @@ pub(crate) async fn approve(
     Ok(Exit::Done)
 }
 
-fn state(rollout: &v1::Rollout) -> String {
+pub(super) fn state(rollout: &v1::Rollout) -> String {
     rollout.state().as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
 }
 
@@ -304,6 +309,11 @@ fn baked(bake: &v1::RolloutBake) -> String {
     line
 }
 
+pub(super) fn target_state(target: &v1::RolloutTarget) -> String {
+    let name = target.state().as_str_name().trim_start_matches("ROLLOUT_TARGET_STATE_");
+    name.to_ascii_lowercase().replace('_', " ")
+}
+
 fn show(context: &Context, rollout: &v1::Rollout) {
     if context.json() {
         printer::json(rollout);
@@ -314,12 +324,7 @@ fn show(context: &Context, rollout: &v1::Rollout) {
         printer::data(&format!("! {why}"));
     }
     let row = |t: &v1::RolloutTarget| {
-        let state = t
-            .state()
-            .as_str_name()
-            .trim_start_matches("ROLLOUT_TARGET_STATE_")
-            .to_ascii_lowercase()
-            .replace('_', " ");
+        let state = target_state(t);
         vec![t.stage.clone(), t.id.clone(), t.name.clone(), state, t.attached_at.clone()]
     };
     printer::table(

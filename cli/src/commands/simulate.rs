@@ -55,6 +55,21 @@ pub(super) async fn run(
         };
         request.calls_json = calls(path, &document)?;
     }
+    let simulation = simulated(client, request, timeout).await?;
+    if context.json() {
+        printer::json(&simulation);
+    } else {
+        show(&simulation);
+    }
+    Ok(exit(context, &simulation))
+}
+
+/// Waits for what comes of it, and says meanwhile how far it is.
+pub(super) async fn simulated(
+    mut client: Client,
+    request: v1::SimulateRolloutRequest,
+    timeout: Option<Span>,
+) -> Result<v1::Simulation, Failure> {
     let mut progress = Progress::new();
     let answered = async {
         let mut stream = client.simulate_rollout(request).await?.into_inner();
@@ -66,14 +81,7 @@ pub(super) async fn run(
         }
         Err(missing("a simulation"))
     };
-    let simulation = within(timeout, "the simulation", answered).await?;
-    drop(progress);
-    if context.json() {
-        printer::json(&simulation);
-    } else {
-        show(&simulation);
-    }
-    Ok(exit(context, &simulation))
+    within(timeout, "the simulation", answered).await
 }
 
 /// Calls from a file, as the server takes them.

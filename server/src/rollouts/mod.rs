@@ -10,6 +10,7 @@ mod work;
 
 pub(crate) use bake::moment;
 pub use policy::Named;
+pub(crate) use policy::bound;
 pub use work::run;
 
 use crate::app::{App, Fault, changed, now, refused};
@@ -174,8 +175,11 @@ pub async fn wish(
     let state = rollout.state;
     let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
     let needed = app.config.approvals_rollout;
-    let missing =
-        approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
+    // Once it runs they count on: a bake may take longer than anybody's word should stand before the start.
+    let valid_for = app.config.approvals_rollout_valid_for;
+    let fresh = rollout.approvals.iter().filter(|a| now().since(a.at) <= valid_for);
+    let fresh: Vec<_> = fresh.cloned().collect();
+    let missing = approval::missing(&rollout.body.author, &rollout.hash, &fresh, needed);
     let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
     let aborting = rollout.wish == Wish::Abort;
     let retreats = matches!(rollout.wish, Wish::Retreat { .. }) && state == State::Aborting;
@@ -184,7 +188,7 @@ pub async fn wish(
             return refused(
                 "APPROVAL_MISSING",
                 format!(
-                    "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
+                    "{id} needs {needed} approval(s) by others than {}, no older than {valid_for}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
                     rollout.body.author
                 ),
             );

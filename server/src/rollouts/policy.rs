@@ -114,7 +114,7 @@ async fn analyzed(app: &App, policy: &Policy) -> Result<Vec<Lint>, String> {
 }
 
 /// The accounts that SCPs on these targets bind, and that can do anything.
-pub(super) fn bound<'a>(
+pub(crate) fn bound<'a>(
     tree: &OrgTree,
     targets: impl Iterator<Item = &'a NodeId>,
 ) -> Vec<AccountId> {

@@ -11,8 +11,8 @@ use ringfence_domain::rollout::{Attached, Rollout, State, Step, Wish, decide};
 use ringfence_domain::time::{Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How old the whole may be while steps go on.
-const WHOLE: Span = Span::seconds(60);
+/// How old the whole may be while steps go on, where it is read in no time.
+const WHOLE: Span = Span::seconds(1);
 
 /// Of its time, reading the whole takes a tenth at most.
 const SHARE: i64 = 10;
@@ -64,6 +64,11 @@ fn about<'a>(step: &'a Step, wish: Wish) -> About<'a> {
 }
 
 impl Positions {
+    /// Other people may have done something since the steps before.
+    pub(super) fn begin(&mut self) {
+        self.looked.clear();
+    }
+
     pub(super) fn attached(&self) -> &Attached {
         &self.attached
     }

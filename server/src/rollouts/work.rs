@@ -69,7 +69,9 @@ async fn look(
                 _ => false,
             };
             if waits {
-                moving.insert(rollout.body.id);
+                if state == State::Baking {
+                    moving.insert(rollout.body.id);
+                }
                 continue;
             }
             if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
@@ -77,7 +79,9 @@ async fn look(
             }
             // A step can take longer than the lease (a large organization is read anew).
             let id = rollout.body.id;
-            moving.insert(id.clone());
+            if state != State::Complete {
+                moving.insert(id.clone());
+            }
             tokio::select! {
                 () = advance(app, &id, seen.entry(id.clone()).or_default()) => {}
                 () = app.keep(LEASE, app.config.lease_for) => return Ok(()),
@@ -113,6 +117,7 @@ fn seldom(rollout: &Rollout, every: Span, looked: &mut BTreeMap<String, Time>) -
 /// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.
 async fn advance(app: &App, id: &str, seen: &mut Positions) {
     let mut conflicts = 0;
+    seen.begin();
     loop {
         let fault = match step(app, id, seen).await {
             Ok(true) => continue,

@@ -2,7 +2,7 @@
 
 use super::convert::{approval, count, ids, when};
 use crate::app::Fault;
-use crate::rollouts::Named;
+use crate::rollouts::{Named, bound};
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout, Wish};
 use ringfence_domain::scp::Parameters;
@@ -103,6 +103,7 @@ pub(crate) fn rollout(
                 state: target_state(r, id).into(),
                 attached_at: when(attached_at),
                 before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
+                accounts: count(tree.map_or(0, |t| bound(t, std::iter::once(id)).len())),
                 replaced_by: r
                     .body
                     .replaced_by

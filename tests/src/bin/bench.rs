@@ -1,6 +1,6 @@
 //! `make bench`: what Ringfence costs, beside what the same work costs without it. Prints tables and
 //! writes target/bench/results.json. Names of parts may be given: `floor`, `time`, `limits`, `agents`,
-//! `store`, `remediation`, `moto`, `simulator`; all unless said.
+//! `store`, `remediation`, `rollout`, `moto`, `simulator`; all unless said.
 
 use mimalloc::MiMalloc;
 use ringfence_tests::fanout::{self, Took, World};
@@ -62,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         ("agents", agents),
         ("store", store),
         ("remediation", remediation),
+        ("rollout", rollout),
         ("moto", moto),
         ("simulator", simulator),
     ] {
@@ -74,6 +75,48 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&table.rows)?)?;
     println!("written to target/bench/results.json");
     Ok(())
+}
+
+/// A rollout over every OU of a large organization, against the fewest calls that could do it.
+fn rollout(table: &mut Table) {
+    const ACCOUNTS: usize = 10_000;
+    const OUS: usize = 2_000;
+    println!(
+        "\nA rollout over {OUS} OUs and {ACCOUNTS} accounts, taken back afterwards; AWS grants everything"
+    );
+    let took = ringfence_tests::rollout::run(ACCOUNTS, OUS, SEED);
+    let targets = took.targets as f64;
+    let sum = |calls: &std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>() as f64;
+    let (calls, back) = (sum(&took.calls), sum(&took.back_calls));
+    table.say("rollout: targets", targets, "OUs");
+    table.say("rollout: from start to complete", took.wall.as_secs_f64(), "s");
+    table.say("rollout: taken back", took.back.as_secs_f64(), "s");
+    table.say(
+        "rollout: CPU of the server a target, on and off",
+        took.cpu.as_secs_f64() * 1e3 / targets,
+        "ms",
+    );
+    table.say("rollout: most memory of the server", took.memory, "MiB");
+    // Known before: what is attached, once. Of each: who is in it (two lists), AttachPolicy, and a read that it shows.
+    let fewest = targets * 5.0 + 1.0;
+    table.at_most("rollout: Organizations calls / fewest (5 a target)", calls / fewest, "x", 2.0);
+    // DetachPolicy, and a read that it shows.
+    table.at_most(
+        "rollout: calls to take it back / fewest (2 a target)",
+        back / (targets * 2.0),
+        "x",
+        3.0,
+    );
+    let reads = |calls: &std::collections::BTreeMap<String, u64>| {
+        let write = |name: &str| ["Attach", "Detach", "Create"].iter().any(|w| name.contains(w));
+        calls.iter().filter(|(name, _)| !write(name)).map(|(_, n)| *n).sum::<u64>() as f64
+    };
+    // The defaults of limits.organizations_read and limits.organizations_write.
+    let hours = (reads(&took.calls) / 5.0).max(targets) / 3_600.0;
+    table.say("rollout: at 5 reads and 1 write a second it takes", hours, "h");
+    for (name, count) in took.calls {
+        table.say(&format!("rollout: {name}"), count as f64, "calls");
+    }
 }
 
 fn world(accounts: u32, latency: (u64, u64), limits: Option<Value>) -> World {

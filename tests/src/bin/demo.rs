@@ -278,10 +278,14 @@ impl Demo {
         let dirty = members.clone().find(|a| states(text(&a["id"])).contains(&"findings"));
         let dirty = dirty.context("an account with findings")?;
         let good = self.rollout("canary", text(&clean["id"]))?;
-        self.show("bob", &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
+        for user in ["bob", "eve"] {
+            self.show(user, &["rollout", "approve", &good, "--reason", "CHG-1235"], &[0])?;
+        }
         self.show("ann", &["rollout", "start", &good, "--wait"], &[0])?;
         let bad = self.rollout("too-early", text(&dirty["id"]))?;
-        self.show("bob", &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
+        for user in ["bob", "eve"] {
+            self.show(user, &["rollout", "approve", &bad, "--reason", "CHG-1236"], &[0])?;
+        }
         self.show("ann", &["rollout", "start", &bad, "--wait"], &[5])?;
         println!("\nA developer of {} ({}) tries it:", text(&clean["name"]), text(&clean["id"]));
         // Until the policy is in force everywhere, which takes AWS a moment.
