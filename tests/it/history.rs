@@ -208,3 +208,52 @@ fn who_took_it_off_is_said() {
         "{why}"
     );
 }
+
+#[test]
+fn two_people_agree_and_not_long_ago_and_a_board_has_a_page() {
+    let org = Org::new(&[("APPROVALS__ROLLOUT", "2"), ("APPROVALS__ROLLOUT_VALID_FOR", "6s")]);
+    let (a, b) = (&org.accounts[0], &org.accounts[1]);
+    assert_eq!(org.makes(a, "plain", false), "");
+    org.somebody(
+        a,
+        "rds",
+        "DeleteDBInstance",
+        &json!({"DBInstanceIdentifier": "plain", "SkipFinalSnapshot": true}),
+    );
+    let toml = format!(
+        "policy = \"rds-encryption\"\n{}{}",
+        stage("one", a, "bake = \"2s\""),
+        stage("two", b, "")
+    );
+    let plan = org.cli("ann").json(&format!("rollout plan -f {}", org.file(&toml)), 0);
+    let id = text(&plan, "id").to_owned();
+    assert_eq!(plan["targets"][0]["accounts"], 1);
+    let page = org.cli("ann").expect(&format!("rollout page {id}"), 0).out;
+    for want in [
+        format!("# Rollout {id}: ringfence-rds-encryption-"),
+        format!("| one | {a} | account-00001 | 1 | 2s"),
+        "**1 would have been denied**".to_owned(),
+        "it denies none".to_owned(),
+        format!("`ringfence rollout abort {id} --reason ...`"),
+        "## What it covers".to_owned(),
+        "\"Sid\": \"DenyUnencryptedInstance\"".to_owned(),
+    ] {
+        assert!(page.contains(&want), "{want}: {page}");
+    }
+    let both = org.cli("ann").json(&format!("rollout page {id} --no-history"), 0);
+    assert!(both["rollout"]["id"] == *id && both["simulation"].is_null(), "{both}");
+    // One is not enough, nor two of long ago.
+    let start = |code: i32| org.cli("ann").expect(&format!("rollout start {id}"), code);
+    org.cli("bob").expect(&format!("approve {id} --reason CHG-1"), 0);
+    assert!(start(5).err.contains("1 missing"));
+    let said = || org.cli("ann").run(&format!("rollout start {id}")).err;
+    until("bob's word is too old", MINUTE, || {
+        let said = said();
+        if said.contains("no older than 6s, 2 missing") { Ok(()) } else { Err(said) }
+    });
+    org.cli("eve").expect(&format!("approve {id} --reason CHG-1"), 0);
+    assert!(start(5).err.contains("1 missing"));
+    org.cli("bob").expect(&format!("approve {id} --reason still"), 0);
+    start(0);
+    org.reaches(&id, "complete");
+}

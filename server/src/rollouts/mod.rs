@@ -2,6 +2,7 @@
 
 mod bake;
 mod denials;
+mod guard;
 mod policy;
 mod positions;
 pub mod simulate;

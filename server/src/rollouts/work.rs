@@ -1,7 +1,8 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
+use super::guard::{fail_with, guard, unbound};
 use super::positions::Positions;
-use super::{Loaded, bake, change, limits, who};
+use super::{Loaded, bake, change, limits};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::org;
@@ -259,49 +260,6 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     }
 }
 
-/// What other people did to a rollout that is complete. A look that fails says nothing: the next one does.
-async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
-    let rollout = &loaded.1;
-    let policy = rollout.policy_id.clone().unwrap_or_default();
-    let seen = async {
-        let edited = bake::edited(app, rollout).await?.is_some();
-        Ok::<_, Fault>((app.cloud.targets_of(&policy).await?, edited))
-    };
-    match seen.await {
-        Ok((on, edited)) => {
-            let drift = rollout.drift(&on, edited);
-            if !drift.is_empty() {
-                return fail_with(app, loaded, (drift, edited), |t| on.contains(t)).await;
-            }
-        }
-        Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
-            stop(app, loaded, State::Failed, vec![format!("{policy} is gone ({error})")]).await?;
-        }
-        Err(fault) => tracing::warn!("{}: not looked at: {fault}", rollout.body.id),
-    }
-    Ok(false)
-}
-
-/// A person must look; what it should be attached to and is not is noted.
-async fn fail_with(
-    app: &App,
-    loaded: Loaded,
-    (why, edited): (Vec<String>, bool),
-    on: impl Fn(&NodeId) -> bool,
-) -> Result<bool, Fault> {
-    let mut why = why;
-    let mut seen = loaded.1.clone();
-    seen.note_lost(&on, now());
-    why.extend(who::did_it(app, &seen, edited).await);
-    change(app, &system(), loaded, "rollout.failed", &why.join("; "), |r| {
-        r.note_lost(on, now());
-        (r.state, r.why) = (State::Failed, why.clone());
-        Ok(())
-    })
-    .await?;
-    Ok(false)
-}
-
 async fn note(
     app: &App,
     loaded: Loaded,
@@ -466,20 +424,6 @@ async fn detach(
     app.cloud.detach_policy(&policy, target).await?;
     read_back(app, target, (&policy, false), seen).await?;
     Ok(true)
-}
-
-/// Why an account may not be left to its OU, by a look right now: it was moved, or the policy is off there.
-async fn unbound(app: &App, rollout: &Rollout, target: &NodeId) -> Result<Option<String>, Fault> {
-    let Some(ou) = rollout.body.replaced_by.get(target) else {
-        return Ok(Some("no OU of this rollout takes its place".to_owned()));
-    };
-    let tree = org::fresh(app, Span(0)).await?;
-    if !tree.ancestors(target).any(|node| node.id == *ou) {
-        return Ok(Some(format!("it is not in {ou} any more")));
-    }
-    let policy = rollout.policy_id.clone().unwrap_or_default();
-    let there = app.cloud.attached(ou).await?.is_some_and(|set| set.contains(&policy));
-    Ok((!there).then(|| format!("{policy} does not show on {ou}")))
 }
 
 /// Reads until it shows, for a few seconds: Organizations is eventually consistent. What it shows
