@@ -116,8 +116,8 @@ fn bad_requests_are_refused_by_name_and_change_nothing() {
     );
     refused(
         &plan(&write(folder, "lockout.toml", &good.replace("rds-encryption", "lockout.json"))),
-        1,
-        &["Ringfence itself needs"],
+        5,
+        &["it would deny Ringfence's own role rds:"],
     );
     refused(
         &plan(&write(folder, "missing.toml", &good.replace("rds-encryption", "none.json"))),

@@ -68,6 +68,7 @@ fn called() -> BTreeSet<String> {
                 "iam:Get",
                 "ec2:",
                 "secretsmanager:List",
+                "cloudtrail:",
             ]
             .iter()
             .any(|p| part.starts_with(p));
@@ -81,6 +82,7 @@ fn called() -> BTreeSet<String> {
     let src = root().join("aws/src");
     for file in [
         "account.rs",
+        "cloudtrail.rs",
         "cloudwatch.rs",
         "config/member.rs",
         "ec2.rs",

@@ -53,7 +53,7 @@ fn a_dry_run_says_who_would_have_been_denied_and_what_was_not_read() {
     for want in [
         "denied",
         "DenyUnencryptedInstance",
-        "6 calls: 3 let through, 3 would have been denied",
+        "calls: 6; 3 let through, 3 would have been denied",
         "RestoreDBInstanceFromDBSnapshot",
     ] {
         assert!(shown.contains(want), "{want}: {shown}");

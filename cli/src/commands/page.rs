@@ -138,7 +138,7 @@ fn targets(r: &v1::Rollout) -> String {
 fn simulated(s: &v1::Simulation) -> String {
     let counts = s.counts.unwrap_or_default();
     let mut out = format!(
-        "## What it would have denied\n\nCalls in CloudTrail from {} to {} of {} accounts ({}): {} calls, {} let through, **{} would have been denied**, {} cannot be told, {} were denied already.\n\n",
+        "## What it would have denied\n\nCalls in CloudTrail from {} to {} of {} accounts ({}): {}; {} let through, **{} would have been denied**, {} cannot be told, {} were denied already.\n\n",
         s.from,
         s.until,
         counts.accounts,

@@ -167,7 +167,12 @@ async fn plan(
     match dry_run {
         true => printer::talk("dry run: nothing was stored"),
         false => printer::talk(&format!(
-            "next, by another person: ringfence rollout approve {} --reason ...",
+            "next, by {} other than {}: ringfence rollout approve {} --reason ...",
+            match rollout.approvals_needed {
+                1 => "a person".to_owned(),
+                n => format!("{n} people"),
+            },
+            rollout.author,
             rollout.id
         )),
     }

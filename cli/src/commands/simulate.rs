@@ -129,7 +129,7 @@ fn show(s: &v1::Simulation) {
     printer::table(&["WAY TO MAKE A DATABASE", "UNENCRYPTED", "ENCRYPTED", ""], coverage(s));
     printer::data("");
     printer::data(&format!(
-        "{} calls: {} let through, {} would have been denied, {} cannot be told, {} were denied already; {} more by principals that SCPs do not bind",
+        "calls: {}; {} let through, {} would have been denied, {} cannot be told, {} were denied already; {} more by principals that SCPs do not bind",
         counts.calls,
         counts.allowed,
         counts.denied,

@@ -49,7 +49,7 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A call that policies of the account see.
-    Call(Call, Time),
+    Call(Box<Call>, Time),
     /// One that they do not bind: a service's own, a service-linked role's, another account's (Organizations guide, "SCP
     /// effects on permissions").
     Unbound,
@@ -75,7 +75,7 @@ impl Calls {
         match event {
             Event::Unbound => self.unbound += 1,
             Event::NoCall => {}
-            Event::Call(call, at) => self.count(call, (1, at, at)),
+            Event::Call(call, at) => self.count(*call, (1, at, at)),
         }
     }
 
@@ -152,7 +152,7 @@ pub fn event(record: &Value) -> Result<Event, String> {
         keys: keys(&service, name, &record["requestParameters"]),
         refused: refused(record),
     };
-    Ok(Event::Call(call, at))
+    Ok(Event::Call(Box::new(call), at))
 }
 
 /// Whose call it is, as policies know it; `None` for those that SCPs do not bind.
@@ -242,7 +242,7 @@ pub(super) mod tests {
 
     fn call(edit: impl FnOnce(&mut Value)) -> Call {
         match with(edit) {
-            Ok(Event::Call(call, _)) => call,
+            Ok(Event::Call(call, _)) => *call,
             other => panic!("no call: {other:?}"),
         }
     }
