@@ -9,8 +9,8 @@ use crate::session::{Phase, Session};
 use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use aws_smithy_types::DateTime;
 use ringfence_domain::cloud::CloudError;
-use ringfence_domain::history::{ACTS, Act, Lookup, act};
-use ringfence_domain::time::Time;
+use ringfence_domain::history::{ACTS, Act, KEPT, Lookup, act};
+use ringfence_domain::time::{Span, Time};
 
 const OP: &str = "cloudtrail:LookupEvents";
 
@@ -89,7 +89,11 @@ fn organizations_region(own: &str) -> &str {
 
 impl Cloud {
     /// Acts of anybody on a policy of the organization, as far as they were made from our own account.
-    pub async fn acts_on(&self, policy: &str, since: Time) -> Result<Vec<Act>, CloudError> {
+    pub async fn acts_on(
+        &self,
+        policy: &str,
+        (since, until): (Time, Time),
+    ) -> Result<Vec<Act>, CloudError> {
         let own = self.caller().await?.account;
         let session = self.enter(&own, Phase::Scan, "ringfence-guard").await?;
         let region = organizations_region(self.own_region()).to_owned();
@@ -101,8 +105,8 @@ impl Cloud {
                 acts.extend(act(&record, policy));
                 true
             };
-            // Far enough into what comes: this asks for all there is.
-            let until = Time(i64::from(i32::MAX) * 1_000);
+            // What is older than it keeps may not be asked for (API reference, InvalidTimeRangeException).
+            let since = since.max(until.plus(Span(-KEPT.0)));
             self.events(&session, &region, &lookup, (since, until), take).await?;
         }
         Ok(acts)

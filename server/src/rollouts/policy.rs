@@ -52,8 +52,13 @@ pub(super) fn asked(name: &str, policy: &Policy) -> Result<Replay, Fault> {
 /// What it says of our own calls in these accounts.
 pub(super) async fn own(app: &App, policy: &Replay, accounts: &[AccountId]) -> Result<Own, Fault> {
     let mut all = Own::default();
-    let every = accounts.len().div_ceil(TRIED_MAX).max(1);
-    for account in accounts.iter().step_by(every) {
+    // Where nobody is bound yet, the role's name alone is tried.
+    let somewhere = match accounts {
+        [] => vec![app.cloud.caller().await?.account],
+        accounts => accounts.to_vec(),
+    };
+    let every = somewhere.len().div_ceil(TRIED_MAX).max(1);
+    for account in somewhere.iter().step_by(every) {
         let own = scp::own(policy, &app.cloud.role_arn(account).await?);
         for (into, from) in [(&mut all.denied, own.denied), (&mut all.unknown, own.unknown)] {
             for (why, calls) in from {

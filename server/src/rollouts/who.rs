@@ -1,6 +1,6 @@
 //! Who changed what a rollout attached, from CloudTrail of the account that Organizations is called from.
 
-use crate::app::App;
+use crate::app::{App, now};
 use ringfence_domain::history::Act;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::Rollout;
@@ -21,7 +21,7 @@ pub(super) async fn did_it(app: &App, rollout: &Rollout, edited: bool) -> Vec<St
     }
     let since = rollout.attachments.values().filter_map(|a| a.attached_at).min();
     let since = since.unwrap_or(rollout.body.created_at);
-    let asked = app.cloud.acts_on(&policy, since);
+    let asked = app.cloud.acts_on(&policy, (since, now()));
     match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
         Ok(Ok(acts)) => said(&acts, rollout, &lost, edited),
         Ok(Err(error)) => vec![format!("who did it cannot be said: {error}")],

@@ -2,7 +2,7 @@
 
 use super::guard::{fail_with, guard, unbound};
 use super::positions::Positions;
-use super::{Loaded, bake, change, limits};
+use super::{Loaded, bake, change, limits, policy};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::org;
@@ -18,6 +18,7 @@ use ringfence_domain::ledger::Rule;
 use ringfence_domain::rollout::{
     self, Attached, Attachment, Rollout, State, Step, Wish, preflight,
 };
+use ringfence_domain::scp::Policy;
 use ringfence_domain::time::{Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -278,8 +279,13 @@ async fn note(
 async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<bool, Fault> {
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let body = &loaded.1.body;
-    let trouble =
+    let mut trouble =
         preflight(&body.stages, &body.content, &tree, &attached, body.allow_root, limits(app));
+    // Once more: the role may have another name by now.
+    let document = Policy { minified: body.content.clone(), warnings: Vec::new() };
+    let replay = policy::asked(&body.policy_name, &document)?;
+    let own = policy::own(app, &replay, &policy::bound(&tree, body.targets())).await?;
+    trouble.extend(own.refusals());
     if !trouble.is_empty() {
         stop(app, loaded, State::Blocked, trouble).await?;
         return Ok(false);
