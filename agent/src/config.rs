@@ -59,6 +59,8 @@ pub struct Config {
     pub guard_every: Span,
     /// `rollout.watch_denials`: whether CloudTrail is asked what a policy denied while a stage bakes.
     pub watch_denials: bool,
+    /// `rollout.trail_delay`: how late CloudTrail may be.
+    pub trail_delay: Span,
     /// `rollout.access_analyzer`: whether it is asked what it finds in a policy.
     pub access_analyzer: bool,
     /// `rollout.history_max_age`: what was read of CloudTrail serves again for so long.
@@ -445,6 +447,7 @@ impl Config {
             observe_every: span("rollout.observe_every"),
             guard_every: span("rollout.guard_every"),
             watch_denials: flag("rollout.watch_denials"),
+            trail_delay: span("rollout.trail_delay"),
             access_analyzer: flag("rollout.access_analyzer"),
             history_max_age: span("rollout.history_max_age"),
             retreat_all: text("rollout.on_unhealthy") == "all",

@@ -6,12 +6,18 @@ use futures::stream::FuturesUnordered;
 use ringfence_aws::{Phase, Session};
 use ringfence_domain::cloud::CloudError;
 use ringfence_domain::history::{Calls, Part, Reading, State, event, service_of};
+use ringfence_domain::time::Span;
 use ringfence_domain::work::VersionedReading;
 use ringfence_proto::v1;
 use tonic::{Code, Status};
 
 /// Names the session in CloudTrail.
 const RUN: &str = "ringfence-history";
+
+/// How long a region may take. The account's lease is ours meanwhile, and its databases wait.
+const REGION_FOR: Span = Span::seconds(300);
+
+const TOO_MUCH: &str = "there are more events than LookupEvents gives in that time; name actions in the policy, not patterns, or use an export of a trail";
 
 /// Reads all that is due. What is read is recorded once for the account: after a crash it is read again, which changes
 /// nothing.
@@ -50,7 +56,11 @@ async fn read<P: Pipe>(desk: &Desk<P>, mut one: VersionedReading) -> VersionedRe
         .map(|name| {
             let (asked, session) = (&one.reading, &session);
             async move {
-                let read = region(desk, session, asked, &name).await;
+                let read = region(desk, session, asked, &name);
+                let read = match tokio::time::timeout(REGION_FOR.to_duration(), read).await {
+                    Ok(read) => read,
+                    Err(_) => Err(format!("not read within {REGION_FOR}: {TOO_MUCH}")),
+                };
                 (name, read)
             }
         })

@@ -437,6 +437,8 @@ impl Cloud {
             })
             .await;
         match answer {
+            // AWS deletes no policy that is attached anywhere.
+            Err(e) if e.code == "PolicyNotFoundException" => Ok(()),
             Err(e) if e.code != "PolicyNotAttachedException" => Err(e),
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::history::{Lookup, Reading, State};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::ledger::{CellState, REGION_UNKNOWN};
+use ringfence_domain::ledger::{CellState, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::time::{Span, Time};
 use std::collections::BTreeSet;
 
@@ -42,14 +42,25 @@ impl Wanted {
     }
 }
 
-/// Has agents read what is not there already. Which accounts have no region that could be read, for no scan named any.
-pub async fn begin(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Vec<AccountId>, Fault> {
+/// Has agents read what is not there already. Accounts of which not all regions are known, and why.
+pub async fn begin(
+    app: &App,
+    actor: &Actor,
+    wanted: &Wanted,
+) -> Result<Vec<(AccountId, String)>, Fault> {
     let (mut rows, mut strange) = (Vec::new(), Vec::new());
     for account in &wanted.accounts {
-        let regions = regions(app, account).await?;
+        let (regions, configured) = regions(app, account).await?;
         if regions.is_empty() {
-            strange.push(account.clone());
+            let why = "no scan has named its regions: run `ringfence scan start`".to_owned();
+            strange.push((account.clone(), why));
             continue;
+        }
+        if configured && !app.config.accept_configured_regions {
+            let why =
+                "its regions are those of aws.regions, not named by the account: there may be more"
+                    .to_owned();
+            strange.push((account.clone(), why));
         }
         let known = app.store.get(Kind::Reading, &wanted.id(account)).await?;
         let old = known.as_ref().and_then(|row| row.document::<Reading>().ok());
@@ -85,11 +96,13 @@ pub async fn begin(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Vec<Acco
     Ok(strange)
 }
 
-/// The regions that the account is known to have on, as far as scans saw.
-async fn regions(app: &App, account: &AccountId) -> Result<BTreeSet<String>, Fault> {
+/// The regions that the account is known to have on, as far as scans saw; and whether that is only what is configured.
+async fn regions(app: &App, account: &AccountId) -> Result<(BTreeSet<String>, bool), Fault> {
     let cells = scans::cells(app, std::slice::from_ref(account)).await?;
     let on = cells.into_iter().filter(|c| c.state != CellState::RegionOff);
-    Ok(on.map(|c| c.region).filter(|r| r != REGION_UNKNOWN).collect())
+    let on: Vec<_> = on.filter(|c| c.region != REGION_UNKNOWN).collect();
+    let configured = on.iter().any(|c| c.regions_source != RegionsSource::Account);
+    Ok((on.into_iter().map(|c| c.region).collect(), configured))
 }
 
 fn row(known: Option<Row>, reading: &Reading, group: &str) -> Row {
@@ -105,16 +118,28 @@ fn row(known: Option<Row>, reading: &Reading, group: &str) -> Row {
     Row { wake_at: at, ..row }
 }
 
-/// How many of these are still to be read.
-pub async fn left(app: &App, wanted: &Wanted) -> Result<usize, Fault> {
+/// Those that are still to be read.
+async fn running(app: &App, wanted: &Wanted) -> Result<Vec<Row>, Fault> {
     let filter = Filter {
         region: wanted.group(),
         state: State::Running.as_str().to_owned(),
         ..Filter::default()
     };
     let ours: BTreeSet<String> = wanted.accounts.iter().map(|a| wanted.id(a)).collect();
-    let running = app.rows(Kind::Reading, &filter).await?;
-    Ok(running.iter().filter(|row| ours.contains(&row.id)).count())
+    let mut running = app.rows(Kind::Reading, &filter).await?;
+    running.retain(|row| ours.contains(&row.id));
+    Ok(running)
+}
+
+/// How many of these are still to be read.
+pub async fn left(app: &App, wanted: &Wanted) -> Result<usize, Fault> {
+    Ok(running(app, wanted).await?.len())
+}
+
+/// Since when agents have been asked for those that are still to be read; `None` where there are none.
+pub async fn waits_since(app: &App, wanted: &Wanted) -> Result<Option<Time>, Fault> {
+    let running = running(app, wanted).await?;
+    Ok(running.iter().filter_map(|row| row.document::<Reading>().ok()).map(|r| r.until).min())
 }
 
 /// What was read.

@@ -45,6 +45,7 @@ impl Org {
             ("AWS__EXTERNAL_ID", ""),
             ("ROLLOUT__HEALTH_COMMAND", command.to_str().expect("text")),
             ("ROLLOUT__OBSERVE_EVERY", "300ms"),
+            ("ROLLOUT__TRAIL_DELAY", "0s"),
         ]
         .iter()
         .chain(settings)

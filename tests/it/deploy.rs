@@ -126,6 +126,12 @@ fn the_member_role_allows_what_the_code_calls_and_no_more() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let allowed: BTreeSet<String> =
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    // A policy is asked about all of them before it is rolled out.
+    let asked =
+        ringfence_domain::scp::OUR_CALLS.iter().chain(ringfence_domain::scp::OUR_OTHER_CALLS);
+    let asked: BTreeSet<String> = asked.map(|c| (*c).to_owned()).collect();
+    let unasked: Vec<_> = calls.difference(&asked).collect();
+    assert!(unasked.is_empty(), "no policy is asked about {unasked:?}");
     let lack: Vec<_> = wanted.difference(&allowed).collect();
     let surplus: Vec<_> = allowed.difference(&wanted).collect();
     assert!(lack.is_empty() && surplus.is_empty(), "lack {lack:?}, surplus {surplus:?}");

@@ -90,8 +90,11 @@ fn a_dry_run_says_who_would_have_been_denied_and_what_was_not_read() {
     let events = org.somebody(&a, "cloudtrail", "LookupEvents", &json!({}));
     let export = org.folder.path().join("events.json");
     std::fs::write(&export, events["answer"].to_string()).expect("write");
-    let offline = org.cli("ann").json(&format!("{run} --events {}", export.display()), 0);
+    // An account of which the file has nothing was not looked at.
+    let offline = org.cli("ann").json(&format!("{run} --events {}", export.display()), 3);
     assert_eq!(stopped(&offline), [("denied".to_owned(), a.clone(), 4)], "{offline}");
+    assert_eq!(offline["unread"].as_array().map(Vec::len), Some(1), "{offline}");
+    assert_eq!(text(&offline["unread"][0], "account"), b);
     std::fs::write(&export, "{\"a\": 1}").expect("write");
     let odd = org.cli("ann").run(&format!("{run} --events {}", export.display()));
     assert!(odd.code == 1 && odd.err.contains("neither Records nor Events"), "{odd:?}");

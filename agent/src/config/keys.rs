@@ -57,6 +57,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.on_unhealthy", Type::Text, "stage"),
     ("rollout.guard_every", Type::Duration, "1h"),
     ("rollout.watch_denials", Type::Bool, "false"),
+    ("rollout.trail_delay", Type::Duration, "15m"),
     ("rollout.access_analyzer", Type::Bool, "true"),
     ("rollout.history_max_age", Type::Duration, "24h"),
     ("approvals.remediation", Type::Count, "1"),

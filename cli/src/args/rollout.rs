@@ -34,7 +34,7 @@ pub(crate) enum Rollout {
         #[arg(long)]
         fresh: bool,
         /// Records of a trail instead: its log files, `aws cloudtrail lookup-events`, or one record a line.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "fresh"])]
         events: Option<PathBuf>,
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,

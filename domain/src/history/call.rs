@@ -17,6 +17,9 @@ pub const DISTINCT_MAX: usize = 2_000;
 pub struct Refusal {
     /// The service control policy that AWS names, by its id; empty where it names none.
     pub policy: String,
+    /// Whether it was, or may have been, a service control policy: AWS says so, or says nothing that can be read.
+    #[serde(default)]
+    pub by_scp: bool,
 }
 
 /// What one kind of call looks like to a policy.
@@ -183,13 +186,16 @@ const DENIALS: &[&str] = &[
 /// blog, "Enhanced access denied error messages with policy ARNs").
 fn refused(record: &Value) -> Option<Refusal> {
     let code = record["errorCode"].as_str()?;
-    if !DENIALS.contains(&code) {
+    let said = record["errorMessage"].as_str().unwrap_or_default();
+    let named = said.split("/service_control_policy/").nth(1);
+    if named.is_none() && !DENIALS.contains(&code) {
         return None;
     }
-    let said = record["errorMessage"].as_str().unwrap_or_default();
-    let id = said.split("/service_control_policy/").nth(1).unwrap_or_default();
+    let id = named.unwrap_or_default();
     let end = id.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-    Some(Refusal { policy: id[..end.unwrap_or(id.len())].to_owned() })
+    let policy = id[..end.unwrap_or(id.len())].to_owned();
+    let by_scp = said.contains("service control policy") || said.contains("Encoded authorization");
+    Some(Refusal { by_scp: by_scp || named.is_some(), policy })
 }
 
 /// The calls that RDS asks its condition keys of (Service Authorization Reference, RDS).

@@ -1,7 +1,8 @@
 //! What a policy that is attached denied, and who changed attachments.
 
-use super::call::{Call, Refusal};
+use super::call::Call;
 use super::reading::Reading;
+use super::replay::{Judged, Replay, weigh};
 use crate::iam::pattern::{covers, literal, pattern};
 use crate::time::Time;
 use serde_json::Value;
@@ -42,6 +43,7 @@ pub fn harm<'a>(
     readings: impl IntoIterator<Item = &'a Reading>,
     policy: &str,
     expected: &[String],
+    replay: &Replay,
 ) -> Harm {
     let mut harm = Harm::default();
     for reading in readings {
@@ -55,9 +57,19 @@ pub fn harm<'a>(
         }
         for (call, (count, _, last)) in &reading.calls.kinds {
             harm.calls += count;
-            let by_it = matches!(&call.refused, Some(Refusal { policy: by }) if by == policy);
+            let by_it = matches!(&call.refused, Some(r) if r.policy == policy);
+            // AWS names policies service by service: one that it does not name may be this one.
+            let unnamed = matches!(&call.refused, Some(r) if r.by_scp && r.policy.is_empty());
+            let maybe = unnamed && weigh(replay, call) != Judged::Allowed;
             let meant = |p: &String| covers(&pattern(p), &literal(&call.principal));
             match by_it {
+                false if maybe && !expected.iter().any(meant) => {
+                    let why = format!(
+                        "{} of {} was denied by a service control policy that AWS does not name, and this one may be it",
+                        call.action, call.principal
+                    );
+                    harm.unread.push((call.account.to_string(), call.region.clone(), why));
+                }
                 false => {}
                 true if expected.iter().any(meant) => harm.expected += count,
                 true => harm.denied.push((call.clone(), *count, *last)),
@@ -110,6 +122,7 @@ pub fn act(record: &Value, policy: &str) -> Option<Act> {
 #[cfg(test)]
 mod tests {
     use super::super::call::{event, tests::record};
+    use super::super::replay;
     use super::super::{Part, State};
     use super::*;
     use serde_json::json;
@@ -138,7 +151,8 @@ mod tests {
     fn denials_by_the_policy_count_unless_they_were_meant() {
         let of = |reading: &Reading, expected: &[&str]| {
             let expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
-            harm([reading], "p-ours0000", &expected)
+            let replay = replay("p", crate::scp::RDS_ENCRYPTION).unwrap();
+            harm([reading], "p-ours0000", &expected, &replay)
         };
         let ours = reading("p-ours0000", 3);
         let found = of(&ours, &[]);
@@ -148,6 +162,18 @@ mod tests {
         assert!(of(&ours, &["arn:aws:iam::*:role/ci"]).denied.is_empty());
         assert_eq!(of(&ours, &["arn:aws:iam::*:role/other"]).denied.len(), 1);
         assert!(of(&reading("p-theirs00", 3), &[]).denied.is_empty(), "another policy's");
+        // Denied by an SCP that AWS does not name: it may be ours.
+        let mut unnamed = record();
+        unnamed["errorCode"] = "AccessDenied".into();
+        unnamed["errorMessage"] = "no, with an explicit deny in a service control policy".into();
+        let mut dark = ours.clone();
+        dark.calls = Default::default();
+        dark.calls.add(event(&unnamed).unwrap());
+        assert_eq!(of(&dark, &[]).unread.len(), 1);
+        unnamed["requestParameters"]["storageEncrypted"] = true.into();
+        dark.calls = Default::default();
+        dark.calls.add(event(&unnamed).unwrap());
+        assert!(of(&dark, &[]).unread.is_empty(), "ours lets that through");
         let mut silent = ours.clone();
         silent.regions.insert("eu-west-2".into(), Part::Failed("denied".into()));
         assert_eq!(of(&silent, &[]).unread.len(), 1);

@@ -26,7 +26,9 @@ pub fn import(
             let service = service_of(record["eventSource"].as_str().unwrap_or_default());
             let name = record["eventName"].as_str().unwrap_or_default();
             let meant = |l: &Lookup| match l {
-                Lookup::Name { name: of, .. } => of == name && l.is_about(&service),
+                Lookup::Name { name: of, .. } => {
+                    of.eq_ignore_ascii_case(name) && l.is_about(&service)
+                }
                 Lookup::Service(_) | Lookup::Everything => l.is_about(&service),
             };
             if !lookups.iter().any(meant) {

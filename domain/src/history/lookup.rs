@@ -82,6 +82,44 @@ pub fn lookups(policy: &Policy) -> BTreeSet<Lookup> {
     all
 }
 
+/// Events of RDS that are named as their actions. Policies have no case; LookupEvents does (CloudTrail guide, "Looking up
+/// events").
+const EVENTS: &[&str] = &[
+    "AddTagsToResource",
+    "CopyDBClusterSnapshot",
+    "CopyDBSnapshot",
+    "CreateBlueGreenDeployment",
+    "CreateDBCluster",
+    "CreateDBClusterSnapshot",
+    "CreateDBInstance",
+    "CreateDBInstanceReadReplica",
+    "CreateDBSnapshot",
+    "CreateGlobalCluster",
+    "DeleteDBCluster",
+    "DeleteDBInstance",
+    "ModifyDBCluster",
+    "ModifyDBInstance",
+    "ModifyDBSnapshotAttribute",
+    "RemoveTagsFromResource",
+    "RestoreDBClusterFromS3",
+    "RestoreDBClusterFromSnapshot",
+    "RestoreDBClusterToPointInTime",
+    "RestoreDBInstanceFromDBSnapshot",
+    "RestoreDBInstanceFromS3",
+    "RestoreDBInstanceToPointInTime",
+    "StartDBInstance",
+    "StopDBInstance",
+];
+
+/// Those of the lookups whose events may not be named as they are asked for: what they find may not be all.
+pub fn unsure(lookups: &BTreeSet<Lookup>) -> Vec<String> {
+    let sure = |l: &&Lookup| match l {
+        Lookup::Name { service, name } => service == "rds" && EVENTS.contains(&name.as_str()),
+        Lookup::Service(_) | Lookup::Everything => true,
+    };
+    lookups.iter().filter(|l| !sure(l)).map(ToString::to_string).collect()
+}
+
 fn of(action: &str) -> Lookup {
     let wild = |text: &str| text.contains(['*', '?']);
     match action.split_once(':') {
@@ -89,7 +127,12 @@ fn of(action: &str) -> Lookup {
             let service = service.to_ascii_lowercase();
             match wild(name) {
                 true => Lookup::Service(service),
-                false => Lookup::Name { service, name: name.to_owned() },
+                false => {
+                    let known = EVENTS.iter().find(|known| known.eq_ignore_ascii_case(name));
+                    let known = known.filter(|_| service == "rds");
+                    let name = known.map_or(name, |known| *known).to_owned();
+                    Lookup::Name { service, name }
+                }
             }
         }
         Some(_) | None => Lookup::Everything,
@@ -112,6 +155,7 @@ mod tests {
     fn as_little_is_looked_up_as_the_policy_allows() {
         for (actions, want) in [
             (r#""Action":["rds:CreateDBInstance"]"#, "rds:CreateDBInstance"),
+            (r#""Action":"rds:createdbinstance""#, "rds:CreateDBInstance"),
             (r#""Action":["RDS:CreateDBInstance","s3:Put*"]"#, "rds:CreateDBInstance s3:*"),
             (r#""Action":["rds:CreateDBInstance","rds:Create*"]"#, "rds:*"),
             (r#""Action":["rds:CreateDBInstance","*"]"#, "all events"),
@@ -122,6 +166,9 @@ mod tests {
         }
         let built_in = Policy::parse(crate::scp::RDS_ENCRYPTION).unwrap();
         assert_eq!(lookups(&built_in).len(), 4);
+        assert!(unsure(&lookups(&built_in)).is_empty());
+        let odd = BTreeSet::from([of("lambda:CreateFunction"), of("rds:Nonsense"), of("s3:Put*")]);
+        assert_eq!(unsure(&odd), ["lambda:CreateFunction", "rds:Nonsense"]);
     }
 
     #[test]

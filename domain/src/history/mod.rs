@@ -14,7 +14,7 @@ mod replay;
 pub use call::{Call, Calls, DISTINCT_MAX, Event, Refusal, event};
 pub use harm::{ACTS, Act, Harm, act, harm};
 pub use import::import;
-pub use lookup::{Lookup, lookups, service_of};
+pub use lookup::{Lookup, lookups, service_of, unsure};
 pub use reading::{Part, Reading, State};
 pub use replay::{Judged, Replay, ask, judge, replay};
 

@@ -44,9 +44,14 @@ pub fn ask(replay: &Replay, request: &Request) -> Verdict {
 
 /// What the policy says of a call: denied if one of what it is authorized against is.
 pub fn judge(replay: &Replay, call: &Call) -> Judged {
-    if call.refused.is_some() {
-        return Judged::WasDenied;
+    match call.refused {
+        Some(_) => Judged::WasDenied,
+        None => weigh(replay, call),
     }
+}
+
+/// The same, whatever became of the call then.
+pub(super) fn weigh(replay: &Replay, call: &Call) -> Judged {
     let (mut denied, mut unknown) = (BTreeSet::new(), BTreeSet::new());
     for request in requests(call) {
         match ask(replay, &request) {

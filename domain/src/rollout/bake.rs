@@ -4,6 +4,7 @@
 //! nothing. So time alone ends no bake where somebody can be asked, and "nobody knows" is never healthy.
 
 use super::{Rollout, Stage, State, Step};
+use crate::id::NodeId;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -138,10 +139,20 @@ impl Rollout {
         format!("stage {} bakes until {until} at least; {seen}", stage.name)
     }
 
+    /// Accounts of earlier stages that were left to an OU of this stage or a later one: with it gone nothing binds them.
+    pub fn left_by(&self, stage: usize) -> Vec<NodeId> {
+        let later: Vec<_> = self.body.stages[stage..].iter().flat_map(|s| &s.targets).collect();
+        let left = |(account, ou): &(&NodeId, &NodeId)| {
+            later.contains(ou) && !later.contains(account) && self.is_replaced(account)
+        };
+        self.body.replaced_by.iter().filter(left).map(|(account, _)| account.clone()).collect()
+    }
+
     /// Forgets a stage and all after it, once they are detached: a resume attaches them anew.
     pub fn forget_from(&mut self, stage: usize) {
         let gone: Vec<_> = self.body.stages[stage..].iter().flat_map(|s| &s.targets).collect();
-        self.attachments.retain(|target, _| !gone.contains(&target));
+        let left = self.left_by(stage);
+        self.attachments.retain(|target, _| !(gone.contains(&target) || left.contains(target)));
         self.bakes.retain(|n, _| *n < stage);
     }
 }

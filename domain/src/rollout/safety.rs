@@ -327,6 +327,16 @@ fn sweep(start: &World, events: &[Event]) {
             let bound = on(canary) || on(ou) || world.meddled;
             assert!(!replaced || bound, "a canary that nothing binds: {:#?}", world.trail);
         }
+        if world.r.state == State::Blocked && !world.meddled {
+            let noted =
+                |t: &NodeId| world.r.attachments.get(t).is_some_and(|a| a.attached_at.is_some());
+            let gap = world.r.body.replaced_by.iter().find(|(c, ou)| noted(c) && !on(c) && !on(ou));
+            assert!(
+                gap.is_none() || world.blows > 0,
+                "a canary counts as bound: {:#?}",
+                world.trail
+            );
+        }
         if world.r.state == State::Complete && !world.meddled {
             let twice = world
                 .r

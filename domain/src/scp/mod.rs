@@ -8,7 +8,7 @@ mod own;
 pub use built_in::{Parameters, rds_encryption};
 pub use coverage::{Covered, coverage};
 pub use lint::{Lint, Policy, lint, said};
-pub use own::{OUR_CALLS, Own, own};
+pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, own};
 
 /// Denies creating unencrypted databases.
 ///

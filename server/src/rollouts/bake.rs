@@ -82,29 +82,30 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
     Ok(true)
 }
 
-/// What CloudTrail and the operator's command say of a stage; `None` until both are there. The worse one counts.
+/// What CloudTrail and the operator's command say of a stage; `None` until both are there. Harm that one knows of counts
+/// whatever the other does not know.
 async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health, String)>, Fault> {
     let mut all = Vec::new();
     if app.config.watch_denials {
-        let Some((health, said)) = denials::look(app, rollout, n).await? else { return Ok(None) };
-        if health != Health::Healthy {
-            return Ok(Some((health, said)));
+        match denials::look(app, rollout, n).await? {
+            None => return Ok(None),
+            Some((Health::Unhealthy, said)) => return Ok(Some((Health::Unhealthy, said))),
+            Some(other) => all.push(other),
         }
-        all.push(said);
     }
     if let Some(command) = &app.health {
-        let (health, said) = match command.look(&rollout.body.id, &about(rollout, n), now()) {
+        match command.look(&rollout.body.id, &about(rollout, n), now()) {
             Look::Running(_) => return Ok(None),
-            Look::Passed(said) => (Health::Healthy, said),
-            Look::Failed(Some(1), why) => (Health::Unhealthy, why),
-            Look::Failed(_, why) => (Health::Inconclusive, why),
-        };
-        if health != Health::Healthy {
-            return Ok(Some((health, said)));
+            Look::Passed(said) => all.push((Health::Healthy, said)),
+            Look::Failed(Some(1), why) => return Ok(Some((Health::Unhealthy, why))),
+            Look::Failed(_, why) => all.push((Health::Inconclusive, why)),
         }
-        all.push(said);
     }
-    Ok(Some((Health::Healthy, all.join("; "))))
+    if let Some(dark) = all.iter().find(|(health, _)| *health != Health::Healthy) {
+        return Ok(Some(dark.clone()));
+    }
+    let said: Vec<String> = all.into_iter().map(|(_, said)| said).collect();
+    Ok(Some((Health::Healthy, said.join("; "))))
 }
 
 /// The bake is over, if the evidence of what it binds still holds: a new account, or one that nobody scanned since, shuts
@@ -145,10 +146,17 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
 pub(super) async fn retreated(app: &App, loaded: Loaded, from: usize) -> Result<bool, Fault> {
     let why = loaded.1.why.clone();
     let text = format!("stage {} and what followed it are detached", name(&loaded.1, from));
+    let left: Vec<String> = loaded.1.left_by(from).iter().map(ToString::to_string).collect();
     change(app, &system(), loaded, "rollout.retreated", &text, |r| {
         r.forget_from(from);
         (r.wish, r.state, r.why) = (Wish::Pause, State::Blocked, why);
         r.why.push(format!("{text}; resume attaches them again, abort takes back the rest"));
+        if !left.is_empty() {
+            r.why.push(format!(
+                "{} had been left to what is detached: nothing binds them until a resume, which begins with them",
+                left.join(", ")
+            ));
+        }
         Ok(())
     })
     .await?;

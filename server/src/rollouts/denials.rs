@@ -3,11 +3,14 @@
 use super::policy::bound;
 use crate::app::{App, Fault, now};
 use crate::histories::{self, Wanted};
-use crate::org;
 use ringfence_domain::audit::Actor;
-use ringfence_domain::history::{harm, lookups};
+use ringfence_domain::history::{harm, lookups, replay};
 use ringfence_domain::iam::document::Policy;
 use ringfence_domain::rollout::{Health, Rollout};
+use ringfence_domain::time::Span;
+
+/// How long agents may take to read what one look wants; then nobody knows.
+const READ_FOR: Span = Span::hours(1);
 
 /// What it says of a stage; `None` while agents read. A region that was not read rules nothing out.
 pub(super) async fn look(
@@ -23,7 +26,15 @@ pub(super) async fn look(
         Ok(policy) => policy,
         Err(why) => return inconclusive(format!("the policy is not understood: {why}")),
     };
-    let tree = org::fresh(app, app.config.org_max_age).await?;
+    // What CloudTrail does not show yet is not what did not happen.
+    if now().since(bake.began_at) < app.config.trail_delay {
+        return Ok(None);
+    }
+    let replay = match replay(&rollout.body.policy_name, &rollout.body.content) {
+        Ok(replay) => replay,
+        Err(why) => return inconclusive(format!("the policy is not understood: {why}")),
+    };
+    let tree = app.tree().await?;
     let wanted = Wanted {
         purpose: format!("{} stage {n}", rollout.body.id),
         accounts: bound(&tree, stage.targets.iter()),
@@ -33,18 +44,24 @@ pub(super) async fn look(
         failures_count: true,
         max_age: now().since(bake.last.as_ref().map_or(bake.began_at, |o| o.at)),
     };
+    if let Some(since) = histories::waits_since(app, &wanted).await? {
+        return match now().since(since) > READ_FOR {
+            true => inconclusive(format!("no agent has read CloudTrail within {READ_FOR}")),
+            false => Ok(None),
+        };
+    }
     let strange = histories::begin(app, &Actor::system("rollouts"), &wanted).await?;
-    if histories::left(app, &wanted).await? > 0 {
+    if histories::waits_since(app, &wanted).await?.is_some() {
         return Ok(None);
     }
     let readings = histories::read(app, &wanted).await?;
     let id = rollout.policy_id.as_deref().unwrap_or_default();
-    let harm = harm(&readings, id, &rollout.body.expected_denials);
+    let harm = harm(&readings, id, &rollout.body.expected_denials, &replay);
     if !harm.denied.is_empty() {
         return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()))));
     }
-    if let Some(account) = strange.first() {
-        return inconclusive(format!("no scan has named the regions of {account}"));
+    if let Some((account, why)) = strange.first() {
+        return inconclusive(format!("{account}: {why}"));
     }
     if let Some((account, region, why)) = harm.unread.first() {
         let more = harm.unread.len() - 1;

@@ -19,7 +19,8 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     };
     match seen.await {
         Ok((on, edited)) => {
-            let drift = rollout.drift(&on, edited);
+            let mut drift = rollout.drift(&on, edited);
+            drift.extend(moved(app, rollout).await);
             if !drift.is_empty() {
                 return fail_with(app, loaded, (drift, edited), |t| on.contains(t)).await;
             }
@@ -30,6 +31,17 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         Err(fault) => tracing::warn!("{}: not looked at: {fault}", rollout.body.id),
     }
     Ok(false)
+}
+
+/// Accounts that were left to their OU and are not in it any more: nothing of this rollout binds them.
+async fn moved(app: &App, rollout: &Rollout) -> Vec<String> {
+    let Ok(tree) = app.tree().await else { return Vec::new() };
+    let left = rollout.body.replaced_by.iter().filter(|(account, _)| rollout.is_replaced(account));
+    let out = left.filter(|(account, ou)| !tree.ancestors(account).any(|node| node.id == **ou));
+    out.map(|(account, ou)| {
+        format!("{account} was left to {ou}, and is not in it any more: plan a rollout for where it is, or move it back and resume")
+    })
+    .collect()
 }
 
 /// A person must look; what it should be attached to and is not is noted.
@@ -63,7 +75,9 @@ pub(super) async fn unbound(
     };
     let tree = org::fresh(app, Span(0)).await?;
     if !tree.ancestors(target).any(|node| node.id == *ou) {
-        return Ok(Some(format!("it is not in {ou} any more")));
+        return Ok(Some(format!(
+            "it is not in {ou} any more, which was to take its place; move it back and resume, or abort"
+        )));
     }
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let there = app.cloud.attached(ou).await?.is_some_and(|set| set.contains(&policy));

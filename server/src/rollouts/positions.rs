@@ -12,13 +12,16 @@ use ringfence_domain::time::{Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How old the whole may be while steps go on, where it is read in no time.
-const WHOLE: Span = Span::seconds(1);
+const WHOLE: Span = Span::seconds(5);
 
 /// Of its time, reading the whole takes a tenth at most.
 const SHARE: i64 = 10;
 
 /// What was read of a target so lately is not read again for the next step on it.
 const JUST_NOW: Span = Span::seconds(2);
+
+/// How long ListTargetsForPolicy may lag behind what a look at the target itself showed.
+const LIST_LAGS: Span = Span::seconds(30);
 
 /// How often a decision is made again because what it was made on had changed.
 const TRIES: u32 = 10;
@@ -56,7 +59,8 @@ fn about<'a>(step: &'a Step, wish: Wish) -> About<'a> {
         Step::TakeBaseline => About::Everything,
         // What differs from before the first write is told then.
         Step::Rest(State::Aborted) => About::Everything,
-        Step::Rest(State::Blocked) if matches!(wish, Wish::Retreat { .. }) => About::Policy,
+        // What is forgotten then must be gone.
+        Step::Rest(State::Blocked) if matches!(wish, Wish::Retreat { .. }) => About::Everything,
         Step::CreatePolicy | Step::BeginBake(_) | Step::Observe(_) | Step::Rest(_) => {
             About::Nothing
         }
@@ -123,6 +127,13 @@ impl Positions {
         Ok(())
     }
 
+    /// Reads a target, however lately it was read.
+    async fn look_again(&mut self, app: &App, target: &NodeId) -> Result<(), Fault> {
+        let set = app.cloud.attached(target).await?;
+        self.note(target, set);
+        Ok(())
+    }
+
     /// Targets that lack it although it was attached: gone from the organization, or detached.
     async fn look_at_lost(&mut self, app: &App, rollout: &Rollout) -> Result<(), Fault> {
         let policy = rollout.policy_id.clone().unwrap_or_default();
@@ -137,7 +148,7 @@ impl Positions {
         let lost: Vec<NodeId> =
             rollout.body.targets().filter(noted).filter(here).take(LOST_MAX).cloned().collect();
         for target in &lost {
-            self.look(app, target).await?;
+            self.look_again(app, target).await?;
         }
         Ok(())
     }
@@ -165,9 +176,12 @@ impl Positions {
             }
             attached.insert(target.clone(), Some(set));
         }
-        // One that is gone is in no list, and was found so by itself.
-        for (target, _) in self.attached.iter().filter(|(_, set)| set.is_none()) {
-            attached.insert(target.clone(), None);
+        for (target, set) in &self.attached {
+            // A list may be older than a look at the target itself; and one that is gone is in no list.
+            let lately = self.looked.get(target).is_some_and(|at| now().since(*at) < LIST_LAGS);
+            if lately || (set.is_none() && !on.contains(target)) {
+                attached.insert(target.clone(), set.clone());
+            }
         }
         (self.attached, self.read) = (attached, Some((began, now().since(began))));
         Ok(())

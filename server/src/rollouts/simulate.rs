@@ -6,7 +6,7 @@ use crate::histories::{self, Wanted};
 use crate::org;
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
-use ringfence_domain::history::{Call, Calls, Judged, KEPT, Replay, judge, lookups};
+use ringfence_domain::history::{Call, Calls, Judged, KEPT, Replay, judge, lookups, unsure};
 use ringfence_domain::iam::document;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::OrgTree;
@@ -98,7 +98,7 @@ pub struct Run {
     replay: Replay,
     own: Own,
     wanted: Wanted,
-    strange: Vec<AccountId>,
+    strange: Vec<(AccountId, String)>,
     /// Stage and target by account.
     places: BTreeMap<AccountId, (String, NodeId)>,
     tree: Arc<OrgTree>,
@@ -184,15 +184,29 @@ async fn end(app: &App, run: &Run) -> Result<Simulation, Fault> {
         tree: run.tree.clone(),
     };
     simulation.warnings.extend(run.own.warnings());
-    for account in &run.strange {
-        let why = "no scan has named its regions: run `ringfence scan start`".to_owned();
-        simulation.unread.push((account.clone(), String::new(), why));
+    for (account, why) in &run.strange {
+        simulation.unread.push((account.clone(), String::new(), why.clone()));
+    }
+    let unsure = unsure(&run.wanted.lookups);
+    if !unsure.is_empty() {
+        simulation.warnings.push(format!(
+            "events are looked up as the policy spells them, and are not always named as their actions: of {} not all may be found",
+            unsure.join(", ")
+        ));
     }
     match &run.calls {
         Some(calls) => {
             for (account, calls) in calls {
                 take(&mut simulation, run, account, calls);
             }
+            let absent = run.places.keys().filter(|account| !calls.contains_key(account));
+            let why =
+                "nothing of it is in the file: it had no such calls, or the file is not about it";
+            let absent = absent.map(|account| (account.clone(), String::new(), why.to_owned()));
+            simulation.unread.extend(absent);
+            let times = calls.values().flat_map(|c| c.kinds.values());
+            let span = times.clone().map(|t| t.1).min().zip(times.map(|t| t.2).max());
+            simulation.span = span.unwrap_or(simulation.span);
         }
         None => {
             for reading in histories::read(app, &run.wanted).await? {

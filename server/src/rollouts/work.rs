@@ -100,7 +100,11 @@ async fn look(
 fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> bool {
     let moment = bake::moment(app);
     let Some((_, stage, bake)) = rollout.baking() else { return true };
-    let observed = |every: Span| bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
+    // Nobody is asked before CloudTrail can show anything.
+    let early = if app.config.watch_denials { app.config.trail_delay } else { Span(0) };
+    let shows = moment.now.since(bake.began_at) >= early;
+    let observed =
+        |every: Span| shows && bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
     let over =
         moment.now.since(bake.began_at) >= stage.bake && bake.healthy >= stage.wanted(moment);
     over || moment.observe_every.is_some_and(observed) || seldom(rollout, BAKE_LOOK, looked)
@@ -417,7 +421,7 @@ async fn detach(
     if loaded.1.wish == Wish::Run
         && let Some(why) = unbound(app, &loaded.1, target).await?
     {
-        let why = vec![format!("{target} stays attached: {why}; resume looks again")];
+        let why = vec![format!("{target} keeps what is attached to it: {why}")];
         stop(app, loaded, State::Failed, why).await?;
         return Ok(false);
     }
