@@ -6,6 +6,7 @@ use crate::error::cloud_error;
 use crate::limits::Class;
 use crate::retry::To;
 use crate::session::{Phase, Session};
+use aws_sdk_cloudtrail::operation::lookup_events::LookupEventsOutput;
 use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use aws_smithy_types::DateTime;
 use ringfence_domain::cloud::CloudError;
@@ -48,32 +49,23 @@ impl Cloud {
     ) -> Result<(), CloudError> {
         let client = self.cloudtrail(region);
         let to = To::cell(Class::TrailRead, session.account.as_str(), region);
-        let mut token: Option<String> = None;
-        loop {
-            let page = self
-                .0
-                .gate
-                .read(to, OP, || async {
-                    let call = client
-                        .lookup_events()
-                        .max_results(PAGE)
-                        .start_time(seconds(from, false))
-                        .end_time(seconds(until, true))
-                        .set_lookup_attributes(attribute(lookup).map(|a| vec![a]))
-                        .set_next_token(token.clone());
-                    session.within(call.send()).await.map_err(|e| cloud_error(OP, e))
-                })
-                .await?;
-            for event in page.events() {
-                if !take(event.cloud_trail_event().unwrap_or_default()) {
-                    return Ok(());
-                }
-            }
-            token = page.next_token().map(str::to_owned);
-            if token.is_none() {
-                return Ok(());
-            }
-        }
+        let page = |token| {
+            let call = client
+                .lookup_events()
+                .max_results(PAGE)
+                .start_time(seconds(from, false))
+                .end_time(seconds(until, true))
+                .set_lookup_attributes(attribute(lookup).map(|a| vec![a]))
+                .set_next_token(token);
+            let call = session.within(call.send());
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let more = |page: LookupEventsOutput| {
+            let mut records = page.events().iter().map(|e| e.cloud_trail_event());
+            let all = records.all(|record| take(record.unwrap_or_default()));
+            page.next_token.filter(|_| all)
+        };
+        self.0.gate.pages(to, OP, page, more).await
     }
 }
 

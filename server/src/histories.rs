@@ -35,6 +35,10 @@ impl Wanted {
         Reading::id_of(&self.purpose, account, &self.lookups)
     }
 
+    fn ids(&self) -> BTreeSet<String> {
+        self.accounts.iter().map(|account| self.id(account)).collect()
+    }
+
     /// What its readings have in common: the part of their ids before the account.
     fn group(&self) -> String {
         let id = self.accounts.first().map(|a| self.id(a)).unwrap_or_default();
@@ -125,7 +129,7 @@ async fn running(app: &App, wanted: &Wanted) -> Result<Vec<Row>, Fault> {
         state: State::Running.as_str().to_owned(),
         ..Filter::default()
     };
-    let ours: BTreeSet<String> = wanted.accounts.iter().map(|a| wanted.id(a)).collect();
+    let ours = wanted.ids();
     let mut running = app.rows(Kind::Reading, &filter).await?;
     running.retain(|row| ours.contains(&row.id));
     Ok(running)
@@ -145,7 +149,7 @@ pub async fn waits_since(app: &App, wanted: &Wanted) -> Result<Option<Time>, Fau
 /// What was read.
 pub async fn read(app: &App, wanted: &Wanted) -> Result<Vec<Reading>, Fault> {
     let filter = Filter { region: wanted.group(), ..Filter::default() };
-    let ours: BTreeSet<String> = wanted.accounts.iter().map(|a| wanted.id(a)).collect();
+    let ours = wanted.ids();
     let all: Vec<(Row, Reading)> = app.all(Kind::Reading, &filter).await?;
     Ok(all.into_iter().map(|(_, r)| r).filter(|r| ours.contains(&r.id)).collect())
 }

@@ -179,6 +179,15 @@ impl Org {
         targets.iter().map(on).collect()
     }
 
+    /// Where a call is held: kills the server, starts it again, and lets the call go. Which call that was.
+    pub(crate) fn killed_if_held(&mut self) -> Option<String> {
+        let hold = self.sim.inside().held().into_iter().next()?;
+        drop(self.server.take());
+        self.server = Some(self.setup.start());
+        self.sim.release_all();
+        Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned())
+    }
+
     /// Whether each account has one more than before.
     pub(crate) fn fenced(&self) -> Vec<bool> {
         let now = self.attached();
@@ -342,12 +351,7 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
     let id = org.started("bake = \"1s\"", "");
     let (mut killed, mut orders) = (None, 0);
     until("it is taken back", 2 * MINUTE, || {
-        if let Some(hold) = org.sim.inside().held().into_iter().next() {
-            drop(org.server.take());
-            org.server = Some(org.setup.start());
-            org.sim.release_all();
-            killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
-        }
+        killed = org.killed_if_held().or(killed.take());
         let ran = org.cli("ann").run(&format!("rollout status {id} -o json"));
         let state =
             if ran.code == 0 { text(&ran.json(), "state").to_owned() } else { String::new() };

@@ -150,12 +150,7 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
     let (mut killed, mut ordered) = (None, false);
     until("it is taken back", 2 * MINUTE, || {
         let org = &mut world.org;
-        if let Some(hold) = org.sim.inside().held().into_iter().next() {
-            drop(org.server.take());
-            org.server = Some(org.setup.start());
-            org.sim.release_all();
-            killed = Some(hold.call.rsplit(':').next().unwrap_or_default().to_owned());
-        }
+        killed = org.killed_if_held().or(killed.take());
         let ran = org.cli("ann").run(&format!("rollout status {id} -o json"));
         let state =
             if ran.code == 0 { text(&ran.json(), "state").to_owned() } else { String::new() };

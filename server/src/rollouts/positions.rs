@@ -120,11 +120,10 @@ impl Positions {
 
     async fn look(&mut self, app: &App, target: &NodeId) -> Result<(), Fault> {
         let lately = |at: &Time| now().since(*at) < JUST_NOW;
-        if !self.looked.get(target).is_some_and(lately) {
-            let set = app.cloud.attached(target).await?;
-            self.note(target, set);
+        match self.looked.get(target).is_some_and(lately) {
+            true => Ok(()),
+            false => self.look_again(app, target).await,
         }
-        Ok(())
     }
 
     /// Reads a target, however lately it was read.
