@@ -54,6 +54,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "#[serde(serialize_with = \"crate::names::remediation_state\")]",
         )
         .field_attribute(
+            ".ringfence.v1.Staging.state",
+            "#[serde(serialize_with = \"crate::names::rollout_state\")]",
+        )
+        .field_attribute(
             ".ringfence.v1.Rollout.state",
             "#[serde(serialize_with = \"crate::names::rollout_state\")]",
         )

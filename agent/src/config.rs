@@ -15,6 +15,7 @@ use ringfence_domain::isolation::Isolation;
 use ringfence_domain::key::Wanted;
 use ringfence_domain::plan::Guess;
 use ringfence_domain::remediation::Bounds;
+use ringfence_domain::rollout::OnDrift;
 use ringfence_domain::time::Span;
 use ringfence_domain::window;
 use std::collections::BTreeMap;
@@ -66,6 +67,11 @@ pub struct Config {
     /// `rollout.history_max_age`: what was read of CloudTrail serves again for so long.
     pub history_max_age: Span,
     pub retreat_all: bool,
+    /// `rollout.gate_command`: asked before each target, besides the evidence.
+    pub gate_command: String,
+    pub gate_timeout: Span,
+    /// `rollout.on_drift`: what becomes of a rollout that somebody detaches.
+    pub on_drift: OnDrift,
     pub approvals_decommission: usize,
     pub agent_server: String,
     pub agent_name: String,
@@ -332,6 +338,12 @@ impl Config {
                 "rollout.on_unhealthy = `{unhealthy}`: it is stage (take back the stage that does harm) or all"
             ));
         }
+        let drift = text("rollout.on_drift");
+        let Some((_, on_drift)) = OnDrift::ALL.into_iter().find(|(name, _)| *name == drift) else {
+            return fail(format!(
+                "rollout.on_drift = `{drift}`: it is pause, reattach (through its gate) or adopt (it stays off)"
+            ));
+        };
         for key in ["approvals.remediation", "approvals.rollout", "approvals.decommission"] {
             if count(key) == 0 {
                 return fail(format!("{key} = 0: at least one other person must approve"));
@@ -451,6 +463,9 @@ impl Config {
             access_analyzer: flag("rollout.access_analyzer"),
             history_max_age: span("rollout.history_max_age"),
             retreat_all: text("rollout.on_unhealthy") == "all",
+            gate_command: text("rollout.gate_command"),
+            gate_timeout: span("rollout.gate_timeout"),
+            on_drift,
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
             approvals_rollout_valid_for: span("approvals.rollout_valid_for"),

@@ -10,7 +10,7 @@ use aws_sdk_cloudtrail::operation::lookup_events::LookupEventsOutput;
 use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use aws_smithy_types::DateTime;
 use ringfence_domain::cloud::CloudError;
-use ringfence_domain::history::{ACTS, Act, KEPT, Lookup, act};
+use ringfence_domain::history::{Act, KEPT, Lookup, act};
 use ringfence_domain::time::{Span, Time};
 
 const OP: &str = "cloudtrail:LookupEvents";
@@ -80,21 +80,22 @@ fn organizations_region(own: &str) -> &str {
 }
 
 impl Cloud {
-    /// Acts of anybody on a policy of the organization, as far as they were made from our own account.
-    pub async fn acts_on(
+    /// Acts of these names (calls to Organizations) by anybody, as far as they were made from our own account; newest first
+    /// by name.
+    pub async fn acts(
         &self,
-        policy: &str,
+        names: &[&str],
         (since, until): (Time, Time),
     ) -> Result<Vec<Act>, CloudError> {
         let own = self.caller().await?.account;
         let session = self.enter(&own, Phase::Scan, "ringfence-guard").await?;
         let region = organizations_region(self.own_region()).to_owned();
         let mut acts = Vec::new();
-        for name in ACTS {
+        for name in names {
             let lookup = Lookup::Name { service: "organizations".into(), name: (*name).into() };
             let take = |record: &str| {
                 let record = serde_json::from_str(record).unwrap_or_default();
-                acts.extend(act(&record, policy));
+                acts.extend(act(&record));
                 true
             };
             // What is older than it keeps may not be asked for (API reference, InvalidTimeRangeException).

@@ -3,10 +3,12 @@
 mod key;
 mod remediation;
 mod rollout;
+mod staging;
 
 pub(crate) use key::Key;
 pub(crate) use remediation::{Order, Plan, Quiesce, Remediation, Strategy};
 pub(crate) use rollout::Rollout;
+pub(crate) use staging::Staging;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringfence_domain::id::{AccountId, NodeId, Region};
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Times in which nothing is changed in AWS.
     #[command(subcommand)]
     Freeze(Freeze),
+    /// Move accounts to an OU where policies are tried, a few at a time, and back.
+    #[command(subcommand)]
+    Staging(Staging),
     /// The organization at a glance.
     Status {
         #[command(flatten)]

@@ -31,6 +31,13 @@ pub(crate) fn talk(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Begins a screen of what is shown again and again; where stdout is no screen, a blank line parts one from the next.
+pub(crate) fn again() {
+    let stdout = std::io::stdout();
+    // ECMA-48: the cursor home, and all erased.
+    data(if stdout.is_terminal() { "\x1b[H\x1b[2J" } else { "" });
+}
+
 /// A table on stdout; where there are no rows, its header, and a word of it for people.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let none = rows.is_empty();

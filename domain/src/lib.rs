@@ -39,6 +39,7 @@ pub mod rds;
 pub mod remediation;
 pub mod rollout;
 pub mod scp;
+pub mod staging;
 pub mod time;
 pub mod window;
 pub mod work;

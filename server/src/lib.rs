@@ -28,6 +28,7 @@ mod rpc;
 pub mod scans;
 pub mod schedule;
 pub mod scope;
+pub mod staging;
 pub mod status;
 pub mod store;
 pub mod tally;
@@ -92,6 +93,7 @@ pub async fn run(
     let address = listener.local_addr().context("read the address listened on")?;
     let (tls, schedule) = (tls(&config)?, schedule::parse(&config.scan_schedule)?);
     let health = ringfence_agent::Checks::new(&config.health_command, config.health_timeout);
+    let gate = ringfence_agent::Checks::new(&config.gate_command, config.gate_timeout);
     let owner = format!("server/{}/{}", std::process::id(), uuid::Uuid::new_v4());
     let app = App {
         store,
@@ -103,9 +105,11 @@ pub async fn run(
         wake_agents: Arc::new(Notify::new()),
         wake_admission: Arc::new(Notify::new()),
         health,
+        gate,
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));
+    tokio::spawn(staging::run(app.clone()));
     tokio::spawn(scans::run(app.clone()));
     tokio::spawn(admission::run(app.clone()));
     tokio::spawn(schedule::run(app.clone(), schedule));

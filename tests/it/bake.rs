@@ -221,7 +221,7 @@ fn a_stage_bakes_before_the_next_one_and_its_clock_outlives_the_server() {
     assert!(!told.contains("ROLLOUT__HEALTH"), "nothing of the configuration: {told}");
     let shown = org.cli("ann").expect(&format!("rollout status {id}"), 0).out;
     assert!(
-        shown.contains("canary bakes 4s and 2 healthy observations at least; since"),
+        shown.contains("├─ ● canary: 1 of 1 attached, 1 account, then bakes 4s at least and 2 healthy observations"),
         "{shown}"
     );
     assert!(shown.contains("healthy: no denials"), "{shown}");

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Two accounts in an OU of their own, and a third one elsewhere.
-struct World {
-    org: Org,
-    ou: String,
+pub(crate) struct World {
+    pub(crate) org: Org,
+    pub(crate) ou: String,
     before: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl World {
-    fn new(settings: &[(&str, &str)]) -> World {
+    pub(crate) fn new(settings: &[(&str, &str)]) -> World {
         let org = Org::of(4, settings);
         let nodes = org.cli("ann").json("org tree", 0)["nodes"].as_array().cloned().expect("nodes");
         let root = nodes.iter().find(|n| n["kind"] == "root").expect("a root");

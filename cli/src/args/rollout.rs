@@ -55,8 +55,39 @@ pub(crate) enum Rollout {
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
     },
-    /// Show a rollout.
-    Status { id: String },
+    /// Show a rollout as a tree.
+    Status {
+        id: String,
+        /// Go on showing it at each change, until it rests.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Print a rollout file for the whole organization: the least risk first, large OUs a few accounts at a time. Changes
+    /// nothing.
+    Propose {
+        /// The policy that the file names: rds-encryption, or a path.
+        #[arg(long, default_value = "rds-encryption")]
+        policy: String,
+        /// Accounts that come before everything else.
+        #[arg(long, default_value_t = 1)]
+        canaries: i32,
+        /// An OU with more accounts than this grows by --percents.
+        #[arg(long, default_value_t = 20)]
+        large: i32,
+        /// Of a large OU, how much is attached account by account first; its OU takes their place.
+        #[arg(long, value_delimiter = ',', default_value = "5,25")]
+        percents: Vec<i32>,
+        /// Accounts in one stage at most; an OU that has more is a stage of its own.
+        #[arg(long, default_value_t = 200)]
+        max_accounts: i32,
+        /// How long each stage bakes.
+        #[arg(long, value_parser = span, default_value = "24h")]
+        bake: Span,
+        /// The key of the tag of OUs that names their environment; without it, and where an OU has no such tag, names say
+        /// it. A call for each OU.
+        #[arg(long, default_value = "")]
+        environment_tag: String,
+    },
     /// Print a rollout as a page for a change board, in Markdown: what, where, why it is safe, and the way back. Reads what the
     /// policy would have denied lately, as simulate does.
     Page {
@@ -90,6 +121,32 @@ pub(crate) enum Rollout {
         id: String,
         #[arg(long)]
         reason: String,
+    },
+    /// Let a target go without; resume goes on. Only where it is not attached.
+    Skip {
+        id: String,
+        /// The OU, account or root.
+        target: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Attach to a skipped target after all, through its gate.
+    Retry {
+        id: String,
+        /// The OU, account or root.
+        target: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take back a rollout that was carried out: the earlier version that it replaced is attached again first.
+    Undo {
+        id: String,
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        wait: bool,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
     },
     /// Detach, in reverse order, what this rollout attached.
     Abort {

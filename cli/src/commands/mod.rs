@@ -10,12 +10,15 @@ mod key;
 mod org;
 mod page;
 mod plan;
+mod propose;
 mod rehearse;
 mod remediation;
 mod rollout;
 mod scan;
 mod simulate;
+mod staging;
 mod status;
+mod tree;
 
 use crate::args::{Args, Command, Output, Scope};
 use crate::client::{Connection, connect};
@@ -73,11 +76,12 @@ pub(crate) async fn run(args: Args) -> End {
             Some("kp") => key::approve(&context, id, reason, hash).await,
             Some("ro") => rollout::approve(&context, id, reason, hash).await,
             Some("de") => control::approve(&context, id, reason, hash).await,
+            Some("st") => staging::approve(&context, id, reason, hash).await,
             Some("rem") => remediation::approve(&context, id, reason, hash).await,
             _ => Err(Failure::new(
                 Exit::Usage,
                 format!(
-                    "`{id}` is neither a plan (pl-...) nor a key plan (kp-...), a rollout (ro-...), a deployment (de-...) or a remediation (rem-...)"
+                    "`{id}` is neither a plan (pl-...) nor a key plan (kp-...), a rollout (ro-...), a staging (st-...), a deployment (de-...) or a remediation (rem-...)"
                 ),
             )),
         },
@@ -85,6 +89,7 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Key(command) => key::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command, rollout).await,
         Command::Freeze(command) => freeze::run(&context, command).await,
+        Command::Staging(command) => staging::run(&context, command).await,
         Command::Status { scope } => status::run(&context, scope).await,
         Command::Agent(command) => agent::run(&context, command).await,
         Command::Control(command) => control::run(&context, command).await,

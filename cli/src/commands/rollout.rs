@@ -1,7 +1,8 @@
 //! `ringfence rollout`
 
 use super::{
-    Context, MESSAGE_MAX, approved_by, missing, page, pages, request_id, simulate, within,
+    Context, MESSAGE_MAX, approved_by, missing, page, pages, propose, request_id, simulate, tree,
+    within,
 };
 use crate::args::Rollout;
 use crate::client::Connection;
@@ -23,6 +24,7 @@ pub(crate) struct Read {
     pub(super) document: String,
     pub(super) parameters: Parameters,
     expected_denials: Vec<String>,
+    replaces: String,
     stages: Vec<file::Stage>,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     let (own, parameters) = (parsed.policy == file::BUILT_IN, parsed.parameters);
-    let expected_denials = parsed.expected_denials;
+    let (expected_denials, replaces) = (parsed.expected_denials, parsed.replaces);
     if own {
         scp::rds_encryption(&parameters).map_err(|e| fail(format!("{}: {e}", path.display())))?;
         return Ok(Read {
@@ -60,6 +62,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
             document: String::new(),
             parameters,
             expected_denials,
+            replaces,
             stages,
         });
     }
@@ -74,7 +77,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {}", policy.display(), scp::said(&e))))?;
     let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, parameters, expected_denials, stages })
+    Ok(Read { policy: name, document, parameters, expected_denials, replaces, stages })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
@@ -97,11 +100,31 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 client.start_rollout(v1::StartRolloutRequest { id }).await?.into_inner().rollout;
             follow(context, client, rollout, wait, timeout).await
         }
-        Rollout::Status { id } => {
+        Rollout::Status { id, watch: true } => watch(context, client, id).await,
+        Rollout::Status { id, watch: false } => {
             let rollout =
                 client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner().rollout;
-            show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
-            Ok(Exit::Done)
+            shown(context, rollout)
+        }
+        Rollout::Propose {
+            policy,
+            canaries,
+            large,
+            percents,
+            max_accounts,
+            bake,
+            environment_tag,
+        } => {
+            let bake_seconds = bake.0 / 1_000;
+            let request = v1::ProposeRolloutRequest {
+                canaries,
+                large,
+                percents,
+                max_accounts,
+                bake_seconds,
+                environment_tag,
+            };
+            propose::run(context, client, policy, request).await
         }
         Rollout::List => list(context, client).await,
         Rollout::Pause { id, reason } => {
@@ -110,8 +133,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .await?
                 .into_inner()
                 .rollout;
-            show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
-            Ok(Exit::Done)
+            shown(context, rollout)
         }
         Rollout::Resume { id, reason, wait, timeout } => {
             let rollout = client
@@ -127,8 +149,20 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .await?
                 .into_inner()
                 .rollout;
-            show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
-            Ok(Exit::Done)
+            shown(context, rollout)
+        }
+        Rollout::Skip { id, target, reason } => {
+            let request = v1::SkipRolloutTargetRequest { id, target, reason };
+            shown(context, client.skip_rollout_target(request).await?.into_inner().rollout)
+        }
+        Rollout::Retry { id, target, reason } => {
+            let request = v1::RetryRolloutTargetRequest { id, target, reason };
+            shown(context, client.retry_rollout_target(request).await?.into_inner().rollout)
+        }
+        Rollout::Undo { id, reason, wait, timeout } => {
+            let request = v1::UndoRolloutRequest { id, reason };
+            let rollout = client.undo_rollout(request).await?.into_inner().rollout;
+            follow(context, client, rollout, wait, timeout).await
         }
         Rollout::Abort { id, reason, wait, timeout } => {
             let rollout = client
@@ -154,6 +188,7 @@ async fn plan(
         stages: read.stages(),
         parameters: read.parameters(),
         expected_denials: read.expected_denials,
+        replaces: read.replaces,
         policy: read.policy,
         policy_document: read.document,
         allow_root,
@@ -291,32 +326,32 @@ async fn follow(
     })
 }
 
-/// One line of a stage that is watched.
-fn baked(bake: &v1::RolloutBake) -> String {
-    let mut wants = vec![Span(bake.bake_seconds.saturating_mul(1_000)).to_string()];
-    if bake.observations > 0 {
-        wants.push(format!("{} healthy observations", bake.observations));
-    }
-    let mut line = format!("{} bakes {} at least", bake.stage, wants.join(" and "));
-    let mut say = |what: &str, text: &str| {
-        if !text.is_empty() {
-            line.push_str(&format!("; {what} {text}"));
-        }
-    };
-    say("since", &bake.began_at);
-    if !bake.last_at.is_empty() {
-        let said =
-            format!("{}: {} ({} healthy so far)", bake.last_health, bake.last_said, bake.healthy);
-        say("last", &format!("{} {said}", bake.last_at));
-    }
-    say("ended early by", &bake.promoted);
-    say("done", &bake.done_at);
-    line
-}
-
 pub(super) fn target_state(target: &v1::RolloutTarget) -> String {
     let name = target.state().as_str_name().trim_start_matches("ROLLOUT_TARGET_STATE_");
     name.to_ascii_lowercase().replace('_', " ")
+}
+
+/// Shows what was answered.
+fn shown(context: &Context, rollout: Option<v1::Rollout>) -> End {
+    show(context, &rollout.ok_or_else(|| missing("a rollout"))?);
+    Ok(Exit::Done)
+}
+
+/// Shows a rollout at each change; where the screen can be cleared, in one place.
+async fn watch(context: &Context, mut client: Client, id: String) -> End {
+    let mut stream = client.watch_rollout(v1::WatchRolloutRequest { id }).await?.into_inner();
+    let mut last = None;
+    while let Some(answer) = stream.message().await? {
+        last = answer.rollout;
+        if let Some(rollout) = last.as_ref().filter(|_| !context.json()) {
+            printer::again();
+            show(context, rollout);
+        }
+    }
+    match context.json() {
+        true => shown(context, last),
+        false => Ok(Exit::Done),
+    }
 }
 
 fn show(context: &Context, rollout: &v1::Rollout) {
@@ -328,16 +363,16 @@ fn show(context: &Context, rollout: &v1::Rollout) {
     for why in &rollout.why {
         printer::data(&format!("! {why}"));
     }
-    let row = |t: &v1::RolloutTarget| {
-        let state = target_state(t);
-        vec![t.stage.clone(), t.id.clone(), t.name.clone(), state, t.attached_at.clone()]
-    };
-    printer::table(
-        &["STAGE", "TARGET", "NAME", "STATE", "ATTACHED"],
-        rollout.targets.iter().map(row).collect(),
-    );
-    for bake in &rollout.bakes {
-        printer::data(&baked(bake));
+    tree::lines(rollout).iter().for_each(|line| printer::data(line));
+    if let Some(earlier) = &rollout.replaces {
+        let of = |state: &str| earlier.targets.iter().filter(|t| t.state == state).count();
+        printer::data(&format!(
+            "takes the place of {} ({}), which is detached last: {} of {} detached",
+            earlier.rollout,
+            earlier.policy_id,
+            of("detached"),
+            earlier.targets.len()
+        ));
     }
     let by = approved_by(&rollout.approvals);
     printer::data(&format!(

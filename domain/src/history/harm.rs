@@ -89,22 +89,25 @@ pub struct Act {
     pub name: String,
     /// The session or user.
     pub who: String,
-    /// The target, where the act has one.
+    /// The policy, or the account that was moved.
+    pub subject: String,
+    /// The target, where the act has one: of a move, where it went.
     pub target: String,
 }
 
-/// Acts that change what a policy says, or where it is attached.
+/// Acts that change what a policy says, or where it is no longer attached.
 pub const ACTS: &[&str] = &["DetachPolicy", "UpdatePolicy", "DeletePolicy"];
 
-/// Reads such an act on a policy from a record of the organization's account; `None` for any other event, and for what
-/// AWS refused.
-pub fn act(record: &Value, policy: &str) -> Option<Act> {
+/// Reads an act on a policy or an account from a record of the organization's account; `None` for any other event, and for
+/// what AWS refused.
+pub fn act(record: &Value) -> Option<Act> {
     let name = record["eventName"].as_str()?;
     let parameters = &record["requestParameters"];
-    let done = record["errorCode"].is_null();
-    if !(done && ACTS.contains(&name) && parameters["policyId"].as_str() == Some(policy)) {
+    if !record["errorCode"].is_null() {
         return None;
     }
+    let text = |key: &str| parameters[key].as_str();
+    let subject = text("policyId").or(text("accountId"))?;
     let identity = &record["userIdentity"];
     let who = identity["arn"].as_str().or(identity["principalId"].as_str()).unwrap_or("somebody");
     let source = identity["sessionContext"]["sourceIdentity"].as_str();
@@ -115,7 +118,8 @@ pub fn act(record: &Value, policy: &str) -> Option<Act> {
             Some(source) => format!("{who} (source identity {source})"),
             None => who.to_owned(),
         },
-        target: parameters["targetId"].as_str().unwrap_or_default().to_owned(),
+        subject: subject.to_owned(),
+        target: text("targetId").or(text("destinationParentId")).unwrap_or_default().to_owned(),
     })
 }
 
@@ -187,15 +191,21 @@ mod tests {
             "userIdentity": {"arn": "arn:aws:sts::1:assumed-role/admin/eve",
                 "sessionContext": {"sourceIdentity": "eve@example.com"}},
         });
-        let found = act(&record, "p-1").unwrap();
+        let found = act(&record).unwrap();
         assert_eq!(
             found.who,
             "arn:aws:sts::1:assumed-role/admin/eve (source identity eve@example.com)"
         );
-        assert_eq!((found.name.as_str(), found.target.as_str()), ("DetachPolicy", "ou-1"));
-        assert_eq!(act(&record, "p-2"), None);
+        let what = |a: &Act| (a.name.clone(), a.subject.clone(), a.target.clone());
+        assert_eq!(what(&found), ("DetachPolicy".into(), "p-1".into(), "ou-1".into()));
+        let mut moved = record.clone();
+        moved["eventName"] = "MoveAccount".into();
+        moved["requestParameters"] =
+            json!({"accountId": "111122223333", "destinationParentId": "ou-2"});
+        let moved = act(&moved).unwrap();
+        assert_eq!((moved.subject.as_str(), moved.target.as_str()), ("111122223333", "ou-2"));
         let mut refused = record;
         refused["errorCode"] = "AccessDeniedException".into();
-        assert_eq!(act(&refused, "p-1"), None);
+        assert_eq!(act(&refused), None);
     }
 }

@@ -3,10 +3,11 @@
 //! A policy's harm shows in calls that people make, and those take hours to come; a stage that nobody observed has shown
 //! nothing. So time alone ends no bake where somebody can be asked, and "nobody knows" is never healthy.
 
-use super::{Rollout, Stage, State, Step};
+use super::{Rollout, Stage, State, Step, version};
 use crate::id::NodeId;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What was found when the health of a stage was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +94,7 @@ impl Stage {
 
 /// What the bake of a stage whose targets are all attached wants next; `None` once it is over.
 pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -> Option<Step> {
-    if !stage.bakes() {
+    if !stage.bakes() || stage.targets.iter().all(|t| rollout.is_skipped(t)) {
         return None;
     }
     let Some(bake) = rollout.bakes.get(&n) else { return Some(Step::BeginBake(n)) };
@@ -150,9 +151,11 @@ impl Rollout {
 
     /// Forgets a stage and all after it, once they are detached: a resume attaches them anew.
     pub fn forget_from(&mut self, stage: usize) {
-        let gone: Vec<_> = self.body.stages[stage..].iter().flat_map(|s| &s.targets).collect();
+        let gone = self.body.stages[stage..].iter().flat_map(|s| s.targets.iter().cloned());
+        let gone: BTreeSet<NodeId> = gone.collect();
         let left = self.left_by(stage);
-        self.attachments.retain(|target, _| !(gone.contains(&target) || left.contains(target)));
+        self.attachments.retain(|target, _| !(gone.contains(target) || left.contains(target)));
         self.bakes.retain(|n, _| *n < stage);
+        version::forget(self, &gone);
     }
 }

@@ -22,6 +22,9 @@ pub struct File {
     /// Whose denials by the policy are no harm: patterns of the ARNs of principals.
     #[serde(default)]
     pub expected_denials: Vec<String>,
+    /// The id of an earlier rollout, whose policy is detached where this one binds, once all has baked.
+    #[serde(default)]
+    pub replaces: String,
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<FileStage>,

@@ -3,21 +3,31 @@
 //! Position is what is attached, as read; there is no current-step counter. One target at a time;
 //! what was attached before us is never detached by us; all is stored before the first write.
 
+mod back;
 mod bake;
+mod drift;
 mod file;
 mod gate;
+pub mod propose;
 #[cfg(test)]
 mod safety;
+mod state;
 #[cfg(test)]
 mod tests;
+pub mod tools;
+mod version;
 
+pub use back::compare;
 pub use bake::{Bake, Health, Moment, Observation};
+pub use drift::{Moves, OnDrift, bound, moves};
 pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
 pub use gate::{Limits, gate, preflight};
+pub use state::{State, Wish};
+pub use version::{Replaces, Skip, replaces};
 
 use crate::approval::Approval;
 use crate::hash;
-use crate::id::NodeId;
+use crate::id::{AccountId, NodeId};
 use crate::org::OrgTree;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -74,6 +84,9 @@ pub struct Body {
     /// Whose denials by the policy are no harm: patterns of the ARNs of principals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected_denials: Vec<String>,
+    /// The earlier version that this one takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaces>,
 }
 
 /// Of accounts that are targets before an OU that they are in: that OU, the nearest.
@@ -94,79 +107,6 @@ impl Body {
     }
 }
 
-/// What a person asked for last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wish {
-    /// Nothing yet.
-    Planned,
-    /// Go on.
-    Run,
-    /// Attach nothing more; keep what is attached.
-    Pause,
-    /// Detach what this rollout attached.
-    Abort,
-    /// Detach this stage and all after it, for it does harm.
-    Retreat {
-        /// Its number, from 0.
-        stage: usize,
-    },
-}
-
-/// Where a rollout stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Planned, not started.
-    Planned,
-    /// Attaching.
-    Running,
-    /// A stage is attached and watched, before the next one begins.
-    Baking,
-    /// A person paused it.
-    Paused,
-    /// A gate or an approval refuses; `why` says which. `resume` tries again.
-    Blocked,
-    /// Detaching.
-    Aborting,
-    /// All targets are attached.
-    Complete,
-    /// All that it attached is detached again.
-    Aborted,
-    /// A person must look.
-    Failed,
-}
-
-impl State {
-    /// All states.
-    pub const ALL: [State; 9] = [
-        State::Planned,
-        State::Running,
-        State::Baking,
-        State::Paused,
-        State::Blocked,
-        State::Aborting,
-        State::Complete,
-        State::Aborted,
-        State::Failed,
-    ];
-
-    /// The name in JSON and on screen.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Planned => "planned",
-            State::Running => "running",
-            State::Baking => "baking",
-            State::Paused => "paused",
-            State::Blocked => "blocked",
-            State::Aborting => "aborting",
-            State::Complete => "complete",
-            State::Aborted => "aborted",
-            State::Failed => "failed",
-        }
-    }
-}
-
 /// What became of one attachment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -177,6 +117,9 @@ pub struct Attachment {
     /// When it was seen to be off again, though nobody asked us to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_at: Option<Time>,
+    /// How often that was.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub losses: u32,
     /// When we meant to detach: written before the call.
     pub detach_intended_at: Option<Time>,
     /// When it was read back as gone.
@@ -212,6 +155,18 @@ pub struct Rollout {
     /// The bakes, by the number of their stage.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bakes: BTreeMap<usize, Bake>,
+    /// What we did with the earlier policy, by target.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub old: BTreeMap<NodeId, Attachment>,
+    /// Targets that go without, by a person's word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<NodeId, Skip>,
+    /// The later version that has taken its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
+    /// The accounts that it bound when it was last looked at, once complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<BTreeSet<AccountId>>,
 }
 
 impl Rollout {
@@ -228,6 +183,10 @@ impl Rollout {
             baseline: None,
             attachments: BTreeMap::new(),
             bakes: BTreeMap::new(),
+            old: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+            superseded_by: None,
+            bound: None,
         }
     }
 
@@ -244,45 +203,19 @@ impl Rollout {
         self.bakes.retain(|n, _| stage.is_none_or(|stage| *n < stage));
     }
 
-    /// A person wants it to go on: every target has its tries again, and one that somebody took off is attached again.
+    /// It goes on: every target has its tries again, one that somebody took off is attached again, and whatever accounts
+    /// it binds now are those that it binds.
     pub fn tries_again(&mut self) {
+        self.bound = None;
+        for done in self.old.values_mut() {
+            (done.attempts, done.lost_at) = (0, None);
+        }
         for attachment in self.attachments.values_mut() {
             attachment.attempts = 0;
             if attachment.lost_at.take().is_some() {
                 attachment.attached_at = None;
             }
         }
-    }
-
-    /// Notes which targets it is no longer attached to, though it should be.
-    pub fn note_lost(&mut self, on: impl Fn(&NodeId) -> bool, now: Time) {
-        for (target, attachment) in &mut self.attachments {
-            let should =
-                attachment.attached_at.is_some() && attachment.detach_intended_at.is_none();
-            if should && !on(target) {
-                attachment.lost_at.get_or_insert(now);
-            }
-        }
-    }
-
-    /// What other people did to a rollout that is complete, given where its policy is attached: one line each.
-    pub fn drift(&self, on: &BTreeSet<NodeId>, edited: bool) -> Vec<String> {
-        let policy = self.policy_id.as_deref().unwrap_or_default();
-        let off = self.body.targets().filter(|t| !on.contains(t) && !self.is_replaced(t));
-        let mut found: Vec<String> = off
-            .map(|t| {
-                format!(
-                    "{policy} is no longer attached to {t}: somebody detached it, or {t} is gone"
-                )
-            })
-            .collect();
-        if edited {
-            found.push(format!("{policy} no longer says what was approved: somebody changed it"));
-        }
-        if !found.is_empty() {
-            found.push("resume attaches again what was detached, abort takes back the rest".into());
-        }
-        found
     }
 
     /// Whether its OU has taken this account's place, or is taking it.
@@ -322,6 +255,16 @@ pub enum Step {
     Detach(NodeId),
     /// It is gone: note it.
     MarkDetached(NodeId),
+    /// Detach the earlier policy from this target, for the new one binds it.
+    Release(NodeId),
+    /// The earlier one is gone: note it.
+    MarkReleased(NodeId),
+    /// Attach the earlier policy to this target again.
+    Restore(NodeId),
+    /// The earlier one shows as attached again: note it.
+    MarkRestored(NodeId),
+    /// It cannot be attached there again: note it, for what does harm must not stay because of it.
+    GiveUp(NodeId),
     /// All targets of the stage with this number are attached: its clock starts.
     BeginBake(usize),
     /// Ask for its health.
@@ -346,8 +289,8 @@ pub fn decide(rollout: &Rollout, attached: &Attached, missing: usize, moment: Mo
         Wish::Planned => Step::Rest(State::Planned),
         Wish::Pause => Step::Rest(State::Paused),
         Wish::Run => forward(rollout, attached, missing, moment),
-        Wish::Abort => backward(rollout, attached, 0, State::Aborted),
-        Wish::Retreat { stage } => backward(rollout, attached, stage, State::Blocked),
+        Wish::Abort => back::backward(rollout, attached, 0, State::Aborted),
+        Wish::Retreat { stage } => back::backward(rollout, attached, stage, State::Blocked),
     }
 }
 
@@ -367,7 +310,9 @@ fn forward(rollout: &Rollout, attached: &Attached, missing: usize, moment: Momen
             return step;
         }
     }
-    replace(rollout, policy, attached).unwrap_or(Step::Rest(State::Complete))
+    replace(rollout, policy, attached)
+        .or_else(|| version::release(rollout, policy, attached))
+        .unwrap_or(Step::Rest(State::Complete))
 }
 
 /// Detaches from an account what its OU binds it by: after that shows, so that there is no gap.
@@ -404,8 +349,11 @@ fn attach(
     target: &NodeId,
     attached: &Attached,
 ) -> Option<Step> {
+    let skipped = rollout.is_skipped(target);
     let Some(Some(now)) = attached.get(target) else {
-        return Some(Step::AskHuman(format!("{target} is no longer in the organization")));
+        let gone =
+            format!("{target} is no longer in the organization: skip it and resume, or abort");
+        return (!skipped).then_some(Step::AskHuman(gone));
     };
     let done = rollout.attachments.get(target);
     let noted = done.is_some_and(|a| a.attached_at.is_some());
@@ -417,6 +365,7 @@ fn attach(
     match (now.contains(policy), noted) {
         (true, true) => None,
         (true, false) => Some(Step::MarkAttached(target.clone())),
+        (false, _) if skipped => None,
         (false, true) => Some(Step::AskHuman(format!(
             "{policy} was attached to {target} and is gone: somebody detached it; resume attaches it again, abort takes back the rest"
         ))),
@@ -425,68 +374,4 @@ fn attach(
         }
         (false, false) => Some(Step::Attach(target.clone())),
     }
-}
-
-/// Takes back what is ours of these stages, the last first; then it rests so.
-fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest: State) -> Step {
-    let Some(policy) = &rollout.policy_id else {
-        return Step::Rest(rest);
-    };
-    let stages = rollout.body.stages.iter().skip(from);
-    let targets: Vec<&NodeId> = stages.flat_map(|s| &s.targets).collect();
-    for target in targets.into_iter().rev() {
-        if !rollout.ours(target) {
-            continue;
-        }
-        let done = rollout.attachments.get(target);
-        let here = match attached.get(target) {
-            Some(Some(now)) => now,
-            // A target that is gone took its attachments with it.
-            Some(None) | None => continue,
-        };
-        match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
-            (false, true) => {}
-            // That it does not show is not that it is gone: it may still appear, or the read may be older than it. So it
-            // is detached before it counts as gone (PolicyNotAttached is success).
-            (false, false) if done.is_some_and(|a| a.detach_intended_at.is_none()) => {
-                return Step::Detach(target.clone());
-            }
-            (false, false) => return Step::MarkDetached(target.clone()),
-            // Detached by us and there again: somebody else attached it since. It is reported, by
-            // `compare`, and not touched.
-            (true, true) => {}
-            // AWS refuses to remove the last SCP, and an account without one may do nothing.
-            (true, false) if here.len() <= 1 => {
-                return Step::AskHuman(format!(
-                    "{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first"
-                ));
-            }
-            (true, false) if done.is_some_and(|a| a.attempts >= 2 * ATTEMPTS_MAX) => {
-                return Step::AskHuman(format!("detaching from {target} has no effect"));
-            }
-            (true, false) => return Step::Detach(target.clone()),
-        }
-    }
-    Step::Rest(rest)
-}
-
-/// How the targets differ from the stored set: what an operator must know after an abort.
-pub fn compare(rollout: &Rollout, attached: &Attached) -> Vec<String> {
-    let mut differences = Vec::new();
-    for (target, before) in rollout.baseline.iter().flatten() {
-        match attached.get(target) {
-            Some(Some(now)) => {
-                for policy in before.difference(now) {
-                    differences
-                        .push(format!("{target}: {policy} was attached before and is not now"));
-                }
-                for policy in now.difference(before) {
-                    differences
-                        .push(format!("{target}: {policy} was not attached before and is now"));
-                }
-            }
-            Some(None) | None => differences.push(format!("{target}: gone from the organization")),
-        }
-    }
-    differences
 }

@@ -24,6 +24,8 @@ enum Event {
     Promote,
     /// Somebody detaches ours from the first target, or attaches it there.
     Meddle,
+    /// A person lets the last target go without.
+    Skip,
 }
 
 #[derive(Debug, Clone)]
@@ -46,8 +48,9 @@ fn id(text: &str) -> NodeId {
 }
 
 impl World {
-    /// With a canary account in the second stage's OU, or an OU of its own in the first stage.
-    fn new(with: bool) -> World {
+    /// With a canary account in the second stage's OU, or an OU of its own in the first stage; and a version that took the
+    /// place of an earlier one everywhere.
+    fn new(with: bool, version: bool) -> World {
         let first = if with { CANARY } else { OU_A };
         let stage = |name: &str, target: &str| Stage {
             name: name.into(),
@@ -66,8 +69,14 @@ impl World {
             allow_root: false,
             replaced_by: with.then(|| (id(CANARY), id(OU_B))).into_iter().collect(),
             expected_denials: Vec::new(),
+            replaces: version.then(|| Replaces {
+                rollout: "ro-0".into(),
+                policy: "p-old".into(),
+                targets: [first, OU_B].map(|t| (id(t), id(t))).into(),
+            }),
         });
-        let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
+        let mut full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
+        full.extend(version.then(|| "p-old".to_owned()));
         r.baseline = Some([(id(first), full.clone()), (id(OU_B), full.clone())].into());
         (r.policy_id, r.wish, r.state) = (Some("p-ours".into()), Wish::Run, State::Running);
         let attached: Attached = [(id(first), Some(full.clone())), (id(OU_B), Some(full))].into();
@@ -97,6 +106,7 @@ impl World {
             Step::Attach(target) => {
                 assert_eq!(self.r.wish, Wish::Run, "attached against a person's wish");
                 assert!(!self.harmful, "attached after harm: {:#?}", self.trail);
+                assert!(!self.r.is_skipped(target), "attached though skipped: {:#?}", self.trail);
                 let n = self.r.body.stages.iter().position(|s| s.targets.contains(target)).unwrap();
                 for (m, stage) in self.r.body.stages[..n].iter().enumerate() {
                     let bake = self.r.bakes.get(&m);
@@ -127,6 +137,8 @@ impl World {
                 };
                 assert!(late, "detached against a person's wish: {:#?}", self.trail);
             }
+            Step::Release(_) => assert_eq!(self.r.wish, Wish::Run, "{:#?}", self.trail),
+            Step::Restore(_) => assert_ne!(self.r.wish, Wish::Run, "{:#?}", self.trail),
             _ => {}
         }
     }
@@ -148,7 +160,22 @@ impl World {
                 a.attempts += 1;
                 self.here(target).remove(&policy);
             }
+            Step::Release(target) if !self.shows(target, "p-ours") => {}
+            Step::Release(target) => {
+                self.r.releases(target, now);
+                self.here(target).remove("p-old");
+            }
+            Step::Restore(target) => {
+                self.r.restores(target);
+                self.here(target).insert("p-old".into());
+                if recorded {
+                    self.r.restored(target, now);
+                }
+            }
             _ if !recorded => {}
+            Step::MarkReleased(t) => self.r.old.get_mut(t).unwrap().detached_at = Some(now),
+            Step::MarkRestored(t) => self.r.old.get_mut(t).unwrap().attached_at = Some(now),
+            Step::GiveUp(t) => self.r.gives_up(t, now),
             Step::MarkAttached(t) => {
                 self.r.attachments.entry(t.clone()).or_default().attached_at = Some(now)
             }
@@ -192,8 +219,17 @@ impl World {
 
     /// Whether the canary's OU binds it: read anew right before it is detached.
     fn is_bound(&self, canary: &NodeId) -> bool {
-        let ou = &self.r.body.replaced_by[canary];
-        self.attached[ou].as_ref().is_some_and(|set| set.contains("p-ours"))
+        self.shows(&self.r.body.replaced_by[canary], "p-ours")
+    }
+
+    fn shows(&self, target: &NodeId, policy: &str) -> bool {
+        self.attached[target].as_ref().is_some_and(|set| set.contains(policy))
+    }
+
+    /// Where neither version is attached.
+    fn gap(&self) -> Option<&NodeId> {
+        let bare = |t: &&NodeId| !self.shows(t, "p-ours") && !self.shows(t, "p-old");
+        self.r.body.replaces.iter().flat_map(|r| r.targets.keys()).find(bare)
     }
 
     fn runs(&self) -> bool {
@@ -232,8 +268,8 @@ impl World {
                 (self.r.wish, self.r.state, self.harmful) = (Wish::Run, State::Running, false);
             }
             Event::Abort => {
+                self.r.tries_again();
                 (self.r.wish, self.r.state) = (Wish::Abort, State::Aborting);
-                self.r.attachments.values_mut().for_each(|a| a.attempts = 0);
             }
             Event::Promote if !retreats => {
                 if let Some(b) = self.r.bakes.values_mut().find(|b| b.done_at.is_none()) {
@@ -248,7 +284,11 @@ impl World {
                     here.insert("p-ours".into());
                 }
             }
-            Event::Pause | Event::Resume | Event::Promote => {}
+            Event::Skip if !self.r.holds(&id(OU_B)) && !retreats => {
+                let skip = Skip { by: "bob".into(), at: Time(0), reason: String::new() };
+                self.r.skip(&id(OU_B), skip);
+            }
+            Event::Pause | Event::Resume | Event::Promote | Event::Skip => {}
         }
     }
 
@@ -265,7 +305,7 @@ impl World {
                 last.at = age(last.at);
             }
         }
-        for a in r.attachments.values_mut() {
+        for a in r.attachments.values_mut().chain(r.old.values_mut()) {
             for at in [
                 &mut a.intended_at,
                 &mut a.attached_at,
@@ -291,6 +331,10 @@ impl World {
         assert_eq!(world.r.state, State::Aborted, "{:#?}", world.trail);
         let left = world.attached.values().flatten().any(|set| set.contains("p-ours"));
         assert!(!left || world.meddled, "left attached: {:#?}", world.trail);
+        let bare = world.r.body.replaces.iter().flat_map(|r| r.targets.keys());
+        for target in bare {
+            assert!(world.shows(target, "p-old"), "not given back: {:#?}", world.trail);
+        }
     }
 }
 
@@ -310,8 +354,25 @@ fn nothing_is_attached_before_what_comes_first_has_shown_itself() {
         Event::Meddle,
     ];
     for canary in [false, true] {
-        sweep(&World::new(canary), &events);
+        sweep(&World::new(canary, false), &events);
     }
+}
+
+#[test]
+fn a_version_takes_the_place_of_another_without_a_gap() {
+    use Health::{Healthy, Unhealthy};
+    let events = [
+        Event::Done(Healthy),
+        Event::Done(Unhealthy),
+        Event::Unrecorded,
+        Event::Stale,
+        Event::Pause,
+        Event::Resume,
+        Event::Abort,
+        Event::Meddle,
+        Event::Skip,
+    ];
+    sweep(&World::new(false, true), &events);
 }
 
 fn sweep(start: &World, events: &[Event]) {
@@ -321,6 +382,12 @@ fn sweep(start: &World, events: &[Event]) {
     while let Some(world) = left.pop_front() {
         world.can_be_taken_back();
         states.insert(world.r.state);
+        assert!(world.meddled || world.gap().is_none(), "bound by neither: {:#?}", world.trail);
+        if world.r.state == State::Complete && world.r.skipped.is_empty() && !world.meddled {
+            let both = world.r.body.replaces.iter().flat_map(|r| r.targets.keys());
+            let both = both.filter(|t| world.shows(t, "p-old")).count();
+            assert_eq!(both, 0, "the earlier one is still attached: {:#?}", world.trail);
+        }
         let on = |t: &NodeId| world.attached[t].as_ref().is_some_and(|set| set.contains("p-ours"));
         for (canary, ou) in &world.r.body.replaced_by {
             let replaced = world.r.is_replaced(canary) && world.r.wish == Wish::Run;

@@ -1,5 +1,6 @@
 //! The tables of a rollout, row by row.
 
+use super::drift::REATTACHED_MAX;
 use super::*;
 
 const OU_A: &str = "ou-ab12-aaaaaaaa";
@@ -26,6 +27,7 @@ fn rollout(wish: Wish) -> Rollout {
         allow_root: false,
         replaced_by: BTreeMap::new(),
         expected_denials: Vec::new(),
+        replaces: None,
     });
     rollout.wish = wish;
     let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
@@ -165,4 +167,166 @@ fn abort_detaches_in_reverse_only_what_is_ours_and_never_the_last() {
     assert_eq!(at(&r, &first, 0), Step::Rest(State::Aborted), "it was there before us");
     let differences = compare(&r, &attached(&[FULL], &[FULL, "p-x"]));
     assert_eq!(differences.len(), 2, "{differences:?}");
+}
+
+/// With an earlier version on both targets, all attached and noted.
+fn version() -> (Rollout, Attached) {
+    const FULL: &str = "p-FullAWSAccess";
+    let mut r = rollout(Wish::Run);
+    let targets = [OU_A, OU_B].map(|t| (id(t), id(t))).into();
+    r.body.replaces = Some(Replaces { rollout: "ro-0".into(), policy: "p-old".into(), targets });
+    r.hash = hash::of(&r.body);
+    for target in [OU_A, OU_B] {
+        r.attachments.insert(id(target), done(true, true));
+    }
+    (r, attached(&[FULL, "p-ours", "p-old"], &[FULL, "p-ours", "p-old"]))
+}
+
+#[test]
+fn an_earlier_version_is_detached_last_and_comes_back_first() {
+    let (mut r, both) = version();
+    assert_eq!(at(&r, &both, 0), Step::Release(id(OU_A)));
+    r.releases(&id(OU_A), Time(3));
+    let off = |target: &str| {
+        let mut now = both.clone();
+        now.get_mut(&id(target)).unwrap().as_mut().unwrap().remove("p-old");
+        now
+    };
+    assert_eq!(at(&r, &off(OU_A), 0), Step::MarkReleased(id(OU_A)));
+    r.old.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(4));
+    assert_eq!(at(&r, &off(OU_A), 0), Step::Release(id(OU_B)));
+    // Somebody else detached it: nothing to do.
+    let mut none = off(OU_A);
+    none.get_mut(&id(OU_B)).unwrap().as_mut().unwrap().remove("p-old");
+    assert_eq!(at(&r, &none, 0), Step::Rest(State::Complete));
+    // A target that goes without the new one keeps the old one.
+    let mut without = r.clone();
+    let skip = Skip { by: "bob".into(), at: Time(5), reason: "CHG-1".into() };
+    without.skip(&id(OU_B), skip);
+    without.attachments.remove(&id(OU_B));
+    let mut there = off(OU_A);
+    there.get_mut(&id(OU_B)).unwrap().as_mut().unwrap().remove("p-ours");
+    assert_eq!(at(&without, &there, 0), Step::Rest(State::Complete));
+    // The way back: only where it was detached, and before anything of ours is.
+    r.wish = Wish::Abort;
+    assert_eq!(at(&r, &off(OU_A), 0), Step::Restore(id(OU_A)));
+    r.restores(&id(OU_A));
+    assert_eq!(at(&r, &both, 0), Step::Restore(id(OU_A)), "that it shows proves nothing yet");
+    r.restored(&id(OU_A), Time(6));
+    assert_eq!(at(&r, &both, 0), Step::MarkRestored(id(OU_A)));
+    r.old.get_mut(&id(OU_A)).unwrap().attached_at = Some(Time(7));
+    assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
+    // What cannot be attached again does not keep harm where it is.
+    r.old.get_mut(&id(OU_A)).unwrap().attached_at = None;
+    r.old.get_mut(&id(OU_A)).unwrap().attempts = 2 * ATTEMPTS_MAX;
+    assert_eq!(at(&r, &off(OU_A), 0), Step::GiveUp(id(OU_A)));
+    r.gives_up(&id(OU_A), Time(8));
+    assert_eq!(at(&r, &off(OU_A), 0), Step::Detach(id(OU_B)));
+    assert_eq!(r.unrestored(), [&id(OU_A)]);
+    r.tries_again();
+    assert_eq!(at(&r, &off(OU_A), 0), Step::Restore(id(OU_A)));
+}
+
+#[test]
+fn a_version_replaces_what_its_targets_bind_and_names_the_rest() {
+    use crate::org::{AccountState, Node, NodeKind};
+    let account = NodeKind::Account { state: AccountState::Active, management: false };
+    let node = |text: &str, parent: Option<&str>, kind: NodeKind| Node {
+        id: id(text),
+        parent: parent.map(id),
+        name: text.into(),
+        kind,
+    };
+    let tree = OrgTree::new(
+        Time(0),
+        vec![
+            node("r-ab12", None, NodeKind::Root),
+            node(OU_A, Some("r-ab12"), NodeKind::Ou),
+            node(OU_B, Some("r-ab12"), NodeKind::Ou),
+            node("111122223333", Some(OU_A), account),
+        ],
+    )
+    .unwrap();
+    let mut old = rollout(Wish::Run);
+    let stage = |target: &str| Stage { targets: vec![id(target)], ..Stage::default() };
+    old.body.stages = vec![stage("111122223333"), stage(OU_B)];
+    for target in ["111122223333", OU_B] {
+        old.attachments.insert(id(target), done(true, true));
+    }
+    let on: BTreeSet<NodeId> = [id("111122223333"), id(OU_B)].into();
+    let asked = |old: &Rollout, new: &[&str]| {
+        let stages: Vec<Stage> = new.iter().map(|t| stage(t)).collect();
+        let left = super::replaced_by(&stages, &tree);
+        replaces(old, &stages, (&tree, &left), &on)
+    };
+    assert!(asked(&old, &[OU_A]).unwrap_err().contains("is planned"));
+    old.state = State::Complete;
+    let (found, stays) = asked(&old, &[OU_A]).unwrap();
+    assert_eq!(found.targets, [(id("111122223333"), id(OU_A))].into());
+    assert_eq!((found.policy.as_str(), stays), ("p-ours", vec![id(OU_B)]));
+    // A canary is left to its OU, which is what binds it then.
+    let (found, _) = asked(&old, &["111122223333", OU_A]).unwrap();
+    assert_eq!(found.targets, [(id("111122223333"), id(OU_A))].into());
+    assert!(asked(&old, &["r-ab12"]).unwrap().1.is_empty());
+    let others: BTreeSet<NodeId> = BTreeSet::new();
+    let stages = [stage(OU_A)];
+    let none = replaces(&old, &stages, (&tree, &BTreeMap::new()), &others).unwrap_err();
+    assert!(none.contains("no target of this rollout binds"), "{none}");
+}
+
+#[test]
+fn what_others_detach_stops_it_comes_back_or_stays_off() {
+    let lost = || {
+        let (mut r, _) = version();
+        r.state = State::Complete;
+        r.note_lost(|t| *t != id(OU_A), Time(9));
+        assert_eq!(r.lost(), [id(OU_A)]);
+        r
+    };
+    let why = || vec!["off".to_owned()];
+    let mut r = lost();
+    r.drifted(OnDrift::Pause, false, why(), Time(9));
+    assert!(r.state == State::Failed && r.why[1].contains("skip lets"), "{:?}", r.why);
+    let mut r = lost();
+    for n in 1..=REATTACHED_MAX {
+        r.drifted(OnDrift::Reattach, false, why(), Time(9));
+        assert_eq!(r.state, State::Running, "{n}");
+        assert!(r.attachments[&id(OU_A)].attached_at.is_none(), "it goes through its gate again");
+        r.attachments.get_mut(&id(OU_A)).unwrap().attached_at = Some(Time(10));
+        r.note_lost(|t| *t != id(OU_A), Time(11));
+    }
+    r.drifted(OnDrift::Reattach, false, why(), Time(12));
+    assert!(r.state == State::Failed && r.why[1].contains("keeps detaching it"), "{:?}", r.why);
+    let mut r = lost();
+    r.drifted(OnDrift::Adopt, false, why(), Time(9));
+    assert_eq!((r.state, r.lost().len()), (State::Complete, 0));
+    assert!(r.is_skipped(&id(OU_A)));
+    for what in [OnDrift::Reattach, OnDrift::Adopt] {
+        let mut r = lost();
+        r.drifted(what, true, why(), Time(9));
+        assert_eq!(r.state, State::Failed, "an edited policy wants a person");
+        let mut r = lost();
+        r.wish = Wish::Abort;
+        r.drifted(what, false, why(), Time(9));
+        assert_eq!(r.state, State::Failed, "on the way back nothing is attached");
+    }
+}
+
+#[test]
+fn a_target_that_goes_without_holds_nothing_up() {
+    const FULL: &str = "p-FullAWSAccess";
+    let none = attached(&[FULL], &[FULL]);
+    let mut r = rollout(Wish::Run);
+    r.body.stages[0].bake = Span::hours(1);
+    r.hash = hash::of(&r.body);
+    let skip = || Skip { by: "bob".into(), at: Time(5), reason: "CHG-1".into() };
+    r.skip(&id(OU_A), skip());
+    assert_eq!(at(&r, &none, 0), Step::Attach(id(OU_B)), "a stage of nothing does not bake");
+    let gone: Attached = [(id(OU_A), None), (id(OU_B), Some(BTreeSet::new()))].into();
+    assert_eq!(at(&r, &gone, 0), Step::Attach(id(OU_B)), "gone, and skipped");
+    // It was asked for before, and shows after all.
+    r.attachments.insert(id(OU_A), done(true, false));
+    let late = attached(&[FULL, "p-ours"], &[FULL]);
+    assert_eq!(at(&r, &late, 0), Step::MarkAttached(id(OU_A)));
+    assert!(r.drift(&BTreeSet::from([id(OU_B)]), false).is_empty());
 }

@@ -6,6 +6,7 @@ use super::{Loaded, change, denials};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{Bake, Health, Moment, Observation, Rollout, State, Wish};
 
 /// Now, and how often health is asked for.
@@ -117,7 +118,8 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
     }
     let name = name(&loaded.1, n);
     let mut shut = Vec::new();
-    for target in loaded.1.body.stages.get(n).iter().flat_map(|s| &s.targets) {
+    let targets = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
+    for target in targets.filter(|t| !loaded.1.is_skipped(t)) {
         let (why, _) = gate(app, target).await?;
         if !why.is_empty() {
             shut.push(format!(
@@ -169,6 +171,36 @@ pub(super) async fn edited(app: &App, rollout: &Rollout) -> Result<Option<String
     let content = app.cloud.policy_content(&policy).await?;
     Ok((!same(&content, &rollout.body.content))
         .then(|| format!("{policy} no longer says what was approved: somebody changed it")))
+}
+
+/// What the operator's own gate says of a target (`rollout.gate_command`).
+pub(super) enum Admitted {
+    /// It may be attached to, or there is nobody to ask.
+    Yes,
+    /// It may not, or nobody knows: no answer is never a pass.
+    No(String),
+    /// It is being asked.
+    Waits(String),
+}
+
+/// Asks it, or looks what it says.
+pub(super) fn admitted(app: &App, rollout: &Rollout, target: &NodeId) -> Admitted {
+    let Some(command) = &app.gate else { return Admitted::Yes };
+    let stage = rollout.body.stages.iter().position(|s| s.targets.contains(target));
+    let mut about = about(rollout, stage.unwrap_or_default());
+    about.push(("TARGET", target.to_string()));
+    match command.look(&format!("{} {target}", rollout.body.id), &about, now()) {
+        Look::Running(_) => {
+            Admitted::Waits(format!("rollout.gate_command is asked about {target}"))
+        }
+        Look::Passed(_) => Admitted::Yes,
+        Look::Failed(Some(1), why) => {
+            Admitted::No(format!("rollout.gate_command refuses {target}: {why}"))
+        }
+        Look::Failed(_, why) => Admitted::No(format!(
+            "rollout.gate_command does not know of {target}, so the gate is shut: {why}"
+        )),
+    }
 }
 
 fn name(rollout: &Rollout, stage: usize) -> String {

@@ -1,12 +1,11 @@
 //! What the policy denied in the accounts of a stage since it was attached, from their CloudTrail.
 
-use super::policy::bound;
 use crate::app::{App, Fault, now};
 use crate::histories::{self, Wanted};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::history::{harm, lookups, replay};
 use ringfence_domain::iam::document::Policy;
-use ringfence_domain::rollout::{Health, Rollout};
+use ringfence_domain::rollout::{Health, Rollout, bound};
 use ringfence_domain::time::Span;
 
 /// How long agents may take to read what one look wants; then nobody knows.
@@ -37,7 +36,7 @@ pub(super) async fn look(
     let tree = app.tree().await?;
     let wanted = Wanted {
         purpose: format!("{} stage {n}", rollout.body.id),
-        accounts: bound(&tree, stage.targets.iter()),
+        accounts: bound(&tree, stage.targets.iter()).into_iter().collect(),
         lookups: lookups(&policy),
         span: (bake.began_at, now()),
         // What was read for this look, and not for the one before.

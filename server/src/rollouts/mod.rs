@@ -5,26 +5,30 @@ mod denials;
 mod guard;
 mod policy;
 mod positions;
+mod proposal;
 pub mod simulate;
+pub(crate) mod tools;
+mod verbs;
+mod version;
 mod who;
 mod work;
 
 pub(crate) use bake::moment;
 pub use policy::Named;
-pub(crate) use policy::bound;
+pub use proposal::{Proposal, propose};
+pub use verbs::{Verb, wish};
 pub use work::run;
+pub(crate) use work::{WRITES, gate};
 
 use crate::app::{App, Fault, changed, now, refused};
 use crate::org;
 use crate::plans;
 use crate::store::{Kind, Row};
-use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{
-    self, Attached, Body, Limits, Rollout, Stage, State, Wish, preflight,
-};
+use ringfence_domain::rollout::{self, Attached, Body, Limits, Rollout, Stage, preflight};
 
 /// What a person wants rolled out.
 pub struct Wanted {
@@ -36,6 +40,8 @@ pub struct Wanted {
     pub allow_root: bool,
     /// Whose denials are no harm.
     pub expected_denials: Vec<String>,
+    /// The earlier rollout that it takes the place of; empty for none.
+    pub replaces: String,
 }
 
 /// Plans a rollout: lint, targets, slots, size. Stores it unless `dry`. The same id twice is the
@@ -69,6 +75,14 @@ pub async fn plan(
             )));
         }
     }
+    let (replaces, stays) = match wanted.replaces.as_str() {
+        "" => (None, Vec::new()),
+        old => {
+            let asked = (policy.minified.as_str(), wanted.stages.as_slice());
+            let (found, stays) = version::wanted(app, old, asked, &tree).await?;
+            (Some(found), stays)
+        }
+    };
     let attached = read(app, targets.into_iter()).await?;
     let trouble = preflight(
         &wanted.stages,
@@ -81,8 +95,13 @@ pub async fn plan(
     if !trouble.is_empty() {
         return refused("PREFLIGHT", format!("nothing was planned: {}", trouble.join("; ")));
     }
-    let bound = policy::bound(&tree, wanted.stages.iter().flat_map(|s| &s.targets));
-    let warnings = policy::may_go(app, &wanted.policy.name, &policy, &bound).await?;
+    let bound = rollout::bound(&tree, wanted.stages.iter().flat_map(|s| &s.targets));
+    // Both ask services that may take their time.
+    let (warnings, tools) = tokio::join!(
+        policy::may_go(app, &wanted.policy.name, &policy, &bound),
+        tools::warnings(app, &attached)
+    );
+    let warnings: Vec<String> = warnings?.into_iter().chain(tools).chain(stays).collect();
     let at = now();
     let rollout = Rollout::new(Body {
         id: id.to_owned(),
@@ -96,6 +115,7 @@ pub async fn plan(
         content: policy.minified,
         replaced_by: rollout::replaced_by(&wanted.stages, &tree),
         expected_denials: wanted.expected_denials,
+        replaces,
         stages: wanted.stages,
         planned_on: attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect(),
         allow_root: wanted.allow_root,
@@ -148,109 +168,6 @@ pub async fn add_approval(
     Ok(rollout)
 }
 
-/// What a person can ask of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Begin.
-    Start,
-    /// Attach nothing more.
-    Pause,
-    /// Go on after a pause or a refused gate.
-    Resume,
-    /// Take back what was attached.
-    Abort,
-    /// End the bake of a stage before its time.
-    Promote,
-}
-
-/// Carries out a person's wish; the worker does the rest.
-pub async fn wish(
-    app: &App,
-    actor: &Actor,
-    id: &str,
-    verb: Verb,
-    reason: &str,
-) -> Result<Rollout, Fault> {
-    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
-    let rollout = &loaded.1;
-    let state = rollout.state;
-    let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
-    let needed = app.config.approvals_rollout;
-    // Once it runs they count on: a bake may take longer than anybody's word should stand before the start.
-    let valid_for = app.config.approvals_rollout_valid_for;
-    let fresh = rollout.approvals.iter().filter(|a| now().since(a.at) <= valid_for);
-    let fresh: Vec<_> = fresh.cloned().collect();
-    let missing = approval::missing(&rollout.body.author, &rollout.hash, &fresh, needed);
-    let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
-    let aborting = rollout.wish == Wish::Abort;
-    let retreats = matches!(rollout.wish, Wish::Retreat { .. }) && state == State::Aborting;
-    let (wish, state, action) = match verb {
-        Verb::Start | Verb::Resume if missing > 0 => {
-            return refused(
-                "APPROVAL_MISSING",
-                format!(
-                    "{id} needs {needed} approval(s) by others than {}, no older than {valid_for}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
-                    rollout.body.author
-                ),
-            );
-        }
-        Verb::Start | Verb::Resume if aborting || state == State::Aborted => {
-            return no("it is being taken back; plan a new rollout");
-        }
-        Verb::Start | Verb::Resume | Verb::Pause | Verb::Promote if retreats => {
-            return no(
-                "a stage that does harm is being detached; when that is done, resume or abort",
-            );
-        }
-        Verb::Promote if reason.trim().is_empty() => {
-            return Err(Fault::Invalid("reason: say why it need not bake any longer".into()));
-        }
-        Verb::Promote if aborting || rollout.baking().is_none() => return no("no stage bakes"),
-        Verb::Promote if !matches!(state, State::Baking | State::Running | State::Paused) => {
-            return no("resume it first");
-        }
-        Verb::Promote
-            if let Some((_, by)) = rollout.baking().and_then(|(.., b)| b.promoted.as_ref()) =>
-        {
-            return no(&format!("its bake was ended already by {by}"));
-        }
-        Verb::Promote if state == State::Baking => (Wish::Run, State::Running, "rollout.promote"),
-        Verb::Promote => (rollout.wish, state, "rollout.promote"),
-        Verb::Start if state == State::Paused => return no("use `ringfence rollout resume`"),
-        Verb::Start | Verb::Resume if state == State::Complete => {
-            return no("all its targets are attached");
-        }
-        Verb::Resume if state == State::Planned => return no("use `ringfence rollout start`"),
-        Verb::Start => (Wish::Run, State::Running, "rollout.start"),
-        Verb::Resume => (Wish::Run, State::Running, "rollout.resume"),
-        Verb::Pause if state == State::Planned => return no("it was never started"),
-        Verb::Pause if ended || aborting => return no("there is nothing to pause"),
-        Verb::Pause => (Wish::Pause, State::Paused, "rollout.pause"),
-        Verb::Abort if state == State::Aborted => return no("it was taken back already"),
-        Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
-    };
-    let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
-        if verb == Verb::Promote {
-            bake::promote(rollout, actor, reason);
-        }
-        rollout.tries_again();
-        rollout.wish = wish;
-        rollout.state = state;
-        match verb {
-            Verb::Pause => {
-                let why = if reason.trim().is_empty() { "" } else { ": " };
-                rollout.why.push(format!("paused by {}{why}{reason}; resume goes on", actor.name));
-            }
-            Verb::Promote => {}
-            Verb::Start | Verb::Resume | Verb::Abort => rollout.why.clear(),
-        }
-        Ok(())
-    })
-    .await?;
-    app.wake_rollouts.notify_one();
-    Ok(rollout)
-}
-
 /// A rollout with the row that it was read from.
 pub(crate) type Loaded = (Row, Rollout);
 
@@ -273,4 +190,9 @@ async fn change(
     }
     row.version += 1;
     Ok((row, rollout))
+}
+
+/// Whether a refusal may pass by itself.
+pub(crate) fn transient(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown)
 }

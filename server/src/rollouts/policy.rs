@@ -2,8 +2,7 @@
 
 use crate::app::{App, Fault, refused};
 use ringfence_domain::history::{Replay, replay};
-use ringfence_domain::id::{AccountId, NodeId};
-use ringfence_domain::org::{NodeKind, OrgTree};
+use ringfence_domain::id::AccountId;
 use ringfence_domain::rollout::BUILT_IN;
 use ringfence_domain::scp::{self, Lint, Own, Parameters, Policy};
 use ringfence_domain::time::Span;
@@ -50,12 +49,16 @@ pub(super) fn asked(name: &str, policy: &Policy) -> Result<Replay, Fault> {
 }
 
 /// What it says of our own calls in these accounts.
-pub(super) async fn own(app: &App, policy: &Replay, accounts: &[AccountId]) -> Result<Own, Fault> {
+pub(super) async fn own(
+    app: &App,
+    policy: &Replay,
+    accounts: &BTreeSet<AccountId>,
+) -> Result<Own, Fault> {
     let mut all = Own::default();
     // Where nobody is bound yet, the role's name alone is tried.
-    let somewhere = match accounts {
-        [] => vec![app.cloud.caller().await?.account],
-        accounts => accounts.to_vec(),
+    let somewhere = match accounts.is_empty() {
+        true => [app.cloud.caller().await?.account].into(),
+        false => accounts.clone(),
     };
     let every = somewhere.len().div_ceil(TRIED_MAX).max(1);
     for account in somewhere.iter().step_by(every) {
@@ -74,7 +77,7 @@ pub(super) async fn may_go(
     app: &App,
     name: &str,
     policy: &Policy,
-    accounts: &[AccountId],
+    accounts: &BTreeSet<AccountId>,
 ) -> Result<Vec<String>, Fault> {
     let own = own(app, &asked(name, policy)?, accounts).await?;
     let refusals = own.refusals();
@@ -116,21 +119,4 @@ async fn analyzed(app: &App, policy: &Policy) -> Result<Vec<Lint>, String> {
             "Access Analyzer did not look at the policy: no answer within {ANALYZER_FOR}"
         )),
     }
-}
-
-/// The accounts that SCPs on these targets bind, and that can do anything.
-pub(crate) fn bound<'a>(
-    tree: &OrgTree,
-    targets: impl Iterator<Item = &'a NodeId>,
-) -> Vec<AccountId> {
-    let binds = |account: &AccountId| {
-        let node = tree.get(&account.into());
-        node.is_some_and(|n| match &n.kind {
-            NodeKind::Account { state, management } => !management && state.has_cells(),
-            NodeKind::Root | NodeKind::Ou => false,
-        })
-    };
-    let all: BTreeSet<AccountId> =
-        targets.flat_map(|t| tree.accounts_under(t)).filter(binds).collect();
-    all.into_iter().collect()
 }

@@ -52,9 +52,15 @@ enum About<'a> {
 
 fn about<'a>(step: &'a Step, wish: Wish) -> About<'a> {
     match step {
-        Step::Attach(t) | Step::Detach(t) | Step::MarkAttached(t) | Step::MarkDetached(t) => {
-            About::Target(t)
-        }
+        Step::Attach(t)
+        | Step::Detach(t)
+        | Step::MarkAttached(t)
+        | Step::MarkDetached(t)
+        | Step::Release(t)
+        | Step::MarkReleased(t)
+        | Step::Restore(t)
+        | Step::MarkRestored(t)
+        | Step::GiveUp(t) => About::Target(t),
         Step::AskHuman(_) | Step::EndBake(_) | Step::Rest(State::Complete) => About::Policy,
         Step::TakeBaseline => About::Everything,
         // What differs from before the first write is told then.
@@ -159,18 +165,19 @@ impl Positions {
             return self.read_everything(app, rollout).await;
         };
         let began = now();
-        let on = match &rollout.policy_id {
-            Some(policy) => app.cloud.targets_of(policy).await?,
-            None => BTreeSet::new(),
-        };
+        let old = rollout.body.replaces.as_ref().map(|r| &r.policy);
+        let mut on = BTreeMap::new();
+        for policy in rollout.policy_id.iter().chain(old) {
+            on.insert(policy, app.cloud.targets_of(policy).await?);
+        }
         let mut attached = Attached::new();
-        for target in rollout.body.targets() {
+        for target in rollout.touches() {
             let known = self.attached.get(target).cloned().flatten();
             let mut set = known.or_else(|| baseline.get(target).cloned()).unwrap_or_default();
-            if let Some(policy) = &rollout.policy_id {
-                match on.contains(target) {
-                    true => set.insert(policy.clone()),
-                    false => set.remove(policy),
+            for (policy, targets) in &on {
+                match targets.contains(target) {
+                    true => set.insert((*policy).clone()),
+                    false => set.remove(*policy),
                 };
             }
             attached.insert(target.clone(), Some(set));
@@ -178,7 +185,7 @@ impl Positions {
         for (target, set) in &self.attached {
             // A list may be older than a look at the target itself; and one that is gone is in no list.
             let lately = self.looked.get(target).is_some_and(|at| now().since(*at) < LIST_LAGS);
-            if lately || (set.is_none() && !on.contains(target)) {
+            if lately || (set.is_none() && !on.values().any(|targets| targets.contains(target))) {
                 attached.insert(target.clone(), set.clone());
             }
         }
@@ -188,7 +195,7 @@ impl Positions {
 
     async fn read_everything(&mut self, app: &App, rollout: &Rollout) -> Result<(), Fault> {
         let began = now();
-        self.attached = super::read(app, rollout.body.targets()).await?;
+        self.attached = super::read(app, rollout.touches()).await?;
         self.looked.clear();
         self.read = Some((began, now().since(began)));
         Ok(())

@@ -10,10 +10,10 @@ use ringfence_domain::history::{Call, Calls, Judged, KEPT, Replay, judge, lookup
 use ringfence_domain::iam::document;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{Rollout, Stage};
+use ringfence_domain::rollout::{self, Rollout, Stage};
 use ringfence_domain::scp::{self, Covered, Own, Policy};
 use ringfence_domain::time::{Span, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is to be simulated.
@@ -127,12 +127,12 @@ pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
                     tree.as_of
                 )));
             }
-            for account in policy::bound(&tree, std::iter::once(target)) {
+            for account in rollout::bound(&tree, std::iter::once(target)) {
                 places.entry(account).or_insert((stage.name.clone(), target.clone()));
             }
         }
     }
-    let accounts: Vec<AccountId> = places.keys().cloned().collect();
+    let accounts: BTreeSet<AccountId> = places.keys().cloned().collect();
     let replay = policy::asked(&name, &policy)?;
     let own = policy::own(app, &replay, &accounts).await?;
     let read = document::Policy::parse(&policy.minified).map_err(Fault::Invalid)?;
@@ -140,7 +140,7 @@ pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
     let back = if ask.span.0 == 0 { KEPT } else { ask.span };
     let wanted = Wanted {
         purpose: format!("simulate {}", back.0),
-        accounts,
+        accounts: accounts.into_iter().collect(),
         lookups: lookups(&read),
         span: (until.plus(Span(-back.0)), until),
         failures_count: false,

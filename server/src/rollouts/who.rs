@@ -1,9 +1,9 @@
 //! Who changed what a rollout attached, from CloudTrail of the account that Organizations is called from.
 
 use crate::app::{App, now};
-use ringfence_domain::history::Act;
-use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::Rollout;
+use ringfence_domain::history::{ACTS, Act};
+use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::rollout::{Rollout, tools};
 use ringfence_domain::time::{Span, Time};
 use std::collections::BTreeSet;
 
@@ -21,14 +21,37 @@ pub(super) async fn did_it(app: &App, rollout: &Rollout, edited: bool) -> Vec<St
     }
     let since = rollout.attachments.values().filter_map(|a| a.attached_at).min();
     let since = since.unwrap_or(rollout.body.created_at);
-    let asked = app.cloud.acts_on(&policy, (since, now()));
+    let asked = app.cloud.acts(ACTS, (since, now()));
     match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
-        Ok(Ok(acts)) => said(&acts, rollout, &lost, edited),
+        Ok(Ok(mut acts)) => {
+            acts.retain(|act| act.subject == policy);
+            said(&acts, rollout, &lost, edited)
+        }
         Ok(Err(error)) => vec![format!("who did it cannot be said: {error}")],
         Err(_) => {
             vec![format!("who did it cannot be said: CloudTrail did not answer within {ASKED_FOR}")]
         }
     }
+}
+
+/// Who moved these accounts; or that nobody can say. Made accounts were moved by nobody.
+pub(super) async fn moved(app: &App, accounts: &[AccountId], rollout: &Rollout) -> Vec<String> {
+    let asked = app.cloud.acts(&["MoveAccount"], (rollout.body.created_at, now()));
+    let acts = match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
+        Ok(Ok(acts)) => acts,
+        Ok(Err(error)) => return vec![format!("who did it cannot be said: {error}")],
+        Err(_) => {
+            return vec![format!(
+                "who did it cannot be said: CloudTrail did not answer within {ASKED_FOR}"
+            )];
+        }
+    };
+    let newest = |account: &AccountId| {
+        let of = acts.iter().filter(|act| act.subject == account.as_str());
+        let act = of.max_by_key(|act| act.at)?;
+        Some(format!("{account} was moved to {} at {} by {}", act.target, act.at, act.who))
+    };
+    accounts.iter().filter_map(newest).collect()
 }
 
 /// The newest act on each of them.
@@ -42,11 +65,12 @@ fn said(acts: &[Act], rollout: &Rollout, lost: &[&NodeId], edited: bool) -> Vec<
         after && act.name == "DetachPolicy" && act.target == target.as_str()
     };
     let of_policy = |act: &&Act| act.name != "DetachPolicy";
-    let mut found = BTreeSet::new();
+    let (mut found, mut tools) = (BTreeSet::new(), BTreeSet::new());
     let mut unseen = false;
     for target in lost {
         match acts.iter().filter(|act| on(target, act)).max_by_key(|act| act.at) {
             Some(act) => {
+                tools.extend(tools::of_principal(&act.who));
                 found.insert(format!("{} on {target} at {} by {}", act.name, act.at, act.who));
             }
             None => unseen = true,
@@ -54,7 +78,10 @@ fn said(acts: &[Act], rollout: &Rollout, lost: &[&NodeId], edited: bool) -> Vec<
     }
     if edited {
         match acts.iter().filter(of_policy).max_by_key(|act| act.at) {
-            Some(act) => drop(found.insert(format!("{} at {} by {}", act.name, act.at, act.who))),
+            Some(act) => {
+                tools.extend(tools::of_principal(&act.who));
+                found.insert(format!("{} at {} by {}", act.name, act.at, act.who));
+            }
             None => unseen = true,
         }
     }
@@ -64,7 +91,8 @@ fn said(acts: &[Act], rollout: &Rollout, lost: &[&NodeId], edited: bool) -> Vec<
                 .to_owned(),
         );
     }
-    found.into_iter().collect()
+    let named = tools.iter().map(|tool| format!("that is {}: {}", tool.name, tool.advice));
+    found.iter().cloned().chain(named).collect()
 }
 
 #[cfg(test)]
@@ -87,6 +115,7 @@ mod tests {
             allow_root: false,
             replaced_by: Default::default(),
             expected_denials: Vec::new(),
+            replaces: None,
         });
         let attached = Attachment { attached_at: Some(Time(10_500)), ..Attachment::default() };
         rollout.attachments.insert(target.clone(), attached);
@@ -94,6 +123,7 @@ mod tests {
             at: Time(at),
             name: name.into(),
             who: who.into(),
+            subject: String::new(),
             target: if name == "DetachPolicy" { target.to_string() } else { String::new() },
         };
         let acts = [act(5_000, "DetachPolicy", "us, before"), act(20_000, "DetachPolicy", "eve")];

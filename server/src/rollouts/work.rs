@@ -1,8 +1,9 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
+use super::bake::Admitted;
 use super::guard::{fail_with, guard, unbound};
 use super::positions::Positions;
-use super::{Loaded, bake, change, limits, policy};
+use super::{Loaded, bake, change, limits, policy, transient, version};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::org;
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// All writes to Organizations are serialized: it answers ConcurrentModificationException even to
 /// sequential calls that follow each other closely (terraform-provider-aws#5073, CfCT#175).
-const LEASE: &str = "organization-writes";
+pub(crate) const WRITES: &str = "organization-writes";
 
 /// Changes by people that are met in a row before the worker rests.
 const CONFLICTS_MAX: u32 = 10;
@@ -76,7 +77,7 @@ async fn look(
                 }
                 continue;
             }
-            if !app.store.hold(LEASE, &app.owner, app.config.lease_for).await? {
+            if !app.store.hold(WRITES, &app.owner, app.config.lease_for).await? {
                 return Ok(());
             }
             // A step can take longer than the lease (a large organization is read anew).
@@ -86,7 +87,7 @@ async fn look(
             }
             tokio::select! {
                 () = advance(app, &id, seen.entry(id.clone()).or_default()) => {}
-                () = app.keep(LEASE, app.config.lease_for) => return Ok(()),
+                () = app.keep(WRITES, app.config.lease_for) => return Ok(()),
             }
         }
     }
@@ -169,10 +170,6 @@ async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn transient(class: ErrorClass) -> bool {
-    matches!(class, ErrorClass::Throttled | ErrorClass::Conflict | ErrorClass::Unknown)
-}
-
 pub(super) fn system() -> Actor {
     Actor::system("rollouts")
 }
@@ -212,9 +209,12 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     match rollout.state {
         State::Running | State::Aborting | State::Baking => {}
         State::Complete => return guard(app, loaded).await,
-        State::Planned | State::Paused | State::Blocked | State::Aborted | State::Failed => {
-            return Ok(false);
-        }
+        State::Planned
+        | State::Paused
+        | State::Blocked
+        | State::Aborted
+        | State::Failed
+        | State::Superseded => return Ok(false),
     }
     let needed = app.config.approvals_rollout;
     let missing =
@@ -236,6 +236,8 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
                 // What a person or its health said of it stays.
                 why.clone_from(&rollout.why);
                 why.extend(rollout::compare(rollout, seen.attached()));
+                version::given_back(app, loaded, why).await?;
+                return Ok(false);
             }
             stop(app, loaded, state, why).await?;
             Ok(false)
@@ -262,6 +264,13 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
             let edit = |a: &mut Attachment| a.detached_at = Some(now());
             note(app, loaded, &target, "rollout.detached", edit).await.map(|_| true)
         }
+        Step::Release(target) => version::release(app, loaded, &target, seen).await,
+        Step::Restore(target) => version::restore(app, loaded, &target, seen).await,
+        Step::MarkReleased(target) => version::mark(app, loaded, &target, false).await,
+        Step::MarkRestored(target) => version::mark(app, loaded, &target, true).await,
+        Step::GiveUp(target) => {
+            version::give_up(app, loaded, &target, &format!("{target}: it has no effect")).await
+        }
     }
 }
 
@@ -279,6 +288,21 @@ async fn note(
     .await
 }
 
+/// The same of the earlier policy.
+pub(super) async fn note_old(
+    app: &App,
+    loaded: Loaded,
+    target: &NodeId,
+    action: &str,
+    edit: impl FnOnce(&mut Attachment),
+) -> Result<Loaded, Fault> {
+    change(app, &system(), loaded, action, target.as_str(), |r| {
+        edit(r.old.entry(target.clone()).or_default());
+        Ok(())
+    })
+    .await
+}
+
 /// Stores what is attached everywhere, and checks slots once more, before the first write.
 async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<bool, Fault> {
     let tree = org::fresh(app, app.config.org_max_age).await?;
@@ -288,7 +312,7 @@ async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<
     // Once more: the role may have another name by now.
     let document = Policy { minified: body.content.clone(), warnings: Vec::new() };
     let replay = policy::asked(&body.policy_name, &document)?;
-    let own = policy::own(app, &replay, &policy::bound(&tree, body.targets())).await?;
+    let own = policy::own(app, &replay, &rollout::bound(&tree, body.targets())).await?;
     trouble.extend(own.refusals());
     if !trouble.is_empty() {
         stop(app, loaded, State::Blocked, trouble).await?;
@@ -343,7 +367,7 @@ async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
 }
 
 /// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
-async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
+pub(super) async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
     match freezes::held_under(app, Some(target), None).await? {
         Some(why) => refused("FROZEN", why),
         None => Ok(()),
@@ -358,6 +382,17 @@ async fn attach(
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
     thawed(app, target).await?;
+    match bake::admitted(app, &loaded.1, target) {
+        Admitted::Waits(why) => {
+            waits(app, &loaded.1.body.id, vec![why]).await?;
+            return Ok(false);
+        }
+        Admitted::No(why) => {
+            stop(app, loaded, State::Blocked, vec![why]).await?;
+            return Ok(false);
+        }
+        Admitted::Yes => {}
+    }
     let (why, evidence) = gate(app, target).await?;
     if !why.is_empty() {
         let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();
@@ -419,7 +454,8 @@ async fn detach(
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
     if loaded.1.wish == Wish::Run
-        && let Some(why) = unbound(app, &loaded.1, target).await?
+        && let Some(by) = loaded.1.body.replaced_by.get(target)
+        && let Some(why) = unbound(app, &loaded.1, (target, by), Span(0)).await?
     {
         let why = vec![format!("{target} keeps what is attached to it: {why}")];
         stop(app, loaded, State::Failed, why).await?;
@@ -438,7 +474,7 @@ async fn detach(
 
 /// Reads until it shows, for a few seconds: Organizations is eventually consistent. What it shows
 /// is then the next step's business.
-async fn read_back(
+pub(super) async fn read_back(
     app: &App,
     target: &NodeId,
     (policy, wanted): (&str, bool),
@@ -457,7 +493,7 @@ async fn read_back(
 }
 
 /// Why the gate before a target is shut, from a fresh tree and the ledger; and the SHA-256 of what that was decided on.
-pub(super) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
+pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
     let tree = org::fresh_below(app, target).await?;
     let mut cells = BTreeMap::new();
     let mut findings: Vec<Finding> = Vec::new();

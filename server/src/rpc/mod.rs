@@ -14,6 +14,7 @@ mod rollout;
 mod rollout_convert;
 mod scan;
 mod simulation;
+mod staging;
 mod status;
 
 pub(crate) use agent::Agents;
@@ -60,6 +61,7 @@ pub(crate) fn routes(app: &App) -> Result<RoutesBuilder, tonic_reflection::serve
         .add_service(v1::key_service_server::KeyServiceServer::new(rpc.clone()))
         .add_service(v1::remediation_service_server::RemediationServiceServer::new(rpc.clone()))
         .add_service(v1::rollout_service_server::RolloutServiceServer::new(rpc.clone()))
+        .add_service(v1::staging_service_server::StagingServiceServer::new(rpc.clone()))
         .add_service(v1::freeze_service_server::FreezeServiceServer::new(rpc.clone()))
         .add_service(v1::status_service_server::StatusServiceServer::new(rpc));
     Ok(routes)

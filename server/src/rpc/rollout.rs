@@ -6,6 +6,7 @@ use super::{
 use crate::app::{App, Fault};
 use crate::rollouts::{self, Verb, Wanted, simulate};
 use crate::store::{Filter, Kind, Row};
+use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::Rollout;
 use ringfence_proto::v1;
 use ringfence_proto::v1::rollout_service_server::RolloutService;
@@ -21,6 +22,10 @@ async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
 async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {
     let (_, rollout): (Row, Rollout) = app.load(Kind::Rollout, id).await?;
     Ok(show(app, &rollout).await)
+}
+
+fn target(id: &str) -> Result<NodeId, Fault> {
+    id.parse().map_err(|e| Fault::Invalid(format!("target: {e}")))
 }
 
 /// A verb with its person and reason.
@@ -49,6 +54,7 @@ impl RolloutService for Rpc {
             stages: rollout_convert::stages(a.stages)?,
             allow_root: a.allow_root,
             expected_denials: rollout_convert::principals(a.expected_denials)?,
+            replaces: a.replaces,
         };
         let id = id_of("ro", &a.request_id);
         let (rollout, warnings) =
@@ -116,6 +122,45 @@ impl RolloutService for Rpc {
         let a = request.get_ref();
         let rollout = wish(self, &request, Verb::Promote, &a.id, &a.reason).await?;
         ok(v1::PromoteRolloutResponse { rollout })
+    }
+
+    async fn skip_rollout_target(
+        &self,
+        request: Request<v1::SkipRolloutTargetRequest>,
+    ) -> Answer<v1::SkipRolloutTargetResponse> {
+        let a = request.get_ref();
+        let verb = Verb::Skip(target(&a.target)?);
+        let rollout = wish(self, &request, verb, &a.id, &a.reason).await?;
+        ok(v1::SkipRolloutTargetResponse { rollout })
+    }
+
+    async fn retry_rollout_target(
+        &self,
+        request: Request<v1::RetryRolloutTargetRequest>,
+    ) -> Answer<v1::RetryRolloutTargetResponse> {
+        let a = request.get_ref();
+        let verb = Verb::Retry(target(&a.target)?);
+        let rollout = wish(self, &request, verb, &a.id, &a.reason).await?;
+        ok(v1::RetryRolloutTargetResponse { rollout })
+    }
+
+    async fn undo_rollout(
+        &self,
+        request: Request<v1::UndoRolloutRequest>,
+    ) -> Answer<v1::UndoRolloutResponse> {
+        let a = request.get_ref();
+        let rollout = wish(self, &request, Verb::Undo, &a.id, &a.reason).await?;
+        ok(v1::UndoRolloutResponse { rollout })
+    }
+
+    async fn propose_rollout(
+        &self,
+        request: Request<v1::ProposeRolloutRequest>,
+    ) -> Answer<v1::ProposeRolloutResponse> {
+        actor(request.metadata())?;
+        let (wanted, tag) = rollout_convert::wanted(request.into_inner())?;
+        let proposal = rollouts::propose(&self.0, wanted, &tag).await?;
+        ok(rollout_convert::proposal(proposal))
     }
 
     async fn abort_rollout(

@@ -2,9 +2,10 @@
 
 use super::convert::{approval, count, ids, when};
 use crate::app::Fault;
-use crate::rollouts::{Named, bound};
+use crate::rollouts::{Named, Proposal};
+use ringfence_domain::id::NodeId;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout, Wish};
+use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout, Wish, propose};
 use ringfence_domain::scp::Parameters;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
@@ -52,7 +53,60 @@ pub(crate) fn principals(patterns: Vec<String>) -> Result<Vec<String>, Fault> {
     }
 }
 
-fn rollout_state(state: rollout::State) -> v1::RolloutState {
+/// What a proposal is asked for; and the key of the tag that names environments.
+pub(crate) fn wanted(a: v1::ProposeRolloutRequest) -> Result<(propose::Wanted, String), Fault> {
+    let size = |name: &str, value: i32, least: usize| {
+        usize::try_from(value)
+            .ok()
+            .filter(|n| *n >= least)
+            .ok_or_else(|| Fault::Invalid(format!("{name} = {value}: it must be {least} or more")))
+    };
+    let mut percents = Vec::new();
+    for percent in &a.percents {
+        let more = u32::try_from(*percent).ok().filter(|p| (1..100).contains(p));
+        match more.filter(|p| percents.last().is_none_or(|last| last < p)) {
+            Some(percent) => percents.push(percent),
+            None => {
+                return Err(Fault::Invalid(format!(
+                    "percents: {percent}: they are 1 to 99, each more than the one before"
+                )));
+            }
+        }
+    }
+    let bake = Span(a.bake_seconds.saturating_mul(1_000));
+    if bake < Span(0) || bake > BAKE_MAX {
+        return Err(Fault::Invalid(format!("bake: it must be 0 to {BAKE_MAX}")));
+    }
+    let wanted = propose::Wanted {
+        databases: Default::default(),
+        tagged: Default::default(),
+        canaries: size("canaries", a.canaries, 0)?,
+        large: size("large", a.large, 1)?,
+        percents,
+        max_accounts: size("max_accounts", a.max_accounts, 1)?,
+        bake,
+    };
+    Ok((wanted, a.environment_tag))
+}
+
+pub(crate) fn proposal(proposal: Proposal) -> v1::ProposeRolloutResponse {
+    let stage = |p: propose::Proposed| v1::ProposedStage {
+        stage: Some(v1::RolloutStage {
+            name: p.stage.name,
+            targets: p.stage.targets.iter().map(ToString::to_string).collect(),
+            bake_seconds: p.stage.bake.0 / 1_000,
+            observations: i32::try_from(p.stage.observations).unwrap_or(i32::MAX),
+        }),
+        because: p.because,
+    };
+    v1::ProposeRolloutResponse {
+        stages: proposal.stages.into_iter().map(stage).collect(),
+        left_out: proposal.left_out,
+        as_of: proposal.as_of.to_string(),
+    }
+}
+
+pub(crate) fn rollout_state(state: rollout::State) -> v1::RolloutState {
     match state {
         rollout::State::Planned => v1::RolloutState::Planned,
         rollout::State::Running => v1::RolloutState::Running,
@@ -63,10 +117,11 @@ fn rollout_state(state: rollout::State) -> v1::RolloutState {
         rollout::State::Complete => v1::RolloutState::Complete,
         rollout::State::Aborted => v1::RolloutState::Aborted,
         rollout::State::Failed => v1::RolloutState::Failed,
+        rollout::State::Superseded => v1::RolloutState::Superseded,
     }
 }
 
-fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::RolloutTargetState {
+fn target_state(r: &Rollout, target: &NodeId) -> v1::RolloutTargetState {
     use v1::RolloutTargetState as T;
     let before = match (&r.baseline, &r.policy_id) {
         (Some(baseline), Some(policy)) => baseline.get(target).is_some_and(|s| s.contains(policy)),
@@ -74,6 +129,7 @@ fn target_state(r: &Rollout, target: &ringfence_domain::id::NodeId) -> v1::Rollo
     };
     match r.attachments.get(target) {
         _ if before => T::AttachedBefore,
+        _ if r.is_skipped(target) => T::Skipped,
         Some(a) if a.detached_at.is_some() && r.is_replaced(target) && r.wish == Wish::Run => {
             T::Replaced
         }
@@ -95,6 +151,11 @@ pub(crate) fn rollout(
     for stage in &r.body.stages {
         for id in &stage.targets {
             let before = r.baseline.as_ref().and_then(|b| b.get(id));
+            let there = match (&r.policy_id, before) {
+                (Some(policy), Some(before)) => before.contains(policy),
+                _ => false,
+            };
+            let skip = r.skipped.get(id).filter(|_| r.is_skipped(id));
             let attached_at = r.attachments.get(id).and_then(|a| a.attached_at);
             targets.push(v1::RolloutTarget {
                 stage: stage.name.clone(),
@@ -102,8 +163,12 @@ pub(crate) fn rollout(
                 name: tree.and_then(|t| t.get(id)).map(|n| n.name.clone()).unwrap_or_default(),
                 state: target_state(r, id).into(),
                 attached_at: when(attached_at),
+                skipped: skip
+                    .map(|s| format!("{} at {}: {}", s.by, s.at, s.reason))
+                    .unwrap_or_default(),
+                change: if there { "nothing: it is attached there" } else { "adds denials" }.into(),
                 before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
-                accounts: count(tree.map_or(0, |t| bound(t, std::iter::once(id)).len())),
+                accounts: count(tree.map_or(0, |t| rollout::bound(t, std::iter::once(id)).len())),
                 replaced_by: r
                     .body
                     .replaced_by
@@ -133,6 +198,29 @@ pub(crate) fn rollout(
         approvals_needed: count(needed),
         bakes: bakes(r, moment),
         expected_denials: r.body.expected_denials.clone(),
+        replaces: r.body.replaces.as_ref().map(|replaces| earlier(r, replaces)),
+        superseded_by: r.superseded_by.clone().unwrap_or_default(),
+    }
+}
+
+fn earlier(r: &Rollout, replaces: &rollout::Replaces) -> v1::RolloutEarlier {
+    let target = |(id, by): (&NodeId, &NodeId)| {
+        let state = match r.old.get(id) {
+            Some(done) if done.lost_at.is_some() => "lost",
+            Some(done) if done.attached_at.is_some() => "attached again",
+            Some(done) if done.detached_at.is_some() => "detached",
+            Some(_) | None => "attached",
+        };
+        v1::RolloutEarlierTarget {
+            id: id.to_string(),
+            bound_by: by.to_string(),
+            state: state.to_owned(),
+        }
+    };
+    v1::RolloutEarlier {
+        rollout: replaces.rollout.clone(),
+        policy_id: replaces.policy.clone(),
+        targets: replaces.targets.iter().map(target).collect(),
     }
 }
 

@@ -94,6 +94,8 @@ pub enum Kind {
     KeyJob,
     /// `ringfence_domain::history::Reading`
     Reading,
+    /// `ringfence_domain::staging::Staging`
+    Staging,
 }
 
 impl Kind {
@@ -110,6 +112,7 @@ impl Kind {
             Kind::KeyPlan => "key plan",
             Kind::KeyJob => "key job",
             Kind::Reading => "reading",
+            Kind::Staging => "staging",
         }
     }
 }

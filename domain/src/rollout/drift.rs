@@ -1,0 +1,128 @@
+//! What other people do to a rollout: attachments that are gone, a policy that says something else, accounts that come and
+//! go.
+
+use super::{Rollout, Skip, State, Wish};
+use crate::id::{AccountId, NodeId};
+use crate::org::{NodeKind, OrgTree};
+use crate::time::Time;
+use std::collections::BTreeSet;
+
+/// What becomes of a rollout when somebody detaches what it attached (`rollout.on_drift`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrift {
+    /// It stops, and a person looks.
+    Pause,
+    /// It is attached again, through its gate, a few times.
+    Reattach,
+    /// It stays off.
+    Adopt,
+}
+
+/// How often one target is attached again by itself: whoever detaches it each time, a person or a tool, means it.
+pub(super) const REATTACHED_MAX: u32 = 3;
+
+impl OnDrift {
+    /// All, by the names in the configuration.
+    pub const ALL: [(&'static str, OnDrift); 3] =
+        [("pause", OnDrift::Pause), ("reattach", OnDrift::Reattach), ("adopt", OnDrift::Adopt)];
+}
+
+impl Rollout {
+    /// Notes which targets it is no longer attached to, though it should be.
+    pub fn note_lost(&mut self, on: impl Fn(&NodeId) -> bool, now: Time) {
+        for (target, attachment) in &mut self.attachments {
+            let should = attachment.attached_at.is_some()
+                && attachment.detach_intended_at.is_none()
+                && attachment.lost_at.is_none();
+            if should && !on(target) {
+                attachment.lost_at = Some(now);
+                attachment.losses += 1;
+            }
+        }
+    }
+
+    /// Where it is known to be off, though nobody asked us to, and nobody has agreed to that.
+    pub fn lost(&self) -> Vec<NodeId> {
+        let lost = |t: &&NodeId| self.attachments.get(*t).is_some_and(|a| a.lost_at.is_some());
+        let meant = |t: &&NodeId| !self.skipped.contains_key(*t) && !self.is_replaced(t);
+        self.body.targets().filter(lost).filter(meant).cloned().collect()
+    }
+
+    /// What other people did to a rollout that is complete, given where its policy is attached: one line each.
+    pub fn drift(&self, on: &BTreeSet<NodeId>, edited: bool) -> Vec<String> {
+        let policy = self.policy_id.as_deref().unwrap_or_default();
+        let goes = |t: &NodeId| self.is_replaced(t) || self.skipped.contains_key(t);
+        let off = self.body.targets().filter(|t| !on.contains(t) && !goes(t));
+        let line = |t: &NodeId| {
+            format!("{policy} is no longer attached to {t}: somebody detached it, or {t} is gone")
+        };
+        let mut found: Vec<String> = off.map(line).collect();
+        if edited {
+            found.push(format!("{policy} no longer says what was approved: somebody changed it"));
+        }
+        found
+    }
+
+    /// What becomes of it, for these reasons, once what is lost is noted.
+    pub fn drifted(&mut self, what: OnDrift, edited: bool, why: Vec<String>, now: Time) {
+        self.why = why;
+        let lost = self.lost();
+        let losses = |t: &NodeId| self.attachments.get(t).map_or(0, |a| a.losses);
+        let often = lost.iter().find(|t| losses(t) > REATTACHED_MAX);
+        match (what, often) {
+            _ if edited || lost.is_empty() || self.wish != Wish::Run => self.state = State::Failed,
+            (OnDrift::Reattach, Some(target)) => {
+                self.why.push(format!(
+                    "{target} was attached again {REATTACHED_MAX} times, and somebody keeps detaching it"
+                ));
+                self.state = State::Failed;
+            }
+            (OnDrift::Reattach, None) => {
+                self.why.push("attached again (rollout.on_drift = \"reattach\")".into());
+                self.tries_again();
+                self.state = State::Running;
+            }
+            (OnDrift::Adopt, _) => {
+                let reason = "somebody detached it (rollout.on_drift = \"adopt\")";
+                for target in lost {
+                    let skip = Skip { by: "rollouts".into(), at: now, reason: reason.into() };
+                    self.skip(&target, skip);
+                }
+                // Other accounts are bound now.
+                self.bound = None;
+            }
+            (OnDrift::Pause, _) => self.state = State::Failed,
+        }
+        if self.state == State::Failed {
+            self.why.push("resume attaches again what was detached, skip lets a target go without, abort takes back the rest".into());
+        }
+    }
+}
+
+/// The accounts that SCPs on these targets bind, and that can do anything.
+pub fn bound<'a>(tree: &OrgTree, targets: impl Iterator<Item = &'a NodeId>) -> BTreeSet<AccountId> {
+    targets.flat_map(|t| tree.accounts_under(t)).filter(|a| can_be_bound(tree, a)).collect()
+}
+
+fn can_be_bound(tree: &OrgTree, account: &AccountId) -> bool {
+    let node = tree.get(&account.into());
+    node.is_some_and(|n| match &n.kind {
+        NodeKind::Account { state, management } => !management && state.has_cells(),
+        NodeKind::Root | NodeKind::Ou => false,
+    })
+}
+
+/// Accounts that came or went since a rollout was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Bound now, and not then.
+    pub came: BTreeSet<AccountId>,
+    /// Bound then, still in use, and not bound now.
+    pub went: BTreeSet<AccountId>,
+}
+
+/// What changed between the accounts that were bound and those that are. One that was closed has not gone anywhere.
+pub fn moves(tree: &OrgTree, then: &BTreeSet<AccountId>, now: &BTreeSet<AccountId>) -> Moves {
+    let went = then.difference(now).filter(|a| can_be_bound(tree, a));
+    Moves { came: now.difference(then).cloned().collect(), went: went.cloned().collect() }
+}

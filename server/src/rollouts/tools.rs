@@ -1,0 +1,65 @@
+//! Other tools that manage policies of the organization: found before a rollout is planned, and named.
+
+use crate::app::{App, now};
+use ringfence_domain::rollout::Attached;
+pub(crate) use ringfence_domain::rollout::tools::CONTROL_TOWER;
+use ringfence_domain::rollout::tools::{Tool, of_policy, of_principal};
+use ringfence_domain::time::Span;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far back CloudTrail is asked who changed attachments.
+const LATELY: Span = Span::hours(30 * 24);
+
+/// How long it is waited for: a plan without its word says so.
+const ASKED_FOR: Span = Span::seconds(20);
+
+/// One line for each tool that has policies on these targets, or that changed attachments lately.
+pub(super) async fn warnings(app: &App, attached: &Attached) -> Vec<String> {
+    let (tools, unseen) = found(app, attached).await;
+    tools.into_iter().map(|(_, line)| line).chain(unseen).collect()
+}
+
+/// The same, by tool; and what could not be looked at.
+pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)>, Vec<String>) {
+    let mut traces: BTreeMap<Tool, BTreeSet<String>> = BTreeMap::new();
+    let mut said = Vec::new();
+    match app.cloud.policies().await {
+        Err(error) => said.push(format!("whose policies are attached was not looked at: {error}")),
+        Ok(all) => {
+            let on = |id: &String| {
+                let here = |set: &&BTreeSet<String>| set.contains(id);
+                attached.values().flatten().filter(here).count()
+            };
+            for policy in &all {
+                let count = on(&policy.id);
+                if let Some(tool) = of_policy(&policy.name).filter(|_| count > 0) {
+                    let trace = format!("{} is attached to {count} of the targets", policy.name);
+                    traces.entry(tool).or_default().insert(trace);
+                }
+            }
+        }
+    }
+    let asked =
+        app.cloud.acts(&["AttachPolicy", "DetachPolicy"], (now().plus(Span(-LATELY.0)), now()));
+    match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
+        Ok(Ok(acts)) => {
+            for act in acts.iter().rev() {
+                if let Some(tool) = of_principal(&act.who) {
+                    let trace = format!("it changed attachments in the last {LATELY}, as {}", act.who);
+                    traces.entry(tool).or_default().insert(trace);
+                }
+            }
+        }
+        Ok(Err(error)) => said.push(format!(
+            "which tools change attachments was not looked at: {error}"
+        )),
+        Err(_) => said.push(format!(
+            "which tools change attachments was not looked at: CloudTrail did not answer within {ASKED_FOR}"
+        )),
+    }
+    let line = |(tool, traces): (Tool, BTreeSet<String>)| {
+        let some: Vec<String> = traces.into_iter().take(3).collect();
+        (tool, format!("{} is at work here ({}): {}", tool.name, some.join("; "), tool.advice))
+    };
+    (traces.into_iter().map(line).collect(), said)
+}

@@ -1,0 +1,191 @@
+//! What people ask of a rollout; the worker does the rest.
+
+use super::{Loaded, bake, change};
+use crate::app::{App, Fault, now, refused};
+use crate::store::Kind;
+use ringfence_domain::approval;
+use ringfence_domain::audit::Actor;
+use ringfence_domain::id::NodeId;
+use ringfence_domain::rollout::{Rollout, Skip, State, Wish};
+
+/// What a person can ask of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Begin.
+    Start,
+    /// Attach nothing more.
+    Pause,
+    /// Go on after a pause or a refused gate.
+    Resume,
+    /// Take back what was attached.
+    Abort,
+    /// Take back what was carried out, and give back what it took the place of.
+    Undo,
+    /// End the bake of a stage before its time.
+    Promote,
+    /// Let this target go without.
+    Skip(NodeId),
+    /// Attach to this target after all.
+    Retry(NodeId),
+}
+
+impl Verb {
+    /// Whether it makes the rollout go on, and so wants approvals.
+    fn goes_on(&self) -> bool {
+        matches!(self, Verb::Start | Verb::Resume | Verb::Retry(_))
+    }
+
+    /// Whether somebody reads later why it was done.
+    fn wants_reason(&self) -> bool {
+        matches!(self, Verb::Promote | Verb::Undo | Verb::Skip(_) | Verb::Retry(_))
+    }
+}
+
+/// Carries out a person's wish.
+pub async fn wish(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    verb: Verb,
+    reason: &str,
+) -> Result<Rollout, Fault> {
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    if verb.wants_reason() && reason.trim().is_empty() {
+        return Err(Fault::Invalid("reason: say why".into()));
+    }
+    if verb.goes_on() {
+        approved(app, &loaded.1)?;
+    }
+    let (wish, state, action) = becomes(&loaded.1, &verb)?;
+    let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
+        edit(rollout, &verb, actor, reason);
+        rollout.wish = wish;
+        rollout.state = state;
+        Ok(())
+    })
+    .await?;
+    app.wake_rollouts.notify_one();
+    Ok(rollout)
+}
+
+/// Refuses while approvals are missing. Once it runs they count on: a bake may take longer than anybody's word should
+/// stand before the start.
+fn approved(app: &App, rollout: &Rollout) -> Result<(), Fault> {
+    let needed = app.config.approvals_rollout;
+    let valid_for = app.config.approvals_rollout_valid_for;
+    let fresh = rollout.approvals.iter().filter(|a| now().since(a.at) <= valid_for);
+    let fresh: Vec<_> = fresh.cloned().collect();
+    match approval::missing(&rollout.body.author, &rollout.hash, &fresh, needed) {
+        0 => Ok(()),
+        missing => {
+            let id = &rollout.body.id;
+            refused(
+                "APPROVAL_MISSING",
+                format!(
+                    "{id} needs {needed} approval(s) by others than {}, no older than {valid_for}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
+                    rollout.body.author
+                ),
+            )
+        }
+    }
+}
+
+/// What the rollout wishes and where it stands after that, and the action in the audit log; or why not.
+fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str), Fault> {
+    let (state, id) = (rollout.state, &rollout.body.id);
+    let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
+    let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
+    let aborting = rollout.wish == Wish::Abort;
+    let retreats = matches!(rollout.wish, Wish::Retreat { .. }) && state == State::Aborting;
+    if let Some(by) = &rollout.superseded_by {
+        return no(&format!(
+            "{by} has taken its place; `ringfence rollout undo {by} --reason ...` gives it back"
+        ));
+    }
+    Ok(match verb {
+        verb if (verb.goes_on() || matches!(verb, Verb::Skip(_))) && aborting => {
+            return no("it is being taken back, or was; plan a new rollout");
+        }
+        Verb::Abort | Verb::Undo if state == State::Aborted => {
+            return no("it was taken back already");
+        }
+        Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
+        Verb::Undo if !matches!(state, State::Complete | State::Failed) => {
+            return no("it has not been carried out; use `ringfence rollout abort`");
+        }
+        Verb::Undo => (Wish::Abort, State::Aborting, "rollout.undo"),
+        _ if retreats => {
+            return no(
+                "a stage that does harm is being detached; when that is done, resume or abort",
+            );
+        }
+        Verb::Skip(target) | Verb::Retry(target) => return about_target(rollout, verb, target),
+        Verb::Promote if aborting || rollout.baking().is_none() => return no("no stage bakes"),
+        Verb::Promote if !matches!(state, State::Baking | State::Running | State::Paused) => {
+            return no("resume it first");
+        }
+        Verb::Promote
+            if let Some((_, by)) = rollout.baking().and_then(|(.., b)| b.promoted.as_ref()) =>
+        {
+            return no(&format!("its bake was ended already by {by}"));
+        }
+        Verb::Promote if state == State::Baking => (Wish::Run, State::Running, "rollout.promote"),
+        Verb::Promote => (rollout.wish, state, "rollout.promote"),
+        Verb::Start if state == State::Paused => return no("use `ringfence rollout resume`"),
+        Verb::Start | Verb::Resume if state == State::Complete => {
+            return no("all its targets are attached");
+        }
+        Verb::Resume if state == State::Planned => return no("use `ringfence rollout start`"),
+        Verb::Start => (Wish::Run, State::Running, "rollout.start"),
+        Verb::Resume => (Wish::Run, State::Running, "rollout.resume"),
+        Verb::Pause if state == State::Planned => return no("it was never started"),
+        Verb::Pause if ended || aborting => return no("there is nothing to pause"),
+        Verb::Pause => (Wish::Pause, State::Paused, "rollout.pause"),
+    })
+}
+
+fn about_target(
+    rollout: &Rollout,
+    verb: &Verb,
+    target: &NodeId,
+) -> Result<(Wish, State, &'static str), Fault> {
+    let (state, id) = (rollout.state, &rollout.body.id);
+    let no = |what: String| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
+    if !rollout.body.targets().any(|t| t == target) {
+        return Err(Fault::NotFound(format!("{target} is no target of {id}")));
+    }
+    let skipped = rollout.skipped.contains_key(target);
+    match verb {
+        Verb::Retry(_) if !skipped => no(format!("{target} is not skipped; resume tries it again")),
+        Verb::Retry(_) => Ok((Wish::Run, State::Running, "rollout.retry")),
+        _ if state == State::Planned => no(format!("plan it without {target}")),
+        _ if skipped => no(format!("{target} is skipped already")),
+        _ if rollout.holds(target) || rollout.is_replaced(target) => {
+            no(format!("{target} has it; abort takes it back, from all targets"))
+        }
+        _ => Ok((rollout.wish, state, "rollout.skip")),
+    }
+}
+
+fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
+    match verb {
+        Verb::Skip(target) => {
+            let skip = Skip { by: actor.name.clone(), at: now(), reason: reason.to_owned() };
+            rollout.skip(target, skip);
+            rollout.why.push(format!("{target} goes without, by {}: {reason}", actor.name));
+            return;
+        }
+        Verb::Retry(target) => drop(rollout.skipped.remove(target)),
+        Verb::Promote => bake::promote(rollout, actor, reason),
+        Verb::Start | Verb::Pause | Verb::Resume | Verb::Abort | Verb::Undo => {}
+    }
+    rollout.tries_again();
+    match verb {
+        Verb::Pause => {
+            let why = if reason.trim().is_empty() { "" } else { ": " };
+            rollout.why.push(format!("paused by {}{why}{reason}; resume goes on", actor.name));
+        }
+        Verb::Promote => {}
+        _ => rollout.why.clear(),
+    }
+}

@@ -1,0 +1,182 @@
+//! What a visit to a staging OU would change, before anybody moves.
+
+use crate::app::{App, Fault, now, refused};
+use crate::org;
+use crate::rollouts::tools;
+use crate::store::{Kind, Row};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::org::{AccountState, NodeKind, OrgTree};
+use ringfence_domain::staging::{Body, Difference, Staging, Visitor};
+use ringfence_domain::time::Span;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a person wants.
+pub struct Wanted {
+    /// The staging OU.
+    pub ou: NodeId,
+    /// The accounts, in order.
+    pub accounts: Vec<AccountId>,
+    /// How many are there at a time.
+    pub batch: usize,
+    /// For how long.
+    pub stay: Span,
+    /// Whether AWS Control Tower may be at work.
+    pub allow_control_tower: bool,
+}
+
+/// Accounts in one plan at most: what goes wrong with a few is found with a few.
+const ACCOUNTS_MAX: usize = 200;
+
+/// Plans it; stores it unless `dry`. The same id twice is the same one. The second part are warnings.
+pub async fn plan(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    wanted: Wanted,
+    dry: bool,
+) -> Result<(Staging, Vec<String>), Fault> {
+    if app.store.get(Kind::Staging, id).await?.is_some() {
+        return Ok((app.load(Kind::Staging, id).await?.1, Vec::new()));
+    }
+    // AWS lets no other account move accounts (API reference, MoveAccount).
+    let (caller, organization) = (app.cloud.caller().await?, app.cloud.organization().await?);
+    if caller.account.as_str() != organization.management_account {
+        return refused(
+            "NOT_MANAGEMENT",
+            format!(
+                "accounts can be moved from the management account ({}) only; this server's credentials are of {}",
+                organization.management_account, caller.account
+            ),
+        );
+    }
+    let tree = org::fresh(app, Span(0)).await?;
+    let visitors = visitors(&tree, &wanted)?;
+    let warnings = warnings(app, &tree, &visitors, &wanted).await?;
+    let mut differences = BTreeMap::new();
+    for origin in visitors.iter().map(|v| &v.origin).collect::<BTreeSet<_>>() {
+        differences.insert(origin.clone(), between(app, &tree, origin, &wanted.ou).await?);
+    }
+    let at = now();
+    let staging = Staging::new(Body {
+        id: id.to_owned(),
+        author: actor.name.clone(),
+        created_at: at,
+        ou: wanted.ou,
+        visitors,
+        batch: wanted.batch,
+        stay: wanted.stay,
+        differences,
+    });
+    if !dry {
+        let text =
+            format!("{} to {}, hash {}", wanted.accounts.len(), staging.body.ou, staging.hash);
+        let event = actor.did(at, "staging.plan", id, text);
+        let row = Row::new(Kind::Staging, id, staging.state.as_str(), at, &staging);
+        if !app.store.update(&[row], &event).await? {
+            return Ok((app.load(Kind::Staging, id).await?.1, warnings));
+        }
+    }
+    Ok((staging, warnings))
+}
+
+/// The accounts with where they are at home; or what is wrong with one.
+fn visitors(tree: &OrgTree, wanted: &Wanted) -> Result<Vec<Visitor>, Fault> {
+    let invalid = |text: String| Err(Fault::Invalid(text));
+    let ou = &wanted.ou;
+    match tree.get(ou).map(|n| &n.kind) {
+        Some(NodeKind::Ou) => {}
+        Some(_) => return invalid(format!("ou: {ou} is no OU")),
+        None => return Err(Fault::NotFound(format!("ou: {ou} is not in the organization"))),
+    }
+    if wanted.accounts.is_empty() || wanted.accounts.len() > ACCOUNTS_MAX {
+        return invalid(format!("accounts: name 1 to {ACCOUNTS_MAX}"));
+    }
+    let mut visitors: Vec<Visitor> = Vec::new();
+    for account in &wanted.accounts {
+        let Some(node) = tree.get(&account.into()) else {
+            return Err(Fault::NotFound(format!("accounts: {account} is not in the organization")));
+        };
+        let (NodeKind::Account { state, management }, Some(origin)) = (&node.kind, &node.parent)
+        else {
+            return invalid(format!("accounts: {account} is no account"));
+        };
+        if *management {
+            return invalid(format!(
+                "accounts: {account} is the management account, which no SCP binds"
+            ));
+        }
+        if *state != AccountState::Active {
+            return invalid(format!("accounts: {account} is {}", state.as_str()));
+        }
+        if origin == ou {
+            return invalid(format!("accounts: {account} is in {ou} already"));
+        }
+        if visitors.iter().any(|v| v.account == *account) {
+            return invalid(format!("accounts: {account} is named twice"));
+        }
+        visitors.push(Visitor { account: account.clone(), origin: origin.clone() });
+    }
+    Ok(visitors)
+}
+
+/// Other tools that count a move as something else. AWS Control Tower refuses the plan, unless told.
+async fn warnings(
+    app: &App,
+    tree: &OrgTree,
+    visitors: &[Visitor],
+    wanted: &Wanted,
+) -> Result<Vec<String>, Fault> {
+    let origins = visitors.iter().map(|v| &v.origin).chain([&wanted.ou]);
+    let chain: BTreeSet<NodeId> = origins.flat_map(|o| above(tree, o)).collect();
+    let mut attached = BTreeMap::new();
+    for node in chain {
+        attached.insert(node.clone(), app.cloud.attached(&node).await?);
+    }
+    let (tools, mut said) = tools::found(app, &attached).await;
+    if let Some((tool, line)) = tools.iter().find(|(tool, _)| *tool == tools::CONTROL_TOWER)
+        && !wanted.allow_control_tower
+    {
+        return refused(
+            "CONTROL_TOWER",
+            format!(
+                "{line}. {} counts a moved account as drift, and may enroll it anew; with --allow-control-tower it is moved all the same",
+                tool.name
+            ),
+        );
+    }
+    said.extend(tools.into_iter().map(|(_, line)| line));
+    said.push("StackSets with automatic deployment add and, unless they retain stacks, delete stacks in accounts that change their OU: look at those of both OUs".to_owned());
+    Ok(said)
+}
+
+/// A node and all above it, itself first.
+fn above(tree: &OrgTree, id: &NodeId) -> Vec<NodeId> {
+    std::iter::once(id.clone()).chain(tree.ancestors(id).map(|n| n.id.clone())).collect()
+}
+
+/// What is inherited from one parent and not from the other, of every type that is on in the organization.
+async fn between(
+    app: &App,
+    tree: &OrgTree,
+    origin: &NodeId,
+    ou: &NodeId,
+) -> Result<Vec<Difference>, Fault> {
+    let (here, there) = (above(tree, origin), above(tree, ou));
+    let mut found = Vec::new();
+    for policy_type in app.cloud.policy_types().await? {
+        let (mut loses, mut gets) = (BTreeSet::new(), BTreeSet::new());
+        for (chain, other, into) in [(&here, &there, &mut loses), (&there, &here, &mut gets)] {
+            for node in chain.iter().filter(|n| !other.contains(n)) {
+                into.extend(app.cloud.attached_of(node, &policy_type).await?);
+            }
+        }
+        let both: BTreeSet<String> = loses.intersection(&gets).cloned().collect();
+        let only = |set: BTreeSet<String>| set.difference(&both).cloned().collect::<Vec<String>>();
+        let (loses, gets) = (only(loses), only(gets));
+        if !(loses.is_empty() && gets.is_empty()) {
+            found.push(Difference { policy_type, loses, gets });
+        }
+    }
+    Ok(found)
+}
