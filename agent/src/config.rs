@@ -15,7 +15,7 @@ use ringfence_domain::isolation::Isolation;
 use ringfence_domain::key::Wanted;
 use ringfence_domain::plan::Guess;
 use ringfence_domain::remediation::Bounds;
-use ringfence_domain::rollout::OnDrift;
+use ringfence_domain::rollout::{Alarm, OnDrift};
 use ringfence_domain::time::Span;
 use ringfence_domain::window;
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ pub struct Config {
     /// `rollout.history_max_age`: what was read of CloudTrail serves again for so long.
     pub history_max_age: Span,
     pub retreat_all: bool,
+    /// `rollout.alarms`: signs of health while a stage bakes.
+    pub alarms: Vec<Alarm>,
     /// `rollout.gate_command`: asked before each target, besides the evidence.
     pub gate_command: String,
     pub gate_timeout: Span,
@@ -338,6 +340,14 @@ impl Config {
                 "rollout.on_unhealthy = `{unhealthy}`: it is stage (take back the stage that does harm) or all"
             ));
         }
+        let mut alarms = Vec::new();
+        for arn in text("rollout.alarms").split(',').filter(|arn| !arn.is_empty()) {
+            alarms.push(Alarm::parse(arn).ok_or_else(|| {
+                ConfigError(format!(
+                    "rollout.alarms: `{arn}` is no ARN of an alarm (arn:aws:cloudwatch:REGION:ACCOUNT:alarm:NAME)"
+                ))
+            })?);
+        }
         let drift = text("rollout.on_drift");
         let Some((_, on_drift)) = OnDrift::ALL.into_iter().find(|(name, _)| *name == drift) else {
             return fail(format!(
@@ -463,6 +473,7 @@ impl Config {
             access_analyzer: flag("rollout.access_analyzer"),
             history_max_age: span("rollout.history_max_age"),
             retreat_all: text("rollout.on_unhealthy") == "all",
+            alarms,
             gate_command: text("rollout.gate_command"),
             gate_timeout: span("rollout.gate_timeout"),
             on_drift,

@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     config: Shared<aws_sdk_config::Client>,
     member_config: Shared<aws_sdk_config::Client>,
     cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
+    own_cloudwatch: Shared<aws_sdk_cloudwatch::Client>,
     ec2: Shared<aws_sdk_ec2::Client>,
     secretsmanager: Shared<aws_sdk_secretsmanager::Client>,
     cloudtrail: Shared<aws_sdk_cloudtrail::Client>,
@@ -181,6 +182,7 @@ impl Cloud {
             config: Shared::new(),
             member_config: Shared::new(),
             cloudwatch: Shared::new(),
+            own_cloudwatch: Shared::new(),
             ec2: Shared::new(),
             secretsmanager: Shared::new(),
             cloudtrail: Shared::new(),
@@ -239,6 +241,11 @@ impl Cloud {
 
     pub(crate) fn cloudwatch(&self, region: &str) -> aws_sdk_cloudwatch::Client {
         self.0.cloudwatch.get(region, || client!(aws_sdk_cloudwatch, &self.0.member, region))
+    }
+
+    /// CloudWatch as ourselves: alarms.
+    pub(crate) fn own_cloudwatch(&self, region: &str) -> aws_sdk_cloudwatch::Client {
+        self.0.own_cloudwatch.get(region, || client!(aws_sdk_cloudwatch, &self.0.base, region))
     }
 
     pub(crate) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {

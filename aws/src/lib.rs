@@ -6,6 +6,7 @@
 //! outstanding throttle retries for all accounts together) and two loops multiply.
 
 pub mod account;
+mod alarms;
 mod analyzer;
 mod breaker;
 mod class;

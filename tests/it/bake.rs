@@ -340,6 +340,45 @@ fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
     assert!(ran.code == 1 && ran.err.contains("no rollout.health_command to ask"), "{ran:?}");
 }
 
+#[test]
+fn an_alarm_is_harm_and_one_without_data_proves_nothing() {
+    // The management account's number is the simulator's, by its seed.
+    let own = Org::new(&[]).management.clone();
+    let arn = format!("arn:aws:cloudwatch:us-east-1:{own}:alarm:orders-errors");
+    let org = Org::new(&[("ROLLOUT__HEALTH_COMMAND", ""), ("ROLLOUT__ALARMS", &arn)]);
+    let id = org.started("bake = \"1h\"", "");
+    let missing = org.reaches(&id, "paused");
+    assert!(missing["why"].to_string().contains("does not exist"), "{missing}");
+    let alarm = |operation: &str, params: Value| {
+        org.sim.change(json!({"call": {"account": org.management, "region": "us-east-1",
+            "service": "cloudwatch", "operation": operation, "params": params}}));
+    };
+    alarm(
+        "PutMetricAlarm",
+        json!({"AlarmName": "orders-errors", "MetricName": "Errors", "Namespace": "Orders", "Statistic": "Sum",
+            "Period": 60, "EvaluationPeriods": 1, "Threshold": 3.0, "ComparisonOperator": "GreaterThanThreshold"}),
+    );
+    let set = |state: &str| {
+        let params = json!({"AlarmName": "orders-errors", "StateValue": state, "StateReason": "5 > 3"});
+        alarm("SetAlarmState", params);
+    };
+    set("OK");
+    org.cli("ann").expect(&format!("rollout resume {id}"), 0);
+    until("it is seen healthy", MINUTE, || {
+        let said = org.cli("ann").json(&format!("rollout status {id}"), 0);
+        match text(&said["bakes"][0], "last_said") {
+            "1 alarm is OK" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    assert_eq!(org.fenced(), [true, false]);
+    set("ALARM");
+    let blocked = org.reaches(&id, "blocked");
+    let why = blocked["why"].to_string();
+    assert!(why.contains("alarm orders-errors") && why.contains("5 > 3"), "{why}");
+    assert_eq!(org.attached(), org.before, "exactly as before");
+}
+
 /// Harm first, then a resume to its end, then an abort; killed where a write to Organizations is held. Which that was.
 fn crashed(skip: usize, effect: &str) -> Option<String> {
     let mut org = Org::new(&[]);

@@ -27,6 +27,7 @@ mod quiesce;
 mod regions;
 mod simulator;
 mod stage;
+mod staging;
 mod store_contract;
 mod swap;
 mod swap_crash;

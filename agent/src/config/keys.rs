@@ -60,6 +60,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.trail_delay", Type::Duration, "15m"),
     ("rollout.access_analyzer", Type::Bool, "true"),
     ("rollout.history_max_age", Type::Duration, "24h"),
+    ("rollout.alarms", Type::Texts, ""),
     ("rollout.gate_command", Type::Text, ""),
     ("rollout.gate_timeout", Type::Duration, "5m"),
     ("rollout.on_drift", Type::Text, "pause"),

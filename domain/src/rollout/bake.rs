@@ -106,7 +106,7 @@ pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -
     }
     if stage.observations > 0 && moment.observe_every.is_none() {
         return Some(Step::AskHuman(format!(
-            "stage {} wants {} healthy observations, and neither rollout.health_command nor rollout.watch_denials is set",
+            "stage {} wants {} healthy observations, and none of rollout.health_command, rollout.alarms and rollout.watch_denials is set",
             stage.name, stage.observations
         )));
     }

@@ -3,6 +3,7 @@
 //! Position is what is attached, as read; there is no current-step counter. One target at a time;
 //! what was attached before us is never detached by us; all is stored before the first write.
 
+mod alarm;
 mod back;
 mod bake;
 mod drift;
@@ -17,6 +18,7 @@ mod tests;
 pub mod tools;
 mod version;
 
+pub use alarm::Alarm;
 pub use back::compare;
 pub use bake::{Bake, Health, Moment, Observation};
 pub use drift::{Moves, OnDrift, bound, moves};

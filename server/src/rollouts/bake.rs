@@ -2,16 +2,18 @@
 //! harm.
 
 use super::work::{gate, same, stop, system};
-use super::{Loaded, change, denials};
+use super::{Loaded, change, denials, transient};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{Bake, Health, Moment, Observation, Rollout, State, Wish};
+use ringfence_domain::rollout::{Alarm, Bake, Health, Moment, Observation, Rollout, State, Wish};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Now, and how often health is asked for.
 pub(crate) fn moment(app: &App) -> Moment {
-    let asks = app.health.is_some() || app.config.watch_denials;
+    let asks =
+        app.health.is_some() || app.config.watch_denials || !app.config.alarms.is_empty();
     Moment { now: now(), observe_every: asks.then_some(app.config.observe_every) }
 }
 
@@ -83,7 +85,28 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
     Ok(true)
 }
 
-/// What CloudTrail and the operator's command say of a stage; `None` until both are there. Harm that one knows of counts
+/// What the operator's alarms say: of our own account alone, for the server enters no other one.
+async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
+    let alarms = &app.config.alarms;
+    let own = app.cloud.caller().await?.account;
+    if let Some(other) = alarms.iter().find(|a| a.account != own) {
+        return Ok((Health::Inconclusive, format!("{other} is not of {own}, where the server is")));
+    }
+    let mut states = BTreeMap::new();
+    for region in alarms.iter().map(|a| &a.region).collect::<BTreeSet<_>>() {
+        let here: Vec<&Alarm> = alarms.iter().filter(|a| a.region == *region).collect();
+        let names: Vec<String> = here.iter().map(|a| a.name.clone()).collect();
+        let mut found = match app.cloud.alarms(region, &names).await {
+            Ok(found) => found,
+            Err(error) if transient(error.class) => return Err(error.into()),
+            Err(error) => return Ok((Health::Inconclusive, error.to_string())),
+        };
+        states.extend(here.into_iter().filter_map(|a| Some((a.clone(), found.remove(&a.name)?))));
+    }
+    Ok(Alarm::verdict(alarms, &states))
+}
+
+/// What CloudTrail, alarms and the operator's command say of a stage; `None` until both are there. Harm that one knows of counts
 /// whatever the other does not know.
 async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health, String)>, Fault> {
     let mut all = Vec::new();
@@ -92,6 +115,12 @@ async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health,
             None => return Ok(None),
             Some((Health::Unhealthy, said)) => return Ok(Some((Health::Unhealthy, said))),
             Some(other) => all.push(other),
+        }
+    }
+    if !app.config.alarms.is_empty() {
+        match alarmed(app).await? {
+            (Health::Unhealthy, said) => return Ok(Some((Health::Unhealthy, said))),
+            other => all.push(other),
         }
     }
     if let Some(command) = &app.health {

@@ -61,7 +61,7 @@ pub async fn plan(
     let unseen = wanted.stages.iter().find(|s| s.observations > 0 && !asks);
     if let Some(stage) = unseen {
         return Err(Fault::Invalid(format!(
-            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask and no rollout.watch_denials",
+            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask, no rollout.alarms and no rollout.watch_denials",
             stage.name, stage.observations
         )));
     }
