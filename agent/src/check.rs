@@ -76,6 +76,12 @@ impl Checks {
                 Look::Failed(None, format!("it did not end within {}", self.most))
             }
             Ok(None) => return Look::Running(one.since),
+            // An answer that nobody came for in so long is of another time: a freeze or a pause was in between.
+            Ok(Some(_)) if now.since(one.since) > self.most => {
+                running.remove(id);
+                drop(running);
+                return self.look(id, about, now);
+            }
             Ok(Some(status)) if status.success() => Look::Passed(said(&mut one.output)),
             Ok(Some(status)) => {
                 let how = status.code().map_or(status.to_string(), |c| format!("exit code {c}"));

@@ -20,6 +20,7 @@ mod iam;
 mod kms;
 pub mod limits;
 pub mod members;
+pub mod moves;
 pub mod organizations;
 mod pace;
 pub mod rds;

@@ -37,6 +37,8 @@ pub struct App {
     pub wake_agents: Arc<Notify>,
     /// `rollout.health_command`, where there is one.
     pub health: Option<ringfence_agent::Checks>,
+    /// Writes to Organizations, one after the other: the lease keeps servers apart, this the workers of one.
+    pub writes: Arc<tokio::sync::Mutex<()>>,
     /// `rollout.gate_command`, where there is one.
     pub gate: Option<ringfence_agent::Checks>,
     /// The organization as last read from the store, with its version there.

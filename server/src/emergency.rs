@@ -66,7 +66,7 @@ pub async fn detach(
     writeln!(out, "read back: it is attached to none of these any more")?;
     writeln!(
         out,
-        "a rollout that is under way attaches it again: `ringfence rollout abort` it as soon as its server answers"
+        "a rollout that is under way, or with rollout.on_drift = \"reattach\", may attach it again: `ringfence rollout abort` it as soon as its server answers"
     )?;
     Ok(())
 }

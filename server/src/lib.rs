@@ -106,6 +106,7 @@ pub async fn run(
         wake_admission: Arc::new(Notify::new()),
         health,
         gate,
+        writes: Arc::default(),
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));

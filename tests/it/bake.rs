@@ -359,7 +359,8 @@ fn an_alarm_is_harm_and_one_without_data_proves_nothing() {
             "Period": 60, "EvaluationPeriods": 1, "Threshold": 3.0, "ComparisonOperator": "GreaterThanThreshold"}),
     );
     let set = |state: &str| {
-        let params = json!({"AlarmName": "orders-errors", "StateValue": state, "StateReason": "5 > 3"});
+        let params =
+            json!({"AlarmName": "orders-errors", "StateValue": state, "StateReason": "5 > 3"});
         alarm("SetAlarmState", params);
     };
     set("OK");

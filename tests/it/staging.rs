@@ -31,8 +31,15 @@ impl World {
     /// The parent of each account.
     fn places(&self) -> BTreeMap<String, String> {
         let parent = |account: &String| {
-            let found = self.org.call("ListParents", json!({"ChildId": account}));
-            (account.clone(), text(&found["Parents"][0], "Id").to_owned())
+            // AWS gives empty pages now and then.
+            let mut params = json!({"ChildId": account});
+            loop {
+                let page = self.org.call("ListParents", params.clone());
+                if let Some(parent) = page["Parents"][0]["Id"].as_str() {
+                    return (account.clone(), parent.to_owned());
+                }
+                params["NextToken"] = page["NextToken"].clone();
+            }
         };
         self.org.accounts.iter().map(parent).collect()
     }
@@ -171,19 +178,21 @@ fn what_cannot_be_moved_is_refused_before_anybody_is() {
     let id = world.begun(&[account], "--stay 1h");
     world.reaches(&id, "baking");
     let root = nodes.iter().find(|n| n["kind"] == "root").map(|n| text(n, "id")).expect("a root");
-    let params =
-        json!({"AccountId": account, "SourceParentId": ou, "DestinationParentId": root});
+    let params = json!({"AccountId": account, "SourceParentId": ou, "DestinationParentId": root});
     org.call("MoveAccount", params);
     let failed = world.reaches(&id, "failed");
     assert!(failed["why"].to_string().contains("somebody moved it"), "{failed}");
     org.cli("ann").expect(&format!("staging abort {id}"), 0);
     let stuck = until("it says what to do", MINUTE, || {
         let said = org.cli("ann").json(&format!("staging status {id}"), 0);
-        if said["why"].to_string().contains("abort again") { Ok(said) } else { Err(said.to_string()) }
+        if said["why"].to_string().contains("abort again") {
+            Ok(said)
+        } else {
+            Err(said.to_string())
+        }
     });
     assert_eq!(text(&stuck, "state"), "failed");
-    let params =
-        json!({"AccountId": account, "SourceParentId": root, "DestinationParentId": ou});
+    let params = json!({"AccountId": account, "SourceParentId": root, "DestinationParentId": ou});
     org.call("MoveAccount", params);
     org.cli("ann").expect(&format!("staging abort {id} --wait --timeout 60s"), 0);
     assert_eq!(world.places(), world.home);

@@ -62,13 +62,16 @@ fn a_version_takes_the_place_of_the_earlier_one_and_undo_gives_it_back() {
         let ran = org.cli("ann").run(&format!("rollout plan -f {}", org.file(&toml)));
         assert!(ran.code == 1 && ran.err.contains(want), "{ran:?}");
     }
-    // Where it stays is said.
+    // All of it or nothing: what is left would be nobody's.
     let file = org.file(&second(&org, &old, &[0]));
-    let part = org.cli("ann").expect(&format!("rollout plan --dry-run -f {file}"), 0);
-    let stays = format!("{policy} of {old} stays attached to {}", org.accounts[1]);
-    assert!(part.err.contains(&stays), "{part:?}");
+    let part = org.cli("ann").run(&format!("rollout plan --dry-run -f {file}"));
+    let left = format!("{old} is attached to {}", org.accounts[1]);
+    assert!(part.code == 1 && part.err.contains(&left), "{part:?}");
 
     let id = org.begun(&second(&org, &old, &[0, 1]));
+    let twice =
+        org.cli("ann").run(&format!("rollout plan -f {}", org.file(&second(&org, &old, &[0, 1]))));
+    assert!(twice.code == 1 && twice.err.contains("abort that one first"), "{twice:?}");
     org.reaches(&id, "baking");
     assert!(more(&org)[1].contains(&policy), "the earlier one stays until all has baked");
     let complete = org.reaches(&id, "complete");

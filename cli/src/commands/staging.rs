@@ -118,7 +118,8 @@ async fn list(context: &Context, mut client: Client) -> End {
         return Ok(Exit::Done);
     }
     let row = |s: &v1::Staging| {
-        let away = s.visits.iter().filter(|v| !["at home", "back"].contains(&v.state.as_str()));
+        let away =
+            s.visits.iter().filter(|v| !["at home", "back", "gone"].contains(&v.state.as_str()));
         let back = s.visits.iter().filter(|v| v.state == "back").count();
         vec![
             s.id.clone(),

@@ -36,7 +36,10 @@ impl Alarm {
 
     /// What their states (with CloudWatch's reason) say: one in `ALARM` is harm; one without data, or that is not there, is
     /// no proof of health.
-    pub fn verdict(alarms: &[Alarm], states: &BTreeMap<Alarm, (String, String)>) -> (Health, String) {
+    pub fn verdict(
+        alarms: &[Alarm],
+        states: &BTreeMap<Alarm, (String, String)>,
+    ) -> (Health, String) {
         let state = |alarm: &&Alarm| states.get(*alarm).map_or("", |(state, _)| state.as_str());
         if let Some(alarm) = alarms.iter().find(|a| state(a) == "ALARM") {
             let why = states.get(alarm).map_or("", |(_, why)| why.as_str());
@@ -79,7 +82,12 @@ mod tests {
         };
         for (a, b, want, says) in [
             ("OK", "OK", Health::Healthy, "2 alarms are OK"),
-            ("OK", "ALARM", Health::Unhealthy, "alarm two (111122223333 eu-west-1) is in ALARM: 5 > 3"),
+            (
+                "OK",
+                "ALARM",
+                Health::Unhealthy,
+                "alarm two (111122223333 eu-west-1) is in ALARM: 5 > 3",
+            ),
             ("INSUFFICIENT_DATA", "ALARM", Health::Unhealthy, "in ALARM"),
             ("INSUFFICIENT_DATA", "OK", Health::Inconclusive, "is in INSUFFICIENT_DATA"),
             ("OK", "", Health::Inconclusive, "does not exist"),

@@ -94,7 +94,7 @@ impl Stage {
 
 /// What the bake of a stage whose targets are all attached wants next; `None` once it is over.
 pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -> Option<Step> {
-    if !stage.bakes() || stage.targets.iter().all(|t| rollout.is_skipped(t)) {
+    if !stage.bakes() || stage.targets.iter().all(|t| rollout.never_had(t)) {
         return None;
     }
     let Some(bake) = rollout.bakes.get(&n) else { return Some(Step::BeginBake(n)) };

@@ -66,11 +66,17 @@ impl Rollout {
     /// What becomes of it, for these reasons, once what is lost is noted.
     pub fn drifted(&mut self, what: OnDrift, edited: bool, why: Vec<String>, now: Time) {
         self.why = why;
-        let lost = self.lost();
+        let (lost, complete) = (self.lost(), self.state == State::Complete);
+        // Off at one target among others is somebody's doing there; off at more in one look, or everywhere, is an order
+        // (emergency-detach), and not to be undone.
+        let holds = self.body.targets().filter(|t| self.holds(t)).count();
+        let ordered = lost.len() > 1 || holds == 0;
         let losses = |t: &NodeId| self.attachments.get(t).map_or(0, |a| a.losses);
         let often = lost.iter().find(|t| losses(t) > REATTACHED_MAX);
         match (what, often) {
-            _ if edited || lost.is_empty() || self.wish != Wish::Run => self.state = State::Failed,
+            _ if edited || ordered || !complete || lost.is_empty() || self.wish != Wish::Run => {
+                self.state = State::Failed;
+            }
             (OnDrift::Reattach, Some(target)) => {
                 self.why.push(format!(
                     "{target} was attached again {REATTACHED_MAX} times, and somebody keeps detaching it"
@@ -88,12 +94,10 @@ impl Rollout {
                     let skip = Skip { by: "rollouts".into(), at: now, reason: reason.into() };
                     self.skip(&target, skip);
                 }
-                // Other accounts are bound now.
-                self.bound = None;
             }
             (OnDrift::Pause, _) => self.state = State::Failed,
         }
-        if self.state == State::Failed {
+        if self.state == State::Failed && self.wish == Wish::Run && !edited {
             self.why.push("resume attaches again what was detached, skip lets a target go without, abort takes back the rest".into());
         }
     }
@@ -115,14 +119,25 @@ fn can_be_bound(tree: &OrgTree, account: &AccountId) -> bool {
 /// Accounts that came or went since a rollout was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Bound now, and not then.
+    /// Bound now, and not known.
     pub came: BTreeSet<AccountId>,
-    /// Bound then, still in use, and not bound now.
+    /// Known, still in use, and under no target of the rollout any more.
     pub went: BTreeSet<AccountId>,
 }
 
-/// What changed between the accounts that were bound and those that are. One that was closed has not gone anywhere.
-pub fn moves(tree: &OrgTree, then: &BTreeSet<AccountId>, now: &BTreeSet<AccountId>) -> Moves {
-    let went = then.difference(now).filter(|a| can_be_bound(tree, a));
-    Moves { came: now.difference(then).cloned().collect(), went: went.cloned().collect() }
+impl Rollout {
+    /// Which accounts came and went since they were known, given where the policy is attached. One that was closed has not
+    /// gone anywhere; one whose target is off has not either.
+    pub fn moves(&self, tree: &OrgTree, on: &BTreeSet<NodeId>) -> Moves {
+        let known = self.bound.clone().unwrap_or_default();
+        let binds = bound(tree, self.body.targets().filter(|t| on.contains(*t)));
+        let under = bound(tree, self.body.targets());
+        let went = known.difference(&under).filter(|a| can_be_bound(tree, a));
+        Moves { came: binds.difference(&known).cloned().collect(), went: went.cloned().collect() }
+    }
+
+    /// Notes accounts whose evidence held.
+    pub fn knows(&mut self, accounts: impl IntoIterator<Item = AccountId>) {
+        self.bound.get_or_insert_default().extend(accounts);
+    }
 }

@@ -21,7 +21,7 @@ mod version;
 pub use alarm::Alarm;
 pub use back::compare;
 pub use bake::{Bake, Health, Moment, Observation};
-pub use drift::{Moves, OnDrift, bound, moves};
+pub use drift::{Moves, OnDrift, bound};
 pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
 pub use gate::{Limits, gate, preflight};
 pub use state::{State, Wish};
@@ -166,7 +166,7 @@ pub struct Rollout {
     /// The later version that has taken its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
-    /// The accounts that it bound when it was last looked at, once complete.
+    /// The accounts that it binds and whose evidence held once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<BTreeSet<AccountId>>,
 }
@@ -205,10 +205,8 @@ impl Rollout {
         self.bakes.retain(|n, _| stage.is_none_or(|stage| *n < stage));
     }
 
-    /// It goes on: every target has its tries again, one that somebody took off is attached again, and whatever accounts
-    /// it binds now are those that it binds.
+    /// It goes on: every target has its tries again, and one that somebody took off is attached again.
     pub fn tries_again(&mut self) {
-        self.bound = None;
         for done in self.old.values_mut() {
             (done.attempts, done.lost_at) = (0, None);
         }
@@ -218,6 +216,15 @@ impl Rollout {
                 attachment.attached_at = None;
             }
         }
+    }
+
+    /// The stages, without targets that go without.
+    pub fn wanted(&self) -> Vec<Stage> {
+        let some = |stage: &Stage| {
+            let targets = stage.targets.iter().filter(|t| !self.is_skipped(t)).cloned().collect();
+            Stage { targets, ..stage.clone() }
+        };
+        self.body.stages.iter().map(some).collect()
     }
 
     /// Whether its OU has taken this account's place, or is taking it.

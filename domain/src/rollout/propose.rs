@@ -6,7 +6,7 @@
 
 use super::Stage;
 use crate::id::{AccountId, NodeId};
-use crate::org::{NodeKind, OrgTree};
+use crate::org::{AccountState, NodeKind, OrgTree};
 use crate::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -144,7 +144,7 @@ fn ous(tree: &OrgTree, wanted: &Wanted) -> Vec<Ou> {
     for node in tree.nodes().filter(|n| matches!(n.kind, NodeKind::Ou)) {
         let mut own: Vec<AccountId> = super::bound(tree, std::iter::once(&node.id))
             .into_iter()
-            .filter(|a| tree.get(&a.into()).and_then(|n| n.parent.as_ref()) == Some(&node.id))
+            .filter(|a| active_in(tree, a, &node.id))
             .collect();
         if own.is_empty() {
             continue;
@@ -177,6 +177,14 @@ fn ous(tree: &OrgTree, wanted: &Wanted) -> Vec<Ou> {
         (ou.environment, ou.accounts, ou.databases, std::cmp::Reverse(depth(ou)), ou.id.clone())
     });
     found
+}
+
+/// Whether an account is in there, and may be a target of its own.
+fn active_in(tree: &OrgTree, account: &AccountId, parent: &NodeId) -> bool {
+    let node = tree.get(&account.into());
+    node.is_some_and(|n| {
+        n.parent.as_ref() == Some(parent) && n.account_state() == Some(&AccountState::Active)
+    })
 }
 
 /// What the OU's own tag or name says, or the nearest one above it.
@@ -253,9 +261,7 @@ fn line(tree: &OrgTree, wanted: &Wanted, id: &NodeId) -> String {
 /// Accounts outside of every OU: only the root or a policy of their own binds them.
 fn at_root(tree: &OrgTree) -> Vec<AccountId> {
     let all = super::bound(tree, std::iter::once(tree.root()));
-    let at =
-        |a: &AccountId| tree.get(&a.into()).and_then(|n| n.parent.as_ref()) == Some(tree.root());
-    all.into_iter().filter(at).collect()
+    all.into_iter().filter(|a| active_in(tree, a, tree.root())).collect()
 }
 
 fn left_out(tree: &OrgTree) -> Vec<String> {
@@ -282,7 +288,7 @@ fn named_apart(stages: &mut [Proposed]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::org::{AccountState, Node};
+    use crate::org::Node;
     use crate::rollout::replaced_by;
     use crate::time::Time;
 

@@ -210,7 +210,6 @@ fn an_earlier_version_is_detached_last_and_comes_back_first() {
     // The way back: only where it was detached, and before anything of ours is.
     r.wish = Wish::Abort;
     assert_eq!(at(&r, &off(OU_A), 0), Step::Restore(id(OU_A)));
-    r.restores(&id(OU_A));
     assert_eq!(at(&r, &both, 0), Step::Restore(id(OU_A)), "that it shows proves nothing yet");
     r.restored(&id(OU_A), Time(6));
     assert_eq!(at(&r, &both, 0), Step::MarkRestored(id(OU_A)));
@@ -228,7 +227,7 @@ fn an_earlier_version_is_detached_last_and_comes_back_first() {
 }
 
 #[test]
-fn a_version_replaces_what_its_targets_bind_and_names_the_rest() {
+fn a_version_replaces_all_that_its_targets_bind_or_nothing() {
     use crate::org::{AccountState, Node, NodeKind};
     let account = NodeKind::Account { state: AccountState::Active, management: false };
     let node = |text: &str, parent: Option<&str>, kind: NodeKind| Node {
@@ -261,17 +260,19 @@ fn a_version_replaces_what_its_targets_bind_and_names_the_rest() {
     };
     assert!(asked(&old, &[OU_A]).unwrap_err().contains("is planned"));
     old.state = State::Complete;
-    let (found, stays) = asked(&old, &[OU_A]).unwrap();
-    assert_eq!(found.targets, [(id("111122223333"), id(OU_A))].into());
-    assert_eq!((found.policy.as_str(), stays), ("p-ours", vec![id(OU_B)]));
+    let left = asked(&old, &[OU_A]).unwrap_err();
+    assert!(left.contains(&format!("ro-1 is attached to {OU_B}, which no target")), "{left}");
+    let found = asked(&old, &[OU_A, OU_B]).unwrap();
+    let both: BTreeMap<NodeId, NodeId> =
+        [(id("111122223333"), id(OU_A)), (id(OU_B), id(OU_B))].into();
+    assert_eq!((found.policy.as_str(), &found.targets), ("p-ours", &both));
     // A canary is left to its OU, which is what binds it then.
-    let (found, _) = asked(&old, &["111122223333", OU_A]).unwrap();
-    assert_eq!(found.targets, [(id("111122223333"), id(OU_A))].into());
-    assert!(asked(&old, &["r-ab12"]).unwrap().1.is_empty());
-    let others: BTreeSet<NodeId> = BTreeSet::new();
-    let stages = [stage(OU_A)];
-    let none = replaces(&old, &stages, (&tree, &BTreeMap::new()), &others).unwrap_err();
-    assert!(none.contains("no target of this rollout binds"), "{none}");
+    assert_eq!(asked(&old, &["111122223333", OU_A, OU_B]).unwrap().targets, both);
+    assert_eq!(asked(&old, &["r-ab12"]).unwrap().targets.len(), 2);
+    // What it was attached to since is nobody's.
+    let part = Replaces { targets: [(id(OU_B), id(OU_B))].into(), ..found };
+    old.baseline = Some(BTreeMap::new());
+    assert_eq!(old.beyond(&part), Some(&id("111122223333")));
 }
 
 #[test]
@@ -293,10 +294,23 @@ fn what_others_detach_stops_it_comes_back_or_stays_off() {
         assert_eq!(r.state, State::Running, "{n}");
         assert!(r.attachments[&id(OU_A)].attached_at.is_none(), "it goes through its gate again");
         r.attachments.get_mut(&id(OU_A)).unwrap().attached_at = Some(Time(10));
+        r.state = State::Complete;
         r.note_lost(|t| *t != id(OU_A), Time(11));
     }
     r.drifted(OnDrift::Reattach, false, why(), Time(12));
     assert!(r.state == State::Failed && r.why[1].contains("keeps detaching it"), "{:?}", r.why);
+    // More than one at a time, or all, is an order: emergency-detach.
+    for what in [OnDrift::Reattach, OnDrift::Adopt] {
+        let mut r = lost();
+        r.note_lost(|_| false, Time(9));
+        r.drifted(what, false, why(), Time(9));
+        assert_eq!(r.state, State::Failed);
+        // What was taken off while it bakes was taken off for a reason.
+        let mut r = lost();
+        r.state = State::Baking;
+        r.drifted(what, false, why(), Time(9));
+        assert_eq!(r.state, State::Failed);
+    }
     let mut r = lost();
     r.drifted(OnDrift::Adopt, false, why(), Time(9));
     assert_eq!((r.state, r.lost().len()), (State::Complete, 0));

@@ -22,7 +22,8 @@ pub struct Replaces {
     pub targets: BTreeMap<NodeId, NodeId>,
 }
 
-/// What a rollout with these stages takes the place of, and where the earlier policy stays, for no target binds that.
+/// What a rollout with these stages takes the place of: all of it, for what is left would be nobody's to guard or to take
+/// back.
 ///
 /// # Errors
 /// Why that rollout cannot be replaced.
@@ -31,14 +32,14 @@ pub fn replaces(
     stages: &[Stage],
     (tree, replaced_by): (&OrgTree, &BTreeMap<NodeId, NodeId>),
     on: &BTreeSet<NodeId>,
-) -> Result<(Replaces, Vec<NodeId>), String> {
+) -> Result<Replaces, String> {
     let id = &old.body.id;
     let policy = match (&old.policy_id, old.stands()) {
         (Some(policy), true) => policy.clone(),
         _ => {
             let state = old.state.as_str();
             return Err(format!(
-                "replaces: {id} is {state}; only one that is complete or failed can be replaced"
+                "replaces: {id} is {state}; only one that is complete can be replaced"
             ));
         }
     };
@@ -53,19 +54,34 @@ pub fn replaces(
     for at in old.body.targets().filter(|t| old.ours(t) && on.contains(t)) {
         match binder(at) {
             Some(by) => drop(covered.insert(at.clone(), by)),
-            None => stays.push(at.clone()),
+            None => stays.push(at.to_string()),
         }
     }
-    match covered.is_empty() {
-        true => Err(format!("replaces: no target of this rollout binds what {id} is attached to")),
-        false => Ok((Replaces { rollout: id.clone(), policy, targets: covered }, stays)),
+    match stays.is_empty() {
+        true => Ok(Replaces { rollout: id.clone(), policy, targets: covered }),
+        false => Err(format!(
+            "replaces: {id} is attached to {}, which no target of this rollout binds: add targets that do",
+            stays.join(", ")
+        )),
     }
 }
 
 impl Rollout {
-    /// Whether it was carried out, and nobody wants it back: what happened to it since is another matter.
+    /// Whether it was carried out, and stands.
     pub fn stands(&self) -> bool {
-        matches!(self.state, State::Complete | State::Failed) && self.wish == Wish::Run
+        self.state == State::Complete && self.wish == Wish::Run
+    }
+
+    /// Where it is attached beyond what a later version takes over: it was attached there since that was planned.
+    pub fn beyond(&self, replaces: &Replaces) -> Option<&NodeId> {
+        let held = |t: &&NodeId| self.ours(t) && self.holds(t) && !self.is_replaced(t);
+        self.body.targets().filter(held).find(|t| !replaces.targets.contains_key(*t))
+    }
+
+    /// Whether the earlier version is back wherever it was taken off.
+    pub fn gave_back(&self) -> bool {
+        let off = |a: &Attachment| a.detach_intended_at.is_some() && a.attached_at.is_none();
+        !self.old.values().any(off)
     }
 
     /// Every target that it writes to: its own, and those that an earlier policy is detached from.
@@ -82,15 +98,12 @@ impl Rollout {
         done.attempts += 1;
     }
 
-    /// Notes that the earlier policy is about to be attached there again.
-    pub fn restores(&mut self, target: &NodeId) {
-        self.old.entry(target.clone()).or_default().attempts += 1;
-    }
-
     /// AWS said that it is attached there again. Before that, that it shows proves nothing: the read may be older than
     /// what detached it.
     pub fn restored(&mut self, target: &NodeId, now: Time) {
-        self.old.entry(target.clone()).or_default().intended_at.get_or_insert(now);
+        let done = self.old.entry(target.clone()).or_default();
+        done.intended_at.get_or_insert(now);
+        done.attempts += 1;
     }
 
     /// It could not be attached there again.
@@ -112,7 +125,9 @@ pub(super) fn release(rollout: &Rollout, policy: &String, attached: &Attached) -
         let done = rollout.old.get(target);
         let (meant, gone) = done
             .map_or((false, false), |a| (a.detach_intended_at.is_some(), a.detached_at.is_some()));
-        let bound = here(by).is_some_and(|set| set.contains(policy));
+        // Where a person lets it keep the earlier one.
+        let kept = rollout.skipped.contains_key(target);
+        let bound = !kept && here(by).is_some_and(|set| set.contains(policy));
         // A target that is gone took its attachments with it.
         let Some(set) = here(target).filter(|_| bound && !gone) else { continue };
         return Some(match set.contains(&replaces.policy) {
@@ -176,6 +191,12 @@ impl Rollout {
     /// Whether this target goes without, by a person's word.
     pub fn is_skipped(&self, target: &NodeId) -> bool {
         self.skipped.contains_key(target) && !self.holds(target)
+    }
+
+    /// Whether this target goes without, and always has.
+    pub fn never_had(&self, target: &NodeId) -> bool {
+        let had = self.attachments.get(target).is_some_and(|a| a.attached_at.is_some());
+        self.is_skipped(target) && !had
     }
 
     /// Whether it was read back as attached there, and is not known to be off.

@@ -70,7 +70,13 @@ pub struct Visit {
     pub return_accepted_at: Option<Time>,
     /// When it was read back as at home.
     pub returned_at: Option<Time>,
-    /// How often MoveAccount was called.
+    /// When it was read that it has left the organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Time>,
+    /// Why AWS refuses to move it back: it holds no other account up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// How often AWS said that it moved it.
     pub attempts: u32,
 }
 
@@ -113,6 +119,8 @@ pub enum Step {
     MoveBack(AccountId),
     /// It shows at home: note it.
     MarkReturned(AccountId),
+    /// It has left the organization: note it.
+    MarkGone(AccountId),
     /// Nothing to do in this state.
     Rest(State),
     /// A person must look.
@@ -161,7 +169,7 @@ impl Staging {
 
     /// It goes on: every account has its tries again.
     pub fn tries_again(&mut self) {
-        self.visits.values_mut().for_each(|v| v.attempts = 0);
+        self.visits.values_mut().for_each(|v| (v.attempts, v.refused) = (0, None));
     }
 
     /// Takes an observation of the batch in.
@@ -172,9 +180,7 @@ impl Staging {
 
     /// Notes that it is about to be moved there.
     pub fn leaves(&mut self, account: &AccountId, now: Time) {
-        let visit = self.visit(account);
-        visit.intended_at.get_or_insert(now);
-        visit.attempts += 1;
+        self.visit(account).intended_at.get_or_insert(now);
     }
 
     /// Notes that it shows there: the batch is looked at from its last arrival.
@@ -186,9 +192,7 @@ impl Staging {
 
     /// Notes that it is about to be moved back.
     pub fn returns(&mut self, account: &AccountId, now: Time) {
-        let visit = self.visit(account);
-        visit.return_intended_at.get_or_insert(now);
-        visit.attempts += 1;
+        self.visit(account).return_intended_at.get_or_insert(now);
     }
 
     /// Until when the batch that is there stays, at least.
@@ -199,14 +203,14 @@ impl Staging {
 }
 
 impl Visit {
-    /// Whether it was there and is back.
+    /// Whether it was there and is back, or nobody's to move any more.
     pub fn is_over(&self) -> bool {
-        self.returned_at.is_some()
+        self.returned_at.is_some() || self.gone_at.is_some()
     }
 
     /// Whether it was to be moved there, and is not known to be back.
     pub fn is_away(&self) -> bool {
-        self.intended_at.is_some() && self.returned_at.is_none()
+        self.intended_at.is_some() && !self.is_over()
     }
 }
 
@@ -298,9 +302,19 @@ fn back<'a>(
     for visitor in visitors {
         let account = &visitor.account;
         let Some(visit) = staging.visits.get(account).filter(|v| v.is_away()) else { continue };
-        // One that left the organization is nobody's to move.
-        let Some(Some(place)) = places.get(account) else { continue };
+        let place = match places.get(account) {
+            Some(Some(place)) => place,
+            // One that left the organization is nobody's to move.
+            Some(None) => return Some(Step::MarkGone(account.clone())),
+            None => continue,
+        };
         let accepted = visit.return_accepted_at.is_some();
+        let stuck = (visit.attempts >= 2 * ATTEMPTS_MAX).then(|| "it has no effect".to_owned());
+        if let Some(why) = visit.refused.clone().or(stuck) {
+            astray
+                .get_or_insert(format!("{account} cannot be moved back: {why}; abort tries again"));
+            continue;
+        }
         return Some(match () {
             () if *place == visitor.origin && accepted => Step::MarkReturned(account.clone()),
             () if *place != visitor.origin && *place != staging.body.ou => {
@@ -311,9 +325,6 @@ fn back<'a>(
                     )
                 });
                 continue;
-            }
-            () if visit.attempts >= 2 * ATTEMPTS_MAX => {
-                Step::AskHuman(format!("moving {account} back has no effect"))
             }
             // Also where it shows at home: the call that moves it away may still take effect, or the read may be older
             // than it. DuplicateAccountException says that it is there.

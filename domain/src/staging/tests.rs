@@ -97,7 +97,19 @@ fn what_others_do_is_for_a_person_and_holds_no_other_account_up() {
     assert_eq!(at(&s, &places(ELSEWHERE, OU), 9), Step::MoveBack(account(TWO)));
     s.visit(&account(TWO)).returned_at = Some(Time(9));
     asks(&s, &places(ELSEWHERE, HOME), "abort again");
-    assert_eq!(at(&s, &[(account(ONE), None)].into(), 9), Step::Rest(State::Aborted));
+    assert_eq!(at(&s, &[(account(ONE), None)].into(), 9), Step::MarkGone(account(ONE)));
+    // What AWS refuses for one holds no other one up.
+    let mut s = staging(Wish::Abort);
+    for one in [ONE, TWO] {
+        s.leaves(&account(one), Time(0));
+        s.arrives(&account(one), Time(1));
+    }
+    s.visit(&account(TWO)).refused = Some("its home is gone".into());
+    assert_eq!(at(&s, &places(OU, OU), 9), Step::MoveBack(account(ONE)));
+    s.visit(&account(ONE)).returned_at = Some(Time(9));
+    asks(&s, &places(HOME, OU), "its home is gone; abort tries again");
+    s.tries_again();
+    assert_eq!(at(&s, &places(HOME, OU), 9), Step::MoveBack(account(TWO)));
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -174,14 +186,17 @@ impl World {
             Step::MoveThere(a) => {
                 self.s.leaves(a, now);
                 self.moved(a, HOME, OU);
+                self.s.visit(a).attempts += 1;
             }
             Step::MoveBack(a) => {
                 self.s.returns(a, now);
+                self.s.visit(a).attempts += 1;
                 if self.moved(a, OU, HOME) && recorded {
                     self.s.visit(a).return_accepted_at = Some(now);
                 }
             }
             _ if !recorded => {}
+            Step::MarkGone(_) => unreachable!("none leaves"),
             Step::MarkArrived(a) => self.s.arrives(a, now),
             Step::MarkReturned(a) => self.s.visit(a).returned_at = Some(now),
             Step::Observe(_) => {

@@ -1,19 +1,21 @@
 //! Stages that are watched before the next one begins: their clock, their health, and what becomes of one that does
 //! harm.
 
+use super::guard::came;
 use super::work::{gate, same, stop, system};
-use super::{Loaded, change, denials, transient};
+use super::{Loaded, change, denials, transient, version};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{Alarm, Bake, Health, Moment, Observation, Rollout, State, Wish};
+use ringfence_domain::rollout::{
+    Alarm, Bake, Health, Moment, Observation, Rollout, State, Wish, bound,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Now, and how often health is asked for.
 pub(crate) fn moment(app: &App) -> Moment {
-    let asks =
-        app.health.is_some() || app.config.watch_denials || !app.config.alarms.is_empty();
+    let asks = app.health.is_some() || app.config.watch_denials || !app.config.alarms.is_empty();
     Moment { now: now(), observe_every: asks.then_some(app.config.observe_every) }
 }
 
@@ -96,7 +98,7 @@ async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
     for region in alarms.iter().map(|a| &a.region).collect::<BTreeSet<_>>() {
         let here: Vec<&Alarm> = alarms.iter().filter(|a| a.region == *region).collect();
         let names: Vec<String> = here.iter().map(|a| a.name.clone()).collect();
-        let mut found = match app.cloud.alarms(region, &names).await {
+        let mut found = match app.cloud.alarm_states(region, &names).await {
             Ok(found) => found,
             Err(error) if transient(error.class) => return Err(error.into()),
             Err(error) => return Ok((Health::Inconclusive, error.to_string())),
@@ -110,17 +112,17 @@ async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
 /// whatever the other does not know.
 async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health, String)>, Fault> {
     let mut all = Vec::new();
+    if !app.config.alarms.is_empty() {
+        match alarmed(app).await? {
+            (Health::Unhealthy, said) => return Ok(Some((Health::Unhealthy, said))),
+            other => all.push(other),
+        }
+    }
     if app.config.watch_denials {
         match denials::look(app, rollout, n).await? {
             None => return Ok(None),
             Some((Health::Unhealthy, said)) => return Ok(Some((Health::Unhealthy, said))),
             Some(other) => all.push(other),
-        }
-    }
-    if !app.config.alarms.is_empty() {
-        match alarmed(app).await? {
-            (Health::Unhealthy, said) => return Ok(Some((Health::Unhealthy, said))),
-            other => all.push(other),
         }
     }
     if let Some(command) = &app.health {
@@ -157,11 +159,20 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
             shut.extend(why);
         }
     }
+    // Accounts that came to what has baked before.
+    let tree = app.tree().await?;
+    let baked = loaded.1.body.stages[..n].iter().flat_map(|s| &s.targets);
+    let on: BTreeSet<NodeId> = baked.filter(|t| loaded.1.holds(t)).cloned().collect();
+    let (unproven, proven) = came(app, &tree, &loaded.1.moves(&tree, &on).came).await?;
+    shut.extend(unproven);
     if !shut.is_empty() {
         stop(app, loaded, State::Blocked, shut).await?;
         return Ok(false);
     }
+    let here = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
+    let here = bound(&tree, here.filter(|t| !loaded.1.is_skipped(t)));
     change(app, &system(), loaded, "rollout.baked", &name, |r| {
+        r.knows(here.into_iter().chain(proven));
         if let Some(bake) = r.bakes.get_mut(&n) {
             bake.done_at = Some(now());
         }
@@ -178,19 +189,19 @@ pub(super) async fn retreated(app: &App, loaded: Loaded, from: usize) -> Result<
     let why = loaded.1.why.clone();
     let text = format!("stage {} and what followed it are detached", name(&loaded.1, from));
     let left: Vec<String> = loaded.1.left_by(from).iter().map(ToString::to_string).collect();
-    change(app, &system(), loaded, "rollout.retreated", &text, |r| {
-        r.forget_from(from);
-        (r.wish, r.state, r.why) = (Wish::Pause, State::Blocked, why);
-        r.why.push(format!("{text}; resume attaches them again, abort takes back the rest"));
-        if !left.is_empty() {
-            r.why.push(format!(
-                "{} had been left to what is detached: nothing binds them until a resume, which begins with them",
-                left.join(", ")
-            ));
-        }
-        Ok(())
-    })
-    .await?;
+    let (row, mut r) = loaded;
+    // Before what is forgotten is: where the earlier version could not be attached again it is not back.
+    let back = r.gave_back();
+    r.forget_from(from);
+    (r.wish, r.state, r.why) = (Wish::Pause, State::Blocked, why);
+    r.why.push(format!("{text}; resume attaches them again, abort takes back the rest"));
+    if !left.is_empty() {
+        r.why.push(format!(
+            "{} had been left to what is detached: nothing binds them until a resume, which begins with them",
+            left.join(", ")
+        ));
+    }
+    version::given_back(app, (row, r), ("rollout.retreated", &text), back).await?;
     Ok(false)
 }
 

@@ -3,16 +3,19 @@
 use super::work::{gate, stop, system};
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, now};
-use crate::org;
+use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State, bound, moves};
+use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State};
 use ringfence_domain::time::Span;
 use std::collections::BTreeSet;
 
 /// New accounts whose evidence is looked at in one look.
 const CAME_MAX: usize = 50;
+
+/// Targets that are looked at one by one.
+const LOOKED_MAX: usize = 20;
 
 /// What other people did to a rollout that is complete. A look that fails says nothing: the next one does.
 pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
@@ -23,7 +26,12 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         Ok::<_, Fault>((app.cloud.targets_of(&policy).await?, edited))
     };
     match seen.await {
-        Ok((on, edited)) => {
+        Ok((mut on, edited)) => {
+            // A list may lag behind: what it lacks is looked at itself.
+            let missing = rollout.drift(&on, false).len();
+            if missing > 0 && missing <= LOOKED_MAX {
+                look_again(app, rollout, &policy, &mut on).await?;
+            }
             let drift = rollout.drift(&on, edited);
             if !drift.is_empty() {
                 return fail_with(app, loaded, (drift, edited), |t| on.contains(t)).await;
@@ -41,52 +49,85 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     }
 }
 
+/// Adds the targets that have it after all.
+async fn look_again(
+    app: &App,
+    rollout: &Rollout,
+    policy: &str,
+    on: &mut BTreeSet<NodeId>,
+) -> Result<(), Fault> {
+    let missing: Vec<NodeId> =
+        rollout.body.targets().filter(|t| !on.contains(*t)).cloned().collect();
+    for target in missing {
+        if rollout.holds(&target)
+            && app.cloud.attached(&target).await?.is_some_and(|set| set.contains(policy))
+        {
+            on.insert(target);
+        }
+    }
+    Ok(())
+}
+
 /// Accounts that came under what is attached, or went from it, as the organization was last read.
 async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<bool, Fault> {
     let rollout = &loaded.1;
     let Ok(tree) = app.tree().await else { return Ok(false) };
-    let binds = bound(&tree, rollout.body.targets().filter(|t| on.contains(t)));
-    let Some(then) = &rollout.bound else {
-        let text = format!("{} accounts", binds.len());
-        change(app, &system(), loaded, "rollout.bound", &text, |r| {
-            r.bound = Some(binds);
-            Ok(())
-        })
-        .await?;
-        return Ok(false);
-    };
-    let found = moves(&tree, then, &binds);
+    let mut found = rollout.moves(&tree, on);
+    // One that visits a staging OU comes back.
+    let visiting = staging::away(app).await?;
+    found.went.retain(|account| !visiting.contains(account));
+    let known = rollout.bound.clone().unwrap_or_default();
     if found == Moves::default() {
-        return kept(app, loaded, binds.clone(), Vec::new()).await;
+        return kept(app, loaded, known, Vec::new()).await;
     }
     let moved: Vec<AccountId> = found.came.union(&found.went).cloned().collect();
     let by = who::moved(app, &moved, rollout).await;
-    let mut why = Vec::new();
-    if app.config.on_drift != OnDrift::Adopt {
-        why = found.went.iter().map(|a| went(&tree, a)).collect();
-    }
+    let (shut, proven) = came(app, &tree, &found.came).await?;
+    let known = known.into_iter().filter(|a| !found.went.contains(a)).chain(proven).collect();
+    let adopts = app.config.on_drift == OnDrift::Adopt;
+    let mut why: Vec<String> = match adopts {
+        true => Vec::new(),
+        false => found.went.iter().map(|a| went(&tree, a)).collect(),
+    };
+    let fails = !why.is_empty();
+    why.extend(shut);
     if !why.is_empty() {
         why.extend(by);
-        why.push("resume accepts that; to bind them, move them back or plan a rollout for where they are".into());
-        stop(app, loaded, State::Failed, why).await?;
-        return Ok(false);
     }
+    if !fails {
+        return kept(app, loaded, known, why).await;
+    }
+    why.push(
+        "resume accepts that; to bind them, move them back or plan a rollout for where they are"
+            .into(),
+    );
+    change(app, &system(), loaded, "rollout.failed", &why.join("; "), |r| {
+        (r.state, r.bound, r.why) = (State::Failed, Some(known), why.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(false)
+}
+
+/// Of accounts that came: what is to be said of those whose evidence does not hold, and those whose does.
+pub(super) async fn came(
+    app: &App,
+    tree: &OrgTree,
+    accounts: &BTreeSet<AccountId>,
+) -> Result<(Vec<String>, Vec<AccountId>), Fault> {
+    let (mut said, mut proven) = (Vec::new(), Vec::new());
     // One that came is bound at once; what it has is evidence of nothing until it was scanned.
-    let mut known: BTreeSet<AccountId> = binds.difference(&found.came).cloned().collect();
-    for (n, account) in found.came.iter().enumerate() {
+    for (n, account) in accounts.iter().enumerate() {
         let (shut, _) = match n < CAME_MAX {
             true => gate(app, &account.into()).await?,
             false => (vec!["not looked at yet".to_owned()], String::new()),
         };
         match shut.first() {
-            None => drop(known.insert(account.clone())),
-            Some(first) => why.push(came(&tree, account, first, shut.len() - 1)),
+            None => proven.push(account.clone()),
+            Some(first) => said.push(unproven(tree, account, first, shut.len() - 1)),
         }
     }
-    if !why.is_empty() {
-        why.extend(by);
-    }
-    kept(app, loaded, known, why).await
+    Ok((said, proven))
 }
 
 /// Notes which accounts are known, and what is to be said of the others; once for each news.
@@ -115,7 +156,7 @@ fn went(tree: &OrgTree, account: &AccountId) -> String {
     format!("{account} is not bound any more: it is at {} now", tree.path(&account.into()))
 }
 
-fn came(tree: &OrgTree, account: &AccountId, first: &str, more: usize) -> String {
+fn unproven(tree: &OrgTree, account: &AccountId, first: &str, more: usize) -> String {
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
     format!(
         "{account} has come to {} and is bound; its evidence does not hold: {first}{more}",
@@ -148,16 +189,14 @@ pub(super) async fn fail_with(
     Ok(goes_on)
 }
 
-/// Why a target may not be left to another one (or to the new policy on itself), by a look right now, at a tree no older
-/// than that: it was moved, or the policy is off there.
+/// Why a target may not be left to another one (or to the new policy on itself), by a look right now: it was moved, or the
+/// policy is off there. An OU cannot be moved, so where an account is says where it is under.
 pub(super) async fn unbound(
     app: &App,
     rollout: &Rollout,
     (target, by): (&NodeId, &NodeId),
-    max_age: Span,
 ) -> Result<Option<String>, Fault> {
-    if target != by && !org::fresh(app, max_age).await?.ancestors(target).any(|node| node.id == *by)
-    {
+    if target != by && !is_under(app, target, by).await? {
         return Ok(Some(format!(
             "it is not in {by} any more, which was to take its place; move it back and resume, or abort"
         )));
@@ -165,4 +204,20 @@ pub(super) async fn unbound(
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let there = app.cloud.attached(by).await?.is_some_and(|set| set.contains(&policy));
     Ok((!there).then(|| format!("{policy} does not show on {by}")))
+}
+
+async fn is_under(app: &App, target: &NodeId, by: &NodeId) -> Result<bool, Fault> {
+    let first = match target.account() {
+        Some(account) => match app.cloud.parent_of(&account).await? {
+            Some(parent) => parent,
+            None => return Ok(false),
+        },
+        None => target.clone(),
+    };
+    let mut tree = app.tree().await?;
+    if tree.get(&first).is_none() {
+        // An OU that was made since the organization was read.
+        tree = org::fresh(app, Span(0)).await?;
+    }
+    Ok(first == *by || tree.ancestors(&first).any(|node| node.id == *by))
 }

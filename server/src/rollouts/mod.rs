@@ -8,7 +8,7 @@ mod positions;
 mod proposal;
 pub mod simulate;
 pub(crate) mod tools;
-mod verbs;
+pub(crate) mod verbs;
 mod version;
 mod who;
 mod work;
@@ -75,12 +75,11 @@ pub async fn plan(
             )));
         }
     }
-    let (replaces, stays) = match wanted.replaces.as_str() {
-        "" => (None, Vec::new()),
+    let replaces = match wanted.replaces.as_str() {
+        "" => None,
         old => {
             let asked = (policy.minified.as_str(), wanted.stages.as_slice());
-            let (found, stays) = version::wanted(app, old, asked, &tree).await?;
-            (Some(found), stays)
+            Some(version::wanted(app, old, asked, &tree).await?)
         }
     };
     let attached = read(app, targets.into_iter()).await?;
@@ -101,7 +100,7 @@ pub async fn plan(
         policy::may_go(app, &wanted.policy.name, &policy, &bound),
         tools::warnings(app, &attached)
     );
-    let warnings: Vec<String> = warnings?.into_iter().chain(tools).chain(stays).collect();
+    let warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
     let at = now();
     let rollout = Rollout::new(Body {
         id: id.to_owned(),

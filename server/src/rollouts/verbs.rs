@@ -3,7 +3,7 @@
 use super::{Loaded, bake, change};
 use crate::app::{App, Fault, now, refused};
 use crate::store::Kind;
-use ringfence_domain::approval;
+use ringfence_domain::approval::{self, Approval};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{Rollout, Skip, State, Wish};
@@ -54,7 +54,8 @@ pub async fn wish(
         return Err(Fault::Invalid("reason: say why".into()));
     }
     if verb.goes_on() {
-        approved(app, &loaded.1)?;
+        let r = &loaded.1;
+        approved(app, (id, &r.body.author, &r.hash), &r.approvals)?;
     }
     let (wish, state, action) = becomes(&loaded.1, &verb)?;
     let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
@@ -70,23 +71,23 @@ pub async fn wish(
 
 /// Refuses while approvals are missing. Once it runs they count on: a bake may take longer than anybody's word should
 /// stand before the start.
-fn approved(app: &App, rollout: &Rollout) -> Result<(), Fault> {
+pub(crate) fn approved(
+    app: &App,
+    (id, author, hash): (&str, &str, &str),
+    approvals: &[Approval],
+) -> Result<(), Fault> {
     let needed = app.config.approvals_rollout;
     let valid_for = app.config.approvals_rollout_valid_for;
-    let fresh = rollout.approvals.iter().filter(|a| now().since(a.at) <= valid_for);
+    let fresh = approvals.iter().filter(|a| now().since(a.at) <= valid_for);
     let fresh: Vec<_> = fresh.cloned().collect();
-    match approval::missing(&rollout.body.author, &rollout.hash, &fresh, needed) {
+    match approval::missing(author, hash, &fresh, needed) {
         0 => Ok(()),
-        missing => {
-            let id = &rollout.body.id;
-            refused(
-                "APPROVAL_MISSING",
-                format!(
-                    "{id} needs {needed} approval(s) by others than {}, no older than {valid_for}, {missing} missing: `ringfence rollout approve {id} --reason ...`",
-                    rollout.body.author
-                ),
-            )
-        }
+        missing => refused(
+            "APPROVAL_MISSING",
+            format!(
+                "{id} needs {needed} approval(s) by others than {author}, no older than {valid_for}, {missing} missing: `ringfence approve {id} --reason ...`"
+            ),
+        ),
     }
 }
 
@@ -151,7 +152,7 @@ fn about_target(
 ) -> Result<(Wish, State, &'static str), Fault> {
     let (state, id) = (rollout.state, &rollout.body.id);
     let no = |what: String| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
-    if !rollout.body.targets().any(|t| t == target) {
+    if !rollout.touches().any(|t| t == target) {
         return Err(Fault::NotFound(format!("{target} is no target of {id}")));
     }
     let skipped = rollout.skipped.contains_key(target);

@@ -2,37 +2,44 @@
 
 use super::guard::unbound;
 use super::positions::Positions;
-use super::work::{note_old, read_back, stop, system, thawed};
-use super::{Loaded, change, transient};
+use super::work::{note_old, read_back, same, stop, system, thawed};
+use super::{Loaded, bake, change, transient};
 use crate::app::{App, Fault, changed, now, refused};
-use crate::store::Kind;
+use crate::store::{Filter, Kind, Row};
+use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{Replaces, Rollout, Stage, State, replaced_by, replaces};
+use ringfence_domain::rollout::{Replaces, Rollout, Stage, State, Wish, replaced_by, replaces};
+use std::collections::BTreeSet;
 
-/// What a rollout with these stages and this policy takes the place of, and where the earlier policy stays.
+/// What a rollout with these stages and this policy takes the place of.
 pub(super) async fn wanted(
     app: &App,
     old: &str,
     (content, stages): (&str, &[Stage]),
     tree: &OrgTree,
-) -> Result<(Replaces, Vec<String>), Fault> {
+) -> Result<Replaces, Fault> {
     let (_, old): Loaded = app.load(Kind::Rollout, old).await?;
+    let id = &old.body.id;
     if old.body.content == content {
-        let id = &old.body.id;
         return Err(Fault::Invalid(format!("replaces: {id} has the same policy already")));
     }
-    let on = app.cloud.targets_of(old.policy_id.as_deref().unwrap_or_default()).await?;
-    let left = replaced_by(stages, tree);
-    let (found, stays) = replaces(&old, stages, (tree, &left), &on).map_err(Fault::Invalid)?;
-    let said = stays.iter().map(|target| {
-        format!(
-            "{} of {} stays attached to {target}, which no target of this rollout binds",
-            found.policy, old.body.id
-        )
+    let all: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
+    let other = all.iter().map(|(_, r)| r).find(|r| {
+        r.state != State::Aborted && r.body.replaces.as_ref().is_some_and(|r| r.rollout == *id)
     });
-    let said = said.collect();
-    Ok((found, said))
+    if let Some(other) = other {
+        return Err(Fault::Invalid(format!(
+            "replaces: {} is to take the place of {id} already; abort that one first",
+            other.body.id
+        )));
+    }
+    let on = match &old.policy_id {
+        Some(policy) => app.cloud.targets_of(policy).await?,
+        None => BTreeSet::new(),
+    };
+    let left = replaced_by(stages, tree);
+    replaces(&old, stages, (tree, &left), &on).map_err(Fault::Invalid)
 }
 
 /// Detaches the earlier policy from a target, after a look that the new one binds all that it binds. With the first one,
@@ -46,8 +53,15 @@ pub(super) async fn release(
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let Some(by) = replaces.targets.get(target) else { return Ok(false) };
     thawed(app, target).await?;
-    if let Some(why) = unbound(app, &loaded.1, (target, by), app.config.org_max_age).await? {
-        let why = vec![format!("{target} keeps {}: {why}", replaces.policy)];
+    let mut why = bake::edited(app, &loaded.1).await?;
+    if why.is_none() {
+        why = unbound(app, &loaded.1, (target, by)).await?;
+    }
+    if let Some(why) = why {
+        let why = vec![format!(
+            "{target} keeps {}: {why}; or let it keep that: skip {target} and resume",
+            replaces.policy
+        )];
         stop(app, loaded, State::Failed, why).await?;
         return Ok(false);
     }
@@ -79,6 +93,12 @@ async fn supersede(
                 ),
             );
         }
+        if let Some(more) = old.beyond(replaces) {
+            return refused(
+                "WRONG_STATE",
+                format!("{} was attached to {more} since this was planned", old.body.id),
+            );
+        }
         (old.superseded_by, old.state) = (Some(id.clone()), State::Superseded);
         old.why = vec![format!("{id} has taken its place; undo that one to have it back")];
         rows.push(old_row.with(old.state.as_str(), &old));
@@ -100,17 +120,26 @@ pub(super) async fn restore(
 ) -> Result<bool, Fault> {
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let text = format!("{} to {target}", replaces.policy);
-    let loaded = change(app, &system(), loaded, "rollout.restore", &text, |r| {
-        r.restores(target);
-        Ok(())
-    })
-    .await?;
+    if let Some(why) = changed_since(app, &replaces).await? {
+        // What does harm now is not kept for that.
+        if matches!(loaded.1.wish, Wish::Retreat { .. }) {
+            return give_up(app, loaded, target, &format!("{text}: {why}")).await;
+        }
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let event = system().did(now(), "rollout.restore", &loaded.1.body.id, &text);
+    app.store.append(&event).await?;
     match app.cloud.attach_policy(&replaces.policy, target).await {
         Ok(_) => {}
-        Err(error) if transient(error.class) => return Err(error.into()),
-        Err(error) => {
+        // It is gone, or its target is: there is nothing to wait for.
+        Err(error) if error.class == ErrorClass::NotFound => {
             return give_up(app, loaded, target, &format!("{text}: {error}")).await;
         }
+        Err(error) if !transient(error.class) && matches!(loaded.1.wish, Wish::Retreat { .. }) => {
+            return give_up(app, loaded, target, &format!("{text}: {error}")).await;
+        }
+        Err(error) => return Err(error.into()),
     }
     change(app, &system(), loaded, "rollout.restore-accepted", &text, |r| {
         r.restored(target, now());
@@ -153,25 +182,46 @@ pub(super) async fn give_up(
     Ok(true)
 }
 
-/// All is taken back: the earlier rollout stands again.
+/// Why the earlier policy may not be attached again: it says something else by now. One that is gone is AWS's to say.
+async fn changed_since(app: &App, replaces: &Replaces) -> Result<Option<String>, Fault> {
+    let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
+    match app.cloud.policy_content(&replaces.policy).await {
+        Ok(content) => Ok((!same(&content, &old.body.content)).then(|| {
+            format!(
+                "{} no longer says what was approved with {}: somebody changed it; change it back and abort again, or `ringfence-server emergency-detach` this one",
+                replaces.policy, replaces.rollout
+            )
+        })),
+        Err(error) if error.class == ErrorClass::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The earlier rollout's row, once nothing of it is off any more because of this one: it stands again.
+pub(super) async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
+    let Some(replaces) = &rollout.body.replaces else { return Ok(None) };
+    let (row, mut old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
+    if old.superseded_by.as_ref() != Some(&rollout.body.id) {
+        return Ok(None);
+    }
+    (old.superseded_by, old.state) = (None, State::Complete);
+    old.why.clear();
+    Ok(Some(row.with(old.state.as_str(), &old)))
+}
+
+/// Records what becomes of this rollout and, where it is `back`, that the earlier one stands again, in one transaction.
 pub(super) async fn given_back(
     app: &App,
-    (row, mut rollout): Loaded,
-    why: Vec<String>,
+    (row, rollout): Loaded,
+    (action, text): (&str, &str),
+    back: bool,
 ) -> Result<(), Fault> {
     let id = rollout.body.id.clone();
-    let text = if why.is_empty() { "aborted".to_owned() } else { why.join("; ") };
-    (rollout.state, rollout.why) = (State::Aborted, why);
     let mut rows = vec![row.with(rollout.state.as_str(), &rollout)];
-    if let Some(replaces) = &rollout.body.replaces {
-        let (old_row, mut old): (_, Rollout) = app.load(Kind::Rollout, &replaces.rollout).await?;
-        if old.superseded_by.as_ref() == Some(&id) {
-            (old.superseded_by, old.state, old.bound) = (None, State::Complete, None);
-            old.why.clear();
-            rows.push(old_row.with(old.state.as_str(), &old));
-        }
+    if back {
+        rows.extend(old_back(app, &rollout).await?);
     }
-    let event = system().did(now(), "rollout.aborted", &id, text);
+    let event = system().did(now(), action, &id, text);
     match app.store.update(&rows, &event).await? {
         true => Ok(()),
         false => Err(changed(&id)),

@@ -126,7 +126,10 @@ async fn advance(app: &App, id: &str, seen: &mut Positions) {
     let mut conflicts = 0;
     seen.begin();
     loop {
-        let fault = match step(app, id, seen).await {
+        let turn = app.writes.lock().await;
+        let done = step(app, id, seen).await;
+        drop(turn);
+        let fault = match done {
             Ok(true) => continue,
             Ok(false) => return,
             Err(fault) => fault,
@@ -236,8 +239,15 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
                 // What a person or its health said of it stays.
                 why.clone_from(&rollout.why);
                 why.extend(rollout::compare(rollout, seen.attached()));
-                version::given_back(app, loaded, why).await?;
+                let text = if why.is_empty() { "aborted".to_owned() } else { why.join("; ") };
+                let (row, mut rollout) = loaded;
+                (rollout.state, rollout.why) = (state, why);
+                // Nothing of this one binds any more: what could not be attached again is the earlier one's to miss.
+                version::given_back(app, (row, rollout), ("rollout.aborted", &text), true).await?;
                 return Ok(false);
+            }
+            if state == State::Complete {
+                return complete(app, loaded).await;
             }
             stop(app, loaded, state, why).await?;
             Ok(false)
@@ -288,6 +298,21 @@ async fn note(
     .await
 }
 
+/// All is attached and has baked. What bakes was looked at with its accounts when it ended; the others are known from their
+/// gates.
+async fn complete(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let tree = app.tree().await?;
+    change(app, &system(), loaded, "rollout.complete", "complete", |r| {
+        let stages = r.body.stages.iter().filter(|s| !s.bakes());
+        let targets: Vec<NodeId> = stages.flat_map(|s| s.targets.iter().cloned()).collect();
+        r.knows(rollout::bound(&tree, targets.iter()));
+        (r.state, r.why) = (State::Complete, Vec::new());
+        Ok(())
+    })
+    .await?;
+    Ok(false)
+}
+
 /// The same of the earlier policy.
 pub(super) async fn note_old(
     app: &App,
@@ -307,8 +332,9 @@ pub(super) async fn note_old(
 async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<bool, Fault> {
     let tree = org::fresh(app, app.config.org_max_age).await?;
     let body = &loaded.1.body;
+    let wanted = loaded.1.wanted();
     let mut trouble =
-        preflight(&body.stages, &body.content, &tree, &attached, body.allow_root, limits(app));
+        preflight(&wanted, &body.content, &tree, &attached, body.allow_root, limits(app));
     // Once more: the role may have another name by now.
     let document = Policy { minified: body.content.clone(), warnings: Vec::new() };
     let replay = policy::asked(&body.policy_name, &document)?;
@@ -455,7 +481,7 @@ async fn detach(
 ) -> Result<bool, Fault> {
     if loaded.1.wish == Wish::Run
         && let Some(by) = loaded.1.body.replaced_by.get(target)
-        && let Some(why) = unbound(app, &loaded.1, (target, by), Span(0)).await?
+        && let Some(why) = unbound(app, &loaded.1, (target, by)).await?
     {
         let why = vec![format!("{target} keeps what is attached to it: {why}")];
         stop(app, loaded, State::Failed, why).await?;

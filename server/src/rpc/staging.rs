@@ -162,6 +162,7 @@ impl StagingService for Rpc {
 
 fn state(visit: Option<&Visit>) -> &'static str {
     match visit {
+        Some(v) if v.gone_at.is_some() => "gone",
         Some(v) if v.returned_at.is_some() => "back",
         Some(v) if v.return_intended_at.is_some() => "returning",
         Some(v) if v.arrived_at.is_some() => "there",

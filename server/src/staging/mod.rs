@@ -8,11 +8,13 @@ pub use work::run;
 
 use crate::app::{App, Fault, changed, now, refused};
 use crate::plans;
-use crate::store::{Kind, Row};
-use ringfence_domain::approval;
+use crate::rollouts::verbs::approved;
+use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
+use ringfence_domain::id::AccountId;
 use ringfence_domain::rollout::{State, Wish};
-use ringfence_domain::staging::Staging;
+use ringfence_domain::staging::{Staging, Visit};
+use std::collections::BTreeSet;
 
 type Loaded = (Row, Staging);
 
@@ -58,18 +60,7 @@ pub async fn wish(
     let loaded: Loaded = app.load(Kind::Staging, id).await?;
     let staging = &loaded.1;
     if matches!(verb, Verb::Start | Verb::Resume) {
-        let needed = app.config.approvals_rollout;
-        let missing =
-            approval::missing(&staging.body.author, &staging.hash, &staging.approvals, needed);
-        if missing > 0 {
-            return refused(
-                "APPROVAL_MISSING",
-                format!(
-                    "{id} needs {needed} approval(s) by others than {}, {missing} missing: `ringfence approve {id} --reason ...`",
-                    staging.body.author
-                ),
-            );
-        }
+        approved(app, (id, &staging.body.author, &staging.hash), &staging.approvals)?;
     }
     let (wish, state, action) = becomes(staging, verb)?;
     let (_, staging) = change(app, actor, loaded, (action, reason), |s| {
@@ -104,6 +95,20 @@ fn becomes(staging: &Staging, verb: Verb) -> Result<(Wish, State, &'static str),
         Verb::Resume => (Wish::Run, State::Running, "staging.resume"),
         Verb::Pause => (Wish::Pause, State::Paused, "staging.pause"),
     })
+}
+
+/// Those that are not over: with what they may move.
+async fn open(app: &App) -> Result<Vec<Staging>, Fault> {
+    let all: Vec<(Row, Staging)> = app.all(Kind::Staging, &Filter::default()).await?;
+    let over = |s: &Staging| matches!(s.state, State::Complete | State::Aborted | State::Planned);
+    Ok(all.into_iter().map(|(_, s)| s).filter(|s| !over(s)).collect())
+}
+
+/// Accounts that are away from home, and will be back.
+pub async fn away(app: &App) -> Result<BTreeSet<AccountId>, Fault> {
+    let all = open(app).await?;
+    let away = |s: Staging| s.visits.into_iter().filter(|(_, v)| Visit::is_away(v)).map(|(a, _)| a);
+    Ok(all.into_iter().flat_map(away).collect())
 }
 
 /// One compare-and-set change with its event.

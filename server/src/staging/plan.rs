@@ -52,6 +52,18 @@ pub async fn plan(
     }
     let tree = org::fresh(app, Span(0)).await?;
     let visitors = visitors(&tree, &wanted)?;
+    for other in super::open(app).await? {
+        let both = |v: &&Visitor| other.body.visitors.iter().any(|o| o.account == v.account);
+        if let Some(visitor) = visitors.iter().find(both) {
+            return refused(
+                "WRONG_STATE",
+                format!(
+                    "{} is on its way in {}: let that end first",
+                    visitor.account, other.body.id
+                ),
+            );
+        }
+    }
     let warnings = warnings(app, &tree, &visitors, &wanted).await?;
     let mut differences = BTreeMap::new();
     for origin in visitors.iter().map(|v| &v.origin).collect::<BTreeSet<_>>() {
@@ -142,6 +154,15 @@ async fn warnings(
             format!(
                 "{line}. {} counts a moved account as drift, and may enroll it anew; with --allow-control-tower it is moved all the same",
                 tool.name
+            ),
+        );
+    }
+    // That nobody could look is not that it is not there.
+    if let Some(why) = said.first().filter(|_| !wanted.allow_control_tower) {
+        return refused(
+            "CONTROL_TOWER",
+            format!(
+                "whether AWS Control Tower is at work is not known ({why}); with --allow-control-tower accounts are moved all the same"
             ),
         );
     }

@@ -6,31 +6,45 @@ use crate::freezes;
 use crate::rollouts::{WRITES, gate, moment, transient};
 use crate::store::{Filter, Kind, Row};
 use ringfence_agent::Look;
-use ringfence_aws::organizations::Moved;
+use ringfence_aws::moves::Moved;
 use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
+use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::rollout::{Health, Observation, State, Wish};
 use ringfence_domain::staging::{Places, Staging, Step, decide};
+use ringfence_domain::time::{Span, Time};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// How long it rests after an error that may pass.
 const PAUSE_MS: u64 = 5_000;
 
+/// How often a batch that stays is looked at, for what people do to it meanwhile.
+const STAY_LOOK: Span = Span::seconds(60);
+
+/// How often a move is read back before the step ends and the next look decides.
+const READ_BACK: u32 = 5;
+
 /// Looks at what is on its way, for ever.
 pub async fn run(app: App) {
+    let mut looked = BTreeMap::new();
     loop {
-        if let Err(fault) = look(&app).await {
+        if let Err(fault) = look(&app, &mut looked).await {
             tracing::warn!("staging: {fault}");
         }
         rest(1_000).await;
     }
 }
 
-async fn look(app: &App) -> Result<(), Fault> {
+async fn look(app: &App, looked: &mut BTreeMap<String, Time>) -> Result<(), Fault> {
     for state in [State::Aborting, State::Running, State::Baking] {
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let all: Vec<(Row, Staging)> = app.all(Kind::Staging, &filter).await?;
         for (_, staging) in all {
+            if state == State::Baking && !due(app, &staging, looked) {
+                continue;
+            }
             // Moves are writes to Organizations like all others: one server makes them, one after the other.
             if !app.store.hold(WRITES, &app.owner, app.config.lease_for).await? {
                 return Ok(());
@@ -44,9 +58,29 @@ async fn look(app: &App) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether a batch that is there wants to be looked at: now and then, when its time is over, and when its health is to be
+/// asked for.
+fn due(app: &App, staging: &Staging, looked: &mut BTreeMap<String, Time>) -> bool {
+    let at = now();
+    let over = staging.stays_until().is_none_or(|until| at >= until);
+    let every = app.config.observe_every;
+    let observe = || staging.last.as_ref().is_none_or(|o| at.since(o.at) >= every);
+    let seldom = looked.get(&staging.body.id).is_none_or(|last| at.since(*last) >= STAY_LOOK);
+    let due = over || (app.health.is_some() && observe()) || seldom;
+    if due {
+        looked.insert(staging.body.id.clone(), at);
+    }
+    due
+}
+
 async fn advance(app: &App, id: &str) {
+    // Read once, and each account anew when it is moved.
+    let mut places = Places::new();
     loop {
-        let why = match step(app, id).await {
+        let turn = app.writes.lock().await;
+        let done = step(app, id, &mut places).await;
+        drop(turn);
+        let why = match done {
             Ok(true) => continue,
             Ok(false) => return,
             // A person changed it meanwhile: the next look is fresh.
@@ -60,6 +94,26 @@ async fn advance(app: &App, id: &str) {
         rest(PAUSE_MS).await;
         return;
     }
+}
+
+/// Reads where an account is until it is where it should be, for a few seconds: Organizations is eventually consistent.
+/// What it shows is then the next step's business.
+async fn read_back(
+    app: &App,
+    account: &AccountId,
+    wanted: &NodeId,
+    places: &mut Places,
+) -> Result<(), Fault> {
+    for _ in 0..READ_BACK {
+        let place = app.cloud.parent_of(account).await?;
+        let shows = place.as_ref() == Some(wanted);
+        places.insert(account.clone(), place);
+        if shows {
+            return Ok(());
+        }
+        rest(1_000).await;
+    }
+    Ok(())
 }
 
 fn system() -> Actor {
@@ -98,16 +152,17 @@ async fn stop(app: &App, loaded: Loaded, state: State, why: Vec<String>) -> Resu
 }
 
 /// Observe, decide, act, record: once. False when there is nothing more to do now.
-async fn step(app: &App, id: &str) -> Result<bool, Fault> {
+async fn step(app: &App, id: &str, places: &mut Places) -> Result<bool, Fault> {
     let loaded: Loaded = app.load(Kind::Staging, id).await?;
     let staging = &loaded.1;
     if !matches!(staging.state, State::Running | State::Baking | State::Aborting) {
         return Ok(false);
     }
-    let mut places = Places::new();
     for account in staging.watched() {
-        let place = app.cloud.parent_of(&account).await?;
-        places.insert(account, place);
+        if let Entry::Vacant(place) = places.entry(account) {
+            let now = app.cloud.parent_of(place.key()).await?;
+            place.insert(now);
+        }
     }
     let (author, approvals) = (&staging.body.author, &staging.approvals);
     let needed = app.config.approvals_rollout;
@@ -115,9 +170,9 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
     // CloudTrail is asked for rollouts alone: the one on the staging OU sees these accounts.
     let mut moment = moment(app);
     moment.observe_every = moment.observe_every.filter(|_| app.health.is_some());
-    match decide(staging, &places, missing, moment) {
-        Step::MoveThere(account) => there(app, loaded, &account).await,
-        Step::MoveBack(account) => back(app, loaded, &account).await,
+    match decide(staging, places, missing, moment) {
+        Step::MoveThere(account) => there(app, loaded, &account, places).await,
+        Step::MoveBack(account) => back(app, loaded, &account, places).await,
         Step::Observe(accounts) => observe(app, loaded, &accounts).await,
         Step::MarkArrived(account) => {
             let text = account.to_string();
@@ -132,6 +187,15 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
             let text = account.to_string();
             change(app, &system(), loaded, ("staging.returned", &text), |s| {
                 s.visit(&account).returned_at = Some(now());
+                Ok(())
+            })
+            .await
+            .map(|_| true)
+        }
+        Step::MarkGone(account) => {
+            let text = format!("{account} has left the organization");
+            change(app, &system(), loaded, ("staging.gone", &text), |s| {
+                s.visit(&account).gone_at = Some(now());
                 Ok(())
             })
             .await
@@ -155,7 +219,12 @@ async fn step(app: &App, id: &str) -> Result<bool, Fault> {
 }
 
 /// Moves one there: where nothing is frozen and its evidence holds, as before any attachment.
-async fn there(app: &App, loaded: Loaded, account: &AccountId) -> Result<bool, Fault> {
+async fn there(
+    app: &App,
+    loaded: Loaded,
+    account: &AccountId,
+    places: &mut Places,
+) -> Result<bool, Fault> {
     let target = NodeId::from(account);
     if let Some(why) = freezes::held_under(app, Some(&target), None).await? {
         return crate::app::refused("FROZEN", why);
@@ -166,18 +235,59 @@ async fn there(app: &App, loaded: Loaded, account: &AccountId) -> Result<bool, F
         return stop(app, loaded, State::Blocked, why.collect()).await;
     }
     let (from, to) = ends(&loaded.1, account)?;
+    let first = !loaded.1.visits.contains_key(account);
     let text = format!("{account} from {from} to {to}");
-    change(app, &system(), loaded, ("staging.move", &text), |s| {
+    let loaded = change(app, &system(), loaded, ("staging.move", &text), |s| {
         s.leaves(account, now());
         Ok(())
     })
     .await?;
-    app.cloud.move_account(account, &from, &to).await?;
+    match app.cloud.move_account(account, &from, &to).await {
+        Ok(_) => {}
+        Err(error) => {
+            // AWS said no for certain: it was never moved, and need not be brought back.
+            if first && error.class != ErrorClass::Unknown {
+                change(app, &system(), loaded, ("staging.move-refused", &text), |s| {
+                    s.visits.remove(account);
+                    Ok(())
+                })
+                .await?;
+            }
+            return Err(error.into());
+        }
+    }
+    answered(app, loaded, account, ("staging.move-accepted", &text), false).await?;
+    read_back(app, account, &to, places).await?;
     Ok(true)
 }
 
-/// Moves one back. A freeze does not keep it away.
-async fn back(app: &App, loaded: Loaded, account: &AccountId) -> Result<bool, Fault> {
+/// Notes that AWS said yes.
+async fn answered(
+    app: &App,
+    loaded: Loaded,
+    account: &AccountId,
+    (action, text): (&str, &str),
+    back: bool,
+) -> Result<(), Fault> {
+    change(app, &system(), loaded, (action, text), |s| {
+        let visit = s.visit(account);
+        visit.attempts += 1;
+        if back {
+            visit.return_accepted_at = Some(now());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Moves one back. A freeze does not keep it away, and what AWS refuses for one holds no other one up.
+async fn back(
+    app: &App,
+    loaded: Loaded,
+    account: &AccountId,
+    places: &mut Places,
+) -> Result<bool, Fault> {
     let (home, ou) = ends(&loaded.1, account)?;
     let text = format!("{account} from {ou} to {home}");
     let loaded = change(app, &system(), loaded, ("staging.move-back", &text), |s| {
@@ -185,16 +295,24 @@ async fn back(app: &App, loaded: Loaded, account: &AccountId) -> Result<bool, Fa
         Ok(())
     })
     .await?;
-    match app.cloud.move_account(account, &ou, &home).await? {
-        Moved::Done => {}
+    match app.cloud.move_account(account, &ou, &home).await {
+        Ok(Moved::Done) => {
+            answered(app, loaded, account, ("staging.move-back-accepted", &text), true).await?;
+        }
         // It is somewhere else than we thought: the next look says where.
-        Moved::NotThere => return Ok(true),
+        Ok(Moved::NotThere) => {}
+        Err(error) if transient(error.class) => return Err(error.into()),
+        Err(error) => {
+            let why = error.to_string();
+            change(app, &system(), loaded, ("staging.move-back-refused", &why), |s| {
+                s.visit(account).refused = Some(why.clone());
+                Ok(())
+            })
+            .await?;
+            return Ok(true);
+        }
     }
-    change(app, &system(), loaded, ("staging.move-back-accepted", &text), |s| {
-        s.visit(account).return_accepted_at = Some(now());
-        Ok(())
-    })
-    .await?;
+    read_back(app, account, &home, places).await?;
     Ok(true)
 }
 
