@@ -45,7 +45,7 @@ fn accounts_that_come_and_go_after_it_is_complete_are_told_with_who_moved_them()
     };
     until("its accounts are known", MINUTE, || {
         let log = org.cli("ann").expect(&format!("audit list --subject {id} -o json"), 0).out;
-        if log.contains("\"rollout.bound\"") { Ok(()) } else { Err(log) }
+        if log.contains("\"rollout.complete\"") { Ok(()) } else { Err(log) }
     });
     let before: BTreeSet<String> = nodes(&world).iter().map(|n| text(n, "id").to_owned()).collect();
     org.call("CreateAccount", json!({"Email": "new@example.com", "AccountName": "new"}));

@@ -1,8 +1,9 @@
 //! Stages that are watched before the next one begins: their clock, their health, and what becomes of one that does
 //! harm.
 
+use super::gates::gate;
 use super::guard::came;
-use super::work::{gate, same, stop, system};
+use super::work::{same, stop, system};
 use super::{Loaded, change, denials, transient, version};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;

@@ -1,6 +1,7 @@
 //! What other people do to a rollout, and when it must not go on by itself.
 
-use super::work::{gate, stop, system};
+use super::gates::gate;
+use super::work::{stop, system};
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, now};
 use crate::{org, staging};

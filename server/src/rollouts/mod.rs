@@ -2,6 +2,7 @@
 
 mod bake;
 mod denials;
+mod gates;
 mod guard;
 mod policy;
 mod positions;
@@ -14,11 +15,12 @@ mod who;
 mod work;
 
 pub(crate) use bake::moment;
+pub(crate) use gates::gate;
 pub use policy::Named;
 pub use proposal::{Proposal, propose};
 pub use verbs::{Verb, wish};
+pub(crate) use work::WRITES;
 pub use work::run;
-pub(crate) use work::{WRITES, gate};
 
 use crate::app::{App, Fault, changed, now, refused};
 use crate::org;

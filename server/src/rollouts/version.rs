@@ -1,8 +1,9 @@
 //! The earlier version that a rollout takes the place of: detached where the new one binds, and given back.
 
+use super::gates::thawed;
 use super::guard::unbound;
 use super::positions::Positions;
-use super::work::{note_old, read_back, same, stop, system, thawed};
+use super::work::{note_old, read_back, same, stop, system};
 use super::{Loaded, bake, change, transient};
 use crate::app::{App, Fault, changed, now, refused};
 use crate::store::{Filter, Kind, Row};

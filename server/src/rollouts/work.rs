@@ -1,21 +1,18 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
 use super::bake::Admitted;
+use super::gates::{gate, thawed};
 use super::guard::{fail_with, guard, unbound};
 use super::positions::Positions;
 use super::{Loaded, bake, change, limits, policy, transient, version};
-use crate::app::{App, Fault, now, refused, rest};
-use crate::freezes;
+use crate::app::{App, Fault, now, rest};
 use crate::org;
 use crate::store::{Filter, Kind, Row};
 use ringfence_aws::organizations::Attach;
 use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
-use ringfence_domain::finding::{Finding, FindingState};
-use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::ledger::Rule;
 use ringfence_domain::rollout::{
     self, Attached, Attachment, Rollout, State, Step, Wish, preflight,
 };
@@ -392,14 +389,6 @@ async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
-pub(super) async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
-    match freezes::held_under(app, Some(target), None).await? {
-        Some(why) => refused("FROZEN", why),
-        None => Ok(()),
-    }
-}
-
 /// Attaches to one target: if its gate is open, and if the policy still says what was approved.
 async fn attach(
     app: &App,
@@ -516,27 +505,4 @@ pub(super) async fn read_back(
         rest(1_000).await;
     }
     Ok(())
-}
-
-/// Why the gate before a target is shut, from a fresh tree and the ledger; and the SHA-256 of what that was decided on.
-pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
-    let tree = org::fresh_below(app, target).await?;
-    let mut cells = BTreeMap::new();
-    let mut findings: Vec<Finding> = Vec::new();
-    for account in tree.accounts_under(target) {
-        let found = app.store.cells(account.as_str(), ("", ""), 1_000).await?;
-        cells.insert(account.clone(), found);
-        let filter = Filter {
-            account: account.as_str().to_owned(),
-            state: FindingState::Open.as_str().into(),
-            ..Filter::default()
-        };
-        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
-    }
-    let rule = Rule {
-        max_age: app.config.evidence_max_age,
-        accept_configured: app.config.accept_configured_regions,
-    };
-    let evidence = hash::of(&(&cells, &findings));
-    Ok((rollout::gate(target, &tree, &cells, &findings, rule, now()), evidence))
 }

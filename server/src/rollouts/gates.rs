@@ -1,0 +1,43 @@
+//! What must be so before a target is attached to: nothing frozen, and evidence.
+
+use crate::app::{App, Fault, now, refused};
+use crate::freezes;
+use crate::org;
+use crate::store::{Filter, Kind};
+use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::hash;
+use ringfence_domain::id::NodeId;
+use ringfence_domain::ledger::Rule;
+use ringfence_domain::rollout;
+use std::collections::BTreeMap;
+
+/// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
+pub(super) async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
+    match freezes::held_under(app, Some(target), None).await? {
+        Some(why) => refused("FROZEN", why),
+        None => Ok(()),
+    }
+}
+
+/// Why the gate before a target is shut, from a fresh tree and the ledger; and the SHA-256 of what that was decided on.
+pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
+    let tree = org::fresh_below(app, target).await?;
+    let mut cells = BTreeMap::new();
+    let mut findings: Vec<Finding> = Vec::new();
+    for account in tree.accounts_under(target) {
+        let found = app.store.cells(account.as_str(), ("", ""), 1_000).await?;
+        cells.insert(account.clone(), found);
+        let filter = Filter {
+            account: account.as_str().to_owned(),
+            state: FindingState::Open.as_str().into(),
+            ..Filter::default()
+        };
+        findings.extend(app.all(Kind::Finding, &filter).await?.into_iter().map(|(_, f)| f));
+    }
+    let rule = Rule {
+        max_age: app.config.evidence_max_age,
+        accept_configured: app.config.accept_configured_regions,
+    };
+    let evidence = hash::of(&(&cells, &findings));
+    Ok((rollout::gate(target, &tree, &cells, &findings, rule, now()), evidence))
+}
