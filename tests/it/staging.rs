@@ -3,7 +3,8 @@
 use crate::bake::Org;
 use crate::stage::{MINUTE, text};
 use crate::sweep::crash_points;
-use ringfence_tests::until;
+use ringfence_tests::process::{Cli, Setup};
+use ringfence_tests::{Moto, emulator, script, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -235,4 +236,69 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
 fn a_crash_at_any_move_brings_everybody_home() {
     let points = crash_points("a staging OU", 3, |(nth, effect)| crashed(nth, effect));
     assert!(points >= 3, "{points}");
+}
+
+/// A rollout of this file, planned, approved and carried out.
+fn rolled_out(ann: &Cli, bob: &Cli, file: &std::path::Path, toml: &str) -> String {
+    std::fs::write(file, toml).expect("write the file");
+    let plan = ann.json(&format!("rollout plan -f {}", file.display()), 0);
+    let id = text(&plan, "id").to_owned();
+    bob.expect(&format!("approve {id} --reason CHG-1"), 0);
+    ann.expect(&format!("rollout start {id} --wait --timeout 60s"), 0);
+    id
+}
+
+#[test]
+fn on_moto_a_version_is_undone_and_accounts_come_home() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let moto = Moto::start();
+    let built = emulator::build(&moto.url(), 5, &["empty", "2"]);
+    let organizations = |operation: &str, params: Value| {
+        let args = ["-", "-", "us-east-1", "organizations", operation, &params.to_string()];
+        let said = script("call.py", &moto.url(), &args);
+        assert_eq!(text(&said, "code"), "", "{said}");
+        said["answer"].clone()
+    };
+    let setup = Setup::new(&moto.url(), folder.path());
+    let _server = setup.start();
+    let (ann, bob) = (setup.cli("ann"), setup.cli("bob"));
+    ann.expect("org sync", 0);
+    ann.expect("scan start --wait --timeout 60s", 0);
+    let ou = text(&built["ous"], "all");
+    let stage = format!("[[stage]]\nname = \"all\"\ntargets = [\"{ou}\"]\n");
+    let file = folder.path().join("rollout.toml");
+    let attached = || {
+        let params = json!({"TargetId": ou, "Filter": "SERVICE_CONTROL_POLICY"});
+        let found = organizations("ListPoliciesForTarget", params);
+        let all = found["Policies"].as_array().expect("policies").clone();
+        let names = all.iter().map(|p| text(p, "Name").to_owned());
+        names.filter(|n| n.starts_with("ringfence-")).collect::<Vec<_>>()
+    };
+    let first = rolled_out(&ann, &bob, &file, &format!("policy = \"rds-encryption\"\n{stage}"));
+    let old = attached();
+    let toml = format!(
+        "policy = \"rds-encryption\"\nreplaces = \"{first}\"\n[parameters]\nexempt_engines = [\"mariadb\"]\n{stage}"
+    );
+    let second = rolled_out(&ann, &bob, &file, &toml);
+    let new = attached();
+    assert!(new.len() == 1 && old.len() == 1 && new != old, "{old:?} {new:?}");
+    ann.expect(&format!("rollout undo {second} --reason CHG-2 --wait --timeout 60s"), 0);
+    assert_eq!(attached(), old);
+    assert_eq!(text(&ann.json(&format!("rollout status {first}"), 0), "state"), "complete");
+
+    let account = text(&built["accounts"][0], "id");
+    let root = organizations("ListRoots", json!({}))["Roots"][0]["Id"].clone();
+    let made = organizations("CreateOrganizationalUnit", json!({"ParentId": root, "Name": "st"}));
+    let staging = text(&made["OrganizationalUnit"], "Id").to_owned();
+    let plan = format!("staging plan --ou {staging} --account {account} --stay 1s");
+    // moto has no LookupEvents: who changes attachments there is not known.
+    let dark = ann.run(&plan);
+    assert!(dark.code == 5 && dark.err.contains("is not known"), "{dark:?}");
+    let planned = ann.json(&format!("{plan} --allow-control-tower"), 0);
+    assert_eq!(planned["differences"][0]["loses"].as_array().map(Vec::len), Some(1), "{planned}");
+    let id = text(&planned, "id");
+    bob.expect(&format!("approve {id} --reason CHG-3"), 0);
+    ann.expect(&format!("staging start {id} --wait --timeout 60s"), 0);
+    let parent = organizations("ListParents", json!({"ChildId": account}));
+    assert_eq!(text(&parent["Parents"][0], "Id"), ou);
 }

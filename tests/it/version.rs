@@ -112,6 +112,9 @@ fn a_version_that_is_taken_back_while_it_bakes_leaves_the_earlier_one_alone() {
     org.reaches(&id, "baking");
     let undone = org.cli("ann").run(&format!("rollout undo {id} --reason x"));
     assert!(undone.code == 5 && undone.err.contains("rollout abort"), "{undone:?}");
+    // The earlier one is not taken off under it: its other targets would be bound by neither.
+    let under = org.cli("ann").run(&format!("rollout abort {old} --reason x"));
+    assert!(under.code == 5 && under.err.contains("is taking the place of"), "{under:?}");
     // Harm takes it back by itself.
     org.healthy(1, "harm");
     org.reaches(&id, "blocked");
@@ -128,10 +131,30 @@ fn an_earlier_policy_that_is_gone_keeps_no_harm_attached() {
     let id = org.begun(&second(&org, &old, &[0, 1]));
     org.reaches(&id, "complete");
     org.call("DeletePolicy", json!({"PolicyId": policy}));
-    org.cli("ann").expect(&format!("rollout undo {id} --reason CHG-9 --wait --timeout 60s"), 0);
+    org.cli("ann").expect(&format!("rollout undo {id} --reason CHG-9 --wait --timeout 60s"), 3);
     assert_eq!(org.attached(), org.before, "what did harm is off");
     let why = org.cli("ann").json(&format!("rollout status {id}"), 0)["why"].to_string();
     assert!(why.contains("could not be attached again") && why.contains(&policy), "{why}");
+}
+
+#[test]
+fn an_earlier_policy_that_was_edited_is_for_a_person() {
+    let org = Org::new(&[]);
+    let (old, policy) = first(&org);
+    let id = org.begun(&second(&org, &old, &[0, 1]));
+    let new = text(&org.reaches(&id, "complete"), "policy_id").to_owned();
+    let other = OLD.replace("DeleteOptionGroup", "CreateDBInstance");
+    org.call("UpdatePolicy", json!({"PolicyId": policy, "Content": other}));
+    org.cli("ann").expect(&format!("rollout undo {id} --reason CHG-9 --wait --timeout 60s"), 6);
+    assert_eq!(more(&org), [only(&new), only(&new)], "nothing that nobody approved is attached");
+    let why = org.cli("ann").json(&format!("rollout status {id}"), 0)["why"].to_string();
+    assert!(why.contains(&format!("emergency-detach --policy {new}")), "{why}");
+    // It may stay, or the earlier one is changed back.
+    org.cli("ann").expect(&format!("rollout resume {id} --wait --timeout 60s"), 0);
+    assert_eq!((state(&org, &id).as_str(), state(&org, &old).as_str()), ("complete", "superseded"));
+    org.call("UpdatePolicy", json!({"PolicyId": policy, "Content": OLD}));
+    org.cli("ann").expect(&format!("rollout undo {id} --reason CHG-9 --wait --timeout 60s"), 0);
+    assert_eq!(more(&org), [only(&policy), only(&policy)]);
 }
 
 /// To its end, and undone; killed where a write to Organizations is held. Which that was.
@@ -198,7 +221,11 @@ fn a_gate_of_ones_own_refuses_and_a_target_goes_without() {
     let dark = until("it is blocked for that", MINUTE, || {
         let said = org.cli("ann").json(&format!("rollout status {id}"), 0);
         let why = said["why"].to_string();
-        if why.contains("does not know") && said["state"] == "blocked" { Ok(why) } else { Err(why) }
+        if why.contains("gives no answer") && said["state"] == "blocked" {
+            Ok(why)
+        } else {
+            Err(why)
+        }
     });
     assert!(dark.contains("exit code 3"), "{dark}");
     write("test \"$RINGFENCE_TARGET\" != $(cat \"${0}.not\")");

@@ -65,6 +65,16 @@ fn text(page: &Page) -> String {
     line(
         "Attaches one service control policy, target by target in this order. It holds denials only: it takes permissions away, and gives none. The management account and service-linked roles are not bound by it.",
     );
+    if let Some(earlier) = &r.replaces {
+        let at: Vec<&str> = earlier.targets.iter().map(|t| t.id.as_str()).collect();
+        line("");
+        line(&format!(
+            "**It takes the place of {} (`{}`).** When all has been attached and watched, that policy is detached from {}, each right after a look that the new one binds there. What it denied and the new one does not is allowed again then: compare the two documents.",
+            earlier.rollout,
+            earlier.policy_id,
+            at.join(", ")
+        ));
+    }
     line("");
     line(&targets(r));
     line(
@@ -81,6 +91,12 @@ fn text(page: &Page) -> String {
         r.id,
         if r.policy_id.is_empty() { "p-... (its id, once it is made)" } else { &r.policy_id }
     ));
+    if let Some(earlier) = &r.replaces {
+        line(&format!(
+            "Once it is complete: `ringfence rollout undo {} --reason ...` attaches the policy of {} again first, then detaches this one.",
+            r.id, earlier.rollout
+        ));
+    }
     line("");
     match &page.simulation {
         Some(simulation) => line(&simulated(simulation)),

@@ -152,8 +152,11 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             shown(context, rollout)
         }
         Rollout::Skip { id, target, reason } => {
+            let next = format!("next: ringfence rollout resume {id}");
             let request = v1::SkipRolloutTargetRequest { id, target, reason };
-            shown(context, client.skip_rollout_target(request).await?.into_inner().rollout)
+            let rollout = client.skip_rollout_target(request).await?.into_inner().rollout;
+            printer::talk(&next);
+            shown(context, rollout)
         }
         Rollout::Retry { id, target, reason } => {
             let request = v1::RetryRolloutTargetRequest { id, target, reason };
@@ -225,8 +228,7 @@ async fn list(context: &Context, mut client: Client) -> End {
         return Ok(Exit::Done);
     }
     let row = |r: &v1::Rollout| {
-        let attached =
-            r.targets.iter().filter(|t| t.state() == v1::RolloutTargetState::Attached).count();
+        let attached = r.targets.iter().filter(|t| tree::attached(t)).count();
         vec![
             r.id.clone(),
             state(r),
@@ -298,11 +300,7 @@ async fn follow(
         let (mut last, mut told) = (rollout, String::new());
         while let Some(answer) = stream.message().await? {
             last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
-            let done = last
-                .targets
-                .iter()
-                .filter(|t| t.state() == v1::RolloutTargetState::Attached)
-                .count();
+            let done = last.targets.iter().filter(|t| tree::attached(t)).count();
             let why = last.why.first().map_or(String::new(), |why| format!("; {why}"));
             let line = format!(
                 "{} {}: {done} of {} targets attached{why}",
@@ -320,6 +318,12 @@ async fn follow(
     let rollout = within(timeout, &format!("rollout {id}"), watched).await?;
     show(context, &rollout);
     Ok(match rollout.state() {
+        // What it took the place of could not be attached again everywhere.
+        v1::RolloutState::Aborted
+            if rollout.replaces.iter().flat_map(|r| &r.targets).any(|t| t.state == "lost") =>
+        {
+            Exit::Partial
+        }
         v1::RolloutState::Complete | v1::RolloutState::Aborted => Exit::Done,
         v1::RolloutState::Blocked | v1::RolloutState::Paused => Exit::Refused,
         _ => Exit::Failed,

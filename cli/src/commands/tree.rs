@@ -36,7 +36,8 @@ fn branch(last: bool) -> &'static str {
     if last { "└─ " } else { "├─ " }
 }
 
-fn attached(target: &v1::RolloutTarget) -> bool {
+/// Whether the policy binds it, by itself or through its OU.
+pub(super) fn attached(target: &v1::RolloutTarget) -> bool {
     matches!(target.state(), T::Attached | T::AttachedBefore | T::Replaced)
 }
 
@@ -45,6 +46,7 @@ fn mark(targets: &[&v1::RolloutTarget]) -> char {
     let done = |t: &&v1::RolloutTarget| attached(t) || t.state() == T::Skipped;
     match () {
         () if targets.iter().any(|t| t.state() == T::Lost) => '✗',
+        () if targets.iter().all(|t| t.state() == T::Skipped) => '–',
         () if targets.iter().all(&done) => '●',
         () if targets.iter().any(|t| done(t) || t.state() == T::Attaching) => '◐',
         () => '○',
@@ -57,6 +59,10 @@ fn heading(name: &str, targets: &[&v1::RolloutTarget], bake: Option<&v1::Rollout
     let accounts =
         if accounts == 1 { "1 account".to_owned() } else { format!("{accounts} accounts") };
     let mut text = format!("{name}: {done} of {} attached, {accounts}", targets.len());
+    let skipped = targets.iter().filter(|t| t.state() == T::Skipped).count();
+    if skipped > 0 {
+        text.push_str(&format!(", {skipped} skipped"));
+    }
     if let Some(bake) = bake {
         let time = Span(bake.bake_seconds.saturating_mul(1_000));
         text.push_str(&format!(", then bakes {time} at least"));
@@ -108,11 +114,12 @@ fn listed(targets: &[&v1::RolloutTarget]) -> Vec<String> {
 
 fn line(target: &v1::RolloutTarget) -> String {
     let mut line = format!("{} {}  {}", target.id, target.name, target_state(target));
-    if attached(target) && !target.attached_at.is_empty() {
+    if target.state() == T::Attached && !target.attached_at.is_empty() {
         line.push_str(&format!(" {}", target.attached_at));
     }
     if !target.replaced_by.is_empty() {
-        line.push_str(&format!(", left to {} at the end", target.replaced_by));
+        let when = if target.state() == T::Replaced { "" } else { " at the end" };
+        line.push_str(&format!(", left to {}{when}", target.replaced_by));
     }
     if !target.skipped.is_empty() {
         line.push_str(&format!(" by {}", target.skipped));

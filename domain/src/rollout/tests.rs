@@ -215,6 +215,17 @@ fn an_earlier_version_is_detached_last_and_comes_back_first() {
     assert_eq!(at(&r, &both, 0), Step::MarkRestored(id(OU_A)));
     r.old.get_mut(&id(OU_A)).unwrap().attached_at = Some(Time(7));
     assert_eq!(at(&r, &both, 0), Step::Detach(id(OU_B)));
+    // Its undoing can be called off until something of it was detached.
+    let mut stays = r.clone();
+    assert!(!stays.can_stay());
+    stays.state = State::Failed;
+    assert!(stays.can_stay());
+    stays.stays();
+    stays.wish = Wish::Run;
+    assert_eq!(at(&stays, &both, 0), Step::Release(id(OU_A)));
+    stays.wish = Wish::Abort;
+    stays.attachments.get_mut(&id(OU_B)).unwrap().detach_intended_at = Some(Time(8));
+    assert!(!stays.can_stay());
     // What cannot be attached again does not keep harm where it is.
     r.old.get_mut(&id(OU_A)).unwrap().attached_at = None;
     r.old.get_mut(&id(OU_A)).unwrap().attempts = 2 * ATTEMPTS_MAX;

@@ -84,6 +84,19 @@ impl Rollout {
         !self.old.values().any(off)
     }
 
+    /// Whether its undoing can be called off: nothing of its own was detached for it.
+    pub fn can_stay(&self) -> bool {
+        let off =
+            |t: &NodeId| self.attachments.get(t).is_some_and(|a| a.detach_intended_at.is_some());
+        let undoes = self.wish == Wish::Abort && self.state == State::Failed;
+        undoes && !self.body.targets().any(|t| off(t) && !self.is_replaced(t))
+    }
+
+    /// It stays: what came back of the earlier version is detached anew.
+    pub fn stays(&mut self) {
+        self.old.retain(|_, done| done.intended_at.is_none());
+    }
+
     /// Every target that it writes to: its own, and those that an earlier policy is detached from.
     pub fn touches(&self) -> impl Iterator<Item = &NodeId> {
         let own: BTreeSet<&NodeId> = self.body.targets().collect();

@@ -239,7 +239,7 @@ pub(super) fn admitted(app: &App, rollout: &Rollout, target: &NodeId) -> Admitte
             Admitted::No(format!("rollout.gate_command refuses {target}: {why}"))
         }
         Look::Failed(_, why) => Admitted::No(format!(
-            "rollout.gate_command does not know of {target}, so the gate is shut: {why}"
+            "rollout.gate_command gives no answer for {target}, so the gate is shut: {why}"
         )),
     }
 }

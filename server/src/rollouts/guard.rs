@@ -1,7 +1,7 @@
 //! What other people do to a rollout, and when it must not go on by itself.
 
 use super::gates::gate;
-use super::work::{stop, system};
+use super::work::system;
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, now};
 use crate::{org, staging};
@@ -40,8 +40,11 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
             members(app, loaded, &on).await
         }
         Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
-            stop(app, loaded, State::Failed, vec![format!("{policy} is gone ({error})")]).await?;
-            Ok(false)
+            tracing::warn!("{}: {error}", rollout.body.id);
+            let gone = format!(
+                "{policy} is gone, so it is attached to nothing: somebody deleted it; abort, then plan anew"
+            );
+            fail_with(app, loaded, (vec![gone], true), |_| false).await
         }
         Err(fault) => {
             tracing::warn!("{}: not looked at: {fault}", rollout.body.id);
@@ -182,6 +185,7 @@ pub(super) async fn fail_with(
         State::Running => ("rollout.reattach", true),
         _ => ("rollout.adopt", false),
     };
+    tracing::warn!("{}: {action}: {text}", after.body.id);
     change(app, &system(), loaded, action, &text, |r| {
         *r = after;
         Ok(())

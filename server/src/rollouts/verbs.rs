@@ -2,7 +2,7 @@
 
 use super::{Loaded, bake, change};
 use crate::app::{App, Fault, now, refused};
-use crate::store::Kind;
+use crate::store::{Filter, Kind};
 use ringfence_domain::approval::{self, Approval};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
@@ -57,6 +57,7 @@ pub async fn wish(
         let r = &loaded.1;
         approved(app, (id, &r.body.author, &r.hash), &r.approvals)?;
     }
+    versions_agree(app, &loaded.1, &verb).await?;
     let (wish, state, action) = becomes(&loaded.1, &verb)?;
     let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
         edit(rollout, &verb, actor, reason);
@@ -67,6 +68,38 @@ pub async fn wish(
     .await?;
     app.wake_rollouts.notify_one();
     Ok(rollout)
+}
+
+/// Refuses what would leave targets to neither of two versions, or a version without what it takes the place of.
+async fn versions_agree(app: &App, rollout: &Rollout, verb: &Verb) -> Result<(), Fault> {
+    let id = &rollout.body.id;
+    if matches!(verb, Verb::Abort | Verb::Undo) && rollout.superseded_by.is_none() {
+        let all: Vec<Loaded> = app.all(Kind::Rollout, &Filter::default()).await?;
+        let takes = |r: &Rollout| r.body.replaces.as_ref().is_some_and(|r| r.rollout == *id);
+        let under_way = |r: &Rollout| !matches!(r.state, State::Planned | State::Aborted);
+        if let Some((_, new)) = all.iter().find(|(_, r)| takes(r) && under_way(r)) {
+            let new = &new.body.id;
+            return refused(
+                "WRONG_STATE",
+                format!("{new} is taking the place of {id}: abort or undo {new} first"),
+            );
+        }
+    }
+    let Some(replaces) = rollout.body.replaces.as_ref().filter(|_| verb.goes_on()) else {
+        return Ok(());
+    };
+    let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
+    match old.stands() || old.superseded_by.as_ref() == Some(id) {
+        true => Ok(()),
+        false => refused(
+            "WRONG_STATE",
+            format!(
+                "{}, which it is to take the place of, is {}: resume that one, or abort this one and plan anew",
+                replaces.rollout,
+                old.state.as_str()
+            ),
+        ),
+    }
 }
 
 /// Refuses while approvals are missing. Once it runs they count on: a bake may take longer than anybody's word should
@@ -104,6 +137,7 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
         ));
     }
     Ok(match verb {
+        Verb::Resume if rollout.can_stay() => (Wish::Run, State::Running, "rollout.resume"),
         verb if (verb.goes_on() || matches!(verb, Verb::Skip(_))) && aborting => {
             return no("it is being taken back, or was; plan a new rollout");
         }
@@ -157,6 +191,7 @@ fn about_target(
     }
     let skipped = rollout.skipped.contains_key(target);
     match verb {
+        Verb::Retry(_) if rollout.holds(target) => no(format!("{target} has it: nothing to retry")),
         Verb::Retry(_) if !skipped => no(format!("{target} is not skipped; resume tries it again")),
         Verb::Retry(_) => Ok((Wish::Run, State::Running, "rollout.retry")),
         _ if state == State::Planned => no(format!("plan it without {target}")),
@@ -181,6 +216,13 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
         Verb::Start | Verb::Pause | Verb::Resume | Verb::Abort | Verb::Undo => {}
     }
     rollout.tries_again();
+    if verb.goes_on() {
+        // A person looked: what was lost before counts no more.
+        rollout.attachments.values_mut().for_each(|a| a.losses = 0);
+        if rollout.can_stay() {
+            rollout.stays();
+        }
+    }
     match verb {
         Verb::Pause => {
             let why = if reason.trim().is_empty() { "" } else { ": " };

@@ -121,7 +121,8 @@ pub(super) async fn restore(
 ) -> Result<bool, Fault> {
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let text = format!("{} to {target}", replaces.policy);
-    if let Some(why) = changed_since(app, &replaces).await? {
+    let now_on = loaded.1.policy_id.clone().unwrap_or_default();
+    if let Some(why) = changed_since(app, &replaces, &now_on).await? {
         // What does harm now is not kept for that.
         if matches!(loaded.1.wish, Wish::Retreat { .. }) {
             return give_up(app, loaded, target, &format!("{text}: {why}")).await;
@@ -184,12 +185,12 @@ pub(super) async fn give_up(
 }
 
 /// Why the earlier policy may not be attached again: it says something else by now. One that is gone is AWS's to say.
-async fn changed_since(app: &App, replaces: &Replaces) -> Result<Option<String>, Fault> {
+async fn changed_since(app: &App, replaces: &Replaces, now: &str) -> Result<Option<String>, Fault> {
     let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
     match app.cloud.policy_content(&replaces.policy).await {
         Ok(content) => Ok((!same(&content, &old.body.content)).then(|| {
             format!(
-                "{} no longer says what was approved with {}: somebody changed it; change it back and abort again, or `ringfence-server emergency-detach` this one",
+                "{} no longer says what was approved with {}: somebody changed it; change it back and abort again, or resume to keep this one; `ringfence-server emergency-detach --policy {now}` takes it off all the same",
                 replaces.policy, replaces.rollout
             )
         })),

@@ -192,6 +192,9 @@ pub(super) async fn stop(
     why: Vec<String>,
 ) -> Result<(), Fault> {
     let text = if why.is_empty() { state.as_str().to_owned() } else { why.join("; ") };
+    if matches!(state, State::Failed | State::Blocked) {
+        tracing::warn!("{}: {}: {text}", loaded.1.body.id, state.as_str());
+    }
     change(app, &system(), loaded, &format!("rollout.{}", state.as_str()), &text, |r| {
         r.state = state;
         r.why = why;

@@ -232,6 +232,7 @@ async fn there(
     let (shut, _) = gate(app, &target).await?;
     if !shut.is_empty() {
         let why = std::iter::once(format!("the gate before {account} is shut")).chain(shut);
+        let why = why.chain(["resume tries again, abort ends it".to_owned()]);
         return stop(app, loaded, State::Blocked, why.collect()).await;
     }
     let (from, to) = ends(&loaded.1, account)?;
