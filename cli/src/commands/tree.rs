@@ -147,7 +147,7 @@ mod tests {
         let bake = v1::RolloutBake { stage: "a".into(), bake_seconds: 60, ..Default::default() };
         let rollout = v1::Rollout { targets, bakes: vec![bake], ..Default::default() };
         let found = lines(&rollout);
-        assert_eq!(found[0], "├─ ✗ a: 1 of 2 attached, 2 accounts, then bakes 1m at least");
+        assert_eq!(found[0], "├─ ✗ a: 1 of 2 attached, 2 accounts, then bakes 1m00s at least");
         assert_eq!(found[1], "│  ├─ 000000000001 n  attached T");
         assert_eq!(found[2], "│  └─ 000000000002 n  lost");
         assert!(found[3].starts_with("└─ ○ b: 0 of 23"), "{}", found[3]);
