@@ -112,7 +112,8 @@ async fn supersede(
     }
 }
 
-/// Attaches the earlier policy again. What AWS refuses for good does not keep the new one where it is.
+/// Attaches the earlier policy again. One that is gone keeps nothing where it is; any other refusal is for a person, except
+/// where a stage does harm.
 pub(super) async fn restore(
     app: &App,
     loaded: Loaded,
