@@ -62,6 +62,13 @@ fn accounts_that_come_and_go_after_it_is_complete_are_told_with_who_moved_them()
     let lines = said["why"].to_string();
     assert!(lines.contains(&format!("{new} has come to")), "{lines}");
     assert!(lines.contains(&format!("{new} was moved to {}", world.ou)), "{lines}");
+    // A plan says so before anybody is asked for an approval, and whose policy it is.
+    let again = org.cli("ann").expect(&format!("rollout plan --dry-run -f {}", org.file(&toml)), 0);
+    assert!(
+        again.err.contains(&format!("the gate before {} is shut today", world.ou)),
+        "{again:?}"
+    );
+    assert!(again.err.contains(&format!("{id} has this policy attached to 1 of")), "{again:?}");
     org.cli("ann").expect(&format!("scan start --account {new} --wait --timeout 60s"), 0);
     why("has come to", false);
     moved(&world, &new, &world.ou, &root);

@@ -160,14 +160,21 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
             shut.extend(why);
         }
     }
-    // Accounts that came to what has baked before.
+    // Accounts that came to what has baked before; who is bound by a stage that did not bake is noted at the end.
     let tree = app.tree().await?;
-    let baked = loaded.1.body.stages[..n].iter().flat_map(|s| &s.targets);
-    let on: BTreeSet<NodeId> = baked.filter(|t| loaded.1.holds(t)).cloned().collect();
+    let baked = |m: &usize| loaded.1.bakes.get(m).is_some_and(|b| b.done_at.is_some());
+    let before = (0..n).filter(baked).flat_map(|m| &loaded.1.body.stages[m].targets);
+    let on: BTreeSet<NodeId> = before.filter(|t| loaded.1.holds(t)).cloned().collect();
     let (unproven, proven) = came(app, &tree, &loaded.1.moves(&tree, &on).came).await?;
     shut.extend(unproven);
     if !shut.is_empty() {
-        stop(app, loaded, State::Blocked, shut).await?;
+        tracing::warn!("{}: blocked: {}", loaded.1.body.id, shut.join("; "));
+        change(app, &system(), loaded, "rollout.blocked", &shut.join("; "), |r| {
+            r.knows(proven);
+            (r.state, r.why) = (State::Blocked, shut.clone());
+            Ok(())
+        })
+        .await?;
         return Ok(false);
     }
     let here = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);

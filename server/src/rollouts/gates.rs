@@ -8,6 +8,7 @@ use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::ledger::Rule;
+use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout;
 use std::collections::BTreeMap;
 
@@ -21,7 +22,15 @@ pub(super) async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
 
 /// Why the gate before a target is shut, from a fresh tree and the ledger; and the SHA-256 of what that was decided on.
 pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, String), Fault> {
-    let tree = org::fresh_below(app, target).await?;
+    evidence(app, &*org::fresh_below(app, target).await?, target).await
+}
+
+/// The same, from this tree.
+async fn evidence(
+    app: &App,
+    tree: &OrgTree,
+    target: &NodeId,
+) -> Result<(Vec<String>, String), Fault> {
     let mut cells = BTreeMap::new();
     let mut findings: Vec<Finding> = Vec::new();
     for account in tree.accounts_under(target) {
@@ -39,5 +48,33 @@ pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, Str
         accept_configured: app.config.accept_configured_regions,
     };
     let evidence = hash::of(&(&cells, &findings));
-    Ok((rollout::gate(target, &tree, &cells, &findings, rule, now()), evidence))
+    Ok((rollout::gate(target, tree, &cells, &findings, rule, now()), evidence))
+}
+
+/// Gates that are named when a rollout is planned.
+const NAMED: usize = 5;
+
+/// Which gates would be shut today: while approvals are not asked for yet.
+pub(super) async fn shut_today<'a>(
+    app: &App,
+    tree: &OrgTree,
+    targets: impl Iterator<Item = &'a NodeId>,
+) -> Result<Vec<String>, Fault> {
+    let (mut said, mut more) = (Vec::new(), 0);
+    for target in targets {
+        let (why, _) = evidence(app, tree, target).await?;
+        match why.as_slice() {
+            [] => {}
+            _ if said.len() == NAMED => more += 1,
+            [one] => said.push(format!("the gate before {target} is shut today: {one}")),
+            [first, others @ ..] => said.push(format!(
+                "the gate before {target} is shut today: {first}; and {} more reasons",
+                others.len()
+            )),
+        }
+    }
+    if more > 0 {
+        said.push(format!("the gates before {more} more targets are shut today"));
+    }
+    Ok(said)
 }

@@ -25,12 +25,13 @@ pub use work::run;
 use crate::app::{App, Fault, changed, now, refused};
 use crate::org;
 use crate::plans;
-use crate::store::{Kind, Row};
+use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{self, Attached, Body, Limits, Rollout, Stage, preflight};
+use ringfence_domain::org::OrgTree;
+use ringfence_domain::rollout::{self, Attached, Body, Limits, Rollout, Stage, State, preflight};
 
 /// What a person wants rolled out.
 pub struct Wanted {
@@ -59,24 +60,9 @@ pub async fn plan(
         return Ok((app.load(Kind::Rollout, id).await?.1, Vec::new()));
     }
     let policy = policy::checked(&wanted.policy)?;
-    let asks = bake::moment(app).observe_every.is_some();
-    let unseen = wanted.stages.iter().find(|s| s.observations > 0 && !asks);
-    if let Some(stage) = unseen {
-        return Err(Fault::Invalid(format!(
-            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask, no rollout.alarms and no rollout.watch_denials",
-            stage.name, stage.observations
-        )));
-    }
     let tree = org::fresh(app, app.config.org_max_age).await?;
-    let targets: Vec<&NodeId> = wanted.stages.iter().flat_map(|s| &s.targets).collect();
-    for target in &targets {
-        if tree.get(target).is_none() {
-            return Err(Fault::NotFound(format!(
-                "{target} is not in the organization as of {}; `ringfence org tree` shows what is",
-                tree.as_of
-            )));
-        }
-    }
+    can_be_staged(app, &tree, &wanted.stages)?;
+    let targets = || wanted.stages.iter().flat_map(|s| &s.targets);
     let replaces = match wanted.replaces.as_str() {
         "" => None,
         old => {
@@ -84,7 +70,7 @@ pub async fn plan(
             Some(version::wanted(app, old, asked, &tree).await?)
         }
     };
-    let attached = read(app, targets.into_iter()).await?;
+    let attached = read(app, targets()).await?;
     let trouble = preflight(
         &wanted.stages,
         &policy.minified,
@@ -96,23 +82,23 @@ pub async fn plan(
     if !trouble.is_empty() {
         return refused("PREFLIGHT", format!("nothing was planned: {}", trouble.join("; ")));
     }
-    let bound = rollout::bound(&tree, wanted.stages.iter().flat_map(|s| &s.targets));
+    let policy_name =
+        format!("ringfence-{}-{}", wanted.policy.name, hash::short(&policy.minified, 8));
+    let bound = rollout::bound(&tree, targets());
     // Both ask services that may take their time.
     let (warnings, tools) = tokio::join!(
         policy::may_go(app, &wanted.policy.name, &policy, &bound),
         tools::warnings(app, &attached)
     );
-    let warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
+    let mut warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
+    warnings.extend(theirs(app, &policy_name, targets()).await?);
+    warnings.extend(gates::shut_today(app, &tree, targets()).await?);
     let at = now();
     let rollout = Rollout::new(Body {
         id: id.to_owned(),
         author: actor.name.clone(),
         created_at: at,
-        policy_name: format!(
-            "ringfence-{}-{}",
-            wanted.policy.name,
-            hash::short(&policy.minified, 8)
-        ),
+        policy_name,
         content: policy.minified,
         replaced_by: rollout::replaced_by(&wanted.stages, &tree),
         expected_denials: wanted.expected_denials,
@@ -134,6 +120,43 @@ pub async fn plan(
         }
     }
     Ok((rollout, warnings))
+}
+
+/// Refuses targets that are not there, and observations that nobody makes.
+fn can_be_staged(app: &App, tree: &OrgTree, stages: &[Stage]) -> Result<(), Fault> {
+    let asks = bake::moment(app).observe_every.is_some();
+    if let Some(stage) = stages.iter().find(|s| s.observations > 0 && !asks) {
+        return Err(Fault::Invalid(format!(
+            "stage `{}`: observations = {}, and the server has no rollout.health_command to ask, no rollout.alarms and no rollout.watch_denials",
+            stage.name, stage.observations
+        )));
+    }
+    match stages.iter().flat_map(|s| &s.targets).find(|t| tree.get(t).is_none()) {
+        None => Ok(()),
+        Some(target) => Err(Fault::NotFound(format!(
+            "{target} is not in the organization as of {}; `ringfence org tree` shows what is",
+            tree.as_of
+        ))),
+    }
+}
+
+/// Other rollouts that have this very policy attached to some of these targets: it stays theirs.
+async fn theirs<'a>(
+    app: &App,
+    policy_name: &str,
+    targets: impl Iterator<Item = &'a NodeId>,
+) -> Result<Vec<String>, Fault> {
+    let all: Vec<Loaded> = app.all(Kind::Rollout, &Filter::default()).await?;
+    let targets: Vec<&NodeId> = targets.collect();
+    let line = |(_, r): &Loaded| {
+        let same = r.body.policy_name == policy_name && r.state != State::Aborted;
+        let held = targets.iter().filter(|t| same && r.ours(t) && r.holds(t)).count();
+        let id = &r.body.id;
+        (held > 0).then(|| {
+            format!("{id} has this policy attached to {held} of the targets already: there it stays that one's")
+        })
+    };
+    Ok(all.iter().filter_map(line).collect())
 }
 
 fn limits(app: &App) -> Limits {
