@@ -109,6 +109,19 @@ fn approved_by(approvals: &[v1::Approval]) -> String {
     if by.is_empty() { "nobody".to_owned() } else { by.join(", ") }
 }
 
+/// How many approvals something has, under which hash.
+fn is_approved(id: &str, approvals: &[v1::Approval], needed: i32, hash: &str) -> String {
+    format!("{id} is approved ({} of {needed}), hash {hash}", approvals.len())
+}
+
+/// So many people, in words.
+fn people(count: i32) -> String {
+    match count {
+        1 => "a person".to_owned(),
+        n => format!("{n} people"),
+    }
+}
+
 fn scope(scope: &Scope) -> Option<v1::Scope> {
     Some(v1::Scope {
         ous: texts(&scope.ous),

@@ -1,6 +1,6 @@
 //! `ringfence plan` and `ringfence approve`
 
-use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, scope};
+use super::{Context, MESSAGE_MAX, approved_by, is_approved, missing, pages, request_id, scope};
 use crate::args::{Plan, Quiesce, Strategy};
 use crate::exit::{End, Exit, Failure};
 use crate::printer;
@@ -174,13 +174,8 @@ pub(crate) async fn approve(
     if context.json() {
         printer::json(&plan);
     } else {
-        printer::data(&format!(
-            "{} is approved ({} of {}), hash {}",
-            plan.id,
-            plan.approvals.len(),
-            plan.approvals_needed,
-            plan.hash
-        ));
+        let p = &plan;
+        printer::data(&is_approved(&p.id, &p.approvals, p.approvals_needed, &p.hash));
         printer::talk(&format!("next: ringfence remediation apply {} --wait", plan.id));
     }
     Ok(Exit::Done)

@@ -1,8 +1,8 @@
 //! `ringfence rollout`
 
 use super::{
-    Context, MESSAGE_MAX, approved_by, missing, page, pages, propose, request_id, simulate, tree,
-    within,
+    Context, MESSAGE_MAX, approved_by, is_approved, missing, page, pages, people, propose,
+    request_id, simulate, tree, within,
 };
 use crate::args::Rollout;
 use crate::client::Connection;
@@ -206,10 +206,7 @@ async fn plan(
         true => printer::talk("dry run: nothing was stored"),
         false => printer::talk(&format!(
             "next, by {} other than {}: ringfence rollout approve {} --reason ...",
-            match rollout.approvals_needed {
-                1 => "a person".to_owned(),
-                n => format!("{n} people"),
-            },
+            people(rollout.approvals_needed),
             rollout.author,
             rollout.id
         )),
@@ -266,19 +263,27 @@ pub(crate) async fn approve(
     if context.json() {
         printer::json(&rollout);
     } else {
-        printer::data(&format!(
-            "{} is approved ({} of {}), hash {}",
-            rollout.id,
-            rollout.approvals.len(),
-            rollout.approvals_needed,
-            rollout.hash
-        ));
+        let r = &rollout;
+        printer::data(&is_approved(&r.id, &r.approvals, r.approvals_needed, &r.hash));
     }
     Ok(Exit::Done)
 }
 
 pub(super) fn state(rollout: &v1::Rollout) -> String {
-    rollout.state().as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
+    state_name(rollout.state())
+}
+
+pub(super) fn state_name(state: v1::RolloutState) -> String {
+    state.as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
+}
+
+/// How a wait ends, by the state in which what was waited for rests.
+pub(super) fn rests(state: v1::RolloutState) -> Exit {
+    match state {
+        v1::RolloutState::Complete | v1::RolloutState::Aborted => Exit::Done,
+        v1::RolloutState::Blocked | v1::RolloutState::Paused => Exit::Refused,
+        _ => Exit::Failed,
+    }
 }
 
 async fn follow(
@@ -324,9 +329,7 @@ async fn follow(
         {
             Exit::Partial
         }
-        v1::RolloutState::Complete | v1::RolloutState::Aborted => Exit::Done,
-        v1::RolloutState::Blocked | v1::RolloutState::Paused => Exit::Refused,
-        _ => Exit::Failed,
+        state => rests(state),
     })
 }
 

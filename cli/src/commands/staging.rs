@@ -1,6 +1,10 @@
 //! `ringfence staging`
 
-use super::{Context, MESSAGE_MAX, approved_by, missing, pages, request_id, texts, within};
+use super::rollout::{rests, state_name};
+use super::{
+    Context, MESSAGE_MAX, approved_by, is_approved, missing, pages, people, request_id, texts,
+    within,
+};
 use crate::args::Staging;
 use crate::client::Connection;
 use crate::exit::{End, Exit};
@@ -68,10 +72,7 @@ async fn plan(context: &Context, mut client: Client, request: v1::PlanStagingReq
         true => "dry run: nothing was stored".to_owned(),
         false => format!(
             "next, by {} other than {}: ringfence approve {} --reason ...",
-            match staging.approvals_needed {
-                1 => "a person".to_owned(),
-                n => format!("{n} people"),
-            },
+            people(staging.approvals_needed),
             staging.author,
             staging.id
         ),
@@ -96,13 +97,10 @@ pub(crate) async fn approve(
     let staging = staging.ok_or_else(|| missing("a staging"))?;
     match context.json() {
         true => printer::json(&staging),
-        false => printer::data(&format!(
-            "{} is approved ({} of {}), hash {}",
-            staging.id,
-            staging.approvals.len(),
-            staging.approvals_needed,
-            staging.hash
-        )),
+        false => {
+            let s = &staging;
+            printer::data(&is_approved(&s.id, &s.approvals, s.approvals_needed, &s.hash));
+        }
     }
     Ok(Exit::Done)
 }
@@ -139,7 +137,7 @@ async fn list(context: &Context, mut client: Client) -> End {
 }
 
 fn state(staging: &v1::Staging) -> String {
-    staging.state().as_str_name().trim_start_matches("ROLLOUT_STATE_").to_ascii_lowercase()
+    state_name(staging.state())
 }
 
 async fn follow(
@@ -171,11 +169,7 @@ async fn follow(
         Ok(last)
     };
     let staging = within(timeout, &format!("staging {id}"), watched).await?;
-    let exit = match staging.state() {
-        v1::RolloutState::Complete | v1::RolloutState::Aborted => Exit::Done,
-        v1::RolloutState::Blocked | v1::RolloutState::Paused => Exit::Refused,
-        _ => Exit::Failed,
-    };
+    let exit = rests(staging.state());
     show(context, Some(staging))?;
     Ok(exit)
 }
