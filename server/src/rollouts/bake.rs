@@ -150,8 +150,9 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
     }
     let name = name(&loaded.1, n);
     let mut shut = Vec::new();
-    let targets = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
-    for target in targets.filter(|t| !loaded.1.is_skipped(t)) {
+    let here = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
+    let here: Vec<NodeId> = here.filter(|t| !loaded.1.is_skipped(t)).cloned().collect();
+    for target in &here {
         let (why, _) = gate(app, target).await?;
         if !why.is_empty() {
             shut.push(format!(
@@ -177,8 +178,7 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
         .await?;
         return Ok(false);
     }
-    let here = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
-    let here = bound(&tree, here.filter(|t| !loaded.1.is_skipped(t)));
+    let here = bound(&tree, here.iter());
     change(app, &system(), loaded, "rollout.baked", &name, |r| {
         r.knows(here.into_iter().chain(proven));
         if let Some(bake) = r.bakes.get_mut(&n) {

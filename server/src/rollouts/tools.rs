@@ -1,5 +1,6 @@
 //! Other tools that manage policies of the organization: found before a rollout is planned, and named.
 
+use super::who;
 use crate::app::{App, now};
 use ringfence_domain::rollout::Attached;
 pub(crate) use ringfence_domain::rollout::tools::CONTROL_TOWER;
@@ -9,9 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How far back CloudTrail is asked who changed attachments.
 const LATELY: Span = Span::hours(30 * 24);
-
-/// How long it is waited for: a plan without its word says so.
-const ASKED_FOR: Span = Span::seconds(20);
 
 /// One line for each tool that has policies on these targets, or that changed attachments lately.
 pub(super) async fn warnings(app: &App, attached: &Attached) -> Vec<String> {
@@ -39,23 +37,20 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
             }
         }
     }
-    let asked =
-        app.cloud.acts(&["AttachPolicy", "DetachPolicy"], (now().plus(Span(-LATELY.0)), now()));
-    match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
-        Ok(Ok(acts)) => {
+    let since = now().plus(Span(-LATELY.0));
+    match who::acts(app, &["AttachPolicy", "DetachPolicy"], since).await {
+        Ok(acts) => {
             for act in acts.iter().rev() {
                 if let Some(tool) = of_principal(&act.who) {
-                    let trace = format!("it changed attachments in the last {LATELY}, as {}", act.who);
+                    let trace =
+                        format!("it changed attachments in the last {LATELY}, as {}", act.who);
                     traces.entry(tool).or_default().insert(trace);
                 }
             }
         }
-        Ok(Err(error)) => said.push(format!(
-            "which tools change attachments was not looked at: {error}"
-        )),
-        Err(_) => said.push(format!(
-            "which tools change attachments was not looked at: CloudTrail did not answer within {ASKED_FOR}"
-        )),
+        Err(why) => {
+            said.push(format!("which tools change attachments was not looked at: {why}"));
+        }
     }
     let line = |(tool, traces): (Tool, BTreeSet<String>)| {
         let some: Vec<String> = traces.into_iter().take(3).collect();

@@ -201,7 +201,7 @@ async fn changed_since(app: &App, replaces: &Replaces, now: &str) -> Result<Opti
 }
 
 /// The earlier rollout's row, once nothing of it is off any more because of this one: it stands again.
-pub(super) async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
+async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
     let Some(replaces) = &rollout.body.replaces else { return Ok(None) };
     let (row, mut old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
     if old.superseded_by.as_ref() != Some(&rollout.body.id) {

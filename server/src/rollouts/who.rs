@@ -10,6 +10,15 @@ use std::collections::BTreeSet;
 /// How long CloudTrail is waited for: what happened is said without it, too.
 const ASKED_FOR: Span = Span::seconds(20);
 
+/// What was done to the organization from our own account since then; or why nobody can say.
+pub(super) async fn acts(app: &App, names: &[&str], since: Time) -> Result<Vec<Act>, String> {
+    let asked = app.cloud.acts(names, (since, now()));
+    match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
+        Ok(acts) => acts.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("CloudTrail did not answer within {ASKED_FOR}")),
+    }
+}
+
 /// One line for each lost target, and one for a policy that was edited; or why nobody can say. Empty where nothing of it
 /// is known to be somebody's act.
 pub(super) async fn did_it(app: &App, rollout: &Rollout, edited: bool) -> Vec<String> {
@@ -21,30 +30,20 @@ pub(super) async fn did_it(app: &App, rollout: &Rollout, edited: bool) -> Vec<St
     }
     let since = rollout.attachments.values().filter_map(|a| a.attached_at).min();
     let since = since.unwrap_or(rollout.body.created_at);
-    let asked = app.cloud.acts(ACTS, (since, now()));
-    match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
-        Ok(Ok(mut acts)) => {
+    match acts(app, ACTS, since).await {
+        Ok(mut acts) => {
             acts.retain(|act| act.subject == policy);
             said(&acts, rollout, &lost, edited)
         }
-        Ok(Err(error)) => vec![format!("who did it cannot be said: {error}")],
-        Err(_) => {
-            vec![format!("who did it cannot be said: CloudTrail did not answer within {ASKED_FOR}")]
-        }
+        Err(why) => vec![format!("who did it cannot be said: {why}")],
     }
 }
 
 /// Who moved these accounts; or that nobody can say. Made accounts were moved by nobody.
 pub(super) async fn moved(app: &App, accounts: &[AccountId], rollout: &Rollout) -> Vec<String> {
-    let asked = app.cloud.acts(&["MoveAccount"], (rollout.body.created_at, now()));
-    let acts = match tokio::time::timeout(ASKED_FOR.to_duration(), asked).await {
-        Ok(Ok(acts)) => acts,
-        Ok(Err(error)) => return vec![format!("who did it cannot be said: {error}")],
-        Err(_) => {
-            return vec![format!(
-                "who did it cannot be said: CloudTrail did not answer within {ASKED_FOR}"
-            )];
-        }
+    let acts = match acts(app, &["MoveAccount"], rollout.body.created_at).await {
+        Ok(acts) => acts,
+        Err(why) => return vec![format!("who did it cannot be said: {why}")],
     };
     let newest = |account: &AccountId| {
         let of = acts.iter().filter(|act| act.subject == account.as_str());

@@ -1,7 +1,7 @@
 //! The worker: moves one account at a time, and looks at those that are there.
 
 use super::{Loaded, change};
-use crate::app::{App, Fault, now, rest};
+use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
 use crate::rollouts::{WRITES, gate, moment, transient};
 use crate::store::{Filter, Kind, Row};
@@ -227,7 +227,7 @@ async fn there(
 ) -> Result<bool, Fault> {
     let target = NodeId::from(account);
     if let Some(why) = freezes::held_under(app, Some(&target), None).await? {
-        return crate::app::refused("FROZEN", why);
+        return refused("FROZEN", why);
     }
     let (shut, _) = gate(app, &target).await?;
     if !shut.is_empty() {
