@@ -74,6 +74,10 @@ pub struct Config {
     pub gate_timeout: Span,
     /// `rollout.on_drift`: what becomes of a rollout that somebody detaches.
     pub on_drift: OnDrift,
+    /// `rollout.probe_every`: how often a stage is probed until it was seen in force.
+    pub probe_every: Span,
+    /// `rollout.probe_for`: how long, before a person is asked.
+    pub probe_for: Span,
     pub approvals_decommission: usize,
     pub agent_server: String,
     pub agent_name: String,
@@ -477,6 +481,8 @@ impl Config {
             gate_command: text("rollout.gate_command"),
             gate_timeout: span("rollout.gate_timeout"),
             on_drift,
+            probe_every: span("rollout.probe_every"),
+            probe_for: span("rollout.probe_for"),
             approvals_remediation: size("approvals.remediation"),
             approvals_rollout: size("approvals.rollout"),
             approvals_rollout_valid_for: span("approvals.rollout_valid_for"),

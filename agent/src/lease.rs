@@ -2,7 +2,7 @@
 //! task whose lease is lost.
 
 use crate::report::Reporter;
-use crate::{Settings, history, key, remediate, rest, scan};
+use crate::{Settings, history, key, probe, remediate, rest, scan};
 use ringfence_aws::Cloud;
 use ringfence_domain::work::{LimitUsage, Look, Work};
 use ringfence_proto::v1;
@@ -56,6 +56,10 @@ pub trait Pipe: Clone + Send + Sync + 'static {
         &self,
         request: v1::CommitReadingRequest,
     ) -> impl Future<Output = Result<i64, Status>> + Send;
+    fn commit_probe(
+        &self,
+        request: v1::CommitProbeRequest,
+    ) -> impl Future<Output = Result<i64, Status>> + Send;
     fn release(
         &self,
         request: v1::ReleaseLeaseRequest,
@@ -102,6 +106,10 @@ where
             .await?
             .into_inner()
             .version)
+    }
+
+    async fn commit_probe(&self, request: v1::CommitProbeRequest) -> Result<i64, Status> {
+        Ok(AgentServiceClient::commit_probe(&mut self.clone(), request).await?.into_inner().version)
     }
 
     async fn release(&self, request: v1::ReleaseLeaseRequest) -> Result<(), Status> {
@@ -478,7 +486,8 @@ pub(crate) async fn within<T>(
 }
 
 async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), Status> {
-    let busy = !(due.remediations.is_empty() && due.keys.is_empty() && due.readings.is_empty());
+    let late = !(due.readings.is_empty() && due.probes.is_empty());
+    let busy = late || !(due.remediations.is_empty() && due.keys.is_empty());
     let (mut failed, mut slot) = (None, Some(slot));
     if let Some(look) = &due.look {
         let ours = if busy { None } else { slot.take() };
@@ -489,9 +498,10 @@ async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), S
         // Keys first: databases may wait for them.
         let keys = key::account(desk, due.keys).await;
         let worked = remediate::account(desk, due.remediations).await;
-        // Last: databases do not wait for them.
+        // Last: databases do not wait for them. Probes are quick, histories are not.
+        let probed = probe::account(desk, due.probes).await;
         let read = history::account(desk, due.readings).await;
-        failed = failed.or(keys.err()).or(worked.err()).or(read.err());
+        failed = failed.or(keys.err()).or(worked.err()).or(probed.err()).or(read.err());
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         desk.pipe.release(request).await?;

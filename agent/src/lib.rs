@@ -9,6 +9,7 @@ mod history;
 mod key;
 mod lease;
 mod perform;
+mod probe;
 pub mod process;
 mod remediate;
 mod report;

@@ -34,6 +34,8 @@ pub enum Phase {
     Green(String),
     /// Make and mend keys, and nothing else; disable and delete none.
     Keys,
+    /// Try to make an instance of a probe's names, in a DB subnet group that nobody has, and nothing else.
+    Probe,
 }
 
 impl Phase {
@@ -64,6 +66,17 @@ impl Phase {
                     ],
                     "Resource": "*"
                 }]
+            }),
+            // The key is named so that a create is not refused for it before anything else is looked at; a grant to RDS is
+            // all that may come of it.
+            Phase::Probe => serde_json::json!({
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Allow", "Action": "rds:CreateDBInstance", "Resource": [
+                        "arn:*:rds:*:*:db:ringfence-probe-*", "arn:*:rds:*:*:subgrp:ringfence-probe-*", "arn:*:rds:*:*:og:*", "arn:*:rds:*:*:pg:*"]},
+                    {"Effect": "Allow", "Action": ["rds:DescribeDBInstances", "kms:DescribeKey"], "Resource": "*"},
+                    {"Effect": "Allow", "Action": "kms:CreateGrant", "Resource": "*", "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}}}
+                ]
             }),
             Phase::Remediate => write_policy(
                 serde_json::json!({"Effect": "Deny", "Action": "rds:Delete*", "NotResource": ENDPOINTS, "Condition": {
@@ -110,6 +123,8 @@ pub struct Session {
     pub note: Option<String>,
     /// Whether these are the caller's own credentials, and no role's.
     pub own: bool,
+    /// Whether it bears the run's id as SourceIdentity.
+    pub identified: bool,
     pub(crate) credentials: Credentials,
     renew_at: SystemTime,
 }
@@ -322,9 +337,10 @@ impl Cloud {
             })
         };
         let identity = (settings.source_identity == SourceIdentity::Auto).then(|| run.to_owned());
-        let mut note = None;
+        let (mut note, mut identified) = (None, identity.is_some());
         let answer = match ask(identity).await {
             Err(e) if e.class == ErrorClass::Denied && e.message.contains("SetSourceIdentity") => {
+                identified = false;
                 note =
                     Some("the role's trust policy does not allow sts:SetSourceIdentity".to_owned());
                 ask(None).await?
@@ -351,6 +367,7 @@ impl Cloud {
             account: account.clone(),
             note,
             own: false,
+            identified,
             credentials,
             renew_at: renew_at(now(), end),
         })
@@ -369,6 +386,7 @@ impl Cloud {
             account: caller.account.clone(),
             note,
             own: true,
+            identified: false,
             credentials,
             renew_at: renew_at(now(), end),
         })
@@ -391,7 +409,9 @@ mod tests {
     fn session(key: &str) -> Session {
         let (account, credentials) =
             ("111122223333".parse().unwrap(), Credentials::new(key, "secret", None, None, "test"));
-        Session { account, note: None, own: false, credentials, renew_at: SystemTime::UNIX_EPOCH }
+        let (own, identified) = (false, true);
+        let renew_at = SystemTime::UNIX_EPOCH;
+        Session { account, note: None, own, identified, credentials, renew_at }
     }
 
     #[tokio::test]
@@ -413,12 +433,17 @@ mod tests {
         let arn = format!("arn:aws-us-gov:rds:us-gov-west-1:111122223333:cluster:{:063}", 0);
         let decommission = Phase::Decommission(arn);
         let green = Phase::Green("bgd-0123456789abcdef".into());
-        for phase in [Phase::Scan, Phase::Remediate, decommission, green, Phase::Keys] {
+        for phase in [Phase::Scan, Phase::Remediate, decommission, green, Phase::Keys, Phase::Probe]
+        {
             assert!(phase.policy().len() <= 2_048, "{}", phase.policy().len());
         }
         let scan = Phase::Scan.policy();
         for verb in ["Create", "Delete", "Modify", "Restore", "rds:*", "kms:*"] {
             assert!(!scan.contains(verb), "{verb}");
+        }
+        let probe = Phase::Probe.policy();
+        for verb in ["Delete", "Modify", "Restore", "rds:*", "kms:*", "iam:", "db:*", "subgrp:*"] {
+            assert!(!probe.contains(verb), "{verb}");
         }
         let keys = Phase::Keys.policy();
         let grants = ["CreateGrant", "RevokeGrant", "RetireGrant"];

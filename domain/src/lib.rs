@@ -8,8 +8,8 @@
 //! 3. [`ledger`], [`control`], [`finding`]: what a scan concludes.
 //! 4. [`plan`], [`approval`], [`remediation`], [`campaign`], [`freeze`]: what is proposed, who agreed, the
 //!    next step, whose turn it is, and when nothing may be changed.
-//! 5. [`iam`], [`history`], [`scp`], [`rollout`]: what policies say, and would have said of the past, the fence, and
-//!    how it is put up.
+//! 5. [`iam`], [`history`], [`scp`], [`probe`], [`rollout`]: what policies say, and would have said of the past, the fence,
+//!    how it is seen to stand, and how it is put up.
 //! 6. [`key`]: the keys, and how they are made.
 //! 7. [`audit`]: who did what, when, on what, why.
 
@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod opinion;
 pub mod org;
 pub mod plan;
+pub mod probe;
 pub mod rds;
 pub mod remediation;
 pub mod rollout;

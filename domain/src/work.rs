@@ -5,6 +5,7 @@ use crate::history::Reading;
 use crate::id::AccountId;
 use crate::key::job::Job;
 use crate::ledger::{Cell, RegionsSource};
+use crate::probe::Probe;
 use crate::remediation::Remediation;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -211,6 +212,15 @@ pub struct VersionedReading {
     pub reading: Reading,
 }
 
+/// A probe with the version that a commit must name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedProbe {
+    /// The version.
+    pub version: i64,
+    /// The probe.
+    pub probe: Probe,
+}
+
 /// All that is due in one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
@@ -228,6 +238,9 @@ pub struct Work {
     /// Histories that are to be read.
     #[serde(default)]
     pub readings: Vec<VersionedReading>,
+    /// Probes that are to be made.
+    #[serde(default)]
+    pub probes: Vec<VersionedProbe>,
 }
 
 /// One cell as an agent found it.

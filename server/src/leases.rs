@@ -2,12 +2,11 @@
 
 use crate::app::{App, Fault, now, readable};
 use crate::store::{Kind, Lease, Wanted};
-use ringfence_domain::history::Reading;
-use ringfence_domain::key::job::Job;
-use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::{
-    EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, VersionedReading, Work,
+    EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, VersionedProbe, VersionedReading,
+    Work,
 };
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// The work of each account. A scan or remediation that cannot be read is left out, and said: it must not
@@ -40,38 +39,39 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
             lists.insert(account, RegionList { read_at, enabled });
         }
     }
-    let mut due: BTreeMap<String, Vec<Versioned>> = BTreeMap::new();
-    let mut keys: BTreeMap<String, Vec<VersionedJob>> = BTreeMap::new();
-    for row in app.store.due(Kind::KeyJob, &accounts, now()).await? {
-        let (account, version) = (row.account.clone(), row.version);
-        let Some(job) = readable::<Job>(row.document().map_err(Fault::from))? else {
-            unread += 1;
-            continue;
-        };
-        keys.entry(account).or_default().push(VersionedJob { version, job });
-    }
-    let mut readings: BTreeMap<String, Vec<VersionedReading>> = BTreeMap::new();
-    for row in app.store.due(Kind::Reading, &accounts, now()).await? {
-        let (account, version) = (row.account.clone(), row.version);
-        let Some(reading) = readable::<Reading>(row.document().map_err(Fault::from))? else {
-            unread += 1;
-            continue;
-        };
-        readings.entry(account).or_default().push(VersionedReading { version, reading });
-    }
-    for row in app.store.due(Kind::Remediation, &accounts, now()).await? {
-        let (account, version) = (row.account.clone(), row.version);
-        let Some(remediation) = readable::<Remediation>(row.document().map_err(Fault::from))?
-        else {
-            unread += 1;
-            continue;
-        };
-        due.entry(account).or_default().push(Versioned { version, remediation });
-    }
+    let of = (app, accounts.as_slice());
+    let keys = due(of, Kind::KeyJob, &mut unread, |version, job| VersionedJob { version, job });
+    let keys = keys.await?;
+    let readings = |version, reading| VersionedReading { version, reading };
+    let readings = due(of, Kind::Reading, &mut unread, readings).await?;
+    let probes = |version, probe| VersionedProbe { version, probe };
+    let probes = due(of, Kind::Probe, &mut unread, probes).await?;
+    let remediations = |version, remediation| Versioned { version, remediation };
+    let remediations = due(of, Kind::Remediation, &mut unread, remediations).await?;
     let max_age = app.config.scan_regions_max_age;
     lists.retain(|_, list| list.is_fresh(max_age, now()));
-    Ok(Due { wanted, scans, places, lists, remediations: due, keys, readings, unread }
-        .dealt(leases))
+    let due = Due { wanted, scans, places, lists, remediations, keys, readings, probes, unread };
+    Ok(due.dealt(leases))
+}
+
+/// The documents of a kind that are due, by account; `unread` counts those that cannot be read.
+async fn due<D: DeserializeOwned, V>(
+    (app, accounts): (&App, &[&str]),
+    kind: Kind,
+    unread: &mut usize,
+    versioned: impl Fn(i64, D) -> V,
+) -> Result<BTreeMap<String, Vec<V>>, Fault> {
+    let mut found: BTreeMap<String, Vec<V>> = BTreeMap::new();
+    for row in app.store.due(kind, accounts, now()).await? {
+        match readable(row.document().map_err(Fault::from))? {
+            Some(document) => {
+                let one = versioned(row.version, document);
+                found.entry(row.account).or_default().push(one);
+            }
+            None => *unread += 1,
+        }
+    }
+    Ok(found)
 }
 
 /// What the store has for some accounts.
@@ -85,6 +85,7 @@ struct Due {
     remediations: BTreeMap<String, Vec<Versioned>>,
     keys: BTreeMap<String, Vec<VersionedJob>>,
     readings: BTreeMap<String, Vec<VersionedReading>>,
+    probes: BTreeMap<String, Vec<VersionedProbe>>,
     /// Documents that could not be read.
     unread: usize,
 }
@@ -113,13 +114,15 @@ impl Due {
             let remediations = self.remediations.remove(&lease.account).unwrap_or_default();
             let keys = self.keys.remove(&lease.account).unwrap_or_default();
             let readings = self.readings.remove(&lease.account).unwrap_or_default();
-            let nothing =
-                look.is_none() && remediations.is_empty() && keys.is_empty() && readings.is_empty();
+            let probes = self.probes.remove(&lease.account).unwrap_or_default();
+            let late = readings.is_empty() && probes.is_empty();
+            let nothing = look.is_none() && remediations.is_empty() && keys.is_empty() && late;
             if nothing && self.unread > 0 {
                 // Its lease runs out by itself: until then nobody is given it again, and others come first.
                 continue;
             }
-            let work_here = Work { account, known_regions, look, remediations, keys, readings };
+            let work_here =
+                Work { account, known_regions, look, remediations, keys, readings, probes };
             work.push((lease.clone(), work_here));
         }
         work

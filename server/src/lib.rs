@@ -21,6 +21,7 @@ pub mod org;
 mod past;
 pub mod plans;
 pub mod policies;
+mod probes;
 pub mod remediations;
 pub mod reports;
 pub mod rollouts;

@@ -93,6 +93,7 @@ fn called() -> BTreeSet<String> {
         "rds/around.rs",
         "rds/blue_green.rs",
         "rds/endpoints.rs",
+        "rds/probe.rs",
         "rds/read.rs",
         "rds/snapshot.rs",
         "rds/write_cluster.rs",

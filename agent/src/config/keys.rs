@@ -64,6 +64,8 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.gate_command", Type::Text, ""),
     ("rollout.gate_timeout", Type::Duration, "5m"),
     ("rollout.on_drift", Type::Text, "pause"),
+    ("rollout.probe_every", Type::Duration, "15s"),
+    ("rollout.probe_for", Type::Duration, "15m"),
     ("approvals.remediation", Type::Count, "1"),
     ("approvals.rollout", Type::Count, "2"),
     ("approvals.rollout_valid_for", Type::Duration, "7d"),

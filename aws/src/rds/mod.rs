@@ -4,6 +4,7 @@ mod around;
 mod blue_green;
 mod convert;
 mod endpoints;
+mod probe;
 mod read;
 mod snapshot;
 mod write;

@@ -39,6 +39,18 @@ pub(crate) enum Rollout {
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
     },
+    /// Prove that probes make nothing, before the first rollout file says `probe = true`: tries the two creates that a probe
+    /// consists of in a sandbox account where nothing denies them, and wants both refused for want of a subnet group.
+    Probe {
+        /// A member account that may be tried in.
+        #[arg(long)]
+        account: String,
+        /// One of its regions.
+        #[arg(long)]
+        region: String,
+        #[arg(long, value_parser = span)]
+        timeout: Option<Span>,
+    },
     /// Approve a rollout; never your own.
     Approve {
         id: String,
@@ -116,7 +128,7 @@ pub(crate) enum Rollout {
         #[arg(long, value_parser = span)]
         timeout: Option<Span>,
     },
-    /// End the bake of a stage before its time.
+    /// End the bake of a stage before its time, or let it pass without its probe.
     Promote {
         id: String,
         #[arg(long)]

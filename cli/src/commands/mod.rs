@@ -10,6 +10,7 @@ mod key;
 mod org;
 mod page;
 mod plan;
+mod probe;
 mod propose;
 mod rehearse;
 mod remediation;

@@ -80,6 +80,16 @@ fn text(page: &Page) -> String {
     line(
         "Before each target every account in it must have been scanned, in every region, lately, and have no unencrypted database that is not waived. What is attached is read back.",
     );
+    if !r.probes.is_empty() {
+        let places: Vec<String> =
+            r.probes.iter().map(|p| format!("{} in {} {}", p.stage, p.account, p.region)).collect();
+        line("");
+        line(&format!(
+            "Once attached, a stage is probed: two creates of a database that must fail, for want of a subnet group, show whether the policy denies the one without encryption and lets the other through. A stage that denies what it is not to deny is taken back; what was taken back is probed again. Probed are: {}.",
+            places.join(", ")
+        ));
+        line("");
+    }
     if r.targets.iter().any(|t| !t.replaced_by.is_empty()) {
         line("Accounts that are left to their OU are detached at the end, when the OU binds them.");
     }

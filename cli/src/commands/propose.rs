@@ -80,6 +80,7 @@ mod tests {
                 targets: targets.iter().map(|t| (*t).to_owned()).collect(),
                 bake_seconds: 86_400,
                 observations: 0,
+                ..Default::default()
             }),
             because: vec!["an OU\nwith a \"name\"".into()],
         };

@@ -1,7 +1,7 @@
 //! `ringfence rollout`
 
 use super::{
-    Context, MESSAGE_MAX, approved_by, is_approved, missing, page, pages, people, propose,
+    Context, MESSAGE_MAX, approved_by, is_approved, missing, page, pages, people, probe, propose,
     request_id, simulate, tree, within,
 };
 use crate::args::Rollout;
@@ -25,6 +25,7 @@ pub(crate) struct Read {
     pub(super) parameters: Parameters,
     expected_denials: Vec<String>,
     replaces: String,
+    probe: bool,
     stages: Vec<file::Stage>,
 }
 
@@ -35,6 +36,8 @@ impl Read {
             targets: s.targets.iter().map(ToString::to_string).collect(),
             bake_seconds: s.bake.0 / 1_000,
             observations: i32::try_from(s.observations).unwrap_or(i32::MAX),
+            probe_account: s.probe.as_ref().map(|p| p.account.to_string()).unwrap_or_default(),
+            probe_region: s.probe.as_ref().map(|p| p.region.to_string()).unwrap_or_default(),
         };
         self.stages.iter().map(stage).collect()
     }
@@ -54,7 +57,8 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     let (own, parameters) = (parsed.policy == file::BUILT_IN, parsed.parameters);
-    let (expected_denials, replaces) = (parsed.expected_denials, parsed.replaces);
+    let (expected_denials, replaces, probe) =
+        (parsed.expected_denials, parsed.replaces, parsed.probe);
     if own {
         scp::rds_encryption(&parameters).map_err(|e| fail(format!("{}: {e}", path.display())))?;
         return Ok(Read {
@@ -63,6 +67,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
             parameters,
             expected_denials,
             replaces,
+            probe,
             stages,
         });
     }
@@ -77,7 +82,7 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {}", policy.display(), scp::said(&e))))?;
     let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, parameters, expected_denials, replaces, stages })
+    Ok(Read { policy: name, document, parameters, expected_denials, replaces, probe, stages })
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
@@ -93,6 +98,9 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         }
         Rollout::Page { id, no_history, timeout } => {
             page::run(context, client, id, no_history, timeout).await
+        }
+        Rollout::Probe { account, region, timeout } => {
+            probe::run(context, client, (account, region), timeout).await
         }
         Rollout::Approve { id, reason, hash } => approve(context, id, reason, hash).await,
         Rollout::Start { id, wait, timeout } => {
@@ -192,6 +200,7 @@ async fn plan(
         parameters: read.parameters(),
         expected_denials: read.expected_denials,
         replaces: read.replaces,
+        probe: read.probe,
         policy: read.policy,
         policy_document: read.document,
         allow_root,

@@ -24,6 +24,9 @@ pub(super) fn lines(rollout: &v1::Rollout) -> Vec<String> {
         let bake = rollout.bakes.iter().find(|b| b.stage == name);
         lines.push(format!("{}{} {}", branch(last), mark(&targets), heading(name, &targets, bake)));
         let below = if last { "   " } else { "│  " };
+        if let Some(probe) = rollout.probes.iter().find(|p| p.stage == name) {
+            lines.push(format!("{below}   {}", probed(probe)));
+        }
         if let Some(bake) = bake.filter(|b| !b.began_at.is_empty()) {
             lines.push(format!("{below}   {}", baked(bake)));
         }
@@ -71,6 +74,21 @@ fn heading(name: &str, targets: &[&v1::RolloutTarget], bake: Option<&v1::Rollout
         }
     }
     text
+}
+
+/// What the probing of a stage has come to.
+fn probed(probe: &v1::RolloutProbe) -> String {
+    let mut line = format!("probe in {} {}: {}", probe.account, probe.region, probe.state);
+    match (probe.promoted.as_str(), probe.passed_at.as_str(), probe.state.as_str()) {
+        ("", "", _) => {}
+        ("", at, "in force") => line.push_str(&format!(" since {at}")),
+        ("", ..) => {}
+        (by, at, _) => line.push_str(&format!(" {at} without being seen, by {by}")),
+    }
+    if !probe.last_at.is_empty() {
+        line.push_str(&format!("; last {}: {}", probe.last_at, probe.last_said));
+    }
+    line
 }
 
 /// What the bake of a stage has come to.
@@ -145,8 +163,18 @@ mod tests {
         let mut targets = vec![target("a", 1, T::Attached), target("a", 2, T::Lost)];
         targets.extend((0..LISTED + 3).map(|n| target("b", n, T::Waiting)));
         let bake = v1::RolloutBake { stage: "a".into(), bake_seconds: 60, ..Default::default() };
-        let rollout = v1::Rollout { targets, bakes: vec![bake], ..Default::default() };
-        let found = lines(&rollout);
+        let probe = v1::RolloutProbe {
+            stage: "a".into(),
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            state: "in force".into(),
+            passed_at: "T".into(),
+            ..Default::default()
+        };
+        let mut rollout = v1::Rollout { targets, bakes: vec![bake], ..Default::default() };
+        rollout.probes.push(probe);
+        let mut found = lines(&rollout);
+        assert_eq!(found.remove(1), "│     probe in 111122223333 eu-west-1: in force since T");
         assert_eq!(found[0], "├─ ✗ a: 1 of 2 attached, 2 accounts, then bakes 1m00s at least");
         assert_eq!(found[1], "│  ├─ 000000000001 n  attached T");
         assert_eq!(found[2], "│  └─ 000000000002 n  lost");

@@ -2,6 +2,7 @@
 
 use super::lookup::service_of;
 use crate::id::AccountId;
+use crate::probe;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,7 +57,7 @@ pub enum Event {
     /// One that they do not bind: a service's own, a service-linked role's, another account's (Organizations guide, "SCP
     /// effects on permissions").
     Unbound,
-    /// No call of an API: a sign-in, an event of a service.
+    /// No call of an API: a sign-in, an event of a service. Or a probe of ours, which was made to be denied.
     NoCall,
 }
 
@@ -142,10 +143,14 @@ pub fn event(record: &Value) -> Result<Event, String> {
     }
     let name = need("eventName")?;
     let source_identity = identity["sessionContext"]["sourceIdentity"].as_str();
+    let action = format!("{service}:{name}");
+    if source_identity == Some(probe::RUN) && action == probe::ACTION {
+        return Ok(Event::NoCall);
+    }
     let call = Call {
         account: called.parse().map_err(|e| format!("a record's account: {e}"))?,
         region: need("awsRegion")?.to_owned(),
-        action: format!("{service}:{name}"),
+        action,
         principal: principal.to_owned(),
         principal_type: principal_type.to_owned(),
         via_service: identity["invokedBy"]
@@ -182,11 +187,13 @@ const DENIALS: &[&str] = &[
     "AuthorizationError",
 ];
 
-/// Whether it was denied, and by which service control policy: since January 2026 AWS names its ARN (AWS security
-/// blog, "Enhanced access denied error messages with policy ARNs").
 fn refused(record: &Value) -> Option<Refusal> {
-    let code = record["errorCode"].as_str()?;
-    let said = record["errorMessage"].as_str().unwrap_or_default();
+    refusal(record["errorCode"].as_str()?, record["errorMessage"].as_str().unwrap_or_default())
+}
+
+/// Whether an error is a denial, and by which service control policy: since January 2026 AWS names its ARN (AWS security
+/// blog, "Enhanced access denied error messages with policy ARNs").
+pub fn refusal(code: &str, said: &str) -> Option<Refusal> {
     let named = said.split("/service_control_policy/").nth(1);
     if named.is_none() && !DENIALS.contains(&code) {
         return None;
@@ -279,6 +286,16 @@ pub(super) mod tests {
         // A request that was refused for what it said had passed its policies.
         let failed = call(|r| r["errorCode"] = "DBSubnetGroupNotFoundFault".into());
         assert_eq!(failed.refused, None);
+        // A probe of ours is no call that counts; what else such a session does is.
+        let probes = |r: &mut Value| {
+            r["userIdentity"]["sessionContext"]["sourceIdentity"] = probe::RUN.into();
+        };
+        assert_eq!(with(probes), Ok(Event::NoCall));
+        let other = call(|r| {
+            probes(r);
+            r["eventName"] = "DeleteDBInstance".into();
+        });
+        assert_eq!(other.source_identity, probe::RUN);
     }
 
     #[test]

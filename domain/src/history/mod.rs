@@ -11,12 +11,12 @@ mod lookup;
 mod reading;
 mod replay;
 
-pub use call::{Call, Calls, DISTINCT_MAX, Event, Refusal, event};
+pub use call::{Call, Calls, DISTINCT_MAX, Event, Refusal, event, refusal};
 pub use harm::{ACTS, Act, Harm, act, harm};
 pub use import::import;
 pub use lookup::{Lookup, lookups, service_of, unsure};
 pub use reading::{Part, Reading, State};
-pub use replay::{Judged, Replay, ask, judge, replay};
+pub use replay::{Judged, Replay, ask, judge, replay, weigh};
 
 use crate::time::Span;
 

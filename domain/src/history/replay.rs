@@ -51,7 +51,7 @@ pub fn judge(replay: &Replay, call: &Call) -> Judged {
 }
 
 /// The same, whatever became of the call then.
-pub(super) fn weigh(replay: &Replay, call: &Call) -> Judged {
+pub fn weigh(replay: &Replay, call: &Call) -> Judged {
     let (mut denied, mut unknown) = (BTreeSet::new(), BTreeSet::new());
     for request in requests(call) {
         match ask(replay, &request) {

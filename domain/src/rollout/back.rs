@@ -1,6 +1,6 @@
 //! The way back: what this rollout attached is detached, the last first, and what it took the place of comes back.
 
-use super::{ATTEMPTS_MAX, Attached, Rollout, State, Step, version};
+use super::{ATTEMPTS_MAX, Attached, Rollout, State, Step, probe, version};
 use crate::id::NodeId;
 
 /// Takes back what is ours of these stages, the last first; then it rests so.
@@ -46,7 +46,7 @@ pub(super) fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest
             (true, false) => return Step::Detach(target.clone()),
         }
     }
-    Step::Rest(rest)
+    probe::after(rollout, from).unwrap_or(Step::Rest(rest))
 }
 
 /// How the targets differ from the stored set: what an operator must know after an abort.

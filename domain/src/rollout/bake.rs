@@ -156,6 +156,7 @@ impl Rollout {
         let left = self.left_by(stage);
         self.attachments.retain(|target, _| !(gone.contains(target) || left.contains(target)));
         self.bakes.retain(|n, _| *n < stage);
+        self.probes.retain(|n, _| *n < stage);
         version::forget(self, &gone);
     }
 }

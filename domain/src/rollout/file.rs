@@ -2,6 +2,7 @@
 
 use super::Stage;
 use crate::id::NodeId;
+use crate::probe::Place;
 use crate::scp::Parameters;
 use crate::time::Span;
 use serde::Deserialize;
@@ -25,6 +26,9 @@ pub struct File {
     /// The id of an earlier rollout, whose policy is detached where this one binds, once all has baked.
     #[serde(default)]
     pub replaces: String,
+    /// Whether each stage is probed, in one of its accounts, once it is attached.
+    #[serde(default)]
+    pub probe: bool,
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<FileStage>,
@@ -44,6 +48,9 @@ pub struct FileStage {
     /// How many healthy observations that takes at least.
     #[serde(default)]
     pub observations: u32,
+    /// Where it is probed, `111122223333/eu-west-1`; without it a place is chosen when it is planned.
+    #[serde(default)]
+    pub probe_in: Option<String>,
 }
 
 /// The longest bake: a stage that is watched for longer is a rollout of its own.
@@ -90,8 +97,17 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
                 format!("stage `{}`: bake = \"{text}\": it must be whole seconds up to {BAKE_MAX}, such as 24h", stage.name)
             })?,
         };
+        let probe = match &stage.probe_in {
+            None => None,
+            Some(_) if !file.probe => {
+                return Err(format!("stage `{}`: probe_in says where, and `probe = true` that it is probed at all: it stands before the first [[stage]]", stage.name));
+            }
+            Some(text) => Some(Place::parse(text).ok_or_else(|| {
+                format!("stage `{}`: probe_in = \"{text}\": it must be an account and a region, such as 111122223333/eu-west-1", stage.name)
+            })?),
+        };
         let (name, observations) = (stage.name.clone(), stage.observations);
-        stages.push(Stage { name, targets, bake, observations });
+        stages.push(Stage { name, targets, bake, observations, probe });
     }
     Ok((file, stages))
 }
@@ -117,7 +133,16 @@ mod tests {
         assert_eq!(parse(&good).unwrap().1.len(), 1);
         let baked = parse(&format!("{good}bake = \"24h\"\nobservations = 3\n")).unwrap().1;
         assert_eq!((baked[0].bake, baked[0].observations), (Span::hours(24), 3));
+        let place = format!("probe = true\n{good}probe_in = \"111122223333/eu-west-1\"\n");
+        let probed = parse(&place).unwrap();
+        assert!(probed.0.probe);
+        assert_eq!(probed.1[0].probe.as_ref().unwrap().to_string(), "111122223333 eu-west-1");
         for (text, want) in [
+            (place.replace("probe = true\n", ""), "stage `a`: probe_in says where"),
+            (
+                place.replace("/eu", " eu"),
+                "stage `a`: probe_in = \"111122223333 eu-west-1\": it must",
+            ),
             (good.replace("name", "nmae"), "unknown field `nmae`"),
             (good.replace("policy", "polcy"), "unknown field `polcy`"),
             (good.replace(OU_A, "ou-1"), "`ou-1` is not a root"),

@@ -9,6 +9,7 @@ mod bake;
 mod drift;
 mod file;
 mod gate;
+mod probe;
 pub mod propose;
 #[cfg(test)]
 mod safety;
@@ -24,6 +25,7 @@ pub use bake::{Bake, Health, Moment, Observation};
 pub use drift::{Moves, OnDrift, bound};
 pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
 pub use gate::{Limits, gate, preflight};
+pub use probe::{IN_A_ROW, Probed};
 pub use state::{State, Wish};
 pub use version::{Replaces, Skip, replaces};
 
@@ -31,6 +33,7 @@ use crate::approval::Approval;
 use crate::hash;
 use crate::id::{AccountId, NodeId};
 use crate::org::OrgTree;
+use crate::probe::Place;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +51,9 @@ pub struct Stage {
     /// How many healthy observations that takes, at least.
     #[serde(default, skip_serializing_if = "is_nought")]
     pub observations: u32,
+    /// Where it is probed once all its targets are attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Place>,
 }
 
 // What was hashed before stages could bake must hash the same.
@@ -157,6 +163,9 @@ pub struct Rollout {
     /// The bakes, by the number of their stage.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bakes: BTreeMap<usize, Bake>,
+    /// What probes showed, by the number of their stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<usize, Probed>,
     /// What we did with the earlier policy, by target.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub old: BTreeMap<NodeId, Attachment>,
@@ -185,6 +194,7 @@ impl Rollout {
             baseline: None,
             attachments: BTreeMap::new(),
             bakes: BTreeMap::new(),
+            probes: BTreeMap::new(),
             old: BTreeMap::new(),
             skipped: BTreeMap::new(),
             superseded_by: None,
@@ -192,7 +202,7 @@ impl Rollout {
         }
     }
 
-    /// Notes that it is about to be attached there; its stage, and what follows, bakes anew.
+    /// Notes that it is about to be attached there; its stage, and what follows, is probed and bakes anew.
     pub fn attaches(&mut self, target: &NodeId, now: Time) {
         let attachment = self.attachments.entry(target.clone()).or_default();
         if attachment.detach_intended_at.is_some() {
@@ -202,11 +212,15 @@ impl Rollout {
         attachment.intended_at.get_or_insert(now);
         attachment.attempts += 1;
         let stage = self.body.stages.iter().position(|s| s.targets.contains(target));
-        self.bakes.retain(|n, _| stage.is_none_or(|stage| *n < stage));
+        let before = |n: &usize| stage.is_none_or(|stage| *n < stage);
+        self.bakes.retain(|n, _| before(n));
+        self.probes.retain(|n, _| before(n));
     }
 
-    /// It goes on: every target has its tries again, and one that somebody took off is attached again.
+    /// It goes on: every target has its tries again, one that somebody took off is attached again, and what no probe showed
+    /// yet has its time again.
     pub fn tries_again(&mut self) {
+        self.probes.retain(|_, p| p.passed_at.is_some());
         for done in self.old.values_mut() {
             (done.attempts, done.lost_at) = (0, None);
         }
@@ -274,6 +288,10 @@ pub enum Step {
     MarkRestored(NodeId),
     /// It cannot be attached there again: note it, for what does harm must not stay because of it.
     GiveUp(NodeId),
+    /// All targets of the stage with this number are attached: see whether the policy is in force.
+    Probe(usize),
+    /// What was seen in force in the stage with this number is detached: see whether it is gone.
+    ProbeLifted(usize),
     /// All targets of the stage with this number are attached: its clock starts.
     BeginBake(usize),
     /// Ask for its health.
@@ -315,6 +333,7 @@ fn forward(rollout: &Rollout, attached: &Attached, missing: usize, moment: Momen
     };
     for (n, stage) in rollout.body.stages.iter().enumerate() {
         let step = stage.targets.iter().find_map(|t| attach(rollout, policy, t, attached));
+        let step = step.or_else(|| probe::step(rollout, n, stage));
         if let Some(step) = step.or_else(|| bake::step(rollout, n, stage, moment)) {
             return step;
         }

@@ -208,7 +208,7 @@ fn stage(
         name: name.to_owned(),
         targets: targets.collect(),
         bake: wanted.bake,
-        observations: 0,
+        ..Stage::default()
     };
     Proposed { stage, because }
 }

@@ -2,6 +2,7 @@
 //! stage is said to be.
 
 use super::*;
+use crate::probe::Shows;
 use std::collections::VecDeque;
 
 /// How long the first stage bakes, in steps of the clock.
@@ -49,7 +50,7 @@ fn id(text: &str) -> NodeId {
 
 impl World {
     /// With a canary account in the second stage's OU, or an OU of its own in the first stage; and a version that took the
-    /// place of an earlier one everywhere.
+    /// place of an earlier one everywhere, or a probe of the first stage.
     fn new(with: bool, version: bool) -> World {
         let first = if with { CANARY } else { OU_A };
         let stage = |name: &str, target: &str| Stage {
@@ -57,7 +58,8 @@ impl World {
             targets: vec![id(target)],
             ..Stage::default()
         };
-        let canary = Stage { bake: BAKE, observations: 1, ..stage("canary", first) };
+        let probe = (!version).then(|| Place::parse("111122223333/eu-west-1").unwrap());
+        let canary = Stage { bake: BAKE, observations: 1, probe, ..stage("canary", first) };
         let mut r = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
@@ -114,8 +116,15 @@ impl World {
                     let bake = self.r.bakes.get(&m);
                     let baked = !stage.bakes() || bake.is_some_and(|b| b.done_at.is_some());
                     assert!(baked, "{target} before {} has baked: {:#?}", stage.name, self.trail);
+                    let seen = stage.probe.is_none() || self.is_seen(m);
+                    assert!(seen, "{target} before {} was seen: {:#?}", stage.name, self.trail);
                 }
             }
+            Step::BeginBake(n) | Step::Observe(n) => {
+                let seen = self.r.body.stages[*n].probe.is_none() || self.is_seen(*n);
+                assert!(seen, "it bakes before it was seen in force: {:#?}", self.trail);
+            }
+            Step::ProbeLifted(_) => assert_ne!(self.r.wish, Wish::Run, "{:#?}", self.trail),
             Step::EndBake(n) => {
                 let (stage, bake) = (&self.r.body.stages[*n], &self.r.bakes[n]);
                 let long = self.now.since(bake.began_at) >= stage.bake;
@@ -183,22 +192,23 @@ impl World {
             Step::MarkDetached(t) => {
                 self.r.attachments.entry(t.clone()).or_default().detached_at = Some(now)
             }
+            Step::Probe(n) => {
+                let probed = self.r.probes.entry(*n).or_insert_with(|| Probed::begun(now));
+                let shows = match health {
+                    Health::Healthy => Shows::Yes,
+                    Health::Unhealthy => Shows::Harm,
+                    Health::Inconclusive => Shows::Unknown,
+                };
+                probed.sees(shows, String::new(), now);
+                self.judge(*n, health);
+            }
+            Step::ProbeLifted(n) => self.r.probes.get_mut(n).unwrap().lifted_at = Some(now),
             Step::BeginBake(n) => drop(self.r.bakes.insert(*n, Bake::begun(now))),
             Step::EndBake(n) => self.r.bakes.get_mut(n).unwrap().done_at = Some(now),
             Step::Observe(n) => {
                 let seen = Observation { at: now, health, said: String::new() };
                 self.r.bakes.get_mut(n).unwrap().observe(seen);
-                match health {
-                    Health::Healthy => {}
-                    Health::Inconclusive => {
-                        (self.r.wish, self.r.state) = (Wish::Pause, State::Paused);
-                    }
-                    Health::Unhealthy => {
-                        self.harmful = true;
-                        (self.r.wish, self.r.state) =
-                            (Wish::Retreat { stage: *n }, State::Aborting);
-                    }
-                }
+                self.judge(*n, health);
             }
             Step::Rest(State::Blocked) if let Wish::Retreat { stage } = self.r.wish => {
                 self.r.forget_from(stage);
@@ -216,6 +226,23 @@ impl World {
         if before != self.attached {
             self.before = before;
         }
+    }
+
+    /// What becomes of a stage that is said to be so.
+    fn judge(&mut self, stage: usize, health: Health) {
+        match health {
+            Health::Healthy => {}
+            Health::Inconclusive => (self.r.wish, self.r.state) = (Wish::Pause, State::Paused),
+            Health::Unhealthy => {
+                self.harmful = true;
+                (self.r.wish, self.r.state) = (Wish::Retreat { stage }, State::Aborting);
+            }
+        }
+    }
+
+    /// Whether its policy was seen in force, or a person let it pass.
+    fn is_seen(&self, stage: usize) -> bool {
+        self.r.probes.get(&stage).is_some_and(|p| p.passed_at.is_some())
     }
 
     /// Whether the canary's OU binds it: read anew right before it is detached.
@@ -282,6 +309,9 @@ impl World {
                 if let Some(b) = self.r.bakes.values_mut().find(|b| b.done_at.is_none()) {
                     b.promoted = Some((self.now, "bob".into()));
                 }
+                if let Some(p) = self.r.probes.values_mut().find(|p| p.passed_at.is_none()) {
+                    (p.promoted, p.passed_at) = (Some("bob".into()), Some(self.now));
+                }
             }
             Event::Meddle => {
                 (self.blows, self.meddled) = (self.blows + 1, true);
@@ -310,6 +340,12 @@ impl World {
             bake.promoted = bake.promoted.take().map(|_| (Time(0), String::new()));
             if let Some(last) = &mut bake.last {
                 last.at = age(last.at);
+            }
+        }
+        for p in r.probes.values_mut() {
+            (p.began_at, p.last, p.good) = (Time(0), None, p.good.min(IN_A_ROW));
+            for at in [&mut p.passed_at, &mut p.detached_at, &mut p.lifted_at] {
+                *at = at.map(|_| Time(0));
             }
         }
         for a in r.attachments.values_mut().chain(r.old.values_mut()) {
@@ -392,6 +428,13 @@ fn sweep(start: &World, events: &[Event]) {
         world.can_be_taken_back();
         states.insert(world.r.state);
         assert!(world.meddled || world.gap().is_none(), "bound by neither: {:#?}", world.trail);
+        if world.r.state == State::Aborted {
+            let open =
+                world.r.probes.values().any(|p| {
+                    p.passed_at.is_some() && p.promoted.is_none() && p.lifted_at.is_none()
+                });
+            assert!(!open, "nobody looked whether it is gone: {:#?}", world.trail);
+        }
         if world.r.state == State::Complete && world.r.skipped.is_empty() && !world.meddled {
             let both = world.r.body.replaces.iter().flat_map(|r| r.targets.keys());
             let both = both.filter(|t| world.shows(t, "p-old")).count();

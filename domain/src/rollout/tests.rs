@@ -147,6 +147,55 @@ fn a_stage_bakes_for_its_time_and_its_observations() {
 }
 
 #[test]
+fn a_stage_is_seen_in_force_before_it_bakes_and_seen_to_be_gone_after() {
+    use crate::probe::Shows;
+    const FULL: &str = "p-FullAWSAccess";
+    let first = attached(&[FULL, "p-ours"], &[FULL]);
+    let mut r = rollout(Wish::Run);
+    r.body.stages[0].bake = Span::hours(1);
+    r.body.stages[0].probe = Place::parse("111122223333/eu-west-1");
+    r.hash = hash::of(&r.body);
+    r.attachments.insert(id(OU_A), done(true, true));
+    assert_eq!(at(&r, &first, 0), Step::Probe(0));
+    r.probes.insert(0, Probed::begun(Time(5)));
+    assert_eq!(r.probing().map(|(n, stage, _)| (n, stage.name.as_str())), Some((0, "a")));
+    let sees = |r: &mut Rollout, shows, at| {
+        r.probes.get_mut(&0).unwrap().sees(shows, String::new(), Time(at));
+    };
+    for (at_time, shows) in
+        [(6, Shows::Yes), (7, Shows::No), (8, Shows::Yes), (9, Shows::Unknown), (10, Shows::Yes)]
+    {
+        sees(&mut r, shows, at_time);
+        assert_eq!(r.probes[&0].since(), Time(at_time), "what was asked for before is no news");
+        assert_eq!(at(&r, &first, 0), Step::Probe(0), "not so often in a row: {shows:?}");
+    }
+    sees(&mut r, Shows::Yes, 11);
+    assert_eq!(at(&r, &first, 0), Step::BeginBake(0));
+    r.wish = Wish::Abort;
+    assert_eq!(at(&r, &first, 0), Step::Detach(id(OU_A)));
+    let none = attached(&[FULL], &[FULL]);
+    let gone = Attachment {
+        detach_intended_at: Some(Time(12)),
+        detached_at: Some(Time(13)),
+        ..done(true, true)
+    };
+    r.attachments.insert(id(OU_A), gone);
+    assert_eq!(at(&r, &none, 0), Step::ProbeLifted(0));
+    // One that a person let pass was never seen: there is nothing to look for.
+    let mut passed = r.clone();
+    passed.probes.get_mut(&0).unwrap().promoted = Some("bob: no agents".into());
+    assert_eq!(at(&passed, &none, 0), Step::Rest(State::Aborted));
+    r.probes.get_mut(&0).unwrap().lifted_at = Some(Time(14));
+    assert_eq!(at(&r, &none, 0), Step::Rest(State::Aborted));
+    // Attached anew, it is seen anew; and a resume begins the time of what was not seen yet anew.
+    r.attaches(&id(OU_A), Time(15));
+    assert!(r.probes.is_empty());
+    r.probes.insert(0, Probed::begun(Time(16)));
+    r.tries_again();
+    assert!(r.probes.is_empty());
+}
+
+#[test]
 fn abort_detaches_in_reverse_only_what_is_ours_and_never_the_last() {
     const FULL: &str = "p-FullAWSAccess";
     let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);

@@ -20,10 +20,12 @@ pub(crate) fn moment(app: &App) -> Moment {
     Moment { now: now(), observe_every: asks.then_some(app.config.observe_every) }
 }
 
-/// Notes that a person ended the bake.
+/// Notes that a person ended the bake, or let a stage pass without its probe.
 pub(super) fn promote(rollout: &mut Rollout, actor: &Actor, reason: &str) {
     let at = now();
-    if let Some(bake) = rollout.bakes.values_mut().find(|b| b.done_at.is_none()) {
+    if let Some(probed) = rollout.probes.values_mut().find(|p| p.passed_at.is_none()) {
+        (probed.passed_at, probed.promoted) = (Some(at), Some(format!("{}: {reason}", actor.name)));
+    } else if let Some(bake) = rollout.bakes.values_mut().find(|b| b.done_at.is_none()) {
         bake.promoted = Some((at, format!("{}: {reason}", actor.name)));
     }
 }
@@ -71,21 +73,24 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
                 (r.wish, r.state) = (Wish::Pause, State::Paused);
                 r.why = vec![format!("{text}; nothing more is attached; resume asks again")];
             }
-            Health::Unhealthy => {
-                let (wish, what) = match app.config.retreat_all {
-                    true => (Wish::Abort, "all that was attached is"),
-                    false => (Wish::Retreat { stage: n }, "its targets are"),
-                };
-                (r.wish, r.state) = (wish, State::Aborting);
-                r.why = vec![format!("{text}; {what} taken back")];
-                // Taking back has all its tries.
-                r.tries_again();
-            }
+            Health::Unhealthy => harmed(app, r, n, &text),
         }
         Ok(())
     })
     .await?;
     Ok(true)
+}
+
+/// A stage does harm: it is taken back, or all is.
+pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
+    let (wish, what) = match app.config.retreat_all {
+        true => (Wish::Abort, "all that was attached is"),
+        false => (Wish::Retreat { stage: n }, "its targets are"),
+    };
+    (r.wish, r.state) = (wish, State::Aborting);
+    r.why = vec![format!("{text}; {what} taken back")];
+    // Taking back has all its tries.
+    r.tries_again();
 }
 
 /// What the operator's alarms say: of our own account alone, for the server enters no other one.
@@ -251,7 +256,7 @@ pub(super) fn admitted(app: &App, rollout: &Rollout, target: &NodeId) -> Admitte
     }
 }
 
-fn name(rollout: &Rollout, stage: usize) -> String {
+pub(super) fn name(rollout: &Rollout, stage: usize) -> String {
     rollout.body.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@ mod gates;
 mod guard;
 mod policy;
 mod positions;
+mod probes;
 mod proposal;
 pub mod simulate;
 pub(crate) mod tools;
@@ -45,6 +46,8 @@ pub struct Wanted {
     pub expected_denials: Vec<String>,
     /// The earlier rollout that it takes the place of; empty for none.
     pub replaces: String,
+    /// Whether each stage is probed.
+    pub probe: bool,
 }
 
 /// Plans a rollout: lint, targets, slots, size. Stores it unless `dry`. The same id twice is the
@@ -53,7 +56,7 @@ pub async fn plan(
     app: &App,
     actor: &Actor,
     id: &str,
-    wanted: Wanted,
+    mut wanted: Wanted,
     dry: bool,
 ) -> Result<(Rollout, Vec<String>), Fault> {
     if app.store.get(Kind::Rollout, id).await?.is_some() {
@@ -91,6 +94,11 @@ pub async fn plan(
         tools::warnings(app, &attached)
     );
     let mut warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
+    if wanted.probe {
+        let replay = policy::asked(&policy_name, &policy)?;
+        warnings.extend(probes::placed(app, &tree, &replay, &mut wanted.stages).await?);
+    }
+    let targets = || wanted.stages.iter().flat_map(|s| &s.targets);
     warnings.extend(theirs(app, &policy_name, targets()).await?);
     warnings.extend(gates::shut_today(app, &tree, targets()).await?);
     let at = now();

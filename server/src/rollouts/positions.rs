@@ -67,9 +67,12 @@ fn about<'a>(step: &'a Step, wish: Wish) -> About<'a> {
         Step::Rest(State::Aborted) => About::Everything,
         // What is forgotten then must be gone.
         Step::Rest(State::Blocked) if matches!(wish, Wish::Retreat { .. }) => About::Everything,
-        Step::CreatePolicy | Step::BeginBake(_) | Step::Observe(_) | Step::Rest(_) => {
-            About::Nothing
-        }
+        Step::CreatePolicy
+        | Step::Probe(_)
+        | Step::ProbeLifted(_)
+        | Step::BeginBake(_)
+        | Step::Observe(_)
+        | Step::Rest(_) => About::Nothing,
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Verb {
     Abort,
     /// Take back what was carried out, and give back what it took the place of.
     Undo,
-    /// End the bake of a stage before its time.
+    /// End the bake of a stage before its time, or let it pass without its probe.
     Promote,
     /// Let this target go without.
     Skip(NodeId),
@@ -155,7 +155,14 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
             );
         }
         Verb::Skip(target) | Verb::Retry(target) => return about_target(rollout, verb, target),
-        Verb::Promote if aborting || rollout.baking().is_none() => return no("no stage bakes"),
+        Verb::Promote if aborting => return no("no stage bakes or waits for its probe"),
+        // One that cannot be probed may be blocked by that: it passes, and a resume goes on.
+        Verb::Promote if rollout.probing().is_some() && !ended => {
+            (rollout.wish, state, "rollout.promote")
+        }
+        Verb::Promote if rollout.baking().is_none() => {
+            return no("no stage bakes or waits for its probe");
+        }
         Verb::Promote if !matches!(state, State::Baking | State::Running | State::Paused) => {
             return no("resume it first");
         }

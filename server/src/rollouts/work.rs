@@ -4,7 +4,7 @@ use super::bake::Admitted;
 use super::gates::{gate, thawed};
 use super::guard::{fail_with, guard, unbound};
 use super::positions::Positions;
-use super::{Loaded, bake, change, limits, policy, transient, version};
+use super::{Loaded, bake, change, limits, policy, probes, transient, version};
 use crate::app::{App, Fault, now, rest};
 use crate::org;
 use crate::store::{Filter, Kind, Row};
@@ -156,7 +156,7 @@ async fn advance(app: &App, id: &str, seen: &mut Positions) {
 }
 
 /// Notes why a rollout that runs makes no progress; once for each reason.
-async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
+pub(super) async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
     if loaded.1.why == why {
         return Ok(());
@@ -223,6 +223,8 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     let missing =
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
     match seen.decide(app, rollout, missing).await? {
+        Step::Probe(stage) => probes::look(app, loaded, stage).await,
+        Step::ProbeLifted(stage) => probes::lifted(app, loaded, stage).await,
         Step::BeginBake(stage) => bake::begin(app, loaded, stage).await,
         Step::Observe(stage) => bake::observe(app, loaded, stage).await,
         Step::EndBake(stage) => bake::end(app, loaded, stage).await,

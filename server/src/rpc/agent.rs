@@ -3,9 +3,10 @@
 use super::{Answer, Rpc, ok};
 use crate::app::{Fault, now};
 use crate::store::{AgentSeen, Lease, json};
-use crate::{histories, keys, leases, remediations, reports};
+use crate::{histories, keys, leases, probes, remediations, reports};
 use ringfence_domain::history::Reading;
 use ringfence_domain::key::job::Job;
+use ringfence_domain::probe::Probe;
 use ringfence_domain::remediation::Remediation;
 use ringfence_domain::work::AccountReport;
 use ringfence_proto::v1;
@@ -179,6 +180,19 @@ impl AgentService for Agents {
         let reading: Reading = document("reading_json", &a.reading_json)?;
         match histories::commit(&self.0.0, &a.agent, &lease, a.version, &reading).await? {
             Some(version) => ok(v1::CommitReadingResponse { version }),
+            None => Err(lost(&lease.account)),
+        }
+    }
+
+    async fn commit_probe(
+        &self,
+        request: Request<v1::CommitProbeRequest>,
+    ) -> Answer<v1::CommitProbeResponse> {
+        let a = request.into_inner();
+        let lease = lease(a.lease)?;
+        let probe: Probe = document("probe_json", &a.probe_json)?;
+        match probes::commit(&self.0.0, &a.agent, &lease, a.version, probe).await? {
+            Some(version) => ok(v1::CommitProbeResponse { version }),
             None => Err(lost(&lease.account)),
         }
     }

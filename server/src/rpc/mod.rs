@@ -9,6 +9,7 @@ mod freeze;
 mod key;
 mod org;
 mod plan;
+mod probe;
 mod remediation;
 mod rollout;
 mod rollout_convert;

@@ -1,9 +1,11 @@
 //! `RolloutService`.
 
 use super::{
-    Answer, Rpc, Watch, actor, id_of, ok, page, page_size, rollout_convert, simulation, watch,
+    Answer, Rpc, Watch, actor, id_of, ok, page, page_size, probe, rollout_convert, simulation,
+    watch,
 };
 use crate::app::{App, Fault};
+use crate::probes;
 use crate::rollouts::{self, Verb, Wanted, simulate};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::id::NodeId;
@@ -55,6 +57,7 @@ impl RolloutService for Rpc {
             allow_root: a.allow_root,
             expected_denials: rollout_convert::principals(a.expected_denials)?,
             replaces: a.replaces,
+            probe: a.probe,
         };
         let id = id_of("ro", &a.request_id);
         let (rollout, warnings) =
@@ -77,6 +80,26 @@ impl RolloutService for Rpc {
             async move { Ok(simulation::answer(simulate::look(&app, &run).await?)) }
         };
         ok(watch(read, |answer: &v1::SimulateRolloutResponse| answer.simulation.is_some()))
+    }
+
+    type ProveProbesStream = Watch<v1::ProveProbesResponse>;
+
+    async fn prove_probes(
+        &self,
+        request: Request<v1::ProveProbesRequest>,
+    ) -> Answer<Self::ProveProbesStream> {
+        let who = actor(request.metadata())?;
+        let a = request.into_inner();
+        let id = id_of("pb", &a.request_id);
+        probes::prove(&self.0, &who, &id, probe::place(&a.account, &a.region)?).await?;
+        let app = self.0.clone();
+        let read = move || {
+            let (app, id) = (app.clone(), id.clone());
+            async move {
+                Ok(probe::proof(&probes::read(&app, &id).await?, &probes::proven(&app).await?))
+            }
+        };
+        ok(watch(read, |answer: &v1::ProveProbesResponse| !answer.unencrypted.is_empty()))
     }
 
     async fn approve_rollout(

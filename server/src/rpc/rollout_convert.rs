@@ -1,6 +1,7 @@
 //! Rollouts between the protos and the domain.
 
 use super::convert::{approval, count, ids, when};
+use super::probe;
 use crate::app::Fault;
 use crate::rollouts::{Named, Proposal};
 use ringfence_domain::id::NodeId;
@@ -28,7 +29,11 @@ pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage
         let observations = u32::try_from(s.observations).map_err(|_| {
             Fault::Invalid(format!("stage `{}`: observations: it must be 0 or more", s.name))
         })?;
-        Ok(rollout::Stage { name: s.name, targets, bake, observations })
+        let probe = match (s.probe_account.as_str(), s.probe_region.as_str()) {
+            ("", "") => None,
+            (account, region) => Some(probe::place(account, region)?),
+        };
+        Ok(rollout::Stage { name: s.name, targets, bake, observations, probe })
     };
     stages.into_iter().map(stage).collect()
 }
@@ -96,6 +101,7 @@ pub(crate) fn proposal(proposal: Proposal) -> v1::ProposeRolloutResponse {
             targets: p.stage.targets.iter().map(ToString::to_string).collect(),
             bake_seconds: p.stage.bake.0 / 1_000,
             observations: i32::try_from(p.stage.observations).unwrap_or(i32::MAX),
+            ..Default::default()
         }),
         because: p.because,
     };
@@ -200,6 +206,7 @@ pub(crate) fn rollout(
         expected_denials: r.body.expected_denials.clone(),
         replaces: r.body.replaces.as_ref().map(|replaces| earlier(r, replaces)),
         superseded_by: r.superseded_by.clone().unwrap_or_default(),
+        probes: probe::probes(r),
     }
 }
 

@@ -96,6 +96,8 @@ pub enum Kind {
     Reading,
     /// `ringfence_domain::staging::Staging`
     Staging,
+    /// `ringfence_domain::probe::Probe`
+    Probe,
 }
 
 impl Kind {
@@ -113,6 +115,7 @@ impl Kind {
             Kind::KeyJob => "key job",
             Kind::Reading => "reading",
             Kind::Staging => "staging",
+            Kind::Probe => "probe",
         }
     }
 }

@@ -283,7 +283,7 @@ macro_rules! queue {
                 // Each half stops at `max`: of ten thousand accounts that wait, a claim reads a few.
                 let rows = sqlx::query(concat!(
                     "SELECT account, MIN(priority) AS priority FROM (
-                        SELECT * FROM (SELECT w.account, -1 AS priority FROM resource w WHERE w.kind IN ('remediation', 'key job', 'reading')
+                        SELECT * FROM (SELECT w.account, -1 AS priority FROM resource w WHERE w.kind IN ('remediation', 'key job', 'reading', 'probe')
                             AND w.state IN ('running', 'cut_over') AND w.wake_at <= $1 AND w.account <> ''
                             AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.name = 'account/' || w.account AND l.expires_at > ", $now, ")
                             ORDER BY w.account LIMIT $2) r

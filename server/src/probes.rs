@@ -1,0 +1,148 @@
+//! Probes: asked for here, made by agents.
+
+use crate::agents;
+use crate::app::{App, Fault, changed, now, refused};
+use crate::store::{Fenced, Filter, Kind, Lease, Row};
+use ringfence_domain::audit::Actor;
+use ringfence_domain::org::NodeKind;
+use ringfence_domain::probe::{self, Answered, Place, Probe};
+use ringfence_domain::time::Time;
+
+/// Whether probes may be used: they were proven, and none made a database since.
+pub(crate) async fn proven(app: &App) -> Result<Result<Probe, String>, Fault> {
+    let all: Vec<(Row, Probe)> = app.all(Kind::Probe, &Filter::default()).await?;
+    Ok(probe::proven(all.iter().map(|(_, p)| p)).cloned())
+}
+
+/// Asks for one in a sandbox account, to prove that a probe makes nothing. The same id twice is the same probe.
+pub(crate) async fn prove(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    place: Place,
+) -> Result<Probe, Fault> {
+    if app.store.get(Kind::Probe, id).await?.is_some() {
+        return read(app, id).await;
+    }
+    let tree = app.tree().await?;
+    let account = &place.account;
+    match tree.get(&account.into()).map(|node| &node.kind) {
+        Some(NodeKind::Account { management: true, .. }) => {
+            return Err(Fault::Invalid(format!(
+                "account: {account} is the management account, which no service control policy binds: name a member account"
+            )));
+        }
+        Some(NodeKind::Account { state, .. }) if state.has_cells() => {}
+        Some(_) => {
+            return refused("WRONG_STATE", format!("account: {account} is not active"));
+        }
+        None => {
+            return Err(Fault::NotFound(format!(
+                "account: {account} is not in the organization as of {}; `ringfence org tree` shows what is",
+                tree.as_of
+            )));
+        }
+    }
+    let probe = Probe { id: id.to_owned(), place, rollout: None, asked_at: now(), answered: None };
+    ask(app, actor, None, &probe).await?;
+    Ok(probe)
+}
+
+/// One probe.
+pub(crate) async fn read(app: &App, id: &str) -> Result<Probe, Fault> {
+    Ok(app.load(Kind::Probe, id).await?.1)
+}
+
+/// What came of asking for a probe.
+pub(crate) enum Asked {
+    /// This.
+    Answered(Answered),
+    /// An agent is at it, or is to be.
+    Waits,
+    /// Nobody asks: probes may not be used.
+    Off(String),
+}
+
+/// What came of the probe with this id that was asked for after `since`; where nobody asked since then, it is asked for
+/// now.
+pub(crate) async fn since(
+    app: &App,
+    actor: &Actor,
+    (id, rollout): (&str, &str),
+    place: &Place,
+    since: Time,
+) -> Result<Asked, Fault> {
+    let known = app.store.get(Kind::Probe, id).await?;
+    if let Some(row) = &known {
+        let probe: Probe = row.document()?;
+        if probe.asked_at > since && probe.place == *place {
+            return Ok(probe.answered.map_or(Asked::Waits, Asked::Answered));
+        }
+    }
+    if let Err(why) = proven(app).await? {
+        return Ok(Asked::Off(why));
+    }
+    let probe = Probe {
+        id: id.to_owned(),
+        place: place.clone(),
+        rollout: Some(rollout.to_owned()),
+        asked_at: now(),
+        answered: None,
+    };
+    ask(app, actor, known, &probe).await?;
+    Ok(Asked::Waits)
+}
+
+/// The intent comes first: what was asked for where is in the audit log before any agent calls AWS.
+async fn ask(app: &App, actor: &Actor, known: Option<Row>, probe: &Probe) -> Result<(), Fault> {
+    let text = format!("creates that must fail, in {}", probe.place);
+    let event = actor.did(now(), "probe.ask", &probe.id, text);
+    let row = match known {
+        Some(row) => row.with(probe.state(), probe),
+        None => Row::new(Kind::Probe, &probe.id, probe.state(), now(), probe),
+    };
+    let place = &probe.place;
+    let (account, region) = (place.account.to_string(), place.region.to_string());
+    let row = Row { account, region, wake_at: now(), ..row };
+    if !app.store.update(&[row], &event).await? {
+        return Err(changed(&probe.id));
+    }
+    app.wake_agents.notify_waiters();
+    Ok(())
+}
+
+/// Stores what an agent saw, under its fence. `None` if the lease is lost or somebody asked for it anew.
+pub(crate) async fn commit(
+    app: &App,
+    agent: &str,
+    lease: &Lease,
+    version: i64,
+    mut probe: Probe,
+) -> Result<Option<i64>, Fault> {
+    let (old, asked): (Row, Probe) = app.load(Kind::Probe, &probe.id).await?;
+    if old.version != version || old.account != lease.account || asked.place != probe.place {
+        return Ok(None);
+    }
+    let said = match &mut probe.answered {
+        Some(answered) => {
+            // By one clock: it tells a proof from what came after it.
+            answered.at = now();
+            answered.said()
+        }
+        None => return Err(Fault::Invalid("probe_json: it has no answer".to_owned())),
+    };
+    let event = agents::actor(agent).did(
+        now(),
+        "probe.answered",
+        &probe.id,
+        format!("{}: {said}", probe.place),
+    );
+    let row = old.with(probe.state(), &probe);
+    match app.store.commit(agent, lease, &[row], Some(&event)).await? {
+        Fenced::Done => {
+            app.wake_rollouts.notify_one();
+            Ok(Some(version + 1))
+        }
+        Fenced::Lost | Fenced::Stale => Ok(None),
+    }
+}

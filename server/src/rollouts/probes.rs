@@ -1,0 +1,297 @@
+//! Stages that are probed: where, until when, and what becomes of what a probe shows.
+
+use super::bake::{edited, harmed, name};
+use super::gates::thawed;
+use super::work::{stop, system, waits};
+use super::{Loaded, change};
+use crate::app::{App, Fault, now, refused};
+use crate::probes::{self, Asked};
+use crate::scans;
+use ringfence_domain::hash;
+use ringfence_domain::history::{Replay, replay};
+use ringfence_domain::id::AccountId;
+use ringfence_domain::ledger::CellState;
+use ringfence_domain::org::OrgTree;
+use ringfence_domain::probe::{self, Answered, Expected, Place, Shows};
+use ringfence_domain::rollout::{Probed, Rollout, Stage, State, Wish, bound};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+/// Accounts of a stage that are looked at for one with a region that answers.
+const LOOKED_AT: usize = 50;
+
+/// Says of each stage where it is probed, where the plan does not; and why one is not. Refuses what no probe would show.
+pub(super) async fn placed(
+    app: &App,
+    tree: &OrgTree,
+    policy: &Replay,
+    stages: &mut [Stage],
+) -> Result<Vec<String>, Fault> {
+    if let Err(why) = probes::proven(app).await? {
+        return refused("PROBES_OFF", format!("nothing was planned: {why}"));
+    }
+    let (mut warnings, mut before) = (Vec::new(), BTreeSet::new());
+    for stage in stages {
+        let here = bound(tree, stage.targets.iter());
+        // What an earlier stage binds is denied already, and stays denied when this one is taken back.
+        let own: BTreeSet<AccountId> = here.difference(&before).cloned().collect();
+        before.extend(here);
+        match &stage.probe {
+            Some(place) if !own.contains(&place.account) => {
+                return Err(Fault::Invalid(format!(
+                    "stage `{}`: probe_in: {} is bound by none of its targets, or by an earlier stage's already",
+                    stage.name, place.account
+                )));
+            }
+            Some(_) => {}
+            None => stage.probe = chosen(app, &own).await?,
+        }
+        match &stage.probe {
+            None => warnings.push(format!(
+                "stage {} is not probed: none of its accounts is new to it and has a region that a scan has seen",
+                stage.name
+            )),
+            Some(place) => tells(app, policy, place).await?,
+        }
+    }
+    Ok(warnings)
+}
+
+/// The first account with a region that was scanned; there, the region with the most databases: where others work, other
+/// policies let them.
+async fn chosen(app: &App, accounts: &BTreeSet<AccountId>) -> Result<Option<Place>, Fault> {
+    for account in accounts.iter().take(LOOKED_AT) {
+        let cells = scans::cells(app, std::slice::from_ref(account)).await?;
+        let seen = |s: CellState| matches!(s, CellState::Clean | CellState::Findings);
+        let best = cells
+            .into_iter()
+            .filter(|c| seen(c.state) && !c.own)
+            .max_by_key(|c| (c.instances + c.clusters, Reverse(c.region.clone())));
+        if let Some(region) = best.and_then(|c| c.region.parse().ok()) {
+            return Ok(Some(Place { account: account.clone(), region }));
+        }
+    }
+    Ok(None)
+}
+
+async fn tells(app: &App, policy: &Replay, place: &Place) -> Result<(), Fault> {
+    let role = app.cloud.role_arn(&place.account).await?;
+    match Expected::of(policy, place, &role).tells() {
+        true => Ok(()),
+        false => Err(Fault::Invalid(format!(
+            "probe: the policy denies {role} neither of the creates that a probe tries ({} of {}, with and without encryption), so a probe shows nothing of it: leave `probe` out",
+            probe::ACTION,
+            probe::ENGINE
+        ))),
+    }
+}
+
+/// The probe of a stage; while it is attached, or after it was detached.
+fn id(rollout: &Rollout, n: usize, way: &str) -> String {
+    format!("pb-{}", hash::short(&format!("{} {n} {way}", rollout.body.id), 12))
+}
+
+/// Where a stage is probed, and what came of it until now.
+fn of(rollout: &Rollout, n: usize) -> Option<(&Place, Option<&Probed>)> {
+    Some((rollout.body.stages.get(n)?.probe.as_ref()?, rollout.probes.get(&n)))
+}
+
+fn lately(app: &App, probed: &Probed) -> bool {
+    let every = app.config.probe_every;
+    probed.last.as_ref().is_some_and(|(at, _)| now().since(*at) < every)
+}
+
+/// All targets of a stage are attached: asks whether the policy is in force, or takes in what came of it.
+pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
+    let Some((place, probed)) = of(&loaded.1, n) else { return Ok(false) };
+    let Some(probed) = probed else {
+        let text = format!("stage {}, in {place}", name(&loaded.1, n));
+        change(app, &system(), loaded, "rollout.probe", &text, |r| {
+            r.probes.insert(n, Probed::begun(now()));
+            (r.state, r.why) = (State::Running, vec![r.probes_for()]);
+            Ok(())
+        })
+        .await?;
+        return Ok(true);
+    };
+    if lately(app, probed) {
+        return Ok(false);
+    }
+    let late = now().since(probed.began_at) >= app.config.probe_for;
+    let rollout = &loaded.1;
+    if let Some(why) = moved(app, rollout, n, place).await? {
+        stop(app, loaded, State::Blocked, vec![why]).await?;
+        return Ok(false);
+    }
+    thawed(app, &(&place.account).into()).await?;
+    let (id, own) = (id(rollout, n, "in force"), &rollout.body.id);
+    match probes::since(app, &system(), (&id, own), place, probed.since()).await? {
+        Asked::Answered(answered) => take(app, loaded, n, answered).await,
+        Asked::Off(why) => {
+            stop(app, loaded, State::Blocked, vec![why]).await?;
+            Ok(false)
+        }
+        Asked::Waits if late => {
+            let text = format!(
+                "no agent has probed stage {} in {place} within {}",
+                name(rollout, n),
+                app.config.probe_for
+            );
+            pause(app, loaded, &text).await
+        }
+        Asked::Waits => {
+            waits(app, own, vec![rollout.probes_for()]).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// Why a probe there would say nothing of the stage.
+async fn moved(
+    app: &App,
+    rollout: &Rollout,
+    n: usize,
+    place: &Place,
+) -> Result<Option<String>, Fault> {
+    let stage = &rollout.body.stages[n];
+    let targets = stage.targets.iter().filter(|t| !rollout.is_skipped(t));
+    let here = bound(&*app.tree().await?, targets);
+    Ok((!here.contains(&place.account)).then(|| {
+        format!(
+            "stage {} is to be probed in {place}, which none of its targets binds any more; `ringfence rollout promote {} --reason ...` lets it pass without, then resume",
+            stage.name, rollout.body.id
+        )
+    }))
+}
+
+/// Nobody knows whether the policy is in force.
+async fn pause(app: &App, loaded: Loaded, text: &str) -> Result<bool, Fault> {
+    change(app, &system(), loaded, "rollout.probed", text, |r| {
+        inconclusive(r, text);
+        Ok(())
+    })
+    .await?;
+    Ok(false)
+}
+
+fn inconclusive(r: &mut Rollout, text: &str) {
+    tracing::warn!("{}: paused: {text}", r.body.id);
+    (r.wish, r.state) = (Wish::Pause, State::Paused);
+    r.why = vec![format!(
+        "{text}; nothing more is attached; resume probes again, promote lets the stage pass without"
+    )];
+}
+
+/// Takes in what a probe shows of a policy that is attached.
+async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result<bool, Fault> {
+    let rollout = &loaded.1;
+    let Some((place, Some(probed))) = of(rollout, n) else { return Ok(false) };
+    if let Some(why) = edited(app, rollout).await? {
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let policy = replay(&rollout.body.policy_name, &rollout.body.content)
+        .map_err(|why| Fault::Invalid(format!("the policy is not understood: {why}")))?;
+    let expected = Expected::of(&policy, place, &app.cloud.role_arn(&place.account).await?);
+    let own = rollout.policy_id.as_deref().unwrap_or_default();
+    let earlier = rollout.body.replaces.as_ref().map(|r| r.policy.as_str());
+    let shows = probe::in_force(&answered, &expected, own, earlier);
+    let said = answered.said();
+    let text = format!("stage {}, probed in {place}: {said}", name(rollout, n));
+    if shows == Shows::Made {
+        let made = answered.made().unwrap_or_default();
+        let why = format!(
+            "{text}: the probe was not to make {made}; nothing more is attached, and nothing is probed until probes are proven anew; look at it and delete it"
+        );
+        stop(app, loaded, State::Failed, vec![why]).await?;
+        return Ok(false);
+    }
+    let late = now().since(probed.began_at) >= app.config.probe_for;
+    let every_for = app.config.probe_for;
+    change(app, &system(), loaded, "rollout.probed", &text, |r| {
+        if shows == Shows::Harm {
+            harmed(app, r, n, &format!("{text}, which it is not to deny"));
+            return Ok(());
+        }
+        let passed = r.probes.get_mut(&n).is_some_and(|p| {
+            p.sees(shows, said, now());
+            p.passed_at.is_some()
+        });
+        match passed {
+            true => r.why.clear(),
+            false if late && shows != Shows::Yes => {
+                inconclusive(r, &format!("{text}; it was not seen in force within {every_for}"));
+            }
+            false => r.why = vec![r.probes_for()],
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// A stage that was seen in force is detached: asks whether it is gone, or takes in what came of it. That it cannot be seen
+/// holds up nothing but this look, and is said.
+pub(super) async fn lifted(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
+    let rollout = &loaded.1;
+    let Some((place, Some(probed))) = of(rollout, n) else { return Ok(false) };
+    let Some(detached_at) = probed.detached_at else {
+        let text = format!("stage {}, in {place}", name(rollout, n));
+        change(app, &system(), loaded, "rollout.probe", &text, |r| {
+            r.probes.entry(n).and_modify(|p| p.detached_at = Some(now()));
+            Ok(())
+        })
+        .await?;
+        return Ok(true);
+    };
+    let asked = probed.last.as_ref().is_some_and(|(at, _)| *at >= detached_at);
+    if asked && lately(app, probed) {
+        return Ok(false);
+    }
+    let late = now().since(detached_at) >= app.config.probe_for;
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let stage = name(rollout, n);
+    let (id, own) = (id(rollout, n, "lifted"), &rollout.body.id);
+    let (over, said) = match probes::since(app, &system(), (&id, own), place, probed.since())
+        .await?
+    {
+        Asked::Answered(answered) => {
+            let shows = probe::lifted(&answered, &policy);
+            let over = late || matches!(shows, Shows::Yes | Shows::Made);
+            (over, answered.said())
+        }
+        Asked::Off(why) => (true, format!("nobody looked whether {policy} is gone: {why}")),
+        Asked::Waits if late => {
+            (true, format!("no agent has looked whether {policy} is gone: nobody knows"))
+        }
+        Asked::Waits => {
+            let why = format!("stage {stage} is probed in {place}, to see that {policy} is gone");
+            waits_too(app, loaded, why).await?;
+            return Ok(false);
+        }
+    };
+    let text = format!("stage {stage} is detached; probed in {place}: {said}");
+    change(app, &system(), loaded, "rollout.probed", &text, |r| {
+        let at = now();
+        r.probes.entry(n).and_modify(|p| {
+            p.last = Some((at, said));
+            p.lifted_at = over.then_some(at);
+        });
+        r.why.retain(|why| !why.starts_with(&format!("stage {stage} is probed in")));
+        if over {
+            r.why.push(text.clone());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(true)
+}
+
+/// Says what it waits for, beside why it is taken back.
+async fn waits_too(app: &App, loaded: Loaded, why: String) -> Result<(), Fault> {
+    let mut all = loaded.1.why.clone();
+    if !all.contains(&why) {
+        all.push(why);
+    }
+    waits(app, &loaded.1.body.id, all).await
+}

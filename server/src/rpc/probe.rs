@@ -1,0 +1,67 @@
+//! Probes between the protos and the domain.
+
+use super::convert::when;
+use crate::app::Fault;
+use ringfence_domain::probe::{Answer, Place, Probe};
+use ringfence_domain::rollout::Rollout;
+use ringfence_proto::v1;
+
+pub(crate) fn place(account: &str, region: &str) -> Result<Place, Fault> {
+    Ok(Place {
+        account: account.parse().map_err(|e| Fault::Invalid(format!("account: {e}")))?,
+        region: region.parse().map_err(|e| Fault::Invalid(format!("region: {e}")))?,
+    })
+}
+
+/// A probe that is to prove probing, and whether it does.
+pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveProbesResponse {
+    let said = |of: fn(&ringfence_domain::probe::Answered) -> &Answer| {
+        probe.answered.as_ref().map(|a| of(a).said()).unwrap_or_default()
+    };
+    let open = probe.answered.is_none();
+    let why = match proven {
+        _ if open || probe.proves() => String::new(),
+        Ok(other) => {
+            format!("this one proves nothing; probes are proven by {} in {}", other.id, other.place)
+        }
+        Err(why) => why.clone(),
+    };
+    v1::ProveProbesResponse {
+        id: probe.id.clone(),
+        account: probe.place.account.to_string(),
+        region: probe.place.region.to_string(),
+        unencrypted: said(|a| &a.plain),
+        encrypted: said(|a| &a.encrypted),
+        proven: probe.proves(),
+        why,
+    }
+}
+
+/// The stages that are probed.
+pub(crate) fn probes(r: &Rollout) -> Vec<v1::RolloutProbe> {
+    let stages = r.body.stages.iter().enumerate();
+    let one = |(n, stage): (usize, &ringfence_domain::rollout::Stage)| {
+        let place = stage.probe.as_ref()?;
+        let probed = r.probes.get(&n);
+        let state = match probed {
+            None => "waiting",
+            Some(p) if p.lifted_at.is_some() => "lifted",
+            Some(p) if p.detached_at.is_some() => "lifting",
+            Some(p) if p.promoted.is_some() => "passed",
+            Some(p) if p.passed_at.is_some() => "in force",
+            Some(_) => "probing",
+        };
+        let last = probed.and_then(|p| p.last.as_ref());
+        Some(v1::RolloutProbe {
+            stage: stage.name.clone(),
+            account: place.account.to_string(),
+            region: place.region.to_string(),
+            state: state.to_owned(),
+            passed_at: when(probed.and_then(|p| p.passed_at)),
+            last_at: when(last.map(|(at, _)| *at)),
+            last_said: last.map(|(_, said)| said.clone()).unwrap_or_default(),
+            promoted: probed.and_then(|p| p.promoted.clone()).unwrap_or_default(),
+        })
+    };
+    stages.filter_map(one).collect()
+}
