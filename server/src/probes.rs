@@ -57,8 +57,8 @@ pub(crate) async fn read(app: &App, id: &str) -> Result<Probe, Fault> {
 pub(crate) enum Asked {
     /// This.
     Answered(Answered),
-    /// An agent is at it, or is to be.
-    Waits,
+    /// An agent is at it, or is to be, since then.
+    Waits(Time),
     /// Nobody asks: probes may not be used.
     Off(String),
 }
@@ -76,7 +76,7 @@ pub(crate) async fn since(
     if let Some(row) = &known {
         let probe: Probe = row.document()?;
         if probe.asked_at > since && probe.place == *place {
-            return Ok(probe.answered.map_or(Asked::Waits, Asked::Answered));
+            return Ok(probe.answered.map_or(Asked::Waits(probe.asked_at), Asked::Answered));
         }
     }
     if let Err(why) = proven(app).await? {
@@ -90,7 +90,7 @@ pub(crate) async fn since(
         answered: None,
     };
     ask(app, actor, known, &probe).await?;
-    Ok(Asked::Waits)
+    Ok(Asked::Waits(probe.asked_at))
 }
 
 /// The intent comes first: what was asked for where is in the audit log before any agent calls AWS.

@@ -18,6 +18,9 @@ pub enum Effect {
         status: u16,
         /// AWS's code.
         code: String,
+        /// What it says; empty: that it was asked for.
+        #[serde(default)]
+        message: String,
     },
     /// The connection is closed; it had no effect.
     DropBefore,

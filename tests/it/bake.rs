@@ -17,7 +17,7 @@ pub(crate) struct Org {
     pub(crate) setup: Setup,
     pub(crate) server: Option<Guard>,
     pub(crate) accounts: Vec<String>,
-    management: String,
+    pub(crate) management: String,
     pub(crate) before: BTreeMap<String, BTreeSet<String>>,
     pub(crate) folder: tempfile::TempDir,
 }

@@ -23,6 +23,7 @@ mod many_accounts;
 mod members;
 mod old_snapshots;
 mod policies;
+mod probe;
 mod quiesce;
 mod regions;
 mod simulator;

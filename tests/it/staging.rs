@@ -7,6 +7,7 @@ use ringfence_tests::process::{Cli, Setup};
 use ringfence_tests::{Moto, emulator, script, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 
 /// An organization with an OU where policies are tried.
 struct World {
@@ -246,6 +247,62 @@ fn rolled_out(ann: &Cli, bob: &Cli, file: &std::path::Path, toml: &str) -> Strin
     bob.expect(&format!("approve {id} --reason CHG-1"), 0);
     ann.expect(&format!("rollout start {id} --wait --timeout 60s"), 0);
     id
+}
+
+#[test]
+fn an_account_goes_where_its_gates_let_it_and_what_was_approved_still_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("gate");
+    let says = |text: &str| {
+        std::fs::write(&gate, format!("#!/bin/sh\n{text}\n")).expect("write");
+        std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    };
+    says("echo CAB says no to $RINGFENCE_STAGING for $RINGFENCE_TARGET; exit 1");
+    let world = World::new(&[("ROLLOUT__GATE_COMMAND", gate.to_str().expect("text"))]);
+    let (org, account) = (&world.org, world.org.accounts[0].clone());
+    let id = world.begun(&[&account], "--stay 1s");
+    let blocked = world.reaches(&id, "blocked");
+    let want = format!("CAB says no to {id} for {account}");
+    assert!(blocked["why"].to_string().contains(&want), "{blocked}");
+    // What binds them there changes after it was approved.
+    says("exit 0");
+    let content = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"rds:DeleteOptionGroup","Resource":"*"}]}"#;
+    let params = json!({"Name": "later", "Description": "", "Type": "SERVICE_CONTROL_POLICY", "Content": content});
+    let made = org.call("CreatePolicy", params);
+    let policy = text(&made["Policy"]["PolicySummary"], "Id").to_owned();
+    let attach = json!({"PolicyId": policy, "TargetId": world.ou});
+    org.call("AttachPolicy", attach.clone());
+    org.cli("ann").expect(&format!("staging resume {id}"), 0);
+    let want = format!("they get later ({policy}), which nobody approved");
+    until("it is blocked for that", MINUTE, || {
+        let said = org.cli("ann").json(&format!("staging status {id}"), 0);
+        let there = said["why"].to_string().contains(&want) && said["state"] == "blocked";
+        if there { Ok(()) } else { Err(said.to_string()) }
+    });
+    assert_eq!(world.places(), world.home);
+    org.call("DetachPolicy", attach);
+    org.cli("ann").expect(&format!("staging resume {id}"), 0);
+    world.reaches(&id, "complete");
+    assert_eq!(world.places(), world.home);
+}
+
+#[test]
+fn an_account_that_is_taken_elsewhere_right_before_its_move_is_not_ours_to_bring_back() {
+    let world = World::new(&[]);
+    let (org, account) = (&world.org, world.org.accounts[0].clone());
+    let home = world.home[&account].clone();
+    let root = text(&org.call("ListRoots", json!({}))["Roots"][0], "Id").to_owned();
+    let made = org.call("CreateOrganizationalUnit", json!({"ParentId": root, "Name": "elsewhere"}));
+    let elsewhere = text(&made["OrganizationalUnit"], "Id").to_owned();
+    let moved =
+        json!({"AccountId": account, "SourceParentId": home, "DestinationParentId": elsewhere});
+    org.sim.fault(json!({"match": {"operation": "MoveAccount"}, "times": 1, "effect": {"change": {"call": {
+        "account": org.management, "region": "us-east-1", "service": "organizations", "operation": "MoveAccount", "params": moved}}}}));
+    let id = world.begun(&[&account], "--stay 1s");
+    let failed = world.reaches(&id, "failed");
+    assert!(failed["why"].to_string().contains("neither at home"), "{failed}");
+    org.cli("ann").expect(&format!("staging abort {id} --wait --timeout 60s"), 0);
+    assert_eq!(world.places()[&account], elsewhere, "whoever took it there knows why");
 }
 
 #[test]

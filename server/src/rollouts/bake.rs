@@ -227,7 +227,7 @@ pub(super) async fn edited(app: &App, rollout: &Rollout) -> Result<Option<String
 }
 
 /// What the operator's own gate says of a target (`rollout.gate_command`).
-pub(super) enum Admitted {
+pub(crate) enum Admitted {
     /// It may be attached to, or there is nobody to ask.
     Yes,
     /// It may not, or nobody knows: no answer is never a pass.
@@ -238,11 +238,20 @@ pub(super) enum Admitted {
 
 /// Asks it, or looks what it says.
 pub(super) fn admitted(app: &App, rollout: &Rollout, target: &NodeId) -> Admitted {
-    let Some(command) = &app.gate else { return Admitted::Yes };
     let stage = rollout.body.stages.iter().position(|s| s.targets.contains(target));
-    let mut about = about(rollout, stage.unwrap_or_default());
+    admits(app, &rollout.body.id, about(rollout, stage.unwrap_or_default()), target)
+}
+
+/// The same, of a target of any document.
+pub(crate) fn admits(
+    app: &App,
+    id: &str,
+    mut about: Vec<(&'static str, String)>,
+    target: &NodeId,
+) -> Admitted {
+    let Some(command) = &app.gate else { return Admitted::Yes };
     about.push(("TARGET", target.to_string()));
-    match command.look(&format!("{} {target}", rollout.body.id), &about, now()) {
+    match command.look(&format!("{id} {target}"), &about, now()) {
         Look::Running(_) => {
             Admitted::Waits(format!("rollout.gate_command is asked about {target}"))
         }

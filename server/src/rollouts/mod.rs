@@ -15,7 +15,7 @@ mod version;
 mod who;
 mod work;
 
-pub(crate) use bake::moment;
+pub(crate) use bake::{Admitted, admits, moment};
 pub(crate) use gates::gate;
 pub use policy::Named;
 pub use proposal::{Proposal, propose};

@@ -14,6 +14,7 @@ use ringfence_domain::ledger::CellState;
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::probe::{self, Answered, Expected, Place, Shows};
 use ringfence_domain::rollout::{Probed, Rollout, Stage, State, Wish, bound};
+use ringfence_domain::time::Time;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -101,6 +102,11 @@ fn lately(app: &App, probed: &Probed) -> bool {
     probed.last.as_ref().is_some_and(|(at, _)| now().since(*at) < every)
 }
 
+/// Whether somebody waits for too long by now.
+fn late(app: &App, since: Time) -> bool {
+    now().since(since) >= app.config.probe_for
+}
+
 /// All targets of a stage are attached: asks whether the policy is in force, or takes in what came of it.
 pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
     let Some((place, probed)) = of(&loaded.1, n) else { return Ok(false) };
@@ -117,7 +123,6 @@ pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fa
     if lately(app, probed) {
         return Ok(false);
     }
-    let late = now().since(probed.began_at) >= app.config.probe_for;
     let rollout = &loaded.1;
     if let Some(why) = moved(app, rollout, n, place).await? {
         stop(app, loaded, State::Blocked, vec![why]).await?;
@@ -131,7 +136,7 @@ pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fa
             stop(app, loaded, State::Blocked, vec![why]).await?;
             Ok(false)
         }
-        Asked::Waits if late => {
+        Asked::Waits(since) if late(app, since) => {
             let text = format!(
                 "no agent has probed stage {} in {place} within {}",
                 name(rollout, n),
@@ -139,7 +144,7 @@ pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fa
             );
             pause(app, loaded, &text).await
         }
-        Asked::Waits => {
+        Asked::Waits(_) => {
             waits(app, own, vec![rollout.probes_for()]).await?;
             Ok(false)
         }
@@ -206,8 +211,7 @@ async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
-    let late = now().since(probed.began_at) >= app.config.probe_for;
-    let every_for = app.config.probe_for;
+    let (late, probe_for) = (late(app, probed.began_at), app.config.probe_for);
     change(app, &system(), loaded, "rollout.probed", &text, |r| {
         if shows == Shows::Harm {
             harmed(app, r, n, &format!("{text}, which it is not to deny"));
@@ -220,7 +224,7 @@ async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result
         match passed {
             true => r.why.clear(),
             false if late && shows != Shows::Yes => {
-                inconclusive(r, &format!("{text}; it was not seen in force within {every_for}"));
+                inconclusive(r, &format!("{text}; it was not seen in force within {probe_for}"));
             }
             false => r.why = vec![r.probes_for()],
         }
@@ -248,7 +252,6 @@ pub(super) async fn lifted(app: &App, loaded: Loaded, n: usize) -> Result<bool, 
     if asked && lately(app, probed) {
         return Ok(false);
     }
-    let late = now().since(detached_at) >= app.config.probe_for;
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let stage = name(rollout, n);
     let (id, own) = (id(rollout, n, "lifted"), &rollout.body.id);
@@ -257,14 +260,14 @@ pub(super) async fn lifted(app: &App, loaded: Loaded, n: usize) -> Result<bool, 
     {
         Asked::Answered(answered) => {
             let shows = probe::lifted(&answered, &policy);
-            let over = late || matches!(shows, Shows::Yes | Shows::Made);
+            let over = late(app, detached_at) || matches!(shows, Shows::Yes | Shows::Made);
             (over, answered.said())
         }
         Asked::Off(why) => (true, format!("nobody looked whether {policy} is gone: {why}")),
-        Asked::Waits if late => {
+        Asked::Waits(since) if late(app, since) => {
             (true, format!("no agent has looked whether {policy} is gone: nobody knows"))
         }
-        Asked::Waits => {
+        Asked::Waits(_) => {
             let why = format!("stage {stage} is probed in {place}, to see that {policy} is gone");
             waits_too(app, loaded, why).await?;
             return Ok(false);

@@ -176,6 +176,33 @@ fn above(tree: &OrgTree, id: &NodeId) -> Vec<NodeId> {
     std::iter::once(id.clone()).chain(tree.ancestors(id).map(|n| n.id.clone())).collect()
 }
 
+/// How what changes for accounts from this home is no longer what was approved; `None` where it is. OUs as they were last
+/// read, their policies as they are now.
+pub(super) async fn changed(
+    app: &App,
+    body: &Body,
+    origin: &NodeId,
+) -> Result<Option<String>, Fault> {
+    let lines = |all: &[Difference]| -> BTreeSet<String> {
+        let of = |d: &Difference| {
+            let loses = d.loses.iter().map(|p| format!("they lose {p}"));
+            loses.chain(d.gets.iter().map(|p| format!("they get {p}"))).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).collect()
+    };
+    let now = lines(&between(app, &*app.tree().await?, origin, &body.ou).await?);
+    let approved = lines(body.differences.get(origin).map_or(&[], Vec::as_slice));
+    let new = now.difference(&approved).map(|line| format!("{line}, which nobody approved"));
+    let gone = approved.difference(&now).map(|line| format!("not any more: {line}"));
+    let all: Vec<String> = new.chain(gone).collect();
+    Ok((!all.is_empty()).then(|| {
+        format!(
+            "what changes for accounts from {origin} is not what was approved: {}; plan it anew, or undo that",
+            all.join("; ")
+        )
+    }))
+}
+
 /// What is inherited from one parent and not from the other, of every type that is on in the organization.
 async fn between(
     app: &App,

@@ -1,9 +1,9 @@
 //! The worker: moves one account at a time, and looks at those that are there.
 
-use super::{Loaded, change};
+use super::{Loaded, change, plan};
 use crate::app::{App, Fault, now, refused, rest};
 use crate::freezes;
-use crate::rollouts::{WRITES, gate, moment, transient};
+use crate::rollouts::{Admitted, WRITES, admits, gate, moment, transient};
 use crate::store::{Filter, Kind, Row};
 use ringfence_agent::Look;
 use ringfence_aws::moves::Moved;
@@ -218,7 +218,24 @@ async fn step(app: &App, id: &str, places: &mut Places) -> Result<bool, Fault> {
     }
 }
 
-/// Moves one there: where nothing is frozen and its evidence holds, as before any attachment.
+/// Why an account may not go yet: its evidence, what the operator's own gate says, or what changes for it.
+async fn shut(app: &App, staging: &Staging, account: &AccountId) -> Result<Admitted, Fault> {
+    let target = NodeId::from(account);
+    let about = about(staging, std::slice::from_ref(account));
+    match admits(app, &staging.body.id, about, &target) {
+        Admitted::Yes => {}
+        other => return Ok(other),
+    }
+    let (shut, _) = gate(app, &target).await?;
+    if !shut.is_empty() {
+        return Ok(Admitted::No(format!("the gate before {account} is shut: {}", shut.join("; "))));
+    }
+    let (from, _) = ends(staging, account)?;
+    let changed = plan::changed(app, &staging.body, &from).await?;
+    Ok(changed.map_or(Admitted::Yes, Admitted::No))
+}
+
+/// Moves one there: where nothing is frozen and its gate is open, as before any attachment.
 async fn there(
     app: &App,
     loaded: Loaded,
@@ -229,11 +246,16 @@ async fn there(
     if let Some(why) = freezes::held_under(app, Some(&target), None).await? {
         return refused("FROZEN", why);
     }
-    let (shut, _) = gate(app, &target).await?;
-    if !shut.is_empty() {
-        let why = std::iter::once(format!("the gate before {account} is shut")).chain(shut);
-        let why = why.chain(["resume tries again, abort ends it".to_owned()]);
-        return stop(app, loaded, State::Blocked, why.collect()).await;
+    match shut(app, &loaded.1, account).await? {
+        Admitted::Yes => {}
+        Admitted::Waits(why) => {
+            waits(app, &loaded.1.body.id, why, false).await?;
+            return Ok(false);
+        }
+        Admitted::No(why) => {
+            let why = vec![why, "resume tries again, abort ends it".to_owned()];
+            return stop(app, loaded, State::Blocked, why).await;
+        }
     }
     let (from, to) = ends(&loaded.1, account)?;
     let first = !loaded.1.visits.contains_key(account);
@@ -244,15 +266,19 @@ async fn there(
     })
     .await?;
     match app.cloud.move_account(account, &from, &to).await {
-        Ok(_) => {}
+        Ok(Moved::Done) => {}
+        // Somebody took it elsewhere since we looked: it was never moved by us, and is not ours to bring back. Later it may
+        // be that an answer was lost; then the next look says where it is.
+        Ok(Moved::NotThere) if first => {
+            never_left(app, loaded, account, &text).await?;
+            places.remove(account);
+            return Ok(true);
+        }
+        Ok(Moved::NotThere) => {}
         Err(error) => {
-            // AWS said no for certain: it was never moved, and need not be brought back.
+            // AWS said no for certain.
             if first && error.class != ErrorClass::Unknown {
-                change(app, &system(), loaded, ("staging.move-refused", &text), |s| {
-                    s.visits.remove(account);
-                    Ok(())
-                })
-                .await?;
+                never_left(app, loaded, account, &text).await?;
             }
             return Err(error.into());
         }
@@ -260,6 +286,21 @@ async fn there(
     answered(app, loaded, account, ("staging.move-accepted", &text), false).await?;
     read_back(app, account, &to, places).await?;
     Ok(true)
+}
+
+/// Forgets a move that did not take place: it need not be brought back.
+async fn never_left(
+    app: &App,
+    loaded: Loaded,
+    account: &AccountId,
+    text: &str,
+) -> Result<(), Fault> {
+    change(app, &system(), loaded, ("staging.move-refused", text), |s| {
+        s.visits.remove(account);
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 /// Notes that AWS said yes.
@@ -326,19 +367,24 @@ fn ends(staging: &Staging, account: &AccountId) -> Result<(NodeId, NodeId), Faul
     }
 }
 
+/// What the operator's commands are told.
+fn about(staging: &Staging, accounts: &[AccountId]) -> Vec<(&'static str, String)> {
+    let list: Vec<String> = accounts.iter().map(ToString::to_string).collect();
+    let since = accounts.iter().filter_map(|a| staging.visits.get(a)?.arrived_at).max();
+    vec![
+        ("STAGING", staging.body.id.clone()),
+        ("STAGE", "staging".to_owned()),
+        ("TARGETS", list.join(",")),
+        ("SINCE", since.map_or(String::new(), |at| at.to_string())),
+    ]
+}
+
 /// Asks the operator's command, or looks how it stands.
 async fn observe(app: &App, loaded: Loaded, accounts: &[AccountId]) -> Result<bool, Fault> {
     let Some(command) = &app.health else { return Ok(false) };
     let staging = &loaded.1;
     let list: Vec<String> = accounts.iter().map(ToString::to_string).collect();
-    let since = accounts.iter().filter_map(|a| staging.visits.get(a)?.arrived_at).max();
-    let about = [
-        ("STAGING", staging.body.id.clone()),
-        ("STAGE", "staging".to_owned()),
-        ("TARGETS", list.join(",")),
-        ("SINCE", since.map_or(String::new(), |at| at.to_string())),
-    ];
-    let (health, said) = match command.look(&staging.body.id, &about, now()) {
+    let (health, said) = match command.look(&staging.body.id, &about(staging, accounts), now()) {
         Look::Running(_) => return Ok(false),
         Look::Passed(said) => (Health::Healthy, said),
         Look::Failed(Some(1), why) => (Health::Unhealthy, why),

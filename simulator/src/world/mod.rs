@@ -252,7 +252,7 @@ impl World {
             let Effect::Change(change) = effect else { return Some(effect) };
             if let Err(error) = self.change(&change, now) {
                 let code = format!("SimulatorChangeFailed: {error}");
-                return Some(Effect::Error { status: 500, code });
+                return Some(Effect::Error { status: 500, code, message: String::new() });
             }
             after = id;
         }
@@ -296,8 +296,10 @@ impl World {
         let region = self.place(request, who)?;
         match effect {
             Some(Effect::Throttle) => return Err(Fault::of(Kind::Throttled, "Rate exceeded")),
-            Some(Effect::Error { status, code }) => {
-                return Err(Fault::new(*status, code.clone(), "a fault that was asked for"));
+            Some(Effect::Error { status, code, message }) => {
+                let asked = "a fault that was asked for";
+                let said = if message.is_empty() { asked } else { message };
+                return Err(Fault::new(*status, code.clone(), said));
             }
             Some(Effect::Expire) => {
                 return Err(Fault::of(
