@@ -488,20 +488,20 @@ pub(crate) async fn within<T>(
 async fn work_on<P: Pipe>(desk: &Desk<P>, due: Work, slot: Slot) -> Result<(), Status> {
     let late = !(due.readings.is_empty() && due.probes.is_empty());
     let busy = late || !(due.remediations.is_empty() && due.keys.is_empty());
-    let (mut failed, mut slot) = (None, Some(slot));
+    // Four calls, and a rollout waits for them.
+    let (mut failed, mut slot) = (probe::account(desk, due.probes.clone()).await.err(), Some(slot));
     if let Some(look) = &due.look {
         let ours = if busy { None } else { slot.take() };
         // A report that fails must not keep the account's remediations waiting.
-        failed = scan::account(desk, &due, look, ours).await.err();
+        failed = failed.or(scan::account(desk, &due, look, ours).await.err());
     }
     if busy || due.look.is_none() {
         // Keys first: databases may wait for them.
         let keys = key::account(desk, due.keys).await;
         let worked = remediate::account(desk, due.remediations).await;
-        // Last: databases do not wait for them. Probes are quick, histories are not.
-        let probed = probe::account(desk, due.probes).await;
+        // Last: databases do not wait for them.
         let read = history::account(desk, due.readings).await;
-        failed = failed.or(keys.err()).or(worked.err()).or(probed.err()).or(read.err());
+        failed = failed.or(keys.err()).or(worked.err()).or(read.err());
         let agent = desk.settings.name.clone();
         let request = v1::ReleaseLeaseRequest { agent, lease: Some(desk.lease.clone()) };
         desk.pipe.release(request).await?;

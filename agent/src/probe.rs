@@ -60,7 +60,7 @@ async fn creates<P: Pipe>(desk: &Desk<P>, session: &Session, place: &Place) -> A
     };
     let plain = create(false).await;
     let encrypted = match plain {
-        Answer::Made => Answer::Other("it was not tried".to_owned()),
+        Answer::Made | Answer::Found => Answer::Other("it was not tried".to_owned()),
         _ => create(true).await,
     };
     Answered { at: now(), plain, encrypted }

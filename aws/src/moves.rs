@@ -13,8 +13,10 @@ use std::collections::BTreeSet;
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// It is where it was to go.
+    /// It was moved.
     Done,
+    /// It was there already: by a call whose answer was lost, or by somebody else.
+    Already,
     /// It is not where it was to go from.
     NotThere,
 }
@@ -131,8 +133,7 @@ impl Cloud {
             .await;
         match answer {
             Ok(_) => Ok(Moved::Done),
-            // It is there already: a call whose answer was lost.
-            Err(e) if e.code == "DuplicateAccountException" => Ok(Moved::Done),
+            Err(e) if e.code == "DuplicateAccountException" => Ok(Moved::Already),
             Err(e) if e.code == "SourceParentNotFoundException" => Ok(Moved::NotThere),
             Err(e) => Err(e),
         }

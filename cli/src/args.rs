@@ -289,9 +289,13 @@ pub(crate) enum Finding {
         #[arg(long = "state", value_name = "STATE", value_enum, value_delimiter = ',')]
         states: Vec<FindingState>,
     },
-    /// Accept a finding until a date.
+    /// Accept a finding until a date, or all that is or will be found in an account.
     Waive {
-        id: String,
+        #[arg(required_unless_present = "account", conflicts_with = "account")]
+        id: Option<String>,
+        /// All of this account; what could not be read there stays unknown.
+        #[arg(long)]
+        account: Option<String>,
         #[arg(long)]
         reason: String,
         /// A date (2027-01-31) or an RFC 3339 instant.
@@ -301,9 +305,15 @@ pub(crate) enum Finding {
         #[arg(long)]
         owner: String,
     },
+    /// List the waivers of accounts.
+    Waivers,
     /// End a waiver.
     Unwaive {
-        id: String,
+        #[arg(required_unless_present = "account", conflicts_with = "account")]
+        id: Option<String>,
+        /// That of this account.
+        #[arg(long)]
+        account: Option<String>,
         #[arg(long, default_value = "")]
         reason: String,
     },

@@ -272,6 +272,28 @@ pub struct Waiver {
     pub until: Time,
     /// Who recorded it.
     pub by: String,
+    /// Whether it is of the whole account, and so of what is found there later, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub account: bool,
+}
+
+/// A waiver of all findings of an account. What could not be read there stays unknown: it waives no cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountWaiver {
+    /// The account.
+    pub account: AccountId,
+    /// The waiver.
+    pub waiver: Waiver,
+}
+
+impl AccountWaiver {
+    /// Covers an open finding, unless a waiver of its own lasts longer.
+    pub fn cover(&self, finding: &mut Finding) {
+        let longer = |w: &Waiver| !w.account && w.until >= self.waiver.until;
+        if finding.account == self.account && !finding.waiver.as_ref().is_some_and(longer) {
+            finding.waiver = Some(self.waiver.clone());
+        }
+    }
 }
 
 /// One resource that breaks a control.
@@ -419,12 +441,34 @@ mod tests {
     #[test]
     fn another_database_under_the_name_loses_age_and_waiver() {
         let mut old = seen(None, "db-A", 1);
-        let waiver =
-            Waiver { owner: "ann".into(), reason: "r".into(), until: Time(9), by: "ann".into() };
+        let waiver = Waiver {
+            owner: "ann".into(),
+            reason: "r".into(),
+            until: Time(9),
+            by: "ann".into(),
+            account: false,
+        };
         old.waiver = Some(waiver);
         assert!(old.waived(Time(5)) && !old.waived(Time(9)));
         let new = seen(Some(old.clone()), "db-B", 5);
         assert_eq!((new.waiver, new.first_seen, &new.id), (None, Time(5), &old.id));
+        // That of the account covers it, unless one of its own lasts longer.
+        let covered = |own: i64, until: i64| {
+            let mut finding = old.clone();
+            let waiver = |until, account| Waiver {
+                owner: "o".into(),
+                reason: "r".into(),
+                until: Time(until),
+                by: "b".into(),
+                account,
+            };
+            finding.waiver = Some(waiver(own, false));
+            AccountWaiver { account: sample::account(), waiver: waiver(until, true) }
+                .cover(&mut finding);
+            finding.waiver.map(|w| (w.until, w.account))
+        };
+        assert_eq!(covered(9, 20), Some((Time(20), true)));
+        assert_eq!(covered(9, 9), Some((Time(9), false)));
     }
 
     #[test]

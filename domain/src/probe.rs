@@ -63,24 +63,27 @@ pub enum Answer {
     NotDenied,
     /// Refused by a policy.
     Denied(Refusal),
-    /// A database of that name is there.
+    /// A database of that name was there before: nothing was tried.
+    Found,
+    /// It went through: a database is being made.
     Made,
     /// Anything else, which says nothing.
     Other(String),
 }
 
 impl Answer {
-    /// Reads AWS's answer to the create.
-    pub fn of(answer: Result<(), CloudError>) -> Answer {
+    /// Reads AWS's answer to the create; true is that it went through, false that there was one already.
+    pub fn of(answer: Result<bool, CloudError>) -> Answer {
         let error = match answer {
-            Ok(()) => return Answer::Made,
+            Ok(true) => return Answer::Made,
+            Ok(false) => return Answer::Found,
             // A look whether one is there already, which comes first, says nothing of the create.
             Err(error) if error.operation != ACTION => return Answer::Other(error.to_string()),
             Err(error) => error,
         };
         match (error.class, error.code.as_str()) {
             (_, "DBSubnetGroupNotFoundFault") => Answer::NotDenied,
-            (_, "DBInstanceAlreadyExists" | "DBInstanceAlreadyExistsFault") => Answer::Made,
+            (_, "DBInstanceAlreadyExists" | "DBInstanceAlreadyExistsFault") => Answer::Found,
             (ErrorClass::Denied | ErrorClass::ScpDenied, code) => {
                 match refusal(code, &error.message) {
                     Some(refusal) => Answer::Denied(refusal),
@@ -99,8 +102,9 @@ impl Answer {
             Answer::Denied(r) if r.by_scp => {
                 "denied by a service control policy that AWS does not name".to_owned()
             }
-            Answer::Denied(_) => "denied, and by no service control policy".to_owned(),
-            Answer::Made => "MADE: a database is there".to_owned(),
+            Answer::Denied(_) => "denied, and AWS does not say by what policy".to_owned(),
+            Answer::Found => "not tried, for a database of that name is there already".to_owned(),
+            Answer::Made => "MADE, a database is coming into being".to_owned(),
             Answer::Other(why) => format!("not known: {why}"),
         }
     }
@@ -140,11 +144,16 @@ impl Answered {
         }
     }
 
-    /// The database that came of it.
+    /// Whether one of them was denied by this policy.
+    pub fn names(&self, policy: &str) -> bool {
+        self.plain.is_by(policy) || self.encrypted.is_by(policy)
+    }
+
+    /// The database that came of it, or of one before it.
     pub fn made(&self) -> Option<&'static str> {
         match (&self.plain, &self.encrypted) {
-            (Answer::Made, _) => Some(instance_name(false)),
-            (_, Answer::Made) => Some(instance_name(true)),
+            (Answer::Made | Answer::Found, _) => Some(instance_name(false)),
+            (_, Answer::Made | Answer::Found) => Some(instance_name(true)),
             _ => None,
         }
     }
@@ -196,10 +205,11 @@ pub fn proven<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Result<&'a Pro
     }
     const PROVE: &str = "ringfence rollout probe --account SANDBOX --region REGION";
     match (proof, made) {
-        (proof, Some(made)) if proof.as_ref().and_then(at) <= at(&made) => {
+        // One that was under way when it came into being says nothing of what somebody did since.
+        (proof, Some(made)) if proof.map(|p| p.asked_at) <= at(&made) => {
             let name = made.answered.as_ref().and_then(Answered::made).unwrap_or_default();
             Err(format!(
-                "probes are off: in {} there is a database {name}, which no probe may make; look at it, delete it, then prove them anew: `{PROVE}`",
+                "probes are off: in {} there is a database {name}, which no probe may make; look at it, delete it, then prove them anew (`{PROVE}`) and resume what waits for them",
                 made.place
             ))
         }
@@ -263,8 +273,8 @@ pub enum Shows {
     Made,
 }
 
-/// Whether a policy is in force, and denies what it is to deny and nothing else. `earlier`: the policy that it takes the
-/// place of, while that is attached beside it and may be the one that AWS names.
+/// Whether a policy is in force, and denies what it is to deny and nothing else: one of the creates must be denied by it.
+/// `earlier`: the policy that it takes the place of, while that is attached beside it and may be the one that AWS names.
 pub fn in_force(
     answered: &Answered,
     expected: &Expected,
@@ -275,7 +285,7 @@ pub fn in_force(
         let denies = matches!(expected, Judged::Denied(_));
         let by_earlier = || earlier.is_some_and(|e| answer.is_by(e));
         match answer {
-            Answer::Made => Shows::Made,
+            Answer::Made | Answer::Found => Shows::Made,
             Answer::Other(_) => Shows::Unknown,
             Answer::NotDenied if denies => Shows::No,
             Answer::NotDenied => Shows::Yes,
@@ -287,19 +297,26 @@ pub fn in_force(
             Answer::Denied(_) => Shows::Unknown,
         }
     };
-    worst([one(&answered.plain, &expected.plain), one(&answered.encrypted, &expected.encrypted)])
+    let shown = worst([
+        one(&answered.plain, &expected.plain),
+        one(&answered.encrypted, &expected.encrypted),
+    ]);
+    let denied = answered.names(policy) || earlier.is_some_and(|e| answered.names(e));
+    match shown {
+        // What nobody expects to be denied, and is not, is no sight of it.
+        Shows::Yes if !(expected.tells() && denied) => Shows::Unknown,
+        shown => shown,
+    }
 }
 
-/// Whether a policy that was in force no longer is.
+/// Whether a policy that was in force no longer is. Where another one denies, AWS may name that, and both stand.
 pub fn lifted(answered: &Answered, policy: &str) -> Shows {
     let one = |answer: &Answer| match answer {
-        Answer::Made => Shows::Made,
+        Answer::Made | Answer::Found => Shows::Made,
         Answer::Other(_) => Shows::Unknown,
         Answer::NotDenied => Shows::Yes,
         answer if answer.is_by(policy) => Shows::No,
-        // It may be the one.
-        Answer::Denied(r) if r.by_scp && r.policy.is_empty() => Shows::Unknown,
-        Answer::Denied(_) => Shows::Yes,
+        Answer::Denied(_) => Shows::Unknown,
     };
     worst([one(&answered.plain), one(&answered.encrypted)])
 }
@@ -351,8 +368,8 @@ mod tests {
         let not_found = error(ErrorClass::NotFound, "DBSubnetGroupNotFoundFault", "no such group");
         assert_eq!(not_found, Answer::NotDenied);
         assert!(denied("p-1").is_by("p-1") && !denied("p-1").is_by("p-2"));
-        assert_eq!(Answer::of(Ok(())), Answer::Made);
-        assert_eq!(error(ErrorClass::AlreadyExists, "DBInstanceAlreadyExists", ""), Answer::Made);
+        assert_eq!((Answer::of(Ok(true)), Answer::of(Ok(false))), (Answer::Made, Answer::Found));
+        assert_eq!(error(ErrorClass::AlreadyExists, "DBInstanceAlreadyExists", ""), Answer::Found);
         for (class, code) in [
             (ErrorClass::Throttled, "ThrottlingException"),
             (ErrorClass::Unknown, ""),
@@ -397,6 +414,7 @@ mod tests {
             (Made, NotDenied, None, Shows::Made),
             (denied("p-1"), Made, None, Shows::Made),
             (Made, denied("p-1"), None, Shows::Made),
+            (Answer::Found, NotDenied, None, Shows::Made),
         ] {
             let answered = Answered { at: Time(0), plain, encrypted };
             let shown = in_force(&answered, &own, "p-1", earlier);
@@ -419,6 +437,9 @@ mod tests {
         let all = expected(&deny(r#""Action":"rds:Create*""#), "rf");
         let both = Answered::both(Time(0), denied("p-1"));
         assert_eq!(in_force(&both, &all, "p-1", None), Shows::Yes);
+        let blind = expected(&deny(r#""Action":"s3:*""#), "rf");
+        let none = Answered::both(Time(0), Answer::NotDenied);
+        assert_eq!(in_force(&none, &blind, "p-1", None), Shows::Unknown, "nothing was denied");
         let unsure =
             r#""Action":"rds:Create*","Condition":{"StringEquals":{"aws:RequestTag/a":"b"}}"#;
         assert!(!expected(&deny(unsure), "rf").tells());
@@ -430,9 +451,9 @@ mod tests {
         for (plain, encrypted, want) in [
             (NotDenied, NotDenied, Shows::Yes),
             (denied("p-1"), NotDenied, Shows::No),
-            (denied("p-2"), NotDenied, Shows::Yes),
+            (denied("p-2"), NotDenied, Shows::Unknown),
             (unnamed(), NotDenied, Shows::Unknown),
-            (by_its_role(), by_its_role(), Shows::Yes),
+            (by_its_role(), by_its_role(), Shows::Unknown),
             (NotDenied, Answer::Other("timed out".into()), Shows::Unknown),
             (Made, NotDenied, Shows::Made),
         ] {
@@ -465,8 +486,8 @@ mod tests {
         let anew = probe(3, None, Answer::NotDenied);
         assert_eq!(proven([&anew, &made, &proof]).unwrap().id, "pb-3");
         assert!(
-            off(&[probe(2, None, Answer::NotDenied), made]).contains("off"),
-            "at once is not since"
+            off(&[Probe { asked_at: Time(1), ..anew.clone() }, made]).contains("off"),
+            "it was asked for before"
         );
     }
 }

@@ -1,8 +1,9 @@
 //! What people do with findings: waive and unwaive.
 
-use crate::app::{App, Fault, changed, instant, now, refused};
+use crate::app::{App, Fault, changed, now, refused};
 use crate::reports::row_of;
 use crate::store::{Kind, Row};
+use crate::waivers;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{Finding, FindingState, Waiver};
 
@@ -16,23 +17,8 @@ pub async fn waive(
     until: &str,
     dry: bool,
 ) -> Result<Finding, Fault> {
-    for (flag, value) in [("--owner", owner), ("--reason", reason)] {
-        if value.trim().is_empty() {
-            return Err(Fault::Invalid(format!("a waiver needs {flag}")));
-        }
-    }
-    let until = instant("until", until)?;
-    if until <= now() {
-        return Err(Fault::Invalid(format!(
-            "--until {until} is in the past: a waiver ends in the future"
-        )));
-    }
-    let waiver = Waiver {
-        owner: owner.to_owned(),
-        reason: reason.to_owned(),
-        until,
-        by: actor.name.clone(),
-    };
+    let waiver = waivers::wanted(actor, (owner, reason, until))?;
+    let until = waiver.until;
     let text = format!("until {until}, owner {owner}: {reason}");
     set(app, actor, id, "finding.waive", &text, Some(waiver), dry).await
 }
@@ -60,6 +46,15 @@ async fn set(
     let (row, mut finding): (Row, Finding) = app.load(Kind::Finding, id).await?;
     if waiver.is_some() && finding.state != FindingState::Open {
         return refused("FINDING_RESOLVED", format!("{id} is resolved: there is nothing to waive"));
+    }
+    if waiver.is_none() && finding.waiver.as_ref().is_some_and(|w| w.account) {
+        return refused(
+            "ACCOUNT_WAIVED",
+            format!(
+                "{id} is waived with all of its account: `ringfence finding unwaive --account {}` ends that",
+                finding.account
+            ),
+        );
     }
     if waiver.is_none() && finding.waiver.is_none() {
         return refused("NOT_WAIVED", format!("{id} has no waiver"));

@@ -1,6 +1,7 @@
 //! What is due in accounts that were just leased.
 
 use crate::app::{App, Fault, now, readable};
+use crate::probes::dealt;
 use crate::store::{Kind, Lease, Wanted};
 use ringfence_domain::work::{
     EVERYWHERE, Look, RegionList, Scan, Versioned, VersionedJob, VersionedProbe, VersionedReading,
@@ -45,7 +46,10 @@ pub async fn work_of(app: &App, leases: &[Lease]) -> Result<Vec<(Lease, Work)>, 
     let readings = |version, reading| VersionedReading { version, reading };
     let readings = due(of, Kind::Reading, &mut unread, readings).await?;
     let probes = |version, probe| VersionedProbe { version, probe };
-    let probes = due(of, Kind::Probe, &mut unread, probes).await?;
+    let mut probes = due(of, Kind::Probe, &mut unread, probes).await?;
+    for due in probes.values_mut() {
+        *due = dealt(app, std::mem::take(due)).await?;
+    }
     let remediations = |version, remediation| Versioned { version, remediation };
     let remediations = due(of, Kind::Remediation, &mut unread, remediations).await?;
     let max_age = app.config.scan_regions_max_age;

@@ -33,6 +33,7 @@ pub mod staging;
 pub mod status;
 pub mod store;
 pub mod tally;
+pub mod waivers;
 
 pub use ringfence_agent::config;
 pub use rpc::{REASON_HEADER, USER_HEADER};
@@ -111,6 +112,8 @@ pub async fn run(
         tree: Arc::default(),
     };
     tokio::spawn(rollouts::run(app.clone()));
+    tokio::spawn(rollouts::keep_fresh(app.clone()));
+    tokio::spawn(waivers::run(app.clone()));
     tokio::spawn(staging::run(app.clone()));
     tokio::spawn(scans::run(app.clone()));
     tokio::spawn(admission::run(app.clone()));
@@ -196,11 +199,27 @@ pub async fn run(
         served = served => served.context("serve"),
         () = late => Ok(()),
     };
+    let _turn = give_back(&app).await;
     match failure.await {
         Ok(why) => Err(why.context("the embedded agent")),
         Err(_) => served,
     }
 }
+
+/// What other servers wait for before they write to the organization is theirs at once, unless a step is under way: then it
+/// runs out by itself. No further step begins while what is returned is held.
+async fn give_back(app: &App) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+    let turn = tokio::time::timeout(GIVE_BACK_FOR, app.writes.clone().lock_owned()).await.ok()?;
+    if let Err(error) =
+        app.store.hold(rollouts::WRITES, &app.owner, ringfence_domain::time::Span(0)).await
+    {
+        tracing::warn!("{}: {error}", rollouts::WRITES);
+    }
+    Some(turn)
+}
+
+/// How long a step may take to end before the process does.
+const GIVE_BACK_FOR: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Who may call what on the listener.
 ///

@@ -2,11 +2,14 @@
 
 use crate::agents;
 use crate::app::{App, Fault, changed, now, refused};
+use crate::scans;
 use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::audit::Actor;
+use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::org::NodeKind;
-use ringfence_domain::probe::{self, Answered, Place, Probe};
-use ringfence_domain::time::Time;
+use ringfence_domain::probe::{self, Answer, Answered, Place, Probe};
+use ringfence_domain::time::{Span, Time};
+use ringfence_domain::work::VersionedProbe;
 
 /// Whether probes may be used: they were proven, and none made a database since.
 pub(crate) async fn proven(app: &App) -> Result<Result<Probe, String>, Fault> {
@@ -32,7 +35,7 @@ pub(crate) async fn prove(
                 "account: {account} is the management account, which no service control policy binds: name a member account"
             )));
         }
-        Some(NodeKind::Account { state, .. }) if state.has_cells() => {}
+        Some(NodeKind::Account { state, .. }) if state.has_cells() => is_on(app, &place).await?,
         Some(_) => {
             return refused("WRONG_STATE", format!("account: {account} is not active"));
         }
@@ -46,6 +49,20 @@ pub(crate) async fn prove(
     let probe = Probe { id: id.to_owned(), place, rollout: None, asked_at: now(), answered: None };
     ask(app, actor, None, &probe).await?;
     Ok(probe)
+}
+
+/// Refuses a region that the account has off, as far as scans saw: its answer would be of the session, not of policies.
+pub(crate) async fn is_on(app: &App, place: &Place) -> Result<(), Fault> {
+    let cells = scans::cells(app, std::slice::from_ref(&place.account)).await?;
+    let named = cells.iter().any(|c| c.regions_source == RegionsSource::Account);
+    let on = |c: &Cell| c.region == place.region.as_str() && c.state != CellState::RegionOff;
+    match named && !cells.iter().any(on) {
+        true => Err(Fault::Invalid(format!(
+            "region: {} is not on in {}, by its last scan",
+            place.region, place.account
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// One probe.
@@ -86,7 +103,8 @@ pub(crate) async fn since(
         id: id.to_owned(),
         place: place.clone(),
         rollout: Some(rollout.to_owned()),
-        asked_at: now(),
+        // Also where our clock is behind that of the server before us.
+        asked_at: now().max(since.plus(Span(1))),
         answered: None,
     };
     ask(app, actor, known, &probe).await?;
@@ -111,32 +129,68 @@ async fn ask(app: &App, actor: &Actor, known: Option<Row>, probe: &Probe) -> Res
     Ok(())
 }
 
+/// Those of these that agents are to make now. One that a rollout asked for long ago, or before another one made a database, is
+/// closed: whoever wants it asks again.
+pub(crate) async fn dealt(
+    app: &App,
+    due: Vec<VersionedProbe>,
+) -> Result<Vec<VersionedProbe>, Fault> {
+    if due.iter().all(|one| one.probe.rollout.is_none()) {
+        return Ok(due);
+    }
+    let off = proven(app).await?.err();
+    let mut left = Vec::new();
+    for one in due {
+        let old = now().since(one.probe.asked_at) >= app.config.probe_for;
+        let why = match &off {
+            _ if one.probe.rollout.is_none() => None,
+            Some(why) => Some(why.clone()),
+            None => old.then(|| "no agent was there in time".to_owned()),
+        };
+        match why {
+            None => left.push(one),
+            Some(why) => close(app, one.probe, why).await?,
+        }
+    }
+    Ok(left)
+}
+
+async fn close(app: &App, mut probe: Probe, why: String) -> Result<(), Fault> {
+    let event = Actor::system("server").did(now(), "probe.closed", &probe.id, &*why);
+    probe.answered = Some(Answered::both(now(), Answer::Other(format!("it was not tried: {why}"))));
+    let (row, open): (Row, Probe) = app.load(Kind::Probe, &probe.id).await?;
+    if open.answered.is_none() {
+        // Whoever was faster has asked anew, or has an answer.
+        app.store.update(&[row.with(probe.state(), &probe)], &event).await?;
+    }
+    Ok(())
+}
+
 /// Stores what an agent saw, under its fence. `None` if the lease is lost or somebody asked for it anew.
 pub(crate) async fn commit(
     app: &App,
     agent: &str,
     lease: &Lease,
     version: i64,
-    mut probe: Probe,
+    told: Probe,
 ) -> Result<Option<i64>, Fault> {
-    let (old, asked): (Row, Probe) = app.load(Kind::Probe, &probe.id).await?;
-    if old.version != version || old.account != lease.account || asked.place != probe.place {
+    let (old, mut probe): (Row, Probe) = app.load(Kind::Probe, &told.id).await?;
+    if old.version != version || old.account != lease.account || probe.answered.is_some() {
         return Ok(None);
     }
-    let said = match &mut probe.answered {
-        Some(answered) => {
-            // By one clock: it tells a proof from what came after it.
-            answered.at = now();
-            answered.said()
-        }
-        None => return Err(Fault::Invalid("probe_json: it has no answer".to_owned())),
+    let Some(answered) = told.answered else {
+        return Err(Fault::Invalid("probe_json: it has no answer".to_owned()));
     };
-    let event = agents::actor(agent).did(
-        now(),
-        "probe.answered",
-        &probe.id,
-        format!("{}: {said}", probe.place),
-    );
+    let said = answered.said();
+    // By the servers' clock: it tells a proof from what came after it.
+    probe.answered = Some(Answered { at: now(), ..answered });
+    let action = match &probe.answered {
+        _ if probe.proves() => "probe.proven",
+        Some(answered) if answered.made().is_some() => "probe.off",
+        _ => "probe.answered",
+    };
+    let text = format!("{}: {said}", probe.place);
+    let event = agents::actor(agent).did(now(), action, &probe.id, text);
     let row = old.with(probe.state(), &probe);
     match app.store.commit(agent, lease, &[row], Some(&event)).await? {
         Fenced::Done => {

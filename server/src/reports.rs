@@ -2,9 +2,10 @@
 
 use crate::app::{App, Fault, now};
 use crate::store::{End, Fenced, Kind, Lease, Part, Row, json};
-use crate::{agents, scans};
+use crate::{agents, scans, waivers};
 use ringfence_domain::controls;
-use ringfence_domain::finding::{Finding, FindingState};
+use ringfence_domain::finding::{AccountWaiver, Finding, FindingState};
+use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, REGION_UNKNOWN, RegionsSource};
 use ringfence_domain::remediation::{is_held, name_of_twin};
 use ringfence_domain::time::{Span, Time};
@@ -20,6 +21,9 @@ const SEEN_AGAIN_AFTER: Span = Span::hours(24);
 
 /// Findings by account and region, and there by id.
 type Known = BTreeMap<(String, String), BTreeMap<String, (Row, Finding)>>;
+
+/// The waivers of accounts that hold now.
+type Waived = BTreeMap<AccountId, AccountWaiver>;
 
 /// Stores a batch of reports. The leases that the agent has lost: nothing of these was stored.
 pub async fn report(
@@ -75,6 +79,10 @@ async fn parts(app: &App, agent: &str, reports: &[AccountReport]) -> Result<Vec<
             places.entry(account).or_default().insert(region);
         }
     }
+    let waived = match reports.iter().any(|r| r.cells.iter().any(|c| !c.detected.is_empty())) {
+        true => waivers::active(app).await?,
+        false => Waived::new(),
+    };
     let actor = agents::actor(agent);
     let mut parts = Vec::new();
     for report in reports {
@@ -83,7 +91,7 @@ async fn parts(app: &App, agent: &str, reports: &[AccountReport]) -> Result<Vec<
         let last: BTreeMap<&str, &CellReport> =
             report.cells.iter().map(|c| (c.cell.region.as_str(), c)).collect();
         for cell in last.values() {
-            findings.extend(merge(cell, &mut known));
+            findings.extend(merge(cell, &mut known, &waived));
         }
         let mut cells: Vec<Cell> = last.into_values().map(|c| c.cell.clone()).collect();
         let end = match &report.end {
@@ -171,7 +179,11 @@ async fn end(
 }
 
 /// The findings of a cell that changed, as they are now.
-fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<Row> {
+fn merge(
+    CellReport { cell, detected }: &CellReport,
+    known: &mut Known,
+    waived: &Waived,
+) -> Vec<Row> {
     let place = (cell.account.as_str().to_owned(), cell.region.clone());
     let mut known = known.remove(&place).unwrap_or_default();
     let at = cell.as_of.unwrap_or_else(now);
@@ -202,6 +214,9 @@ fn merge(CellReport { cell, detected }: &CellReport, known: &mut Known) -> Vec<R
         };
         if cell.tells(found.kind) && gone {
             (finding.held_by, finding.twin) = (None, None);
+        }
+        if let Some(waiver) = waived.get(&cell.account) {
+            waiver.cover(&mut finding);
         }
         if old.is_none_or(|old| changed(old, &finding, at)) {
             rows.push(row_of(row, &finding));

@@ -12,7 +12,7 @@ use ringfence_domain::probe::{CLASS, ENGINE, Place, instance_name};
 
 impl Cloud {
     /// `CreateDBInstance` with a DB subnet group of a name that nobody has; the password is for a database that is not to
-    /// come into being. Ok where one is there: of this call, or of one before it whose answer was lost.
+    /// come into being. True where it went through; false where one is there already, and nothing was tried.
     ///
     /// # Errors
     /// AWS's refusal, which is what is wanted.
@@ -22,11 +22,11 @@ impl Cloud {
         place: &Place,
         encrypted: bool,
         (subnet_group, password): (&str, &str),
-    ) -> Result<(), CloudError> {
+    ) -> Result<bool, CloudError> {
         let (name, region) = (instance_name(encrypted), &place.region);
         // AWS may miss the subnet group before it meets the name.
         if self.resource_id(session, region, Kind::Instance, name).await?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         send!(self, session, region, "rds:CreateDBInstance", |client| {
             client
@@ -42,6 +42,6 @@ impl Cloud {
                 .backup_retention_period(0)
                 .db_subnet_group_name(subnet_group)
         })
-        .map(drop)
+        .map(|_| true)
     }
 }

@@ -33,7 +33,8 @@ pub(crate) enum Rollout {
         /// Read CloudTrail again, also where it was read a while ago (rollout.history_max_age).
         #[arg(long)]
         fresh: bool,
-        /// Records of a trail instead: its log files, `aws cloudtrail lookup-events`, or one record a line.
+        /// Records of a trail instead: its log files (.gz, too), `aws cloudtrail lookup-events`, one record a line, or what a
+        /// query of Athena or CloudTrail Lake gives, as CSV or JSON.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "fresh"])]
         events: Option<PathBuf>,
         #[arg(long, value_parser = span)]

@@ -2,6 +2,7 @@
 
 use super::{Context, MESSAGE_MAX, missing, pages, scope};
 use crate::args::{Finding, FindingKind, FindingState};
+use crate::client::Connection;
 use crate::exit::{End, Exit};
 use crate::printer;
 use ringfence_proto::v1;
@@ -47,7 +48,41 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
             }
             Ok(context.present(present))
         }
-        Finding::Waive { id, reason, until, owner } => {
+        Finding::Waivers => waivers(context, client).await,
+        Finding::Waive { account: Some(account), id: _, reason, until, owner } => {
+            let request =
+                v1::WaiveAccountRequest { account, owner, reason, until, validate_only: false };
+            let answer = client.waive_account(request).await?.into_inner();
+            let waiver = answer.waiver.ok_or_else(|| missing("a waiver"))?;
+            let until = waiver.waiver.as_ref().map(|w| w.until.as_str()).unwrap_or_default();
+            let text = format!(
+                "{} is waived until {until}: {} open findings, and what is found there until then; what cannot be read there is no less unknown",
+                waiver.account, answer.findings
+            );
+            match context.json() {
+                true => printer::json(&waiver),
+                false => printer::data(&text),
+            }
+            Ok(Exit::Done)
+        }
+        Finding::Unwaive { account: Some(account), id: _, reason } => {
+            let request = v1::UnwaiveAccountRequest {
+                account: account.clone(),
+                reason,
+                validate_only: false,
+            };
+            let answer = client.unwaive_account(request).await?.into_inner();
+            match context.json() {
+                true => printer::json(&answer),
+                false => printer::data(&format!(
+                    "{account} is not waived any more: {} findings count again",
+                    answer.findings
+                )),
+            }
+            Ok(Exit::Done)
+        }
+        Finding::Waive { id, account: None, reason, until, owner } => {
+            let id = id.unwrap_or_default();
             let request =
                 v1::WaiveFindingRequest { id, owner, reason, until, validate_only: false };
             let finding = client
@@ -60,7 +95,8 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
             say(context, &finding, &format!("{} is waived until {until}", finding.id));
             Ok(Exit::Done)
         }
-        Finding::Unwaive { id, reason } => {
+        Finding::Unwaive { id, account: None, reason } => {
+            let id = id.unwrap_or_default();
             let request = v1::UnwaiveFindingRequest { id, reason, validate_only: false };
             let finding = client
                 .unwaive_finding(request)
@@ -72,6 +108,22 @@ pub(crate) async fn run(context: &Context, command: Finding) -> End {
             Ok(Exit::Done)
         }
     }
+}
+
+async fn waivers(context: &Context, mut client: FindingServiceClient<Connection>) -> End {
+    let request = v1::ListAccountWaiversRequest {};
+    let answer = client.list_account_waivers(request).await?.into_inner();
+    if context.json() {
+        printer::json(&answer);
+        return Ok(Exit::Done);
+    }
+    let row = |w: &v1::AccountWaiver| {
+        let of = w.waiver.clone().unwrap_or_default();
+        vec![w.account.clone(), of.owner, of.until, of.by, of.reason]
+    };
+    let rows = answer.waivers.iter().map(row).collect();
+    printer::table(&["ACCOUNT", "OWNER", "UNTIL", "BY", "REASON"], rows);
+    Ok(Exit::Done)
 }
 
 /// Says how much of the scope was not seen: a short list is no proof of anything.

@@ -69,11 +69,16 @@ fn text(page: &Page) -> String {
         let at: Vec<&str> = earlier.targets.iter().map(|t| t.id.as_str()).collect();
         line("");
         line(&format!(
-            "**It takes the place of {} (`{}`).** When all has been attached and watched, that policy is detached from {}, each right after a look that the new one binds there. What it denied and the new one does not is allowed again then: compare the two documents.",
+            "**It takes the place of {} (`{}`).** When all has been attached and watched, that policy is detached from {}, each right after a look that the new one binds there. What it denied and the new one does not is allowed again then. What changes:",
             earlier.rollout,
             earlier.policy_id,
             at.join(", ")
         ));
+        line("");
+        earlier.changes.iter().for_each(|change| line(&format!("- {change}")));
+        if earlier.changes.is_empty() {
+            line("- nothing");
+        }
     }
     line("");
     line(&targets(r));
@@ -81,14 +86,12 @@ fn text(page: &Page) -> String {
         "Before each target every account in it must have been scanned, in every region, lately, and have no unencrypted database that is not waived. What is attached is read back.",
     );
     if !r.probes.is_empty() {
-        let places: Vec<String> =
-            r.probes.iter().map(|p| format!("{} in {} {}", p.stage, p.account, p.region)).collect();
         line("");
-        line(&format!(
-            "Once attached, a stage is probed: two creates of a database that must fail, for want of a subnet group, show whether the policy denies the one without encryption and lets the other through. A stage that denies what it is not to deny is taken back; what was taken back is probed again. Probed are: {}.",
-            places.join(", ")
-        ));
+        line(
+            "Once attached, a stage is probed: two creates of a database that must fail, for want of a subnet group, show whether the policy denies the one without encryption and lets the other through. A stage that denies what it is not to deny is taken back; what was seen in force and taken back is looked for again. Alarms that count denials see the probes, in each place several until the policy is in force (source identity `ringfence-probe`).",
+        );
         line("");
+        line(&probes(r));
     }
     if r.targets.iter().any(|t| !t.replaced_by.is_empty()) {
         line("Accounts that are left to their OU are detached at the end, when the OU binds them.");
@@ -140,7 +143,7 @@ fn row(out: &mut String, cells: &[&str]) {
 
 fn targets(r: &v1::Rollout) -> String {
     let mut out = String::from(
-        "| Stage | Target | Name | Accounts | Then watched for | State |\n|---|---|---|---:|---|---|\n",
+        "| Stage | Target | Name | Accounts | Changes | Then bakes for | State |\n|---|---|---|---:|---|---|---|\n",
     );
     for t in &r.targets {
         let bake = r.bakes.iter().find(|b| b.stage == t.stage);
@@ -156,7 +159,28 @@ fn targets(r: &v1::Rollout) -> String {
             ou => format!("{} (left to {ou} at the end)", t.name),
         };
         let state = super::rollout::target_state(t);
-        row(&mut out, &[&t.stage, &t.id, &name, &t.accounts.to_string(), &watched, &state]);
+        let accounts = t.accounts.to_string();
+        row(&mut out, &[&t.stage, &t.id, &name, &accounts, &t.change, &watched, &state]);
+    }
+    out
+}
+
+/// Where each stage is probed, and what came of it.
+fn probes(r: &v1::Rollout) -> String {
+    let mut out = String::from(
+        "| Stage | Probed in | State | Since | By a person | Last |\n|---|---|---|---|---|---|\n",
+    );
+    let mut stages: Vec<&str> = r.targets.iter().map(|t| t.stage.as_str()).collect();
+    stages.dedup();
+    for stage in stages {
+        match r.probes.iter().find(|p| p.stage == stage) {
+            None => row(&mut out, &[stage, "nowhere: it is not probed", "", "", "", ""]),
+            Some(p) => {
+                let place = format!("{} {}", p.account, p.region);
+                let cells = [stage, &place, &p.state, &p.passed_at, &p.promoted, &p.last_said];
+                row(&mut out, &cells);
+            }
+        }
     }
     out
 }
@@ -194,6 +218,10 @@ fn simulated(s: &v1::Simulation) -> String {
                 ],
             );
         }
+        out.push_str("\n| OU | Principal | Denied | Unknown | Last |\n|---|---|---:|---:|---|\n");
+        for by in simulate::by_ou(s).iter().take(SHOWN) {
+            row(&mut out, &by.iter().map(String::as_str).collect::<Vec<_>>());
+        }
         if s.calls.len() > SHOWN {
             let _ = writeln!(
                 out,
@@ -219,10 +247,10 @@ fn simulated(s: &v1::Simulation) -> String {
     for warning in &s.warnings {
         let _ = writeln!(out, "- {warning}");
     }
-    out.push_str("\n## What it covers\n\n| Way to make a database | Unencrypted | Encrypted | |\n|---|---|---|---|\n");
+    out.push_str("\n## What it covers\n\n| Way to make a database | Unencrypted | Encrypted | Denied although it would be encrypted | |\n|---|---|---|---|---|\n");
     for c in &s.coverage {
         let encrypted = if c.encrypted.is_empty() { "-" } else { &c.encrypted };
-        row(&mut out, &[&c.path, &c.unencrypted, encrypted, &c.note]);
+        row(&mut out, &[&c.path, &c.unencrypted, encrypted, &c.for_nothing, &c.note]);
     }
     out
 }

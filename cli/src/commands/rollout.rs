@@ -152,11 +152,13 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             follow(context, client, rollout, wait, timeout).await
         }
         Rollout::Promote { id, reason } => {
-            let rollout = client
-                .promote_rollout(v1::PromoteRolloutRequest { id, reason })
-                .await?
-                .into_inner()
-                .rollout;
+            let next = format!("next: ringfence rollout resume {id}");
+            let request = v1::PromoteRolloutRequest { id, reason };
+            let rollout = client.promote_rollout(request).await?.into_inner().rollout;
+            use v1::RolloutState::{Blocked, Paused};
+            if rollout.as_ref().is_some_and(|r| matches!(r.state(), Blocked | Paused)) {
+                printer::talk(&next);
+            }
             shown(context, rollout)
         }
         Rollout::Skip { id, target, reason } => {
@@ -332,9 +334,10 @@ async fn follow(
     let rollout = within(timeout, &format!("rollout {id}"), watched).await?;
     show(context, &rollout);
     Ok(match rollout.state() {
-        // What it took the place of could not be attached again everywhere.
+        // What it took the place of could not be attached again everywhere, or what was detached was not seen to be gone.
         v1::RolloutState::Aborted
-            if rollout.replaces.iter().flat_map(|r| &r.targets).any(|t| t.state == "lost") =>
+            if rollout.replaces.iter().flat_map(|r| &r.targets).any(|t| t.state == "lost")
+                || rollout.probes.iter().any(|p| p.state == "not seen to be gone") =>
         {
             Exit::Partial
         }
@@ -389,6 +392,7 @@ fn show(context: &Context, rollout: &v1::Rollout) {
             of("detached"),
             earlier.targets.len()
         ));
+        earlier.changes.iter().for_each(|change| printer::data(&format!("  {change}")));
     }
     let by = approved_by(&rollout.approvals);
     printer::data(&format!(

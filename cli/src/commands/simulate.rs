@@ -4,11 +4,14 @@ use super::rollout::{Client, Read};
 use super::{Context, missing, within};
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
+use flate2::read::MultiGzDecoder;
 use ringfence_domain::history;
 use ringfence_domain::iam::document::Policy;
 use ringfence_domain::scp;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
+use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// How many kinds of calls are shown to people; JSON has all.
@@ -87,10 +90,21 @@ pub(super) async fn simulated(
 /// Calls from a file, as the server takes them.
 fn calls(path: &Path, document: &str) -> Result<String, Failure> {
     let fail = |why: String| Failure::new(Exit::Error, format!("{}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    let text = text(path).map_err(|e| fail(e.to_string()))?;
     let policy = Policy::parse(document).map_err(fail)?;
     let calls = history::import(&text, &history::lookups(&policy)).map_err(fail)?;
     serde_json::to_string(&calls).map_err(|e| fail(e.to_string()))
+}
+
+/// A file's text; trails write theirs compressed.
+fn text(path: &Path) -> std::io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    let mut text = String::new();
+    match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?,
+        false => bytes.as_slice().read_to_string(&mut text)?,
+    };
+    Ok(text)
 }
 
 fn exit(context: &Context, simulation: &v1::Simulation) -> Exit {
@@ -124,9 +138,17 @@ fn show(s: &v1::Simulation) {
     }
     if !s.calls.is_empty() {
         calls_table(s);
+        printer::data("");
+        printer::table(
+            &["OU", "PRINCIPAL", "DENIED", "UNKNOWN", "LAST"],
+            by_ou(s).into_iter().take(SHOWN).collect(),
+        );
     }
     printer::data("");
-    printer::table(&["WAY TO MAKE A DATABASE", "UNENCRYPTED", "ENCRYPTED", ""], coverage(s));
+    printer::table(
+        &["WAY TO MAKE A DATABASE", "UNENCRYPTED", "ENCRYPTED", "DENIED FOR NOTHING", ""],
+        coverage(s),
+    );
     printer::data("");
     printer::data(&format!(
         "calls: {}; {} let through, {} would have been denied, {} cannot be told, {} were denied already; {} more by principals that SCPs do not bind",
@@ -180,10 +202,38 @@ fn calls_table(s: &v1::Simulation) {
     }
 }
 
+/// Who would have been denied how often, by OU; the most first.
+pub(super) fn by_ou(s: &v1::Simulation) -> Vec<Vec<String>> {
+    let mut all: BTreeMap<(&str, &str), (i64, i64, &str)> = BTreeMap::new();
+    for call in &s.calls {
+        let (denied, unknown, last) = all.entry((&call.ou, &call.principal)).or_default();
+        match call.verdict.as_str() {
+            "denied" => *denied += call.count,
+            _ => *unknown += call.count,
+        }
+        *last = call.last.as_str().max(*last);
+    }
+    let mut rows: Vec<_> = all.into_iter().collect();
+    rows.sort_by_key(|(_, (denied, unknown, _))| std::cmp::Reverse((*denied, *unknown)));
+    let row = |((ou, who), (denied, unknown, last)): ((&str, &str), (i64, i64, &str))| {
+        let text = [ou, who].map(str::to_owned);
+        let counts = [denied.to_string(), unknown.to_string(), last.to_owned()];
+        text.into_iter().chain(counts).collect()
+    };
+    rows.into_iter().map(row).collect()
+}
+
 fn coverage(s: &v1::Simulation) -> Vec<Vec<String>> {
     let row = |c: &v1::CoveredPath| {
         let encrypted = if c.encrypted.is_empty() { "-" } else { &c.encrypted };
-        vec![c.path.clone(), c.unencrypted.clone(), encrypted.to_owned(), c.note.clone()]
+        let nothing = if c.for_nothing.is_empty() { "-" } else { &c.for_nothing };
+        vec![
+            c.path.clone(),
+            c.unencrypted.clone(),
+            encrypted.to_owned(),
+            nothing.to_owned(),
+            c.note.clone(),
+        ]
     };
     s.coverage.iter().map(row).collect()
 }
@@ -195,8 +245,7 @@ fn unread(s: &v1::Simulation) {
             "! {account} has more kinds of calls than are kept: some were not looked at"
         ));
     }
-    let mut by_why: std::collections::BTreeMap<&str, Vec<String>> =
-        std::collections::BTreeMap::new();
+    let mut by_why: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for part in &s.unread {
         let place = format!("{} {}", part.account, part.region);
         by_why.entry(&part.why).or_default().push(place.trim_end().to_owned());

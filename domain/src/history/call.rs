@@ -135,6 +135,9 @@ pub fn event(record: &Value) -> Result<Event, String> {
     let at = Time::parse(need("eventTime")?).ok_or("a record has an eventTime that is none")?;
     let service = service_of(need("eventSource")?);
     let identity = &record["userIdentity"];
+    if !identity.is_object() {
+        return Err("a record has no userIdentity".to_owned());
+    }
     // Who is called and who calls may be of different accounts; policies bind whoever calls.
     let called = text("recipientAccountId").or(identity["accountId"].as_str()).unwrap_or_default();
     let Some((principal, principal_type)) = principal(identity) else { return Ok(Event::Unbound) };
@@ -144,7 +147,10 @@ pub fn event(record: &Value) -> Result<Event, String> {
     let name = need("eventName")?;
     let source_identity = identity["sessionContext"]["sourceIdentity"].as_str();
     let action = format!("{service}:{name}");
-    if source_identity == Some(probe::RUN) && action == probe::ACTION {
+    // Others may call a session so; a denial may be recorded without its parameters.
+    let asked = &record["requestParameters"]["dBInstanceIdentifier"];
+    let named = asked.as_str().is_none_or(|name| name.starts_with(probe::RUN));
+    if source_identity == Some(probe::RUN) && action == probe::ACTION && named {
         return Ok(Event::NoCall);
     }
     let call = Call {
@@ -290,7 +296,12 @@ pub(super) mod tests {
         let probes = |r: &mut Value| {
             r["userIdentity"]["sessionContext"]["sourceIdentity"] = probe::RUN.into();
         };
-        assert_eq!(with(probes), Ok(Event::NoCall));
+        assert!(matches!(with(probes), Ok(Event::Call(..))), "of another name");
+        let named = |r: &mut Value| {
+            probes(r);
+            r["requestParameters"]["dBInstanceIdentifier"] = probe::instance_name(false).into();
+        };
+        assert_eq!(with(named), Ok(Event::NoCall));
         let other = call(|r| {
             probes(r);
             r["eventName"] = "DeleteDBInstance".into();
@@ -325,7 +336,7 @@ pub(super) mod tests {
         let foreign = |r: &mut Value| r["userIdentity"]["accountId"] = "999988887777".into();
         assert_eq!(with(foreign), Ok(Event::Unbound), "bound by its own account's");
         assert_eq!(with(|r| r["eventType"] = "AwsServiceEvent".into()), Ok(Event::NoCall));
-        for lost in ["eventTime", "eventSource", "eventName", "awsRegion"] {
+        for lost in ["eventTime", "eventSource", "eventName", "awsRegion", "userIdentity"] {
             let error = with(|r| r[lost] = Value::Null).unwrap_err();
             assert!(error.contains(lost), "{lost}: {error}");
         }

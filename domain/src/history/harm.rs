@@ -89,9 +89,9 @@ pub struct Act {
     pub name: String,
     /// The session or user.
     pub who: String,
-    /// The policy, or the account that was moved.
+    /// The policy, or the account that was moved, or the name of the OU that was made.
     pub subject: String,
-    /// The target, where the act has one: of a move, where it went.
+    /// The target, where the act has one: of a move, where it went; of what was made, in what.
     pub target: String,
 }
 
@@ -107,7 +107,9 @@ pub fn act(record: &Value) -> Option<Act> {
         return None;
     }
     let text = |key: &str| parameters[key].as_str();
-    let subject = text("policyId").or(text("accountId"))?;
+    let made = text("name").filter(|_| name == "CreateOrganizationalUnit");
+    let subject = text("policyId").or(text("accountId")).or(made)?;
+    let target = text("targetId").or(text("destinationParentId")).or(text("parentId"));
     let identity = &record["userIdentity"];
     let who = identity["arn"].as_str().or(identity["principalId"].as_str()).unwrap_or("somebody");
     let source = identity["sessionContext"]["sourceIdentity"].as_str();
@@ -119,7 +121,7 @@ pub fn act(record: &Value) -> Option<Act> {
             None => who.to_owned(),
         },
         subject: subject.to_owned(),
-        target: text("targetId").or(text("destinationParentId")).unwrap_or_default().to_owned(),
+        target: target.unwrap_or_default().to_owned(),
     })
 }
 

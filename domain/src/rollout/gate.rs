@@ -176,7 +176,13 @@ mod tests {
         let now = Time(0).plus(Span::hours(100));
         let rule = Rule { max_age: Span::hours(24), accept_configured: false };
         let waived = |until: Time| {
-            let waiver = Waiver { owner: "o".into(), reason: "r".into(), until, by: "b".into() };
+            let waiver = Waiver {
+                owner: "o".into(),
+                reason: "r".into(),
+                until,
+                by: "b".into(),
+                account: false,
+            };
             vec![Finding { waiver: Some(waiver), ..finding() }]
         };
         let held = vec![Finding { held_by: Some("rem-1".into()), ..finding() }];

@@ -178,6 +178,9 @@ pub struct Rollout {
     /// The accounts that it binds and whose evidence held once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<BTreeSet<AccountId>>,
+    /// The organization's OUs, as far as its guard has told of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ous: Option<BTreeSet<NodeId>>,
 }
 
 impl Rollout {
@@ -199,6 +202,7 @@ impl Rollout {
             skipped: BTreeMap::new(),
             superseded_by: None,
             bound: None,
+            ous: None,
         }
     }
 
@@ -220,7 +224,7 @@ impl Rollout {
     /// It goes on: every target has its tries again, one that somebody took off is attached again, and what no probe showed
     /// yet has its time again.
     pub fn tries_again(&mut self) {
-        self.probes.retain(|_, p| p.passed_at.is_some());
+        self.probes.values_mut().for_each(Probed::stops);
         for done in self.old.values_mut() {
             (done.attempts, done.lost_at) = (0, None);
         }
@@ -290,8 +294,8 @@ pub enum Step {
     GiveUp(NodeId),
     /// All targets of the stage with this number are attached: see whether the policy is in force.
     Probe(usize),
-    /// What was seen in force in the stage with this number is detached: see whether it is gone.
-    ProbeLifted(usize),
+    /// What was seen in force in the stages with these numbers is detached: see whether it is gone.
+    ProbeLifted(Vec<usize>),
     /// All targets of the stage with this number are attached: its clock starts.
     BeginBake(usize),
     /// Ask for its health.
@@ -340,6 +344,7 @@ fn forward(rollout: &Rollout, attached: &Attached, missing: usize, moment: Momen
     }
     replace(rollout, policy, attached)
         .or_else(|| version::release(rollout, policy, attached))
+        .or_else(|| probe::unshadowed(rollout))
         .unwrap_or(Step::Rest(State::Complete))
 }
 

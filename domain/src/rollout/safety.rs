@@ -50,7 +50,7 @@ fn id(text: &str) -> NodeId {
 
 impl World {
     /// With a canary account in the second stage's OU, or an OU of its own in the first stage; and a version that took the
-    /// place of an earlier one everywhere, or a probe of the first stage.
+    /// place of an earlier one everywhere. The first stage is probed.
     fn new(with: bool, version: bool) -> World {
         let first = if with { CANARY } else { OU_A };
         let stage = |name: &str, target: &str| Stage {
@@ -58,7 +58,7 @@ impl World {
             targets: vec![id(target)],
             ..Stage::default()
         };
-        let probe = (!version).then(|| Place::parse("111122223333/eu-west-1").unwrap());
+        let probe = Place::parse("111122223333/eu-west-1");
         let canary = Stage { bake: BAKE, observations: 1, probe, ..stage("canary", first) };
         let mut r = Rollout::new(Body {
             id: "ro-1".into(),
@@ -72,6 +72,7 @@ impl World {
             replaced_by: with.then(|| (id(CANARY), id(OU_B))).into_iter().collect(),
             expected_denials: Vec::new(),
             replaces: version.then(|| Replaces {
+                changes: Vec::new(),
                 rollout: "ro-0".into(),
                 policy: "p-old".into(),
                 // A canary is left to its OU, which is what binds it then.
@@ -199,10 +200,19 @@ impl World {
                     Health::Unhealthy => Shows::Harm,
                     Health::Inconclusive => Shows::Unknown,
                 };
-                probed.sees(shows, String::new(), now);
+                if probed.began_at.is_none() || probed.shadowed {
+                    *probed = Probed { seen_at: probed.seen_at, ..Probed::begun(now) };
+                }
+                // Beside an earlier version AWS names that one, until it is detached everywhere.
+                let beside = self.r.body.replaces.is_some()
+                    && self.attached.values().flatten().any(|set| set.contains("p-old"));
+                probed.sees(shows, !beside, String::new(), now);
                 self.judge(*n, health);
             }
-            Step::ProbeLifted(n) => self.r.probes.get_mut(n).unwrap().lifted_at = Some(now),
+            Step::ProbeLifted(all) => {
+                let each = self.r.probes.iter_mut().filter(|(n, _)| all.contains(n));
+                each.for_each(|(_, p)| p.lifted = Some((now, true)));
+            }
             Step::BeginBake(n) => drop(self.r.bakes.insert(*n, Bake::begun(now))),
             Step::EndBake(n) => self.r.bakes.get_mut(n).unwrap().done_at = Some(now),
             Step::Observe(n) => {
@@ -343,8 +353,9 @@ impl World {
             }
         }
         for p in r.probes.values_mut() {
-            (p.began_at, p.last, p.good) = (Time(0), None, p.good.min(IN_A_ROW));
-            for at in [&mut p.passed_at, &mut p.detached_at, &mut p.lifted_at] {
+            (p.last, p.good) = (None, p.good.min(IN_A_ROW));
+            p.lifted = p.lifted.map(|(_, gone)| (Time(0), gone));
+            for at in [&mut p.began_at, &mut p.seen_at, &mut p.passed_at, &mut p.detached_at] {
                 *at = at.map(|_| Time(0));
             }
         }
@@ -429,16 +440,17 @@ fn sweep(start: &World, events: &[Event]) {
         states.insert(world.r.state);
         assert!(world.meddled || world.gap().is_none(), "bound by neither: {:#?}", world.trail);
         if world.r.state == State::Aborted {
-            let open =
-                world.r.probes.values().any(|p| {
-                    p.passed_at.is_some() && p.promoted.is_none() && p.lifted_at.is_none()
-                });
+            let open = |p: &Probed| p.seen_at.is_some() && p.lifted.is_none();
+            let open = world.r.body.replaces.is_none() && world.r.probes.values().any(open);
+            let open = open && !world.meddled;
             assert!(!open, "nobody looked whether it is gone: {:#?}", world.trail);
         }
         if world.r.state == State::Complete && world.r.skipped.is_empty() && !world.meddled {
             let both = world.r.body.replaces.iter().flat_map(|r| r.targets.keys());
             let both = both.filter(|t| world.shows(t, "p-old")).count();
             assert_eq!(both, 0, "the earlier one is still attached: {:#?}", world.trail);
+            let behind = world.r.probes.values().any(|p| p.shadowed);
+            assert!(!behind, "it was seen behind the earlier one only: {:#?}", world.trail);
         }
         let on = |t: &NodeId| world.attached[t].as_ref().is_some_and(|set| set.contains("p-ours"));
         for (canary, ou) in &world.r.body.replaced_by {

@@ -160,7 +160,7 @@ fn a_stage_is_seen_in_force_before_it_bakes_and_seen_to_be_gone_after() {
     r.probes.insert(0, Probed::begun(Time(5)));
     assert_eq!(r.probing().map(|(n, stage, _)| (n, stage.name.as_str())), Some((0, "a")));
     let sees = |r: &mut Rollout, shows, at| {
-        r.probes.get_mut(&0).unwrap().sees(shows, String::new(), Time(at));
+        r.probes.get_mut(&0).unwrap().sees(shows, shows == Shows::Yes, String::new(), Time(at));
     };
     for (at_time, shows) in
         [(6, Shows::Yes), (7, Shows::No), (8, Shows::Yes), (9, Shows::Unknown), (10, Shows::Yes)]
@@ -180,19 +180,37 @@ fn a_stage_is_seen_in_force_before_it_bakes_and_seen_to_be_gone_after() {
         ..done(true, true)
     };
     r.attachments.insert(id(OU_A), gone);
-    assert_eq!(at(&r, &none, 0), Step::ProbeLifted(0));
-    // One that a person let pass was never seen: there is nothing to look for.
-    let mut passed = r.clone();
-    passed.probes.get_mut(&0).unwrap().promoted = Some("bob: no agents".into());
-    assert_eq!(at(&passed, &none, 0), Step::Rest(State::Aborted));
-    r.probes.get_mut(&0).unwrap().lifted_at = Some(Time(14));
+    assert_eq!(at(&r, &none, 0), Step::ProbeLifted(vec![0]));
+    // What nobody saw there is not looked for; nor what others had attached, or what denies it again.
+    let mut unseen = r.clone();
+    unseen.probes.get_mut(&0).unwrap().seen_at = None;
+    assert_eq!(at(&unseen, &none, 0), Step::Rest(State::Aborted));
+    let mut theirs = r.clone();
+    theirs.baseline.as_mut().unwrap().get_mut(&id(OU_A)).unwrap().insert("p-ours".into());
+    assert_eq!(at(&theirs, &none, 0), Step::Rest(State::Aborted));
+    // Seen only once, before it did harm: it is looked for all the same.
+    let mut harmed = r.clone();
+    harmed.probes.get_mut(&0).unwrap().passed_at = None;
+    harmed.tries_again();
+    assert_eq!(at(&harmed, &none, 0), Step::ProbeLifted(vec![0]));
+    let p = r.probes.get_mut(&0).unwrap();
+    p.goes(Time(14));
+    p.looks(Shows::Yes, false, String::new(), Time(15));
+    p.looks(Shows::No, false, String::new(), Time(16));
+    p.looks(Shows::Yes, false, String::new(), Time(17));
+    assert_eq!((p.lifted, p.since()), (None, Time(17)), "not so often in a row");
+    let mut late = p.clone();
+    late.looks(Shows::No, true, String::new(), Time(18));
+    assert_eq!(late.lifted, Some((Time(18), false)));
+    p.looks(Shows::Yes, false, String::new(), Time(18));
+    assert_eq!(p.lifted, Some((Time(18), true)));
     assert_eq!(at(&r, &none, 0), Step::Rest(State::Aborted));
     // Attached anew, it is seen anew; and a resume begins the time of what was not seen yet anew.
     r.attaches(&id(OU_A), Time(15));
     assert!(r.probes.is_empty());
     r.probes.insert(0, Probed::begun(Time(16)));
     r.tries_again();
-    assert!(r.probes.is_empty());
+    assert_eq!(r.probes[&0].began_at, None);
 }
 
 #[test]
@@ -223,7 +241,12 @@ fn version() -> (Rollout, Attached) {
     const FULL: &str = "p-FullAWSAccess";
     let mut r = rollout(Wish::Run);
     let targets = [OU_A, OU_B].map(|t| (id(t), id(t))).into();
-    r.body.replaces = Some(Replaces { rollout: "ro-0".into(), policy: "p-old".into(), targets });
+    r.body.replaces = Some(Replaces {
+        rollout: "ro-0".into(),
+        policy: "p-old".into(),
+        targets,
+        changes: Vec::new(),
+    });
     r.hash = hash::of(&r.body);
     for target in [OU_A, OU_B] {
         r.attachments.insert(id(target), done(true, true));

@@ -20,6 +20,9 @@ pub struct Replaces {
     pub policy: String,
     /// Where that rollout attached it, each with the target of the new one that binds all that it binds.
     pub targets: BTreeMap<NodeId, NodeId>,
+    /// What the new one denies more and less than that, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 /// What a rollout with these stages takes the place of: all of it, for what is left would be nobody's to guard or to take
@@ -58,7 +61,7 @@ pub fn replaces(
         }
     }
     match stays.is_empty() {
-        true => Ok(Replaces { rollout: id.clone(), policy, targets: covered }),
+        true => Ok(Replaces { rollout: id.clone(), policy, targets: covered, changes: Vec::new() }),
         false => Err(format!(
             "replaces: {id} is attached to {}, which no target of this rollout binds: add targets that do",
             stays.join(", ")
@@ -117,6 +120,12 @@ impl Rollout {
         let done = self.old.entry(target.clone()).or_default();
         done.intended_at.get_or_insert(now);
         done.attempts += 1;
+    }
+
+    /// Whether the earlier policy is detached wherever this one takes its place.
+    pub fn released(&self) -> bool {
+        let off = |t: &NodeId| self.old.get(t).is_some_and(|a| a.detached_at.is_some());
+        self.body.replaces.as_ref().is_none_or(|r| r.targets.keys().all(off))
     }
 
     /// It could not be attached there again.

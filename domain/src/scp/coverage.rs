@@ -14,6 +14,9 @@ pub struct Covered {
     pub unencrypted: String,
     /// What it says where it would be; empty where that cannot be told from the call.
     pub encrypted: String,
+    /// What it denies although it would be encrypted all the same: the call leaves the parameter out, which counts as false.
+    #[serde(default)]
+    pub for_nothing: String,
     /// What to know.
     pub note: String,
 }
@@ -26,6 +29,8 @@ struct Path {
     engine: &'static str,
     /// Whether the call is known to carry `rds:StorageEncrypted`.
     keyed: bool,
+    /// Which calls that leave the parameter out make an encrypted database; empty if none does.
+    omitted: &'static str,
     note: &'static str,
 }
 
@@ -38,6 +43,7 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "postgres",
         keyed: true,
+        omitted: "",
         note: "",
     },
     Path {
@@ -46,7 +52,8 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "aurora-postgresql",
         keyed: true,
-        note: "members never send the parameter, and are encrypted as their cluster is",
+        omitted: "members of an encrypted cluster: they never send the parameter",
+        note: "members are encrypted as their cluster is",
     },
     Path {
         path: "CreateDBCluster",
@@ -54,7 +61,8 @@ const PATHS: &[Path] = &[
         kind: "cluster",
         engine: "aurora-postgresql",
         keyed: true,
-        note: "without the parameter it counts as not encrypted, although Aurora encrypts new clusters by itself since 2026-02: such creates are denied",
+        omitted: "creates that leave it to Aurora, which encrypts new clusters by itself since 2026-02",
+        note: "",
     },
     Path {
         path: "RestoreDBInstanceFromS3",
@@ -62,6 +70,7 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "mysql",
         keyed: true,
+        omitted: "",
         note: "",
     },
     Path {
@@ -70,6 +79,7 @@ const PATHS: &[Path] = &[
         kind: "cluster",
         engine: "aurora-mysql",
         keyed: true,
+        omitted: "",
         note: "",
     },
     Path {
@@ -78,6 +88,7 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "postgres",
         keyed: false,
+        omitted: "",
         note: INHERITS,
     },
     Path {
@@ -86,6 +97,7 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "postgres",
         keyed: false,
+        omitted: "",
         note: INHERITS,
     },
     Path {
@@ -94,6 +106,7 @@ const PATHS: &[Path] = &[
         kind: "cluster",
         engine: "aurora-postgresql",
         keyed: false,
+        omitted: "",
         note: INHERITS,
     },
     Path {
@@ -102,6 +115,7 @@ const PATHS: &[Path] = &[
         kind: "cluster",
         engine: "aurora-postgresql",
         keyed: false,
+        omitted: "",
         note: INHERITS,
     },
     Path {
@@ -110,6 +124,7 @@ const PATHS: &[Path] = &[
         kind: "db",
         engine: "postgres",
         keyed: false,
+        omitted: "",
         note: "a replica in the region of its source is encrypted as that is",
     },
     Path {
@@ -118,7 +133,53 @@ const PATHS: &[Path] = &[
         kind: "deployment",
         engine: "postgres",
         keyed: false,
+        omitted: "",
         note: "the green environment is encrypted as the blue one is, unless a key is named",
+    },
+    Path {
+        path: "CreateDBInstance, RDS Custom",
+        action: "rds:CreateDBInstance",
+        kind: "db",
+        engine: "custom-oracle-ee",
+        keyed: true,
+        omitted: "creates that leave it unset, as RDS Custom lets them: it encrypts always",
+        note: "",
+    },
+    Path {
+        path: "CreateDBInstance, member of a DocumentDB or Neptune cluster",
+        action: "rds:CreateDBInstance",
+        kind: "db",
+        engine: "docdb",
+        keyed: true,
+        omitted: "members of an encrypted cluster: they never send the parameter",
+        note: "they share the actions of RDS, and are encrypted as their cluster is",
+    },
+    Path {
+        path: "CreateDBCluster, Multi-AZ DB cluster",
+        action: "rds:CreateDBCluster",
+        kind: "cluster",
+        engine: "postgres",
+        keyed: true,
+        omitted: "",
+        note: "its instances may be asked for as creates of their own: not documented",
+    },
+    Path {
+        path: "CreateGlobalCluster",
+        action: "rds:CreateGlobalCluster",
+        kind: "global-cluster",
+        engine: "aurora-postgresql",
+        keyed: false,
+        omitted: "",
+        note: "it holds no data; its clusters come from CreateDBCluster",
+    },
+    Path {
+        path: "CopyDBSnapshot, of a snapshot that another account shares",
+        action: "rds:CopyDBSnapshot",
+        kind: "snapshot",
+        engine: "postgres",
+        keyed: false,
+        omitted: "",
+        note: "no condition key says whether a snapshot is encrypted",
     },
 ];
 
@@ -132,6 +193,11 @@ pub fn coverage(document: &str) -> Result<Vec<Covered>, String> {
         path: path.path.to_owned(),
         unencrypted: said(&policy, path, false),
         encrypted: if path.keyed { said(&policy, path, true) } else { String::new() },
+        for_nothing: match path.omitted {
+            "" => String::new(),
+            omitted if said(&policy, path, false).starts_with("denied") => omitted.to_owned(),
+            _ => String::new(),
+        },
         note: path.note.to_owned(),
     };
     Ok(PATHS.iter().map(covered).collect())
@@ -193,7 +259,20 @@ mod tests {
         assert_eq!(of("CreateDBCluster"), ("denied by DenyUnencryptedCluster", "allowed"));
         assert_eq!(of("CreateDBInstance, member of an Aurora cluster"), ("allowed", "allowed"));
         assert_eq!(of("RestoreDBInstanceFromDBSnapshot"), ("allowed", ""));
-        assert_eq!(all.iter().filter(|c| c.unencrypted.starts_with("denied")).count(), 4);
+        assert_eq!(of("CreateGlobalCluster"), ("allowed", ""));
+        assert_eq!(all.iter().filter(|c| c.unencrypted.starts_with("denied")).count(), 5);
+        // What is denied although it would be encrypted: only where the policy denies it.
+        let for_nothing = |all: &[Covered]| -> Vec<String> {
+            let some = all.iter().filter(|c| !c.for_nothing.is_empty());
+            some.map(|c| c.path.clone()).collect()
+        };
+        assert_eq!(for_nothing(&all), ["CreateDBCluster"]);
+        let wide =
+            crate::scp::RDS_ENCRYPTION.replace("aurora*", "none*").replace("docdb*", "none*");
+        let members = for_nothing(&coverage(&wide).unwrap());
+        assert_eq!(members.len(), 3, "{members:?}");
+        let stops = r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"rds:Stop*","Resource":"*"}}"#;
+        assert!(for_nothing(&coverage(stops).unwrap()).is_empty());
     }
 
     #[test]

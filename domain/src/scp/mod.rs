@@ -1,11 +1,13 @@
 //! The service control policy: the built-in one, what is wrong with one, what it covers, and whether it stops us.
 
 mod built_in;
+mod change;
 mod coverage;
 mod lint;
 mod own;
 
 pub use built_in::{Parameters, rds_encryption};
+pub use change::changes;
 pub use coverage::{Covered, coverage};
 pub use lint::{Lint, Policy, lint, said};
 pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, own};

@@ -3,11 +3,12 @@
 use super::gates::gate;
 use super::work::system;
 use super::{Loaded, bake, change, who};
-use crate::app::{App, Fault, now};
+use crate::app::{App, Fault, now, rest};
+use crate::store::{Filter, Kind};
 use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
-use ringfence_domain::org::OrgTree;
+use ringfence_domain::org::{Node, NodeKind, OrgTree};
 use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State};
 use ringfence_domain::time::Span;
 use std::collections::BTreeSet;
@@ -17,6 +18,41 @@ const CAME_MAX: usize = 50;
 
 /// Targets that are looked at one by one.
 const LOOKED_MAX: usize = 20;
+
+/// Reads the organization anew where a rollout is complete, for ever: who comes and goes is found by that. Apart from the
+/// steps, which nobody should have to wait for.
+pub async fn keep_fresh(app: App) {
+    loop {
+        rest(LOOK_MS).await;
+        if let Err(fault) = read_anew(&app).await {
+            tracing::warn!("the organization for the guard: {fault}");
+            rest(10 * LOOK_MS).await;
+        }
+    }
+}
+
+async fn read_anew(app: &App) -> Result<(), Fault> {
+    let every = app.config.guard_every;
+    let Ok(tree) = app.tree().await else { return Ok(()) };
+    if now().since(tree.as_of) <= every {
+        return Ok(());
+    }
+    let filter = Filter { state: State::Complete.as_str().into(), ..Filter::default() };
+    if app.store.list(Kind::Rollout, &filter, "", 1).await?.is_empty()
+        || !app.store.hold(READS, &app.owner, app.config.lease_for).await?
+    {
+        return Ok(());
+    }
+    tokio::select! {
+        read = org::fresh(app, every) => read.map(drop),
+        () = app.keep(READS, app.config.lease_for) => Ok(()),
+    }
+}
+
+/// One server reads it.
+const READS: &str = "organization-reads";
+
+const LOOK_MS: u64 = 1_000;
 
 /// What other people did to a rollout that is complete. A look that fails says nothing: the next one does.
 pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
@@ -76,13 +112,15 @@ async fn look_again(
 async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<bool, Fault> {
     let rollout = &loaded.1;
     let Ok(tree) = app.tree().await else { return Ok(false) };
+    let fresh = new_ous(app, &tree, rollout).await;
+    let ous: BTreeSet<NodeId> = ous(&tree).map(|ou| ou.id.clone()).collect();
     let mut found = rollout.moves(&tree, on);
     // One that visits a staging OU comes back.
     let visiting = staging::away(app).await?;
     found.went.retain(|account| !visiting.contains(account));
     let known = rollout.bound.clone().unwrap_or_default();
     if found == Moves::default() {
-        return kept(app, loaded, known, Vec::new()).await;
+        return kept(app, loaded, (known, ous), fresh).await;
     }
     let moved: Vec<AccountId> = found.came.union(&found.went).cloned().collect();
     let by = who::moved(app, &moved, rollout).await;
@@ -98,19 +136,70 @@ async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<boo
     if !why.is_empty() {
         why.extend(by);
     }
+    why.extend(fresh);
     if !fails {
-        return kept(app, loaded, known, why).await;
+        return kept(app, loaded, (known, ous), why).await;
     }
     why.push(
         "resume accepts that; to bind them, move them back or plan a rollout for where they are"
             .into(),
     );
     change(app, &system(), loaded, "rollout.failed", &why.join("; "), |r| {
-        (r.state, r.bound, r.why) = (State::Failed, Some(known), why.clone());
+        (r.state, r.bound, r.ous) = (State::Failed, Some(known), Some(ous));
+        r.why.clone_from(&why);
         Ok(())
     })
     .await?;
     Ok(false)
+}
+
+fn ous(tree: &OrgTree) -> impl Iterator<Item = &Node> {
+    tree.nodes().filter(|n| matches!(n.kind, NodeKind::Ou))
+}
+
+/// What is to be said of OUs that were made since the last look: once.
+async fn new_ous(app: &App, tree: &OrgTree, rollout: &Rollout) -> Vec<String> {
+    let Some(known) = &rollout.ous else { return Vec::new() };
+    let new: Vec<&Node> = ous(tree).filter(|ou| !known.contains(&ou.id)).collect();
+    if new.is_empty() {
+        return Vec::new();
+    }
+    let under = |ou: &Node| tree.ancestors(&ou.id).any(|n| rollout.holds(&n.id));
+    let line = |ou: &&Node| {
+        let bound = match under(ou) {
+            true => "what is in it is bound",
+            false => "nothing of this rollout binds what is in it",
+        };
+        format!("{} is new, at {}: {bound}", ou.id, tree.path(&ou.id))
+    };
+    let mut said: Vec<String> = new.iter().map(line).collect();
+    said.extend(who::made(app, &new, rollout).await);
+    said
+}
+
+/// Accounts that have come to what is attached already, and whose evidence does not hold: nothing is attached to a further
+/// target before it does. And those whose does.
+pub(super) async fn came_before(
+    app: &App,
+    rollout: &Rollout,
+    target: &NodeId,
+) -> Result<(Vec<String>, Vec<AccountId>), Fault> {
+    let begun = |t: &NodeId| rollout.attachments.get(t).is_some_and(|a| a.intended_at.is_some());
+    let stage = rollout.body.stages.iter().find(|s| s.targets.contains(target));
+    let on: BTreeSet<NodeId> =
+        rollout.body.targets().filter(|t| rollout.holds(t)).cloned().collect();
+    // Once for each stage the organization is read; for its other targets it is as it was then.
+    let tree = match stage.is_some_and(|s| s.targets.iter().any(begun)) || on.is_empty() {
+        true => app.tree().await?,
+        false => org::fresh(app, app.config.org_max_age).await?,
+    };
+    let moves = rollout.moves(&tree, &on);
+    let (mut said, proven) = came(app, &tree, &moves.came).await?;
+    if !said.is_empty() {
+        let all: Vec<AccountId> = moves.came.into_iter().collect();
+        said.extend(who::moved(app, &all, rollout).await);
+    }
+    Ok((said, proven))
 }
 
 /// Of accounts that came: what is to be said of those whose evidence does not hold, and those whose does.
@@ -138,10 +227,11 @@ pub(super) async fn came(
 async fn kept(
     app: &App,
     loaded: Loaded,
-    known: BTreeSet<AccountId>,
+    (known, ous): (BTreeSet<AccountId>, BTreeSet<NodeId>),
     why: Vec<String>,
 ) -> Result<bool, Fault> {
-    if loaded.1.bound.as_ref() == Some(&known) && loaded.1.why == why {
+    let r = &loaded.1;
+    if (r.bound.as_ref(), r.ous.as_ref()) == (Some(&known), Some(&ous)) && r.why == why {
         return Ok(false);
     }
     let text = match why.is_empty() {
@@ -149,7 +239,7 @@ async fn kept(
         false => why.join("; "),
     };
     change(app, &system(), loaded, "rollout.bound", &text, |r| {
-        (r.bound, r.why) = (Some(known), why);
+        (r.bound, r.ous, r.why) = (Some(known), Some(ous), why);
         Ok(())
     })
     .await?;

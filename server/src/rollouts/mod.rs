@@ -17,6 +17,7 @@ mod work;
 
 pub(crate) use bake::{Admitted, admits, moment};
 pub(crate) use gates::gate;
+pub use guard::keep_fresh;
 pub use policy::Named;
 pub use proposal::{Proposal, propose};
 pub use verbs::{Verb, wish};
@@ -61,6 +62,12 @@ pub async fn plan(
 ) -> Result<(Rollout, Vec<String>), Fault> {
     if app.store.get(Kind::Rollout, id).await?.is_some() {
         return Ok((app.load(Kind::Rollout, id).await?.1, Vec::new()));
+    }
+    if let Some(stage) = wanted.stages.iter().find(|s| s.probe.is_some() && !wanted.probe) {
+        return Err(Fault::Invalid(format!(
+            "stage `{}`: probe_in says where, and `probe` that it is probed at all",
+            stage.name
+        )));
     }
     let policy = policy::checked(&wanted.policy)?;
     let tree = org::fresh(app, app.config.org_max_age).await?;

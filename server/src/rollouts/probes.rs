@@ -44,7 +44,7 @@ pub(super) async fn placed(
                     stage.name, place.account
                 )));
             }
-            Some(_) => {}
+            Some(place) => probes::is_on(app, place).await?,
             None => stage.probe = chosen(app, &own).await?,
         }
         match &stage.probe {
@@ -80,7 +80,7 @@ async fn tells(app: &App, policy: &Replay, place: &Place) -> Result<(), Fault> {
     match Expected::of(policy, place, &role).tells() {
         true => Ok(()),
         false => Err(Fault::Invalid(format!(
-            "probe: the policy denies {role} neither of the creates that a probe tries ({} of {}, with and without encryption), so a probe shows nothing of it: leave `probe` out",
+            "probe: the policy denies {role} neither of the creates that a probe tries ({} of {}, with and without encryption), so a probe shows nothing of it there: name another place by probe_in, or leave `probe` out",
             probe::ACTION,
             probe::ENGINE
         ))),
@@ -110,10 +110,12 @@ fn late(app: &App, since: Time) -> bool {
 /// All targets of a stage are attached: asks whether the policy is in force, or takes in what came of it.
 pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
     let Some((place, probed)) = of(&loaded.1, n) else { return Ok(false) };
-    let Some(probed) = probed else {
+    let begun = probed.filter(|p| !p.shadowed).filter(|p| p.began_at.is_some());
+    let (Some(probed), Some(began_at)) = (begun, begun.and_then(|p| p.began_at)) else {
         let text = format!("stage {}, in {place}", name(&loaded.1, n));
         change(app, &system(), loaded, "rollout.probe", &text, |r| {
-            r.probes.insert(n, Probed::begun(now()));
+            let seen_at = r.probes.get(&n).and_then(|p| p.seen_at);
+            r.probes.insert(n, Probed { seen_at, ..Probed::begun(now()) });
             (r.state, r.why) = (State::Running, vec![r.probes_for()]);
             Ok(())
         })
@@ -131,7 +133,7 @@ pub(super) async fn look(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fa
     thawed(app, &(&place.account).into()).await?;
     let (id, own) = (id(rollout, n, "in force"), &rollout.body.id);
     match probes::since(app, &system(), (&id, own), place, probed.since()).await? {
-        Asked::Answered(answered) => take(app, loaded, n, answered).await,
+        Asked::Answered(answered) => take(app, loaded, n, (answered, began_at)).await,
         Asked::Off(why) => {
             stop(app, loaded, State::Blocked, vec![why]).await?;
             Ok(false)
@@ -159,14 +161,18 @@ async fn moved(
     place: &Place,
 ) -> Result<Option<String>, Fault> {
     let stage = &rollout.body.stages[n];
-    let targets = stage.targets.iter().filter(|t| !rollout.is_skipped(t));
-    let here = bound(&*app.tree().await?, targets);
-    Ok((!here.contains(&place.account)).then(|| {
-        format!(
-            "stage {} is to be probed in {place}, which none of its targets binds any more; `ringfence rollout promote {} --reason ...` lets it pass without, then resume",
-            stage.name, rollout.body.id
-        )
-    }))
+    let tree = app.tree().await?;
+    let here = bound(&tree, stage.targets.iter().filter(|t| !rollout.is_skipped(t)));
+    let others = rollout.body.targets().filter(|t| !stage.targets.contains(t) && rollout.holds(t));
+    let why = match () {
+        () if !here.contains(&place.account) => "none of its targets binds any more",
+        () if bound(&tree, others).contains(&place.account) => "another stage binds as well",
+        () => return Ok(None),
+    };
+    Ok(Some(format!(
+        "stage {} is to be probed in {place}, which {why}; `ringfence rollout promote {} --reason ...` lets it pass without, then resume",
+        stage.name, rollout.body.id
+    )))
 }
 
 /// Nobody knows whether the policy is in force.
@@ -183,14 +189,19 @@ fn inconclusive(r: &mut Rollout, text: &str) {
     tracing::warn!("{}: paused: {text}", r.body.id);
     (r.wish, r.state) = (Wish::Pause, State::Paused);
     r.why = vec![format!(
-        "{text}; nothing more is attached; resume probes again, promote lets the stage pass without"
+        "{text}; nothing more is attached; resume probes again, promote lets the stage pass without; where other policies deny creates, plan it with another probe_in"
     )];
 }
 
 /// Takes in what a probe shows of a policy that is attached.
-async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result<bool, Fault> {
+async fn take(
+    app: &App,
+    loaded: Loaded,
+    n: usize,
+    (answered, began_at): (Answered, Time),
+) -> Result<bool, Fault> {
     let rollout = &loaded.1;
-    let Some((place, Some(probed))) = of(rollout, n) else { return Ok(false) };
+    let Some((place, _)) = of(rollout, n) else { return Ok(false) };
     if let Some(why) = edited(app, rollout).await? {
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
@@ -199,28 +210,30 @@ async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result
         .map_err(|why| Fault::Invalid(format!("the policy is not understood: {why}")))?;
     let expected = Expected::of(&policy, place, &app.cloud.role_arn(&place.account).await?);
     let own = rollout.policy_id.as_deref().unwrap_or_default();
-    let earlier = rollout.body.replaces.as_ref().map(|r| r.policy.as_str());
+    let earlier = rollout.body.replaces.as_ref().filter(|_| !rollout.released());
+    let earlier = earlier.map(|r| r.policy.as_str());
+    let named = answered.names(own);
     let shows = probe::in_force(&answered, &expected, own, earlier);
     let said = answered.said();
     let text = format!("stage {}, probed in {place}: {said}", name(rollout, n));
     if shows == Shows::Made {
         let made = answered.made().unwrap_or_default();
         let why = format!(
-            "{text}: the probe was not to make {made}; nothing more is attached, and nothing is probed until probes are proven anew; look at it and delete it"
+            "{text}; no probe may make {made}: look at it, delete it, prove probes anew (`ringfence rollout probe`), then resume; until then nothing more is attached, and nothing is probed anywhere"
         );
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
-    let (late, probe_for) = (late(app, probed.began_at), app.config.probe_for);
+    let (late, probe_for) = (late(app, began_at), app.config.probe_for);
     change(app, &system(), loaded, "rollout.probed", &text, |r| {
+        let passed = r.probes.get_mut(&n).is_some_and(|p| {
+            p.sees(shows, named, said, now());
+            p.passed_at.is_some()
+        });
         if shows == Shows::Harm {
             harmed(app, r, n, &format!("{text}, which it is not to deny"));
             return Ok(());
         }
-        let passed = r.probes.get_mut(&n).is_some_and(|p| {
-            p.sees(shows, said, now());
-            p.passed_at.is_some()
-        });
         match passed {
             true => r.why.clear(),
             false if late && shows != Shows::Yes => {
@@ -234,55 +247,46 @@ async fn take(app: &App, loaded: Loaded, n: usize, answered: Answered) -> Result
     Ok(true)
 }
 
-/// A stage that was seen in force is detached: asks whether it is gone, or takes in what came of it. That it cannot be seen
-/// holds up nothing but this look, and is said.
-pub(super) async fn lifted(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fault> {
-    let rollout = &loaded.1;
-    let Some((place, Some(probed))) = of(rollout, n) else { return Ok(false) };
-    let Some(detached_at) = probed.detached_at else {
-        let text = format!("stage {}, in {place}", name(rollout, n));
+/// Stages that were seen in force are detached: asks whether it is gone there, all at once, or takes in what came of it. That
+/// it cannot be seen holds up nothing but this look, and is said.
+pub(super) async fn lifted(app: &App, loaded: Loaded, stages: &[usize]) -> Result<bool, Fault> {
+    let fresh = |r: &Rollout, n: &usize| r.probes.get(n).is_some_and(|p| p.detached_at.is_none());
+    if stages.iter().any(|n| fresh(&loaded.1, n)) {
+        let text = format!("{} stages that are detached", stages.len());
         change(app, &system(), loaded, "rollout.probe", &text, |r| {
-            r.probes.entry(n).and_modify(|p| p.detached_at = Some(now()));
+            for (_, probed) in
+                r.probes.iter_mut().filter(|(n, p)| stages.contains(n) && p.detached_at.is_none())
+            {
+                probed.goes(now());
+            }
             Ok(())
         })
         .await?;
         return Ok(true);
-    };
-    let asked = probed.last.as_ref().is_some_and(|(at, _)| *at >= detached_at);
-    if asked && lately(app, probed) {
-        return Ok(false);
     }
-    let policy = rollout.policy_id.clone().unwrap_or_default();
-    let stage = name(rollout, n);
-    let (id, own) = (id(rollout, n, "lifted"), &rollout.body.id);
-    let (over, said) = match probes::since(app, &system(), (&id, own), place, probed.since())
-        .await?
-    {
-        Asked::Answered(answered) => {
-            let shows = probe::lifted(&answered, &policy);
-            let over = late(app, detached_at) || matches!(shows, Shows::Yes | Shows::Made);
-            (over, answered.said())
-        }
-        Asked::Off(why) => (true, format!("nobody looked whether {policy} is gone: {why}")),
-        Asked::Waits(since) if late(app, since) => {
-            (true, format!("no agent has looked whether {policy} is gone: nobody knows"))
-        }
-        Asked::Waits(_) => {
-            let why = format!("stage {stage} is probed in {place}, to see that {policy} is gone");
-            waits_too(app, loaded, why).await?;
-            return Ok(false);
-        }
+    let mut found = Vec::new();
+    for n in stages {
+        found.extend(gone(app, &loaded.1, *n).await?.map(|seen| (*n, seen)));
+    }
+    if found.is_empty() {
+        return waits_for(app, loaded, stages).await;
+    }
+    let lines = |r: &Rollout, (n, seen): &(usize, Seen)| match of(r, *n) {
+        Some((place, _)) => format!("stage {} is detached; in {place}: {}", name(r, *n), seen.said),
+        None => String::new(),
     };
-    let text = format!("stage {stage} is detached; probed in {place}: {said}");
-    change(app, &system(), loaded, "rollout.probed", &text, |r| {
-        let at = now();
-        r.probes.entry(n).and_modify(|p| {
-            p.last = Some((at, said));
-            p.lifted_at = over.then_some(at);
-        });
-        r.why.retain(|why| !why.starts_with(&format!("stage {stage} is probed in")));
-        if over {
-            r.why.push(text.clone());
+    let text: Vec<String> = found.iter().map(|one| lines(&loaded.1, one)).collect();
+    change(app, &system(), loaded, "rollout.probed", &text.join("; "), |r| {
+        r.why.retain(|why| !why.starts_with(LOOKS));
+        for ((n, seen), line) in found.into_iter().zip(text.clone()) {
+            let Some(probed) = r.probes.get_mut(&n) else { continue };
+            probed.looks(seen.shows, seen.late, seen.said, now());
+            match (probed.lifted, seen.shows) {
+                (_, Shows::Made) => r.why.push(format!("{line}: no probe was to make it; look at it and delete it; nothing is probed until probes are proven anew")),
+                (Some((_, true)), _) => r.why.push(line),
+                (Some((_, false)), _) => r.why.push(format!("{line}; it was not seen to be gone")),
+                (None, _) => {}
+            }
         }
         Ok(())
     })
@@ -290,11 +294,44 @@ pub(super) async fn lifted(app: &App, loaded: Loaded, n: usize) -> Result<bool, 
     Ok(true)
 }
 
-/// Says what it waits for, beside why it is taken back.
-async fn waits_too(app: &App, loaded: Loaded, why: String) -> Result<(), Fault> {
-    let mut all = loaded.1.why.clone();
-    if !all.contains(&why) {
-        all.push(why);
+/// What a look after a stage was detached shows.
+struct Seen {
+    shows: Shows,
+    late: bool,
+    said: String,
+}
+
+/// `None` while nothing is known yet.
+async fn gone(app: &App, rollout: &Rollout, n: usize) -> Result<Option<Seen>, Fault> {
+    let Some((place, Some(probed))) = of(rollout, n) else { return Ok(None) };
+    if lately(app, probed) {
+        return Ok(None);
     }
-    waits(app, &loaded.1.body.id, all).await
+    let late = late(app, probed.detached_at.unwrap_or(Time(0)));
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let (id, own) = (id(rollout, n, "lifted"), &rollout.body.id);
+    let unknown = |said: String| Some(Seen { shows: Shows::Unknown, late: true, said });
+    Ok(match probes::since(app, &system(), (&id, own), place, probed.since()).await? {
+        Asked::Answered(answered) => {
+            let shows = probe::lifted(&answered, &policy);
+            Some(Seen { shows, late, said: answered.said() })
+        }
+        Asked::Off(why) => unknown(format!("nobody looked whether {policy} is gone: {why}")),
+        Asked::Waits(_) if late => unknown(format!("no agent has looked whether {policy} is gone")),
+        Asked::Waits(_) => None,
+    })
+}
+
+/// Begins the line that says what it waits for.
+const LOOKS: &str = "it is detached; to see that it is gone";
+
+/// Says what it waits for, beside why it is taken back.
+async fn waits_for(app: &App, loaded: Loaded, stages: &[usize]) -> Result<bool, Fault> {
+    let mut all = loaded.1.why.clone();
+    if !all.iter().any(|why| why.starts_with(LOOKS)) {
+        let most = app.config.probe_for;
+        all.push(format!("{LOOKS}, {} stage(s) are probed, for {most} at most", stages.len()));
+        waits(app, &loaded.1.body.id, all).await?;
+    }
+    Ok(false)
 }

@@ -2,6 +2,7 @@
 
 use super::{Loaded, bake, change};
 use crate::app::{App, Fault, now, refused};
+use crate::probes;
 use crate::store::{Filter, Kind};
 use ringfence_domain::approval::{self, Approval};
 use ringfence_domain::audit::Actor;
@@ -41,7 +42,7 @@ impl Verb {
     }
 }
 
-/// Carries out a person's wish.
+/// Carries out a person's wish; again where the rollout took a step meanwhile.
 pub async fn wish(
     app: &App,
     actor: &Actor,
@@ -49,7 +50,33 @@ pub async fn wish(
     verb: Verb,
     reason: &str,
 ) -> Result<Rollout, Fault> {
+    for _ in 0..CONFLICTS_MAX {
+        match once(app, actor, id, verb.clone(), reason).await {
+            Err(Fault::Conflict(_)) => {}
+            done => return done,
+        }
+    }
+    once(app, actor, id, verb, reason).await
+}
+
+/// Steps that a wish is tried over.
+const CONFLICTS_MAX: u32 = 5;
+
+async fn once(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    verb: Verb,
+    reason: &str,
+) -> Result<Rollout, Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    // Where a probe made a database somebody looks at that first.
+    if (matches!(verb, Verb::Promote) || verb.goes_on())
+        && loaded.1.probing().is_some()
+        && let Err(why) = probes::proven(app).await?
+    {
+        return refused("PROBES_OFF", why);
+    }
     if verb.wants_reason() && reason.trim().is_empty() {
         return Err(Fault::Invalid("reason: say why".into()));
     }
@@ -234,6 +261,10 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
         Verb::Pause => {
             let why = if reason.trim().is_empty() { "" } else { ": " };
             rollout.why.push(format!("paused by {}{why}{reason}; resume goes on", actor.name));
+        }
+        // What it waited for is over; where it rests, a resume goes on.
+        Verb::Promote if matches!(rollout.state, State::Paused | State::Blocked) => {
+            rollout.why = vec![format!("promoted by {}: {reason}; resume goes on", actor.name)];
         }
         Verb::Promote => {}
         _ => rollout.why.clear(),

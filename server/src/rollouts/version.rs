@@ -11,6 +11,7 @@ use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout::{Replaces, Rollout, Stage, State, Wish, replaced_by, replaces};
+use ringfence_domain::scp;
 use std::collections::BTreeSet;
 
 /// What a rollout with these stages and this policy takes the place of.
@@ -40,7 +41,9 @@ pub(super) async fn wanted(
         None => BTreeSet::new(),
     };
     let left = replaced_by(stages, tree);
-    replaces(&old, stages, (tree, &left), &on).map_err(Fault::Invalid)
+    let found = replaces(&old, stages, (tree, &left), &on).map_err(Fault::Invalid)?;
+    let changes = scp::changes(&old.body.content, content).map_err(Fault::Invalid)?;
+    Ok(Replaces { changes, ..found })
 }
 
 /// Detaches the earlier policy from a target, after a look that the new one binds all that it binds. With the first one,

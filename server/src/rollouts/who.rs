@@ -3,6 +3,7 @@
 use crate::app::{App, now};
 use ringfence_domain::history::{ACTS, Act};
 use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::org::Node;
 use ringfence_domain::rollout::{Rollout, tools};
 use ringfence_domain::time::{Span, Time};
 use std::collections::BTreeSet;
@@ -51,6 +52,21 @@ pub(super) async fn moved(app: &App, accounts: &[AccountId], rollout: &Rollout) 
         Some(format!("{account} was moved to {} at {} by {}", act.target, act.at, act.who))
     };
     accounts.iter().filter_map(newest).collect()
+}
+
+/// Who made these OUs; or that nobody can say.
+pub(super) async fn made(app: &App, ous: &[&Node], rollout: &Rollout) -> Vec<String> {
+    let acts = match acts(app, &["CreateOrganizationalUnit"], rollout.body.created_at).await {
+        Ok(acts) => acts,
+        Err(why) => return vec![format!("who did it cannot be said: {why}")],
+    };
+    let newest = |ou: &&Node| {
+        let parent = ou.parent.as_ref().map(NodeId::as_str).unwrap_or_default();
+        let of = acts.iter().filter(|act| act.subject == ou.name && act.target == parent);
+        let act = of.max_by_key(|act| act.at)?;
+        Some(format!("{} was made at {} by {}", ou.id, act.at, act.who))
+    };
+    ous.iter().filter_map(newest).collect()
 }
 
 /// The newest act on each of them.

@@ -2,7 +2,7 @@
 
 use super::bake::Admitted;
 use super::gates::{gate, thawed};
-use super::guard::{fail_with, guard, unbound};
+use super::guard::{came_before, fail_with, guard, unbound};
 use super::positions::Positions;
 use super::{Loaded, bake, change, limits, policy, probes, transient, version};
 use crate::app::{App, Fault, now, rest};
@@ -224,7 +224,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
         approval::missing(&rollout.body.author, &rollout.hash, &rollout.approvals, needed);
     match seen.decide(app, rollout, missing).await? {
         Step::Probe(stage) => probes::look(app, loaded, stage).await,
-        Step::ProbeLifted(stage) => probes::lifted(app, loaded, stage).await,
+        Step::ProbeLifted(stages) => probes::lifted(app, loaded, &stages).await,
         Step::BeginBake(stage) => bake::begin(app, loaded, stage).await,
         Step::Observe(stage) => bake::observe(app, loaded, stage).await,
         Step::EndBake(stage) => bake::end(app, loaded, stage).await,
@@ -413,12 +413,18 @@ async fn attach(
         }
         Admitted::Yes => {}
     }
-    let (why, evidence) = gate(app, target).await?;
+    let (mut why, evidence) = gate(app, target).await?;
     if !why.is_empty() {
-        let why = std::iter::once(format!("the gate before {target} is shut")).chain(why).collect();
+        why.insert(0, format!("the gate before {target} is shut"));
         stop(app, loaded, State::Blocked, why).await?;
         return Ok(false);
     }
+    let (unproven, mut known) = came_before(app, &loaded.1, target).await?;
+    if !unproven.is_empty() {
+        stop(app, loaded, State::Blocked, unproven).await?;
+        return Ok(false);
+    }
+    known.extend(rollout::bound(&*app.tree().await?, std::iter::once(target)));
     if let Some(why) = bake::edited(app, &loaded.1).await? {
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
@@ -431,6 +437,7 @@ async fn attach(
     let text = format!("{target} on evidence {evidence}");
     let loaded = change(app, &system(), loaded, "rollout.attach", &text, |r| {
         r.attaches(target, now());
+        r.knows(known);
         if let Some(attachment) = r.attachments.get_mut(target) {
             attachment.evidence = Some(evidence);
         }

@@ -8,7 +8,7 @@ use crate::scope::Scope;
 use crate::status::Status;
 use crate::store::{Logged, Progress};
 use ringfence_domain::approval::Approval;
-use ringfence_domain::finding::{Finding, FindingState, Kind, Resource};
+use ringfence_domain::finding::{Finding, FindingState, Kind, Resource, Waiver};
 use ringfence_domain::ledger::{Cell, CellState, Coverage};
 use ringfence_domain::opinion::{Disagreement, Opinion};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
@@ -219,15 +219,20 @@ pub(crate) fn finding(f: &Finding, now: Time) -> v1::Finding {
         reopened: i32::try_from(f.reopened).unwrap_or(i32::MAX),
         incomplete: f.incomplete,
         waived: f.waived(now),
-        waiver: f.waiver.as_ref().map(|w| v1::Waiver {
-            owner: w.owner.clone(),
-            reason: w.reason.clone(),
-            until: w.until.to_string(),
-            by: w.by.clone(),
-        }),
+        waiver: f.waiver.as_ref().map(waiver),
         held_by: f.held_by.clone().unwrap_or_default(),
         encryption: f.resource.encryption().to_string(),
         config: f.config.map(|v| v.as_str().to_owned()).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn waiver(w: &Waiver) -> v1::Waiver {
+    v1::Waiver {
+        owner: w.owner.clone(),
+        reason: w.reason.clone(),
+        until: w.until.to_string(),
+        by: w.by.clone(),
+        account: w.account,
     }
 }
 

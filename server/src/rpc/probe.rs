@@ -19,8 +19,15 @@ pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveP
         probe.answered.as_ref().map(|a| of(a).said()).unwrap_or_default()
     };
     let open = probe.answered.is_none();
+    let denied = |a: &Answer| matches!(a, Answer::Denied(_));
+    let bound = probe.answered.as_ref().is_some_and(|a| denied(&a.plain) || denied(&a.encrypted));
     let why = match proven {
-        _ if open || probe.proves() => String::new(),
+        _ if open => String::new(),
+        _ if bound => format!(
+            "something denies creates in {}: try an account and region where nothing does",
+            probe.place
+        ),
+        Ok(_) if probe.proves() => String::new(),
         Ok(other) => {
             format!("this one proves nothing; probes are proven by {} in {}", other.id, other.place)
         }
@@ -32,7 +39,7 @@ pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveP
         region: probe.place.region.to_string(),
         unencrypted: said(|a| &a.plain),
         encrypted: said(|a| &a.encrypted),
-        proven: probe.proves(),
+        proven: probe.proves() && proven.is_ok(),
         why,
     }
 }
@@ -44,12 +51,18 @@ pub(crate) fn probes(r: &Rollout) -> Vec<v1::RolloutProbe> {
         let place = stage.probe.as_ref()?;
         let probed = r.probes.get(&n);
         let state = match probed {
+            None if stage.targets.iter().all(|t| r.is_skipped(t)) => "not probed",
             None => "waiting",
-            Some(p) if p.lifted_at.is_some() => "lifted",
-            Some(p) if p.detached_at.is_some() => "lifting",
-            Some(p) if p.promoted.is_some() => "passed",
-            Some(p) if p.passed_at.is_some() => "in force",
-            Some(_) => "probing",
+            Some(p) => match p.lifted {
+                Some((_, true)) => "gone",
+                Some((_, false)) => "not seen to be gone",
+                None if p.detached_at.is_some() => "going",
+                None if p.promoted.is_some() => "passed",
+                None if p.passed_at.is_some() && p.shadowed => "behind the earlier one",
+                None if p.passed_at.is_some() => "in force",
+                None if p.began_at.is_none() => "waiting",
+                None => "probing",
+            },
         };
         let last = probed.and_then(|p| p.last.as_ref());
         Some(v1::RolloutProbe {

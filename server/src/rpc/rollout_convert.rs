@@ -228,6 +228,7 @@ fn earlier(r: &Rollout, replaces: &rollout::Replaces) -> v1::RolloutEarlier {
         rollout: replaces.rollout.clone(),
         policy_id: replaces.policy.clone(),
         targets: replaces.targets.iter().map(target).collect(),
+        changes: replaces.changes.clone(),
     }
 }
 

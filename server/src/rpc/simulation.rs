@@ -54,6 +54,7 @@ fn whole(s: &Simulation) -> v1::Simulation {
         unencrypted: c.unencrypted.clone(),
         encrypted: c.encrypted.clone(),
         note: c.note.clone(),
+        for_nothing: c.for_nothing.clone(),
     };
     v1::Simulation {
         policy_name: s.name.clone(),
@@ -94,6 +95,7 @@ fn stopped(simulation: &Simulation, s: &Stopped) -> v1::SimulatedCalls {
     };
     let node = simulation.tree.get(&(&s.call.account).into());
     let keys = s.call.keys.iter();
+    let parent = node.and_then(|n| n.parent.as_ref());
     v1::SimulatedCalls {
         verdict: verdict.to_owned(),
         statements,
@@ -108,5 +110,6 @@ fn stopped(simulation: &Simulation, s: &Stopped) -> v1::SimulatedCalls {
         count: number(s.counted.0),
         first: s.counted.1.to_string(),
         last: s.counted.2.to_string(),
+        ou: parent.map(|ou| simulation.tree.path(ou)).unwrap_or_default(),
     }
 }

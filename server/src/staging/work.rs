@@ -262,6 +262,7 @@ async fn there(
     let text = format!("{account} from {from} to {to}");
     let loaded = change(app, &system(), loaded, ("staging.move", &text), |s| {
         s.leaves(account, now());
+        s.why.clear();
         Ok(())
     })
     .await?;
@@ -269,12 +270,13 @@ async fn there(
         Ok(Moved::Done) => {}
         // Somebody took it elsewhere since we looked: it was never moved by us, and is not ours to bring back. Later it may
         // be that an answer was lost; then the next look says where it is.
-        Ok(Moved::NotThere) if first => {
+        Ok(Moved::NotThere | Moved::Already) if first => {
             never_left(app, loaded, account, &text).await?;
-            places.remove(account);
-            return Ok(true);
+            return Ok(false);
         }
-        Ok(Moved::NotThere) => {}
+        // A call whose answer was lost.
+        Ok(Moved::Already) => {}
+        Ok(Moved::NotThere) => return Ok(false),
         Err(error) => {
             // AWS said no for certain.
             if first && error.class != ErrorClass::Unknown {
@@ -338,7 +340,7 @@ async fn back(
     })
     .await?;
     match app.cloud.move_account(account, &ou, &home).await {
-        Ok(Moved::Done) => {
+        Ok(Moved::Done | Moved::Already) => {
             answered(app, loaded, account, ("staging.move-back-accepted", &text), true).await?;
         }
         // It is somewhere else than we thought: the next look says where.

@@ -98,6 +98,8 @@ pub enum Kind {
     Staging,
     /// `ringfence_domain::probe::Probe`
     Probe,
+    /// `ringfence_domain::finding::AccountWaiver`
+    Waiver,
 }
 
 impl Kind {
@@ -116,6 +118,7 @@ impl Kind {
             Kind::Reading => "reading",
             Kind::Staging => "staging",
             Kind::Probe => "probe",
+            Kind::Waiver => "waiver",
         }
     }
 }
