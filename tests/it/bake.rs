@@ -114,11 +114,17 @@ impl Org {
         file.display().to_string()
     }
 
-    /// A rollout of this file, planned, approved and started.
-    pub(crate) fn begun(&self, toml: &str) -> String {
+    /// A rollout of this file, planned and approved.
+    pub(crate) fn planned(&self, toml: &str) -> String {
         let plan = self.cli("ann").json(&format!("rollout plan -f {}", self.file(toml)), 0);
         let id = text(&plan, "id").to_owned();
         self.cli("bob").expect(&format!("approve {id} --reason CHG-1"), 0);
+        id
+    }
+
+    /// The same, and started.
+    pub(crate) fn begun(&self, toml: &str) -> String {
+        let id = self.planned(toml);
         self.cli("ann").expect(&format!("rollout start {id}"), 0);
         id
     }
@@ -294,13 +300,21 @@ fn what_nobody_knows_is_not_healthy_and_what_others_do_meanwhile_is_seen() {
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     org.reaches(&id, "complete");
 
-    // Somebody takes it off while it bakes.
+    // Somebody takes it off while it bakes, and the guard says who.
     let org = Org::new(&[]);
     let id = org.started("bake = \"1h\"", "");
     let policy = text(&org.reaches(&id, "baking"), "policy_id").to_owned();
-    org.call("DetachPolicy", json!({"PolicyId": policy, "TargetId": org.accounts[0]}));
+    let detach = json!({"PolicyId": policy, "TargetId": org.accounts[0]});
+    let done = org.somebody("-", "organizations", "DetachPolicy", &detach);
+    assert_eq!(text(&done, "code"), "", "{done}");
     let failed = org.reaches(&id, "failed");
-    assert!(failed["why"].to_string().contains("somebody detached it"), "{failed}");
+    let why = failed["why"].to_string();
+    assert!(why.contains("somebody detached it"), "{why}");
+    assert!(
+        why.contains(&format!("DetachPolicy on {} at ", org.accounts[0]))
+            && why.contains(" by arn:aws:"),
+        "{why}"
+    );
     assert_eq!(org.fenced(), [false, false], "nothing more was attached");
 
     // And after it was complete; a resume attaches it again, and it bakes anew.
@@ -417,6 +431,41 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
     let (made, refused) = org.sim.counts()["organizations:CreatePolicy"];
     assert_eq!(made - refused, 1, "{killed:?}: one policy");
     killed
+}
+
+#[test]
+fn a_pause_attaches_nothing_more_until_it_is_resumed_and_a_watch_shows_each_change() {
+    let org = Org::new(&[]);
+    let id = org.started("bake = \"1h\"", "");
+    org.reaches(&id, "baking");
+    let (eve, line) = (org.setup.clone(), format!("rollout status {id} --watch"));
+    let watch = std::thread::spawn(move || eve.cli("eve").run(&line));
+    until("somebody watches", MINUTE, || {
+        // What a watch shows first is what it finds: it must have begun before the pause.
+        std::thread::sleep(std::time::Duration::from_millis(1_000));
+        Ok::<(), String>(())
+    });
+    let paused = org.cli("ann").json(&format!("rollout pause {id} --reason lunch"), 0);
+    assert_eq!(text(&paused, "state"), "paused");
+    let watching = watch.join().expect("the watch");
+    assert_eq!(watching.code, 0, "{watching:?}");
+    assert!(
+        watching.out.matches("canary: 1 of 1 attached").count() >= 2,
+        "a tree each: {watching:?}"
+    );
+    let last = watching.out.rfind("  paused").expect("it ends as it rests");
+    assert!(watching.out[last..].contains("paused by ann: lunch; resume goes on"), "{watching:?}");
+    // Its bake is over, and still nothing is attached.
+    org.cli("bob").expect(&format!("rollout promote {id} --reason seen"), 0);
+    let before = org.sim.counts()["organizations:AttachPolicy"];
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert_eq!(
+        (org.fenced(), org.sim.counts()["organizations:AttachPolicy"]),
+        (vec![true, false], before)
+    );
+    org.cli("ann").expect(&format!("rollout resume {id}"), 0);
+    org.reaches(&id, "complete");
+    assert_eq!(org.fenced(), [true, true]);
 }
 
 #[test]

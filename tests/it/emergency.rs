@@ -47,6 +47,59 @@ fn a_policy_comes_off_everything_without_a_store() {
     }
 }
 
+/// The role of deploy/emergency-detach.yaml is enough, and can do nothing else.
+#[test]
+fn the_role_that_is_shipped_for_it_is_enough_and_no_more() {
+    let emulator = Emulator::simulator();
+    let built = emulator.build(3, &["single", "1"]);
+    let Emulator::Simulator(sim) = &emulator else { unreachable!("it is the simulator") };
+    let url = emulator.script_url();
+    let made = script("attach.py", &url, &["make", "locks-out"]);
+    let policy = made["policy"].as_str().expect("a policy").to_owned();
+    let own = script("call.py", &url, &["-", "-", "us-east-1", "sts", "GetCallerIdentity", "{}"]);
+    let account = own["answer"]["Account"].as_str().expect("an account").to_owned();
+    let statements = shipped("deploy/emergency-detach.yaml");
+    let document = json!({"Version": "2012-10-17", "Statement": statements});
+    sim.change(json!({"role": {"account": account, "name": "OnDuty", "present": true, "policy": document}}));
+    let asked = json!({"RoleArn": format!("arn:aws:iam::{account}:role/OnDuty"), "RoleSessionName": "on-duty"});
+    let args = ["-", "-", "us-east-1", "sts", "AssumeRole", &asked.to_string()];
+    let session = script("call.py", &url, &args)["answer"]["Credentials"].clone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut setup = Setup::new(&emulator.url(), folder.path());
+    for (key, field) in [
+        ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+        ("AWS_SESSION_TOKEN", "SessionToken"),
+    ] {
+        setup.set(key, session[field].as_str().expect("a credential"));
+    }
+    let (code, said) = setup.command(&["emergency-detach", "--policy", &policy]);
+    assert!(code == 0 && said.contains("read back: it is attached to none"), "{said}");
+    let target = built["accounts"][0]["id"].as_str().expect("an account");
+    for (operation, params) in [
+        ("AttachPolicy", json!({"PolicyId": policy, "TargetId": target})),
+        ("DeletePolicy", json!({"PolicyId": policy})),
+        ("UpdatePolicy", json!({"PolicyId": policy, "Description": "x"})),
+    ] {
+        let args =
+            [&account, "OnDuty", "us-east-1", "organizations", operation, &params.to_string()];
+        let said = script("call.py", &url, &args);
+        assert_eq!(said["code"], "AccessDeniedException", "{operation}: {said}");
+    }
+}
+
+/// The statements of a template's role, as JSON.
+fn shipped(template: &str) -> Value {
+    let code = "import json, sys\nfrom cfnlint.decode import cfn_yaml\nt = cfn_yaml.load(sys.argv[1])\nprint(json.dumps(t['Resources']['Role']['Properties']['Policies'][0]['PolicyDocument']['Statement']))";
+    let path = ringfence_tests::root().join(template);
+    let output = std::process::Command::new(ringfence_tests::python())
+        .args(["-c", code, path.to_str().expect("text")])
+        .output()
+        .expect("read the template");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("statements")
+}
+
 /// The last policy of a target cannot be taken off: AWS refuses, and it is said what to do.
 #[test]
 fn what_aws_refuses_is_said_and_the_rest_is_done() {

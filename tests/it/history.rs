@@ -47,7 +47,15 @@ fn a_dry_run_says_who_would_have_been_denied_and_what_was_not_read() {
         (&counts["calls"], &counts["allowed"], &counts["denied"]),
         (&json!(6), &json!(3), &json!(3))
     );
-    assert_eq!(said["coverage"].as_array().map(Vec::len), Some(11), "{said}");
+    assert_eq!(said["coverage"].as_array().map(Vec::len), Some(16), "{said}");
+    assert!(text(call, "ou").starts_with("Root/"), "{call}");
+    let aurora =
+        said["coverage"].as_array().expect("ways").iter().find(|c| c["path"] == "CreateDBCluster");
+    assert!(
+        text(aurora.expect("it is there"), "for_nothing")
+            .contains("encrypts new clusters by itself"),
+        "{said}"
+    );
     org.cli("ann").expect(&format!("{run} --detailed-exitcode"), 2);
     let shown = org.cli("ann").expect(&run, 0).out;
     for want in [
@@ -234,7 +242,7 @@ fn two_people_agree_and_not_long_ago_and_a_board_has_a_page() {
     let page = org.cli("ann").expect(&format!("rollout page {id}"), 0).out;
     for want in [
         format!("# Rollout {id}: ringfence-rds-encryption-"),
-        format!("| one | {a} | account-00001 | 1 | 2s"),
+        format!("| one | {a} | account-00001 | 1 | adds denials | 2s"),
         "**1 would have been denied**".to_owned(),
         "it denies none".to_owned(),
         format!("`ringfence rollout abort {id} --reason ...`"),

@@ -35,5 +35,7 @@ mod swap_crash;
 mod sweep;
 mod tidy;
 mod trouble_crash;
+mod two_servers;
 mod version;
+mod waivers;
 mod zoo;

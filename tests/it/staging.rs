@@ -287,6 +287,32 @@ fn an_account_goes_where_its_gates_let_it_and_what_was_approved_still_holds() {
 }
 
 #[test]
+fn only_the_management_account_moves_accounts() {
+    let mut world = World::new(&[]);
+    let member = world.org.accounts[0].clone();
+    let role = json!({"RoleArn": format!("arn:aws:iam::{member}:role/OrganizationAccountAccessRole"), "RoleSessionName": "member"});
+    let url = world.org.sim.url();
+    let args = ["-", "-", "us-east-1", "sts", "AssumeRole", &role.to_string()];
+    let session = script("call.py", &url, &args)["answer"]["Credentials"].clone();
+    drop(world.org.server.take());
+    for (key, field) in [
+        ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+        ("AWS_SESSION_TOKEN", "SessionToken"),
+    ] {
+        world.org.setup.set(key, text(&session, field));
+    }
+    world.org.server = Some(world.org.setup.start());
+    let plan = format!("staging plan --ou {} --account {member}", world.ou);
+    let ran = world.org.cli("ann").run(&plan);
+    let want = format!(
+        "accounts can be moved from the management account ({}) only",
+        world.org.management
+    );
+    assert!(ran.code == 5 && ran.err.contains(&want), "{ran:?}");
+}
+
+#[test]
 fn an_account_that_is_taken_elsewhere_right_before_its_move_is_not_ours_to_bring_back() {
     let world = World::new(&[]);
     let (org, account) = (&world.org, world.org.accounts[0].clone());
