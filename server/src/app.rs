@@ -160,12 +160,20 @@ impl App {
     /// another server looks again.
     pub async fn keep(&self, name: &str, ttl: Span) {
         let third = u64::try_from(ttl.0 / 3).unwrap_or(1_000);
+        let mut silent = 0;
         loop {
             rest(third).await;
             match self.store.hold(name, &self.owner, ttl).await {
-                Ok(true) => {}
+                Ok(true) => silent = 0,
                 Ok(false) => return,
-                Err(error) => tracing::warn!("the lease {name}: {error}"),
+                Err(error) => {
+                    tracing::warn!("the lease {name}: {error}");
+                    silent += 1;
+                }
+            }
+            // By now it has run out, and another server may have it.
+            if silent >= 3 {
+                return;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is missing before a first run.
 
 use crate::app::{App, Fault, now};
+use crate::probes;
 use crate::scans;
 use crate::scope::Scope;
 use ringfence_domain::audit::Actor;
@@ -49,6 +50,18 @@ fn check(name: &'static str, outcome: Outcome, message: impl Into<String>, fix: 
     Check { name, outcome, message: message.into(), fix: fix.to_owned() }
 }
 
+/// Whether rollouts may be probed: off is how it begins.
+async fn probes(app: &App) -> Check {
+    match probes::proven(app).await {
+        Ok(Ok(proof)) => {
+            let at = proof.answered.as_ref().map(|a| a.at.to_string()).unwrap_or_default();
+            check("probes", Outcome::Ok, format!("proven in {} at {at}", proof.place), "")
+        }
+        Ok(Err(why)) => check("probes", Outcome::Ok, why, ""),
+        Err(fault) => check("probes", Outcome::Failed, fault.to_string(), "look at the store"),
+    }
+}
+
 /// Runs all checks. A check that fails does not stop those that can still run.
 pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -75,6 +88,7 @@ pub async fn run(app: &App, actor: &Actor, sample: usize) -> Vec<Check> {
         false => check("split of rights", Outcome::Ok, "agents run in processes of their own", ""),
     };
     checks.push(split);
+    checks.push(probes(app).await);
     let read = async { app.cloud.tree(app.cloud.account_ids().await?).await };
     let nodes = match read.await {
         Ok(nodes) => nodes,

@@ -109,3 +109,43 @@ fn the_shipped_check_sees_a_row_that_is_missing() {
     let (code, said) = run("ringfence/of-others");
     assert!(code == Some(2) && said.contains("ResourceNotFoundException"), "{said}");
 }
+
+#[test]
+fn the_webhook_that_is_shipped_says_how_a_stage_is() {
+    // One that answers each post with the next of these, and keeps what was posted.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/health", listener.local_addr().expect("an address"));
+    let posted = std::thread::spawn(move || {
+        let mut told = Vec::new();
+        for answer in ["200 OK\r\n\r\nfine", "409 Conflict\r\n\r\ncreates fail", "500 Oops\r\n\r\n"]
+        {
+            let (mut stream, _) = listener.accept().expect("a post");
+            let mut read = vec![0; 65_536];
+            let mut text = String::new();
+            while !text.contains("}") {
+                let n = std::io::Read::read(&mut stream, &mut read).expect("read");
+                text.push_str(&String::from_utf8_lossy(&read[..n]));
+            }
+            told.push(text);
+            let answer = format!("HTTP/1.0 {answer}");
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).expect("write");
+        }
+        told
+    });
+    let script = ringfence_tests::root().join("deploy/checks/webhook");
+    let asked = |url: &str| {
+        let run = std::process::Command::new(&script)
+            .env("WEBHOOK_URL", url)
+            .env("RINGFENCE_STAGE", "canary")
+            .output()
+            .expect("run it");
+        (run.status.code(), String::from_utf8_lossy(&run.stdout).trim().to_owned())
+    };
+    assert_eq!(asked(&url), (Some(0), "HTTP 200: fine".to_owned()));
+    assert_eq!(asked(&url), (Some(1), "HTTP 409: creates fail".to_owned()));
+    assert_eq!(asked(&url), (Some(2), "HTTP 500".to_owned()));
+    assert!(posted.join().expect("it")[0].contains("\"stage\": \"canary\""));
+    let (code, said) = asked("http://127.0.0.1:1/secret-token");
+    assert!(code == Some(2) && said.contains("no answer") && !said.contains("secret"), "{said}");
+    assert_eq!(asked("").0, Some(2));
+}

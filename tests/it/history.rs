@@ -242,7 +242,7 @@ fn two_people_agree_and_not_long_ago_and_a_board_has_a_page() {
     let page = org.cli("ann").expect(&format!("rollout page {id}"), 0).out;
     for want in [
         format!("# Rollout {id}: ringfence-rds-encryption-"),
-        format!("| one | {a} | account-00001 | 1 | adds denials | 2s"),
+        format!("| one | {a} | account-00001 | 1 | 1 | adds denials | 2s"),
         "**1 would have been denied**".to_owned(),
         "it denies none".to_owned(),
         format!("`ringfence rollout abort {id} --reason ...`"),

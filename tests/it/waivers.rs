@@ -6,9 +6,11 @@ use ringfence_domain::time::{Span, Time};
 use ringfence_tests::until;
 use serde_json::Value;
 
-fn in_seconds(seconds: i64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
-    let now = Time(i64::try_from(now.as_millis()).expect("a time"));
+/// So long after now, by the server's clock.
+fn in_seconds(org: &Org, seconds: i64) -> String {
+    let file = org.file(&one_stage(&org.accounts[0]));
+    let plan = org.cli("ann").json(&format!("rollout plan --dry-run -f {file}"), 0);
+    let now = Time::parse(text(&plan, "created_at")).expect("a time");
     now.plus(Span::seconds(seconds)).to_string()
 }
 
@@ -96,7 +98,7 @@ fn a_waiver_that_ends_reopens_its_finding_and_shuts_the_gate() {
         let found: Value = org.cli("ann").json(&format!("finding list --account {account}"), 0);
         text(&found["findings"][0], "id").to_owned()
     };
-    let soon = in_seconds(8);
+    let soon = in_seconds(&org, 8);
     org.cli("ann")
         .expect(&format!("finding waive {} --owner a --reason r --until {soon}", ids(&first)), 0);
     org.cli("ann").expect(

@@ -123,6 +123,8 @@ fn text(page: &Page) -> String {
     }
     line("## The policy");
     line("");
+    line(&format!("{} characters.", r.policy_document.chars().count()));
+    line("");
     line("```json");
     let pretty = serde_json::from_str::<serde_json::Value>(&r.policy_document);
     let pretty = pretty.ok().and_then(|v| serde_json::to_string_pretty(&v).ok());
@@ -143,7 +145,7 @@ fn row(out: &mut String, cells: &[&str]) {
 
 fn targets(r: &v1::Rollout) -> String {
     let mut out = String::from(
-        "| Stage | Target | Name | Accounts | Changes | Then bakes for | State |\n|---|---|---|---:|---|---|---|\n",
+        "| Stage | Target | Name | Accounts | Policies there | Changes | Then bakes for | State |\n|---|---|---|---:|---:|---|---|---|\n",
     );
     for t in &r.targets {
         let bake = r.bakes.iter().find(|b| b.stage == t.stage);
@@ -160,7 +162,8 @@ fn targets(r: &v1::Rollout) -> String {
         };
         let state = super::rollout::target_state(t);
         let accounts = t.accounts.to_string();
-        row(&mut out, &[&t.stage, &t.id, &name, &accounts, &t.change, &watched, &state]);
+        let slots = t.slots.to_string();
+        row(&mut out, &[&t.stage, &t.id, &name, &accounts, &slots, &t.change, &watched, &state]);
     }
     out
 }

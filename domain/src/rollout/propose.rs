@@ -2,7 +2,7 @@
 //!
 //! AWS advises to attach a policy to an OU for tests, then to further ones little by little, and never first to the root
 //! (Organizations user guide, service control policies). The order here: environment, then how many accounts are bound,
-//! then how many databases they have. An OU comes after all that are in it.
+//! then how many databases they have, and how much is done with them. An OU comes after all that are in it.
 
 use super::Stage;
 use crate::id::{AccountId, NodeId};
@@ -68,6 +68,8 @@ impl Environment {
 pub struct Wanted {
     /// Databases in each account, as last scanned.
     pub databases: BTreeMap<AccountId, u32>,
+    /// Calls in each account that simulations of late found in CloudTrail.
+    pub calls: BTreeMap<AccountId, u64>,
     /// What a tag says of an OU's environment.
     pub tagged: BTreeMap<NodeId, String>,
     /// Accounts that come before everything else.
@@ -97,6 +99,7 @@ struct Ou {
     environment: Environment,
     accounts: usize,
     databases: u32,
+    calls: u64,
     /// What it binds, and no other OU with accounts below it: those with the fewest databases first.
     own: Vec<AccountId>,
 }
@@ -150,12 +153,14 @@ fn ous(tree: &OrgTree, wanted: &Wanted) -> Vec<Ou> {
             continue;
         }
         let databases = |a: &AccountId| wanted.databases.get(a).copied().unwrap_or(0);
-        own.sort_by_key(|a| (databases(a), a.clone()));
+        let calls = |a: &AccountId| wanted.calls.get(a).copied().unwrap_or(0);
+        own.sort_by_key(|a| (databases(a), calls(a), a.clone()));
         let below = super::bound(tree, std::iter::once(&node.id));
         found.push(Ou {
             environment: environment(tree, wanted, &node.id),
             accounts: below.len(),
             databases: below.iter().map(databases).sum(),
+            calls: below.iter().map(calls).sum(),
             id: node.id.clone(),
             own,
         });
@@ -174,7 +179,8 @@ fn ous(tree: &OrgTree, wanted: &Wanted) -> Vec<Ou> {
     }
     let depth = |ou: &Ou| tree.ancestors(&ou.id).count();
     found.sort_by_key(|ou| {
-        (ou.environment, ou.accounts, ou.databases, std::cmp::Reverse(depth(ou)), ou.id.clone())
+        let size = (ou.accounts, ou.databases, ou.calls);
+        (ou.environment, size, std::cmp::Reverse(depth(ou)), ou.id.clone())
     });
     found
 }
@@ -250,12 +256,14 @@ fn growth(
 fn line(tree: &OrgTree, wanted: &Wanted, id: &NodeId) -> String {
     let bound = super::bound(tree, std::iter::once(id));
     let databases: u32 = bound.iter().filter_map(|a| wanted.databases.get(a)).sum();
+    let calls: u64 = bound.iter().filter_map(|a| wanted.calls.get(a)).sum();
+    let lately = if calls == 0 { String::new() } else { format!(", {calls} calls lately") };
     let of = match id.account() {
         Some(_) => String::new(),
         None if bound.len() == 1 => "1 account, ".to_owned(),
         None => format!("{} accounts, ", bound.len()),
     };
-    format!("{id} {}: {of}{databases} databases", tree.path(id))
+    format!("{id} {}: {of}{databases} databases{lately}", tree.path(id))
 }
 
 /// Accounts outside of every OU: only the root or a policy of their own binds them.
@@ -334,6 +342,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         Wanted {
+            calls: BTreeMap::new(),
             databases: [("300000000000".parse().unwrap(), 9)].into(),
             tagged: BTreeMap::new(),
             canaries: 1,

@@ -27,6 +27,9 @@ enum Event {
     Meddle,
     /// A person lets the last target go without.
     Skip,
+    /// An approval is missing, or there again; the gates are shut, or open again.
+    Approve,
+    Shut,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ struct World {
     meddled: bool,
     /// Whether a stage was said to do harm since a person said that it may go on.
     harmful: bool,
+    missing: usize,
+    shut: bool,
     trail: Vec<String>,
 }
 
@@ -93,6 +98,8 @@ impl World {
             blows: 0,
             meddled: false,
             harmful: false,
+            missing: 0,
+            shut: false,
             trail: Vec::new(),
         }
     }
@@ -110,6 +117,7 @@ impl World {
         match step {
             Step::Attach(target) => {
                 assert_eq!(self.r.wish, Wish::Run, "attached against a person's wish");
+                assert_eq!(self.missing, 0, "attached without approval: {:#?}", self.trail);
                 assert!(!self.harmful, "attached after harm: {:#?}", self.trail);
                 assert!(!self.r.is_skipped(target), "attached though skipped: {:#?}", self.trail);
                 let n = self.r.body.stages.iter().position(|s| s.targets.contains(target)).unwrap();
@@ -160,6 +168,8 @@ impl World {
         let (now, policy) = (self.now, "p-ours".to_owned());
         let before = self.attached.clone();
         match step {
+            // Without evidence the worker stops here.
+            Step::Attach(_) if self.shut => self.r.state = State::Blocked,
             // The intent is recorded before the call.
             Step::Attach(target) => {
                 self.r.attaches(target, now);
@@ -287,20 +297,20 @@ impl World {
         match event {
             Event::Done(_) | Event::Unrecorded | Event::Stale if !self.runs() => {}
             Event::Done(health) => {
-                let step = decide(&self.r, &self.attached, 0, self.moment());
+                let step = decide(&self.r, &self.attached, self.missing, self.moment());
                 self.trail.push(format!("  {step:?}"));
                 self.check(&step);
                 self.perform(&step, health, true);
             }
             Event::Unrecorded => {
                 self.blows += 1;
-                let step = decide(&self.r, &self.attached, 0, self.moment());
+                let step = decide(&self.r, &self.attached, self.missing, self.moment());
                 self.check(&step);
                 self.perform(&step, Health::Healthy, false);
             }
             Event::Stale => {
                 self.blows += 1;
-                let step = decide(&self.r, &self.before.clone(), 0, self.moment());
+                let step = decide(&self.r, &self.before.clone(), self.missing, self.moment());
                 self.check(&step);
                 self.perform(&step, Health::Healthy, true);
             }
@@ -335,6 +345,8 @@ impl World {
                 let skip = Skip { by: "bob".into(), at: Time(0), reason: String::new() };
                 self.r.skip(&id(OU_B), skip);
             }
+            Event::Approve => self.missing = 1 - self.missing,
+            Event::Shut => self.shut = !self.shut,
             Event::Pause | Event::Resume | Event::Promote | Event::Skip => {}
         }
     }
@@ -369,7 +381,8 @@ impl World {
                 *at = at.map(|_| Time(0));
             }
         }
-        hash::of(&(&r, &self.attached, &self.before, self.blows, self.meddled, self.harmful))
+        let people = (self.blows, self.meddled, self.harmful, self.missing, self.shut);
+        hash::of(&(&r, &self.attached, &self.before, people))
     }
 
     /// An abort always ends, and leaves nothing of ours, unless somebody else put it there.
@@ -410,6 +423,20 @@ fn nothing_is_attached_before_what_comes_first_has_shown_itself() {
     for canary in [false, true] {
         sweep(&World::new(canary, false), &events);
     }
+}
+
+#[test]
+fn nothing_is_attached_without_approval_or_evidence() {
+    let events = [
+        Event::Done(Health::Healthy),
+        Event::Unrecorded,
+        Event::Pause,
+        Event::Resume,
+        Event::Abort,
+        Event::Approve,
+        Event::Shut,
+    ];
+    sweep(&World::new(false, false), &events);
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub use built_in::{Parameters, rds_encryption};
 pub use change::changes;
 pub use coverage::{Covered, coverage};
 pub use lint::{Lint, Policy, lint, said};
-pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, own};
+pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, of_server, own};
 
 /// Denies creating unencrypted databases.
 ///

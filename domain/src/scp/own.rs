@@ -166,10 +166,44 @@ fn list(calls: &BTreeSet<&str>) -> String {
     }
 }
 
+/// What the server calls, where its own account is bound: a delegated administrator's can be. Without them nobody takes the
+/// policy off again.
+const SERVER_CALLS: &[&str] = &[
+    "organizations:AttachPolicy",
+    "organizations:CreatePolicy",
+    "organizations:DescribeOrganization",
+    "organizations:DescribePolicy",
+    "organizations:DetachPolicy",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListParents",
+    "organizations:ListPolicies",
+    "organizations:ListPoliciesForTarget",
+    "organizations:ListRoots",
+    "organizations:ListTargetsForPolicy",
+    "sts:AssumeRole",
+];
+
 /// Puts all our calls, as that role makes them, before a policy.
 pub fn own(policy: &Replay, role: &str) -> Own {
+    asked(policy, role, OUR_CALLS.iter().chain(OUR_OTHER_CALLS))
+}
+
+/// The same of the server's calls, by its caller's ARN: of a session, its role's counts.
+pub fn of_server(policy: &Replay, caller: &str) -> Own {
+    let parts: Vec<&str> = caller.split([':', '/']).collect();
+    let role = match parts[..] {
+        ["arn", partition, "sts", "", account, "assumed-role", name, ..] => {
+            format!("arn:{partition}:iam::{account}:role/{name}")
+        }
+        _ => caller.to_owned(),
+    };
+    asked(policy, &role, SERVER_CALLS.iter())
+}
+
+fn asked<'a>(policy: &Replay, role: &str, actions: impl Iterator<Item = &'a &'static str>) -> Own {
     let mut own = Own::default();
-    for action in OUR_CALLS.iter().chain(OUR_OTHER_CALLS) {
+    for action in actions {
         for request in requests(action, role) {
             let (into, reasons) = match ask(policy, &request) {
                 Verdict::Allowed => continue,
@@ -225,6 +259,22 @@ mod tests {
     use super::*;
     use crate::history::replay;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_server_that_is_bound_keeps_its_way_back() {
+        let text = json!({"Version": "2012-10-17", "Statement": [{"Sid": "NoOrg", "Effect": "Deny",
+            "Action": "organizations:Detach*", "Resource": "*",
+            "Condition": {"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/admins"}}}]});
+        let policy = replay("p", &text.to_string()).unwrap();
+        let denied = |caller: &str| {
+            let own = of_server(&policy, caller);
+            own.denied.into_values().flatten().collect::<Vec<_>>()
+        };
+        let session = |role: &str| format!("arn:aws:sts::111122223333:assumed-role/{role}/i-1");
+        assert_eq!(denied(&session("ringfence")), ["organizations:DetachPolicy"]);
+        assert_eq!(denied("arn:aws:iam::111122223333:user/x"), ["organizations:DetachPolicy"]);
+        assert!(denied(&session("admins")).is_empty());
+    }
 
     const ROLE: &str = "arn:aws:iam::111122223333:role/RingfenceRemediation";
 

@@ -61,8 +61,15 @@ pub(super) async fn own(
         false => accounts.clone(),
     };
     let every = somewhere.len().div_ceil(TRIED_MAX).max(1);
+    let mut found = Vec::new();
     for account in somewhere.iter().step_by(every) {
-        let own = scp::own(policy, &app.cloud.role_arn(account).await?);
+        found.push(scp::own(policy, &app.cloud.role_arn(account).await?));
+    }
+    let caller = app.cloud.caller().await?;
+    if accounts.contains(&caller.account) {
+        found.push(scp::of_server(policy, &caller.arn));
+    }
+    for own in found {
         for (into, from) in [(&mut all.denied, own.denied), (&mut all.unknown, own.unknown)] {
             for (why, calls) in from {
                 into.entry(why).or_default().extend(calls);

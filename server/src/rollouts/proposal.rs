@@ -2,6 +2,8 @@
 
 use crate::app::{App, Fault};
 use crate::org;
+use crate::store::{Filter, Kind};
+use ringfence_domain::history::Reading;
 use ringfence_domain::org::NodeKind;
 use ringfence_domain::rollout::propose::{Proposed, Wanted, propose as staged};
 use ringfence_domain::time::Time;
@@ -23,6 +25,12 @@ pub async fn propose(app: &App, mut wanted: Wanted, tag: &str) -> Result<Proposa
         let cells = app.store.cells(account.as_str(), ("", ""), 1_000).await?;
         let databases = cells.iter().map(|c| c.instances + c.clusters).sum();
         wanted.databases.insert(account, databases);
+    }
+    for (_, reading) in app.all_readable::<Reading>(Kind::Reading, &Filter::default()).await? {
+        let calls: u64 = reading.calls.kinds.values().map(|(count, ..)| *count).sum();
+        let known = wanted.calls.entry(reading.account).or_default();
+        // Readings for different ends overlap.
+        *known = calls.max(*known);
     }
     if !tag.is_empty() {
         for node in tree.nodes().filter(|n| matches!(n.kind, NodeKind::Ou)) {

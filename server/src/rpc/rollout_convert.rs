@@ -84,6 +84,7 @@ pub(crate) fn wanted(a: v1::ProposeRolloutRequest) -> Result<(propose::Wanted, S
     }
     let wanted = propose::Wanted {
         databases: Default::default(),
+        calls: Default::default(),
         tagged: Default::default(),
         canaries: size("canaries", a.canaries, 0)?,
         large: size("large", a.large, 1)?,
@@ -173,6 +174,7 @@ pub(crate) fn rollout(
                     .map(|s| format!("{} at {}: {}", s.by, s.at, s.reason))
                     .unwrap_or_default(),
                 change: if there { "nothing: it is attached there" } else { "adds denials" }.into(),
+                slots: count(r.body.planned_on.get(id).map_or(0, |set| set.len())),
                 before: before.map(|s| s.iter().cloned().collect()).unwrap_or_default(),
                 accounts: count(tree.map_or(0, |t| rollout::bound(t, std::iter::once(id)).len())),
                 replaced_by: r
