@@ -57,6 +57,9 @@ async fn probes(app: &App) -> Check {
             let at = proof.answered.as_ref().map(|a| a.at.to_string()).unwrap_or_default();
             check("probes", Outcome::Ok, format!("proven in {} at {at}", proof.place), "")
         }
+        Ok(Err(why)) if why.contains("there is a database") => {
+            check("probes", Outcome::Warning, why, "look at it, delete it, prove probes anew")
+        }
         Ok(Err(why)) => check("probes", Outcome::Ok, why, ""),
         Err(fault) => check("probes", Outcome::Failed, fault.to_string(), "look at the store"),
     }

@@ -268,3 +268,25 @@ fn two_people_agree_and_not_long_ago_and_a_board_has_a_page() {
     start(0);
     org.reaches(&id, "complete");
 }
+
+#[test]
+fn what_access_analyzer_finds_wrong_is_refused_and_where_it_does_not_answer_that_is_said() {
+    let org = Org::new(&[]);
+    let plan = |action: &str| {
+        let policy = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Deny","Action":["rds:DeleteOptionGroup","{action}"],"Resource":"*"}}]}}"#
+        );
+        std::fs::write(org.folder.path().join("own.json"), policy).expect("write");
+        let toml = format!("policy = \"own.json\"\n{}", stage("a", &org.accounts[0], ""));
+        org.cli("ann").run(&format!("rollout plan --dry-run -f {}", org.file(&toml)))
+    };
+    let refused = plan(":Create");
+    assert!(refused.code == 1 && refused.err.contains("INVALID_ACTION"), "{refused:?}");
+    let good = plan("rds:CreateOptionGroup");
+    assert!(good.code == 0 && !good.err.contains("Access Analyzer"), "{good:?}");
+    let denied = json!({"error": {"status": 403, "code": "AccessDeniedException"}});
+    org.sim.fault(json!({"match": {"operation": "ValidatePolicy"}, "times": 0, "effect": denied}));
+    let dark = plan("rds:CreateOptionGroup");
+    let said = dark.err.contains("Access Analyzer did not look at the policy");
+    assert!(dark.code == 0 && said, "{dark:?}");
+}

@@ -318,7 +318,7 @@ fn a_version_is_seen_behind_the_earlier_one_and_by_itself_once_that_is_detached(
     // Nothing is claimed of a way back on which the earlier one denies the same.
     org.cli("ann").expect(&format!("rollout undo {id} --reason CHG-9 --wait --timeout 60s"), 0);
     let undone = status(&org, &id);
-    assert_eq!(text(&undone["probes"][0], "state"), "in force", "{undone}");
+    assert_eq!(text(&undone["probes"][0], "state"), "not looked for", "{undone}");
 }
 
 #[test]

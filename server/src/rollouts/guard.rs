@@ -3,8 +3,8 @@
 use super::gates::gate;
 use super::work::system;
 use super::{Loaded, bake, change, who};
-use crate::app::{App, Fault, now, rest};
-use crate::store::{Filter, Kind};
+use crate::app::{App, Fault, changed, now, rest};
+use crate::store::{Filter, Kind, Row};
 use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
@@ -181,7 +181,7 @@ async fn new_ous(app: &App, tree: &OrgTree, rollout: &Rollout) -> Vec<String> {
 /// target before it does. And those whose does.
 pub(super) async fn came_before(
     app: &App,
-    rollout: &Rollout,
+    (row, rollout): &Loaded,
     target: &NodeId,
 ) -> Result<(Vec<String>, Vec<AccountId>), Fault> {
     let begun = |t: &NodeId| rollout.attachments.get(t).is_some_and(|a| a.intended_at.is_some());
@@ -191,7 +191,11 @@ pub(super) async fn came_before(
     // Once for each stage the organization is read; for its other targets it is as it was then.
     let tree = match stage.is_some_and(|s| s.targets.iter().any(begun)) || on.is_empty() {
         true => app.tree().await?,
-        false => org::fresh(app, app.config.org_max_age).await?,
+        // Of a large one that takes minutes, and a person's word must not wait for it.
+        false => tokio::select! {
+            read = org::fresh(app, app.config.org_max_age) => read?,
+            () = changes(app, row) => return Err(changed(&row.id)),
+        },
     };
     let moves = rollout.moves(&tree, &on);
     let (mut said, proven) = came(app, &tree, &moves.came).await?;
@@ -200,6 +204,19 @@ pub(super) async fn came_before(
         said.extend(who::moved(app, &all, rollout).await);
     }
     Ok((said, proven))
+}
+
+/// Ends when somebody changes this document.
+async fn changes(app: &App, row: &Row) {
+    loop {
+        rest(LOOK_MS).await;
+        match app.store.get(row.kind, &row.id).await {
+            Ok(Some(now)) if now.version == row.version => {}
+            Ok(_) => return,
+            // What cannot be read now is read later.
+            Err(error) => tracing::debug!("{}: {error}", row.id),
+        }
+    }
 }
 
 /// Of accounts that came: what is to be said of those whose evidence does not hold, and those whose does.

@@ -419,7 +419,7 @@ async fn attach(
         stop(app, loaded, State::Blocked, why).await?;
         return Ok(false);
     }
-    let (unproven, mut known) = came_before(app, &loaded.1, target).await?;
+    let (unproven, mut known) = came_before(app, &loaded, target).await?;
     if !unproven.is_empty() {
         stop(app, loaded, State::Blocked, unproven).await?;
         return Ok(false);

@@ -2,8 +2,9 @@
 
 use super::convert::when;
 use crate::app::Fault;
+use ringfence_domain::id::NodeId;
 use ringfence_domain::probe::{Answer, Place, Probe};
-use ringfence_domain::rollout::Rollout;
+use ringfence_domain::rollout::{Rollout, Stage, Wish};
 use ringfence_proto::v1;
 
 pub(crate) fn place(account: &str, region: &str) -> Result<Place, Fault> {
@@ -44,10 +45,16 @@ pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveP
     }
 }
 
+/// Whether all that was attached there is detached again.
+fn off(r: &Rollout, stage: &Stage) -> bool {
+    let off = |t: &NodeId| r.attachments.get(t).is_some_and(|a| a.detached_at.is_some());
+    r.wish == Wish::Abort && stage.targets.iter().all(off)
+}
+
 /// The stages that are probed.
 pub(crate) fn probes(r: &Rollout) -> Vec<v1::RolloutProbe> {
     let stages = r.body.stages.iter().enumerate();
-    let one = |(n, stage): (usize, &ringfence_domain::rollout::Stage)| {
+    let one = |(n, stage): (usize, &Stage)| {
         let place = stage.probe.as_ref()?;
         let probed = r.probes.get(&n);
         let state = match probed {
@@ -57,6 +64,8 @@ pub(crate) fn probes(r: &Rollout) -> Vec<v1::RolloutProbe> {
                 Some((_, true)) => "gone",
                 Some((_, false)) => "not seen to be gone",
                 None if p.detached_at.is_some() => "going",
+                // Where the earlier version denies the same again.
+                None if off(r, stage) => "not looked for",
                 None if p.promoted.is_some() => "passed",
                 None if p.passed_at.is_some() && p.shadowed => "behind the earlier one",
                 None if p.passed_at.is_some() => "in force",

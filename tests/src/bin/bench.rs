@@ -99,7 +99,7 @@ fn rollout(table: &mut Table) {
     table.say("rollout: most memory of the server", took.memory, "MiB");
     // Of each: what is attached before the first write, who is in it (two lists), AttachPolicy, and a read that it shows.
     let fewest = targets * 5.0 + 1.0;
-    table.at_most("rollout: Organizations calls / fewest (5 a target)", calls / fewest, "x", 2.5);
+    table.at_most("rollout: Organizations calls / fewest (5 a target)", calls / fewest, "x", 3.0);
     // DetachPolicy, and a read that it shows.
     table.at_most(
         "rollout: calls to take it back / fewest (2 a target)",
