@@ -442,7 +442,9 @@ mod tests {
             assert!(!scan.contains(verb), "{verb}");
         }
         let probe = Phase::Probe.policy();
-        for verb in ["Delete", "Modify", "Restore", "rds:*", "kms:*", "iam:", "db:*", "subgrp:*"] {
+        for verb in
+            ["Delete", "Modify", "Restore", "\"rds:*\"", "\"kms:*\"", "iam:", "db:*", "subgrp:*"]
+        {
             assert!(!probe.contains(verb), "{verb}");
         }
         let keys = Phase::Keys.policy();
