@@ -205,7 +205,9 @@ impl World {
             }
             Step::Probe(n) => {
                 let probed = self.r.probes.entry(*n).or_insert_with(|| Probed::begun(now));
+                let there = self.attached.values().flatten().any(|set| set.contains("p-ours"));
                 let shows = match health {
+                    _ if !there => Shows::No,
                     Health::Healthy => Shows::Yes,
                     Health::Unhealthy => Shows::Harm,
                     Health::Inconclusive => Shows::Unknown,
@@ -214,10 +216,9 @@ impl World {
                     *probed = Probed { seen_at: probed.seen_at, ..Probed::begun(now) };
                 }
                 // Beside an earlier version AWS names that one, until it is detached everywhere.
-                let beside = self.r.body.replaces.is_some()
-                    && self.attached.values().flatten().any(|set| set.contains("p-old"));
-                probed.sees(shows, !beside, String::new(), now);
-                self.judge(*n, health);
+                let old = self.attached.values().flatten().any(|set| set.contains("p-old"));
+                probed.sees(shows, there && !old, String::new(), now);
+                self.judge(*n, if there { health } else { Health::Healthy });
             }
             Step::ProbeLifted(all) => {
                 let each = self.r.probes.iter_mut().filter(|(n, _)| all.contains(n));
@@ -248,7 +249,6 @@ impl World {
         }
     }
 
-    /// What becomes of a stage that is said to be so.
     fn judge(&mut self, stage: usize, health: Health) {
         match health {
             Health::Healthy => {}
