@@ -8,8 +8,15 @@ use ringfence_tests::{Guard, script, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const DENY_NOTHING: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"rds:StopDBCluster","Resource":"*"}]}"#;
+
+/// A command of an operator's own, with this body.
+pub(crate) fn write_command(path: &Path, body: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("write");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+}
 
 /// An organization without databases, a server that asks a command of ours for the health of stages, and two accounts.
 pub(crate) struct Org {
@@ -37,9 +44,9 @@ impl Org {
         }
         let mut setup = Setup::new(&sim.url(), folder.path());
         let command = folder.path().join("health");
-        std::fs::write(&command, "#!/bin/sh\nenv | grep ^RINGFENCE_ > \"${0}.told\"\ncat \"${0}.says\"\nexit $(cat \"${0}.code\")\n")
-            .expect("write");
-        std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        let answers =
+            "env | grep ^RINGFENCE_ > \"${0}.told\"\ncat \"${0}.says\"\nexit $(cat \"${0}.code\")";
+        write_command(&command, answers);
         for (key, value) in [
             ("AWS__REGIONS", ""),
             ("AWS__EXTERNAL_ID", ""),

@@ -1,9 +1,9 @@
 //! `remediation.check_command`: what is in a twin is the operator's to judge, before it is verified.
 
+use crate::bake::write_command;
 use crate::stage::{MINUTE, Stage, text};
 use ringfence_tests::postgres::Postgres;
 use ringfence_tests::{Moto, python, root, script, until};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 #[test]
@@ -12,10 +12,8 @@ fn a_twin_is_verified_once_the_operators_command_agrees() {
     let (told, verdict) = (folder.path().join("told"), folder.path().join("verdict"));
     let script = folder.path().join("check");
     let sources = (told.display(), verdict.display());
-    let lines =
-        format!("#!/bin/sh\nenv | grep ^RINGFENCE_ | sort > {}\n. {}\n", sources.0, sources.1);
-    std::fs::write(&script, lines).expect("write");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let lines = format!("env | grep ^RINGFENCE_ | sort > {}\n. {}", sources.0, sources.1);
+    write_command(&script, &lines);
     let say = |line: &str| std::fs::write(&verdict, line).expect("write");
 
     let mut stage = Stage::new();

@@ -1,12 +1,12 @@
 //! Accounts that come to what a complete rollout is attached to, or go from it; and stages proposed by risk.
 
+use crate::bake::write_command;
 use crate::canary::World;
 use crate::stage::{MINUTE, text};
 use ringfence_domain::rollout;
 use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 
 fn nodes(world: &World) -> Vec<Value> {
     world.org.cli("ann").json("org tree", 0)["nodes"].as_array().cloned().expect("nodes")
@@ -99,10 +99,7 @@ fn accounts_that_come_and_go_after_it_is_complete_are_told_with_who_moved_them()
 fn an_account_that_comes_to_what_is_attached_shuts_the_next_gate_also_where_nothing_bakes() {
     let folder = tempfile::tempdir().expect("a folder");
     let gate = folder.path().join("gate");
-    let says = |text: &str| {
-        std::fs::write(&gate, format!("#!/bin/sh\n{text}\n")).expect("write");
-        std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    };
+    let says = |text: &str| write_command(&gate, text);
     says("case $RINGFENCE_TARGET in ou-*) ;; *) exit 1;; esac");
     let world = World::new(&[
         ("ROLLOUT__GATE_COMMAND", gate.to_str().expect("text")),

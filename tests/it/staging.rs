@@ -1,13 +1,12 @@
 //! Accounts that go to a staging OU and come back, on the simulator.
 
-use crate::bake::Org;
+use crate::bake::{Org, write_command};
 use crate::stage::{MINUTE, text};
 use crate::sweep::crash_points;
 use ringfence_tests::process::{Cli, Setup};
 use ringfence_tests::{Moto, emulator, script, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 
 /// An organization with an OU where policies are tried.
 struct World {
@@ -253,10 +252,7 @@ fn rolled_out(ann: &Cli, bob: &Cli, file: &std::path::Path, toml: &str) -> Strin
 fn an_account_goes_where_its_gates_let_it_and_what_was_approved_still_holds() {
     let folder = tempfile::tempdir().expect("a folder");
     let gate = folder.path().join("gate");
-    let says = |text: &str| {
-        std::fs::write(&gate, format!("#!/bin/sh\n{text}\n")).expect("write");
-        std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    };
+    let says = |text: &str| write_command(&gate, text);
     says("echo CAB says no to $RINGFENCE_STAGING for $RINGFENCE_TARGET; exit 1");
     let world = World::new(&[("ROLLOUT__GATE_COMMAND", gate.to_str().expect("text"))]);
     let (org, account) = (&world.org, world.org.accounts[0].clone());

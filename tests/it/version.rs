@@ -1,12 +1,11 @@
 //! Versions of a policy: one takes the place of another, is undone, and targets go without, on the simulator.
 
-use crate::bake::Org;
+use crate::bake::{Org, write_command};
 use crate::stage::{MINUTE, text};
 use crate::sweep::crash_points;
 use ringfence_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 
 const OLD: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"NoStop","Effect":"Deny","Action":"rds:DeleteOptionGroup","Resource":"*"}]}"#;
 
@@ -203,10 +202,7 @@ fn a_crash_at_any_write_of_a_version_or_its_undoing_leaves_no_gap() {
 fn a_gate_of_ones_own_refuses_and_a_target_goes_without() {
     let folder = tempfile::tempdir().expect("a folder");
     let gate = folder.path().join("gate");
-    let write = |text: &str| {
-        std::fs::write(&gate, format!("#!/bin/sh\n{text}\n")).expect("write");
-        std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    };
+    let write = |text: &str| write_command(&gate, text);
     write("echo CAB says no to $RINGFENCE_STAGE; exit 1");
     let org = Org::new(&[("ROLLOUT__GATE_COMMAND", gate.to_str().expect("text"))]);
     let toml = format!("policy = \"rds-encryption\"\n{}", stages(&org, &[0, 1], ""));
