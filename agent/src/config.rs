@@ -50,6 +50,8 @@ pub struct Config {
     pub org_max_age: Span,
     pub policies_per_target: usize,
     pub policy_size: usize,
+    /// `rollout.max_accounts`: how many accounts one stage may bind; 0 is no limit.
+    pub accounts_per_stage: usize,
     pub approvals_remediation: usize,
     pub approvals_rollout: usize,
     /// `approvals.rollout_valid_for`: how old an approval may be when a rollout starts or goes on.
@@ -468,6 +470,7 @@ impl Config {
             org_max_age: span("rollout.org_max_age"),
             policies_per_target: size("rollout.max_policies_per_target"),
             policy_size: size("rollout.max_policy_size"),
+            accounts_per_stage: size("rollout.max_accounts"),
             health_command: text("rollout.health_command"),
             health_timeout: span("rollout.health_timeout"),
             observe_every: span("rollout.observe_every"),

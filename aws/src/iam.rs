@@ -1,4 +1,4 @@
-//! IAM policies that name databases by their resource ids.
+//! IAM policies that name databases by their resource ids, and roles by their names.
 
 use crate::client::Cloud;
 use crate::error::cloud_error;
@@ -6,11 +6,12 @@ use crate::limits::Class;
 use crate::retry::To;
 use crate::session::Session;
 use aws_sdk_iam::operation::get_account_authorization_details::GetAccountAuthorizationDetailsOutput;
+use aws_sdk_iam::operation::list_roles::ListRolesOutput;
 use aws_sdk_iam::types::{EntityType, PolicyDetail};
 use ringfence_domain::around::ByResourceId;
 use ringfence_domain::cloud::CloudError;
 
-/// The most that a page may have (API reference, GetAccountAuthorizationDetails).
+/// The most that a page may have (API reference, GetAccountAuthorizationDetails and ListRoles).
 const PAGE: i32 = 1_000;
 
 /// Resource ids are longer; names such as `db-admins` are none.
@@ -38,6 +39,28 @@ impl Cloud {
         };
         let keep = |page: GetAccountAuthorizationDetailsOutput| {
             take(&mut found, &page);
+            page.marker.filter(|_| page.is_truncated)
+        };
+        self.0.gate.pages(to, OP, page, keep).await?;
+        Ok(found)
+    }
+
+    /// The roles of our own account whose names contain this.
+    ///
+    /// # Errors
+    /// The caller may not list them (`iam:ListRoles`), or AWS does not answer.
+    pub async fn own_roles(&self, part: &str) -> Result<Vec<String>, CloudError> {
+        const OP: &str = "iam:ListRoles";
+        let own = self.caller().await?.account;
+        let to = To::cell(Class::IamRead, own.as_str(), "");
+        let mut found = Vec::new();
+        let page = |marker| {
+            let call = self.0.own_iam.list_roles().max_items(PAGE).set_marker(marker).send();
+            async { call.await.map_err(|e| cloud_error(OP, e)) }
+        };
+        let keep = |page: ListRolesOutput| {
+            let names = page.roles().iter().map(|role| role.role_name());
+            found.extend(names.filter(|name| name.contains(part)).map(str::to_owned));
             page.marker.filter(|_| page.is_truncated)
         };
         self.0.gate.pages(to, OP, page, keep).await?;

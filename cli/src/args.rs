@@ -436,4 +436,23 @@ pub(crate) enum Audit {
         #[arg(long, default_value_t = 50)]
         limit: i32,
     },
+    /// Check that no event was changed, removed or added since it was written. Prints the number and the seal of the newest
+    /// one: kept elsewhere, they show later whether the log was cut off or written anew.
+    Verify {
+        /// A number and a seal that were kept, such as 812:9f3c...
+        #[arg(long, value_name = "NUMBER:SEAL", value_parser = kept)]
+        head: Option<(i64, String)>,
+    },
+}
+
+fn kept(text: &str) -> Result<(i64, String), String> {
+    let (number, seal) = text.split_once(':').unwrap_or((text, ""));
+    let hex = seal.len() == 64 && seal.bytes().all(|b| b.is_ascii_hexdigit());
+    match number.parse() {
+        Ok(number) if hex => Ok((number, seal.to_ascii_lowercase())),
+        _ => {
+            Err("it must be a number and a seal of 64 hex digits, as `audit verify` prints them"
+                .into())
+        }
+    }
 }

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod agents;
 pub mod app;
+mod audit;
 mod decommission;
 pub mod deployments;
 pub mod doctor;
@@ -114,6 +115,7 @@ pub async fn run(
     tokio::spawn(rollouts::run(app.clone()));
     tokio::spawn(rollouts::keep_fresh(app.clone()));
     tokio::spawn(waivers::run(app.clone()));
+    tokio::spawn(audit::run(app.clone()));
     tokio::spawn(staging::run(app.clone()));
     tokio::spawn(scans::run(app.clone()));
     tokio::spawn(admission::run(app.clone()));

@@ -2,6 +2,7 @@
 
 mod across;
 mod around;
+mod audit;
 mod aws_config;
 mod bad_input;
 mod bake;
@@ -26,6 +27,7 @@ mod policies;
 mod probe;
 mod quiesce;
 mod regions;
+mod rules;
 mod simulator;
 mod stage;
 mod staging;

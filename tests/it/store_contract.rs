@@ -1,6 +1,6 @@
 //! What every store promises, on both of them.
 
-use ringfence_domain::audit::{Actor, Event};
+use ringfence_domain::audit::{Actor, Chain, Event};
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::opinion::Opinion;
@@ -451,6 +451,34 @@ async fn contention(store: Arc<dyn Store>) {
     assert_eq!(all, want);
 }
 
+/// Many append at once, alone and with what they change: every seal follows the one before.
+async fn log(store: Arc<dyn Store>) {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..10 {
+                let made = row(Kind::Freeze, &format!("log-{writer}-{n}"), "");
+                assert!(store.update(&[made], &event("make")).await.unwrap());
+                store.append(&event("append")).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let (mut chain, mut below) = (Chain::default(), i64::MAX);
+    loop {
+        let page = store.events("", "", below, 50).await.unwrap();
+        let Some(last) = page.last() else { break };
+        below = last.sequence;
+        page.into_iter().for_each(|e| chain.read(e.sequence, e.event, e.seal));
+    }
+    chain.ends();
+    assert!(chain.events >= 160, "{}", chain.events);
+    assert_eq!(chain.broken, Vec::<i64>::new());
+    let (head, _) = chain.head.expect("a head");
+    assert_eq!(u64::try_from(head), Ok(chain.events), "no number is left out");
+}
+
 fn contract(url: &str) {
     runtime().block_on(async {
         let store = store::open(url).await.expect("open the store");
@@ -463,7 +491,8 @@ fn contract(url: &str) {
         passes(store.as_ref()).await;
         order(store.as_ref()).await;
         agents(store.as_ref()).await;
-        contention(store).await;
+        contention(store.clone()).await;
+        log(store).await;
         let again = store::open(url).await.expect("open it again");
         assert!(again.get(Kind::Plan, "a").await.unwrap().is_some(), "what was written is there");
     });

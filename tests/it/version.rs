@@ -103,6 +103,29 @@ fn a_version_takes_the_place_of_the_earlier_one_and_undo_gives_it_back() {
 }
 
 #[test]
+fn several_versions_are_undone_at_once() {
+    let org = Org::new(&[]);
+    let (old, policy) = first(&org);
+    let second = org.begun(&second(&org, &old, &[0, 1]));
+    org.reaches(&second, "complete");
+    std::fs::write(org.folder.path().join("new.json"), OLD.replace("NoStop", "NoneStops"))
+        .expect("write");
+    let third =
+        format!("policy = \"new.json\"\nreplaces = \"{second}\"\n{}", stages(&org, &[0, 1], ""));
+    let third = org.begun(&third);
+    org.reaches(&third, "complete");
+    let odd = org.cli("ann").run(&format!("rollout undo {third} --to {third} --reason x"));
+    assert!(odd.code == 1 && odd.err.contains(&format!("they are: {second}, {old}")), "{odd:?}");
+    let line = format!("rollout undo {third} --to {old} --reason CHG-9 --wait --timeout 60s");
+    org.cli("ann").expect(&line, 0);
+    org.reaches(&second, "aborted");
+    assert_eq!(state(&org, &old), "complete");
+    assert_eq!(more(&org), [only(&policy), only(&policy)], "and nothing else");
+    let log = org.cli("ann").expect(&format!("audit list --subject {second} -o json"), 0).out;
+    assert!(log.contains("rollout.aborted") && log.contains("is to stand again"), "{log}");
+}
+
+#[test]
 fn a_version_that_is_taken_back_while_it_bakes_leaves_the_earlier_one_alone() {
     let org = Org::new(&[]);
     let (old, policy) = first(&org);
@@ -309,11 +332,19 @@ fn ten_policies_on_a_target_and_other_tools_are_found_when_it_is_planned() {
         org.call("AttachPolicy", json!({"PolicyId": id, "TargetId": target}));
     };
     make("aws-guardrails-aBcDeF".to_owned());
+    // The role of the function with which Landing Zone Accelerator undoes what others attach.
+    let reverts = "AWSAccelerator-FinalizeSt-RevertScpChangesRevertSc-1A2B";
+    org.sim.change(json!({"call": {"account": org.management, "region": "us-east-1", "service": "iam",
+        "operation": "CreateRole", "params": {"RoleName": reverts, "AssumeRolePolicyDocument": "{}"}}}));
     let plan = org.cli("ann").expect(&format!("rollout plan --dry-run -f {file}"), 0);
     assert!(
         plan.err.contains("AWS Control Tower is at work here (aws-guardrails-aBcDeF"),
         "{plan:?}"
     );
+    let line = format!(
+        "Landing Zone Accelerator is at work here (its function that undoes attachments is here, with the role {reverts})"
+    );
+    assert!(plan.err.contains(&line), "{plan:?}");
     let there = org.attached()[target].len();
     (there..10).for_each(|n| make(format!("other-{n}")));
     let before = org.sim.counts();

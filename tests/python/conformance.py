@@ -330,6 +330,12 @@ def small_services(m, a):
     call(a, "secretsmanager", "CreateSecret", expect="ResourceExistsException", Name="two", SecretString="s")
     page = call(a, "secretsmanager", "ListSecrets", MaxResults=1)
     assert call(a, "secretsmanager", "ListSecrets", NextToken=page["NextToken"])["SecretList"][0]["Name"] == "two"
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    for name in ("one", "two"):
+        call(a, "iam", "CreateRole", RoleName=name, AssumeRolePolicyDocument=trust)
+    call(a, "iam", "CreateRole", expect="EntityAlreadyExists", RoleName="one", AssumeRolePolicyDocument=trust)
+    page = call(a, "iam", "ListRoles", MaxItems=1)
+    assert call(a, "iam", "ListRoles", Marker=page["Marker"])["Roles"][0]["RoleName"] == "two"
     page = call(a, "iam", "GetAccountAuthorizationDetails", Filter=["LocalManagedPolicy", "Role"], MaxItems=1)
     page = call(a, "iam", "GetAccountAuthorizationDetails", Marker=page["Marker"])
     assert page["Policies"][0]["PolicyVersionList"][0]["Document"] == json.loads(document), page

@@ -51,6 +51,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("rollout.org_max_age", Type::Duration, "1m"),
     ("rollout.max_policies_per_target", Type::Count, "10"),
     ("rollout.max_policy_size", Type::Count, "10240"),
+    ("rollout.max_accounts", Type::Count, "0"),
     ("rollout.health_command", Type::Text, ""),
     ("rollout.health_timeout", Type::Duration, "5m"),
     ("rollout.observe_every", Type::Duration, "15m"),

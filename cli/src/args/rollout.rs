@@ -74,6 +74,9 @@ pub(crate) enum Rollout {
         /// Go on showing it at each change, until it rests.
         #[arg(long)]
         watch: bool,
+        /// As a JUnit report instead: a suite for each stage, a case for each target and check.
+        #[arg(long, conflicts_with = "watch")]
+        junit: bool,
     },
     /// Print a rollout file for the whole organization: the least risk first, large OUs a few accounts at a time. Changes
     /// nothing.
@@ -154,6 +157,9 @@ pub(crate) enum Rollout {
     /// Take back a rollout that was carried out: the earlier version that it replaced is attached again first.
     Undo {
         id: String,
+        /// A still earlier version that is to stand again: those in between are undone one after the other.
+        #[arg(long, value_name = "ID", default_value = "")]
+        to: String,
         #[arg(long)]
         reason: String,
         #[arg(long)]

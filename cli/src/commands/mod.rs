@@ -6,6 +6,7 @@ mod control;
 mod doctor;
 mod finding;
 mod freeze;
+mod junit;
 mod key;
 mod org;
 mod page;

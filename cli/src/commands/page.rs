@@ -97,6 +97,10 @@ fn text(page: &Page) -> String {
         line("Accounts that are left to their OU are detached at the end, when the OU binds them.");
     }
     line("");
+    line("## When, and whom it leaves alone");
+    line("");
+    when(r).iter().for_each(|l| line(l));
+    line("");
     line("## The way back");
     line("");
     line(&format!(
@@ -133,6 +137,33 @@ fn text(page: &Page) -> String {
     out
 }
 
+/// Its hours, what some stages want more than others, and whom the policy does not bind.
+fn when(r: &v1::Rollout) -> Vec<String> {
+    let mut said = vec![match r.windows.as_slice() {
+        [] => "- At any hour.".to_owned(),
+        windows => {
+            format!("- Only in {} ({}); the way back at any hour.", windows.join(", "), r.time_zone)
+        }
+    }];
+    for stage in &r.stages {
+        if stage.approvals > 0 {
+            said.push(format!(
+                "- Stage {} wants {} approvals before it begins.",
+                stage.name, stage.approvals
+            ));
+        }
+        if stage.max_accounts > 0 {
+            said.push(format!(
+                "- Stage {} may bind {} accounts that no earlier stage binds, and stops where there are more by then.",
+                stage.name, stage.max_accounts
+            ));
+        }
+    }
+    said.push("- Not bound: the management account, and service-linked roles.".to_owned());
+    said.extend(r.exempt.iter().map(|who| format!("- Left alone: {who}.")));
+    said
+}
+
 /// What would end a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
@@ -156,6 +187,11 @@ fn targets(r: &v1::Rollout) -> String {
                 n => format!("{time} and {n} healthy observations"),
             }
         });
+        let calls = r.stages.iter().find(|s| s.name == t.stage).map_or(0, |s| s.calls);
+        let watched = match calls {
+            0 => watched,
+            calls => format!("{watched} and {calls} calls in CloudTrail"),
+        };
         let name = match t.replaced_by.as_str() {
             "" => t.name.clone(),
             ou => format!("{} (left to {ou} at the end)", t.name),

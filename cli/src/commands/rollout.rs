@@ -1,8 +1,8 @@
 //! `ringfence rollout`
 
 use super::{
-    Context, MESSAGE_MAX, approved_by, is_approved, missing, page, pages, people, probe, propose,
-    request_id, simulate, tree, within,
+    Context, MESSAGE_MAX, approved_by, is_approved, junit, missing, page, pages, people, probe,
+    propose, request_id, simulate, tree, within,
 };
 use crate::args::Rollout;
 use crate::client::Connection;
@@ -14,6 +14,7 @@ use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 use ringfence_proto::v1::rollout_service_client::RolloutServiceClient;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub(super) type Client = RolloutServiceClient<Connection>;
@@ -26,6 +27,8 @@ pub(crate) struct Read {
     expected_denials: Vec<String>,
     replaces: String,
     probe: bool,
+    windows: Vec<String>,
+    time_zone: String,
     stages: Vec<file::Stage>,
 }
 
@@ -38,14 +41,22 @@ impl Read {
             observations: i32::try_from(s.observations).unwrap_or(i32::MAX),
             probe_account: s.probe.as_ref().map(|p| p.account.to_string()).unwrap_or_default(),
             probe_region: s.probe.as_ref().map(|p| p.region.to_string()).unwrap_or_default(),
+            calls: i32::try_from(s.calls).unwrap_or(i32::MAX),
+            approvals: i32::try_from(s.approvals).unwrap_or(i32::MAX),
+            max_accounts: i32::try_from(s.max_accounts).unwrap_or(i32::MAX),
         };
         self.stages.iter().map(stage).collect()
     }
 
     pub(super) fn parameters(&self) -> Option<v1::PolicyParameters> {
-        let Parameters { exempt_engines, break_glass, restore_denied_tag } =
+        let Parameters { exempt_engines, break_glass, exempt_waived, restore_denied_tag } =
             self.parameters.clone();
-        Some(v1::PolicyParameters { exempt_engines, break_glass, restore_denied_tag })
+        Some(v1::PolicyParameters {
+            exempt_engines,
+            break_glass,
+            exempt_waived,
+            restore_denied_tag,
+        })
     }
 }
 
@@ -56,33 +67,36 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
         std::fs::read_to_string(path).map_err(|e| fail(format!("read {}: {e}", path.display())))?;
     let (parsed, stages) =
         file::parse(&text).map_err(|e| fail(format!("{}: {e}", path.display())))?;
-    let (own, parameters) = (parsed.policy == file::BUILT_IN, parsed.parameters);
-    let (expected_denials, replaces, probe) =
-        (parsed.expected_denials, parsed.replaces, parsed.probe);
+    let own = parsed.policy == file::BUILT_IN;
+    let mut read = Read {
+        policy: parsed.policy,
+        document: String::new(),
+        parameters: parsed.parameters,
+        expected_denials: parsed.expected_denials,
+        replaces: parsed.replaces,
+        probe: parsed.probe,
+        windows: parsed.windows,
+        time_zone: parsed.time_zone,
+        stages,
+    };
     if own {
-        scp::rds_encryption(&parameters).map_err(|e| fail(format!("{}: {e}", path.display())))?;
-        return Ok(Read {
-            policy: parsed.policy,
-            document: String::new(),
-            parameters,
-            expected_denials,
-            replaces,
-            probe,
-            stages,
-        });
+        scp::rds_encryption(&read.parameters, &BTreeSet::new())
+            .map_err(|e| fail(format!("{}: {e}", path.display())))?;
+        return Ok(read);
     }
-    let policy = path.parent().unwrap_or(Path::new("")).join(&parsed.policy);
+    let policy = path.parent().unwrap_or(Path::new("")).join(&read.policy);
     let document = std::fs::read_to_string(&policy).map_err(|e| {
         fail(format!(
             "{}: policy = \"{}\" is neither rds-encryption nor a file that can be read ({}: {e})",
             path.display(),
-            parsed.policy,
+            read.policy,
             policy.display()
         ))
     })?;
     scp::lint(&document).map_err(|e| fail(format!("{}: {}", policy.display(), scp::said(&e))))?;
-    let name = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Read { policy: name, document, parameters, expected_denials, replaces, probe, stages })
+    read.policy = policy.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    read.document = document;
+    Ok(read)
 }
 
 pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>) -> End {
@@ -108,10 +122,14 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 client.start_rollout(v1::StartRolloutRequest { id }).await?.into_inner().rollout;
             follow(context, client, rollout, wait, timeout).await
         }
-        Rollout::Status { id, watch: true } => watch(context, client, id).await,
-        Rollout::Status { id, watch: false } => {
+        Rollout::Status { id, watch: true, .. } => watch(context, client, id).await,
+        Rollout::Status { id, junit: as_junit, .. } => {
             let rollout =
                 client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner().rollout;
+            if as_junit {
+                printer::data(&junit::report(&rollout.ok_or_else(|| missing("a rollout"))?)?);
+                return Ok(Exit::Done);
+            }
             shown(context, rollout)
         }
         Rollout::Propose {
@@ -172,8 +190,8 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             let request = v1::RetryRolloutTargetRequest { id, target, reason };
             shown(context, client.retry_rollout_target(request).await?.into_inner().rollout)
         }
-        Rollout::Undo { id, reason, wait, timeout } => {
-            let request = v1::UndoRolloutRequest { id, reason };
+        Rollout::Undo { id, to, reason, wait, timeout } => {
+            let request = v1::UndoRolloutRequest { id, reason, to };
             let rollout = client.undo_rollout(request).await?.into_inner().rollout;
             follow(context, client, rollout, wait, timeout).await
         }
@@ -203,6 +221,8 @@ async fn plan(
         expected_denials: read.expected_denials,
         replaces: read.replaces,
         probe: read.probe,
+        windows: read.windows,
+        time_zone: read.time_zone,
         policy: read.policy,
         policy_document: read.document,
         allow_root,
@@ -393,6 +413,16 @@ fn show(context: &Context, rollout: &v1::Rollout) {
             earlier.targets.len()
         ));
         earlier.changes.iter().for_each(|change| printer::data(&format!("  {change}")));
+    }
+    if !rollout.windows.is_empty() {
+        let hours = rollout.windows.join(" ");
+        printer::data(&format!(
+            "only in {hours} ({}); the way back at any hour",
+            rollout.time_zone
+        ));
+    }
+    for who in &rollout.exempt {
+        printer::data(&format!("left alone: {who}"));
     }
     let by = approved_by(&rollout.approvals);
     printer::data(&format!(

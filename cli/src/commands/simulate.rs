@@ -10,7 +10,7 @@ use ringfence_domain::iam::document::Policy;
 use ringfence_domain::scp;
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,9 @@ pub(super) async fn run(
     if let Some(path) = &ask.events {
         let document = match (&ask.read, &ask.id) {
             (Some(read), _) if read.document.is_empty() => {
-                scp::rds_encryption(&read.parameters).map_err(|e| Failure::new(Exit::Error, e))?
+                // Waivers are the server's to know: which calls are looked for is the same with them.
+                scp::rds_encryption(&read.parameters, &BTreeSet::new())
+                    .map_err(|e| Failure::new(Exit::Error, e))?
             }
             (Some(read), _) => read.document.clone(),
             (None, id) => {

@@ -22,7 +22,13 @@ pub(super) fn lines(rollout: &v1::Rollout) -> Vec<String> {
     for (n, (name, targets)) in stages.into_iter().enumerate() {
         let last = n + 1 == count;
         let bake = rollout.bakes.iter().find(|b| b.stage == name);
-        lines.push(format!("{}{} {}", branch(last), mark(&targets), heading(name, &targets, bake)));
+        let stage = rollout.stages.iter().find(|s| s.name == name);
+        lines.push(format!(
+            "{}{} {}",
+            branch(last),
+            mark(&targets),
+            heading(name, &targets, bake, stage)
+        ));
         let below = if last { "   " } else { "│  " };
         if let Some(probe) = rollout.probes.iter().find(|p| p.stage == name) {
             lines.push(format!("{below}   {}", probed(probe)));
@@ -56,7 +62,12 @@ fn mark(targets: &[&v1::RolloutTarget]) -> char {
     }
 }
 
-fn heading(name: &str, targets: &[&v1::RolloutTarget], bake: Option<&v1::RolloutBake>) -> String {
+fn heading(
+    name: &str,
+    targets: &[&v1::RolloutTarget],
+    bake: Option<&v1::RolloutBake>,
+    stage: Option<&v1::RolloutStage>,
+) -> String {
     let done = targets.iter().filter(|t| attached(t)).count();
     let accounts: i32 = targets.iter().map(|t| t.accounts).sum();
     let accounts =
@@ -71,6 +82,14 @@ fn heading(name: &str, targets: &[&v1::RolloutTarget], bake: Option<&v1::Rollout
         text.push_str(&format!(", then bakes {time} at least"));
         if bake.observations > 0 {
             text.push_str(&format!(" and {} healthy observations", bake.observations));
+        }
+    }
+    if let Some(stage) = stage {
+        if stage.calls > 0 {
+            text.push_str(&format!(", and {} calls in CloudTrail", stage.calls));
+        }
+        if stage.approvals > 0 {
+            text.push_str(&format!(", wants {} approvals", stage.approvals));
         }
     }
     text
@@ -96,8 +115,8 @@ fn baked(bake: &v1::RolloutBake) -> String {
     let mut line = format!("since {}", bake.began_at);
     if !bake.last_at.is_empty() {
         line.push_str(&format!(
-            "; last {} {}: {} ({} healthy so far)",
-            bake.last_at, bake.last_health, bake.last_said, bake.healthy
+            "; last {} {}: {} ({} healthy and {} calls so far)",
+            bake.last_at, bake.last_health, bake.last_said, bake.healthy, bake.calls
         ));
     }
     if !bake.promoted.is_empty() {

@@ -50,6 +50,9 @@ pub struct Bake {
     pub began_at: Time,
     /// How many healthy observations there were.
     pub healthy: u32,
+    /// How many calls that the policy judges CloudTrail showed until the last observation.
+    #[serde(default)]
+    pub calls: u64,
     /// The last observation.
     pub last: Option<Observation>,
     /// Who ended it early, when, and why.
@@ -61,7 +64,7 @@ pub struct Bake {
 impl Bake {
     /// One that begins.
     pub fn begun(now: Time) -> Bake {
-        Bake { began_at: now, healthy: 0, last: None, promoted: None, done_at: None }
+        Bake { began_at: now, healthy: 0, calls: 0, last: None, promoted: None, done_at: None }
     }
 
     /// Takes an observation in.
@@ -83,12 +86,19 @@ pub struct Moment {
 impl Stage {
     /// Whether it is watched before the next one begins.
     pub fn bakes(&self) -> bool {
-        self.bake > Span(0) || self.observations > 0
+        self.bake > Span(0) || self.observations > 0 || self.calls > 0
     }
 
     /// How many healthy observations it needs: one at least, where anybody can be asked.
     pub fn wanted(&self, moment: Moment) -> u32 {
         self.observations.max(u32::from(moment.observe_every.is_some()))
+    }
+
+    /// Whether it was watched for long enough, found healthy often enough, and saw calls enough.
+    pub fn has_baked(&self, bake: &Bake, moment: Moment) -> bool {
+        moment.now.since(bake.began_at) >= self.bake
+            && bake.healthy >= self.wanted(moment)
+            && bake.calls >= u64::from(self.calls)
     }
 }
 
@@ -114,8 +124,7 @@ pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -
     if moment.observe_every.is_some_and(due) {
         return Some(Step::Observe(n));
     }
-    let over = moment.now.since(bake.began_at) >= stage.bake;
-    if over && bake.healthy >= stage.wanted(moment) {
+    if stage.has_baked(bake, moment) {
         return Some(Step::EndBake(n));
     }
     Some(Step::Rest(State::Baking))
@@ -137,7 +146,11 @@ impl Rollout {
             0 => "nobody is asked for its health".to_owned(),
             wanted => format!("{} healthy observations, {wanted} needed", bake.healthy),
         };
-        format!("stage {} bakes until {until} at least; {seen}", stage.name)
+        let calls = match stage.calls {
+            0 => String::new(),
+            wanted => format!("; {} calls seen in CloudTrail, {wanted} needed", bake.calls),
+        };
+        format!("stage {} bakes until {until} at least; {seen}{calls}", stage.name)
     }
 
     /// Accounts of earlier stages that were left to an OU of this stage or a later one: with it gone nothing binds them.

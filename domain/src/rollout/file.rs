@@ -1,6 +1,6 @@
 //! The rollout file (TOML), read strictly: an unknown key is an error, not a stage left out.
 
-use super::Stage;
+use super::{Hours, Stage};
 use crate::id::NodeId;
 use crate::probe::Place;
 use crate::scp::Parameters;
@@ -29,6 +29,12 @@ pub struct File {
     /// Whether each stage is probed, in one of its accounts, once it is attached.
     #[serde(default)]
     pub probe: bool,
+    /// When alone anything is attached: `mon:09:00-mon:16:00`. Any time without.
+    #[serde(default)]
+    pub windows: Vec<String>,
+    /// The time zone of the windows; UTC without.
+    #[serde(default)]
+    pub time_zone: String,
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<FileStage>,
@@ -48,6 +54,15 @@ pub struct FileStage {
     /// How many healthy observations that takes at least.
     #[serde(default)]
     pub observations: u32,
+    /// How many calls that the policy judges CloudTrail must have shown by then.
+    #[serde(default)]
+    pub calls: u32,
+    /// How many people must have approved the rollout before the stage begins.
+    #[serde(default)]
+    pub approvals: u32,
+    /// How many accounts it may bind that no earlier stage binds.
+    #[serde(default)]
+    pub max_accounts: Option<u32>,
     /// Where it is probed, `111122223333/eu-west-1`; without it a place is chosen when it is planned.
     #[serde(default)]
     pub probe_in: Option<String>,
@@ -77,6 +92,7 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
     if file.stage.is_empty() {
         return Err("there is no [[stage]]".into());
     }
+    Hours::new(&file.windows, &file.time_zone)?;
     let mut seen = BTreeSet::new();
     let mut stages = Vec::new();
     for stage in &file.stage {
@@ -106,8 +122,27 @@ pub fn parse(text: &str) -> Result<(File, Vec<Stage>), String> {
                 format!("stage `{}`: probe_in = \"{text}\": it must be an account and a region, such as 111122223333/eu-west-1", stage.name)
             })?),
         };
-        let (name, observations) = (stage.name.clone(), stage.observations);
-        stages.push(Stage { name, targets, bake, observations, probe });
+        let max_accounts = match stage.max_accounts {
+            Some(0) => {
+                return Err(format!(
+                    "stage `{}`: max_accounts = 0: leave it out for no limit",
+                    stage.name
+                ));
+            }
+            most => most.unwrap_or(0),
+        };
+        let FileStage { observations, calls, approvals, .. } = *stage;
+        let name = stage.name.clone();
+        stages.push(Stage {
+            name,
+            targets,
+            bake,
+            observations,
+            calls,
+            approvals,
+            max_accounts,
+            probe,
+        });
     }
     Ok((file, stages))
 }
@@ -133,6 +168,11 @@ mod tests {
         assert_eq!(parse(&good).unwrap().1.len(), 1);
         let baked = parse(&format!("{good}bake = \"24h\"\nobservations = 3\n")).unwrap().1;
         assert_eq!((baked[0].bake, baked[0].observations), (Span::hours(24), 3));
+        let held = format!("{good}calls = 5\napprovals = 3\nmax_accounts = 50\n");
+        let held = parse(&held).unwrap().1.remove(0);
+        assert_eq!((held.calls, held.approvals, held.max_accounts), (5, 3, 50));
+        let hours = "windows = [\"mon:09:00-mon:16:00\"]\ntime_zone = \"Europe/Berlin\"\n";
+        assert_eq!(parse(&format!("{hours}{good}")).unwrap().0.time_zone, "Europe/Berlin");
         let place = format!("probe = true\n{good}probe_in = \"111122223333/eu-west-1\"\n");
         let probed = parse(&place).unwrap();
         assert!(probed.0.probe);
@@ -142,6 +182,11 @@ mod tests {
             (
                 place.replace("/eu", " eu"),
                 "stage `a`: probe_in = \"111122223333 eu-west-1\": it must",
+            ),
+            (format!("{good}max_accounts = 0\n"), "stage `a`: max_accounts = 0: leave it out"),
+            (
+                format!("{}{good}", hours.replace("Berlin", "Atlantis")),
+                "time_zone = \"Europe/Atlantis\"",
             ),
             (good.replace("name", "nmae"), "unknown field `nmae`"),
             (good.replace("policy", "polcy"), "unknown field `polcy`"),

@@ -1,12 +1,12 @@
 //! What must hold before anything is written, and before each target.
 
-use super::{Attached, Stage};
+use super::{Attached, Stage, bound};
 use crate::finding::{Finding, Kind};
 use crate::id::{AccountId, NodeId};
 use crate::ledger::{Cell, Rule, gaps};
 use crate::org::{AccountState, NodeKind, OrgTree};
 use crate::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What AWS allows on one target; settings, for AWS has changed them (5 to 10 SCPs in May 2026,
 /// 5,120 to 10,240 characters before).
@@ -16,6 +16,26 @@ pub struct Limits {
     pub policies_per_target: usize,
     /// Characters of one policy.
     pub policy_size: usize,
+    /// Accounts that one stage may bind and no earlier one does, whatever its file says; 0 is no limit.
+    pub accounts_per_stage: usize,
+}
+
+/// Stages, by their numbers, that bind more accounts which no earlier stage binds than they may.
+pub fn too_many(stages: &[Stage], tree: &OrgTree, limits: Limits) -> BTreeMap<usize, String> {
+    let (mut before, mut found) = (BTreeSet::new(), BTreeMap::new());
+    for (n, stage) in stages.iter().enumerate() {
+        let here = bound(tree, stage.targets.iter());
+        let more = here.difference(&before).count();
+        let own = usize::try_from(stage.max_accounts).unwrap_or(usize::MAX);
+        let limits = [("max_accounts", own), ("rollout.max_accounts", limits.accounts_per_stage)];
+        let limit = limits.iter().filter(|(_, most)| *most > 0).min_by_key(|(_, most)| *most);
+        if let Some((key, most)) = limit.filter(|(_, most)| more > *most) {
+            let name = &stage.name;
+            found.insert(n, format!("stage `{name}` binds {more} accounts that no earlier stage binds, {key} allows {most}: make it several stages"));
+        }
+        before.extend(here);
+    }
+    found
 }
 
 /// What stands in the way before anything is written: unknown targets, the root, slots, size.
@@ -66,6 +86,7 @@ pub fn preflight(
             }
         }
     }
+    trouble.extend(too_many(stages, tree, limits).into_values());
     trouble
 }
 
@@ -217,7 +238,7 @@ mod tests {
 
     #[test]
     fn preflight_finds_what_would_fail_later() {
-        let limits = Limits { policies_per_target: 2, policy_size: 100 };
+        let limits = Limits { policies_per_target: 2, policy_size: 100, accounts_per_stage: 0 };
         let stages = |targets: &[&str]| {
             vec![Stage {
                 name: "a".into(),
@@ -262,5 +283,44 @@ mod tests {
         let both: Attached = [(id(ROOT), set(1)), (id(OU), set(1))].into();
         let trouble = preflight(&stages(&[ROOT, OU]), "{}", &active(), &both, true, limits);
         assert!(trouble[0].contains("must be the last"), "the root is last: {trouble:?}");
+    }
+
+    #[test]
+    fn a_stage_binds_no_more_accounts_than_it_may() {
+        let accounts = (1..=5).map(|n| Node {
+            id: id(&format!("11112222333{n}")),
+            parent: Some(id(OU)),
+            name: n.to_string(),
+            kind: NodeKind::Account { state: AccountState::Active, management: false },
+        });
+        let root = Node { id: id(ROOT), parent: None, name: "r".into(), kind: NodeKind::Root };
+        let ou = Node { id: id(OU), parent: Some(id(ROOT)), name: "o".into(), kind: NodeKind::Ou };
+        let tree = OrgTree::new(Time(0), [root, ou].into_iter().chain(accounts)).unwrap();
+        let stage = |targets: &[&str], max_accounts| Stage {
+            name: targets.join(" "),
+            targets: targets.iter().map(|t| id(t)).collect(),
+            max_accounts,
+            ..Stage::default()
+        };
+        let (two, ou) = (["111122223331", "111122223332"], [OU]);
+        for (stages, most, want) in [
+            (vec![stage(&two, 0), stage(&ou, 0)], 0, vec![]),
+            (vec![stage(&two, 2), stage(&ou, 3)], 0, vec![]),
+            (vec![stage(&two, 1), stage(&ou, 3)], 0, vec![0]),
+            (vec![stage(&two, 2), stage(&ou, 2)], 0, vec![1]),
+            (vec![stage(&two, 0), stage(&ou, 0)], 2, vec![1]),
+            (vec![stage(&two, 9), stage(&ou, 9)], 1, vec![0, 1]),
+        ] {
+            let limits =
+                Limits { policies_per_target: 9, policy_size: 9, accounts_per_stage: most };
+            let found = too_many(&stages, &tree, limits);
+            assert_eq!(found.keys().copied().collect::<Vec<_>>(), want, "{found:?}");
+        }
+        let limits = Limits { policies_per_target: 9, policy_size: 9, accounts_per_stage: 4 };
+        let why = too_many(&[stage(&ou, 9)], &tree, limits).remove(&0).unwrap();
+        assert!(
+            why.contains("binds 5 accounts") && why.contains("rollout.max_accounts allows 4"),
+            "{why}"
+        );
     }
 }

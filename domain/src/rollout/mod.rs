@@ -9,6 +9,7 @@ mod bake;
 mod drift;
 mod file;
 mod gate;
+mod hours;
 mod probe;
 pub mod propose;
 #[cfg(test)]
@@ -24,7 +25,8 @@ pub use back::compare;
 pub use bake::{Bake, Health, Moment, Observation};
 pub use drift::{Moves, OnDrift, bound};
 pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
-pub use gate::{Limits, gate, preflight};
+pub use gate::{Limits, gate, preflight, too_many};
+pub use hours::Hours;
 pub use probe::{IN_A_ROW, Probed};
 pub use state::{State, Wish};
 pub use version::{Replaces, Skip, replaces};
@@ -51,6 +53,16 @@ pub struct Stage {
     /// How many healthy observations that takes, at least.
     #[serde(default, skip_serializing_if = "is_nought")]
     pub observations: u32,
+    /// How many calls that the policy judges CloudTrail must show from its accounts since it was attached, at least: a bake
+    /// in which nobody made a database has shown nothing. 0 for an OU that is known to be quiet.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub calls: u32,
+    /// How many people must have approved before it begins, where that is more than for the others.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub approvals: u32,
+    /// How many accounts it may bind that no earlier stage binds; 0 is no limit.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub max_accounts: u32,
     /// Where it is probed once all its targets are attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Place>,
@@ -95,6 +107,12 @@ pub struct Body {
     /// The earlier version that this one takes the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaces>,
+    /// When alone anything is attached, or an earlier version detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Hours>,
+    /// The accounts that the policy leaves alone because they are waived, and until when they were when it was planned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waived: BTreeMap<AccountId, Time>,
 }
 
 /// Of accounts that are targets before an OU that they are in: that OU, the nearest.
@@ -175,6 +193,9 @@ pub struct Rollout {
     /// The later version that has taken its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
+    /// While it is undone: the earlier version that is to stand in the end, where that is not the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_to: Option<String>,
     /// The accounts that it binds and whose evidence held once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<BTreeSet<AccountId>>,
@@ -201,6 +222,7 @@ impl Rollout {
             old: BTreeMap::new(),
             skipped: BTreeMap::new(),
             superseded_by: None,
+            undo_to: None,
             bound: None,
             ous: None,
         }

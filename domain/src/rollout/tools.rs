@@ -16,7 +16,13 @@ pub const CONTROL_TOWER: Tool = Tool {
     advice: "it leaves policies of others alone; an account that is moved is drift to it (Control Tower user guide, drift)",
 };
 
-const ACCELERATOR: Tool = Tool {
+/// Its function that undoes attachments has a role of this name, whatever prefix and suffix it was given: the function is there
+/// only where `scpRevertChangesConfig` is enabled (landing-zone-accelerator-on-aws, `revert-scp-changes.ts`, in the management
+/// account).
+pub const REVERTS: &str = "RevertScpChanges";
+
+/// What may undo a rollout.
+pub const ACCELERATOR: Tool = Tool {
     name: "Landing Zone Accelerator",
     advice: "with scpRevertChangesConfig enabled it undoes attachments that its configuration does not have: turn that off, or name the policy there",
 };

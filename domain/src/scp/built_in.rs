@@ -1,8 +1,10 @@
 //! The built-in policy with what an organization sets of it.
 
 use super::RDS_ENCRYPTION;
+use crate::id::AccountId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What can be set of the built-in policy, in the rollout file under `[parameters]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,10 +15,19 @@ pub struct Parameters {
     /// The path of the roles that nothing of it binds: `/break-glass/`. The policy keeps all others from making or
     /// changing a role there, so the roles must be there before. Empty: nobody is exempt.
     pub break_glass: String,
+    /// Whether accounts with a waiver (`ringfence finding waive --account`) when it is planned are left alone by all of it
+    /// but what protects `break_glass`.
+    pub exempt_waived: bool,
     /// The tag of snapshots that nobody may restore: `unencrypted` or `unencrypted=yes`, and nobody may take off. Empty:
     /// none.
     pub restore_denied_tag: String,
 }
+
+/// The statement that protects the exempt roles.
+const PROTECT: &str = "ProtectBreakGlass";
+
+/// The account of whoever calls (IAM user guide, global condition keys).
+const ACCOUNT: &str = "aws:PrincipalAccount";
 
 /// Changes of a role by which somebody would become it (Service Authorization Reference, IAM).
 const ROLE_CHANGES: &[&str] = &[
@@ -32,12 +43,21 @@ const ROLE_CHANGES: &[&str] = &[
     "iam:UpdateRole",
 ];
 
-/// The built-in policy with these parameters; without any it is [`RDS_ENCRYPTION`].
+/// The built-in policy with these parameters; without any it is [`RDS_ENCRYPTION`]. `waived` are the accounts that have a
+/// waiver, of which nothing is said unless `exempt_waived` is set.
 ///
 /// # Errors
 /// A parameter that is not what it must be: its name, and what it must be.
-pub fn rds_encryption(parameters: &Parameters) -> Result<String, String> {
-    if *parameters == Parameters::default() {
+pub fn rds_encryption(
+    parameters: &Parameters,
+    waived: &BTreeSet<AccountId>,
+) -> Result<String, String> {
+    let waived: Vec<&str> = match parameters.exempt_waived {
+        true => waived.iter().map(AccountId::as_str).collect(),
+        false => Vec::new(),
+    };
+    let others = Parameters { exempt_waived: false, ..parameters.clone() };
+    if waived.is_empty() && others == Parameters::default() {
         return Ok(RDS_ENCRYPTION.to_owned());
     }
     let mut policy: Value = serde_json::from_str(RDS_ENCRYPTION).map_err(|e| e.to_string())?;
@@ -64,6 +84,11 @@ pub fn rds_encryption(parameters: &Parameters) -> Result<String, String> {
     }
     if let Some(Value::Array(statements)) = policy.get_mut("Statement") {
         statements.extend(more);
+        // A service's own calls have no such key, and stay denied.
+        for statement in statements.iter_mut().filter(|s| !waived.is_empty() && s["Sid"] != PROTECT)
+        {
+            statement["Condition"]["StringNotEquals"] = json!({ACCOUNT: waived});
+        }
         if !parameters.break_glass.is_empty() {
             let exempt = format!("arn:*:iam::*:role{}*", parameters.break_glass);
             for statement in statements {
@@ -84,7 +109,7 @@ fn protect(path: &str) -> Result<Value, String> {
         ));
     }
     Ok(json!({
-        "Sid": "ProtectBreakGlass",
+        "Sid": PROTECT,
         "Effect": "Deny",
         "Action": ROLE_CHANGES,
         "Resource": format!("arn:*:iam::*:role{path}*"),
@@ -133,7 +158,7 @@ fn tagged(tag: &str) -> Result<[Value; 4], String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{coverage, lint, own};
+    use super::super::{coverage, exempt, lint, own};
     use super::*;
     use crate::history::replay;
 
@@ -141,14 +166,16 @@ mod tests {
         Parameters {
             exempt_engines: vec!["mariadb".into()],
             break_glass: "/break-glass/".into(),
+            exempt_waived: false,
             restore_denied_tag: "unencrypted=yes".into(),
         }
     }
 
     #[test]
     fn parameters_change_what_they_say_and_nothing_else() {
-        assert_eq!(rds_encryption(&Parameters::default()).unwrap(), RDS_ENCRYPTION);
-        let text = rds_encryption(&all()).unwrap();
+        let built = |parameters: &Parameters| rds_encryption(parameters, &BTreeSet::new()).unwrap();
+        assert_eq!(built(&Parameters::default()), RDS_ENCRYPTION);
+        let text = built(&all());
         let policy = lint(&text).unwrap();
         assert_eq!(policy.warnings, [], "its own exemption is protected");
         assert!(policy.minified.len() < 3_000, "{}", policy.minified.len());
@@ -161,6 +188,29 @@ mod tests {
         let exempt = "arn:aws:iam::111122223333:role/break-glass/ann";
         let free = super::super::own(&replay("p", &text).unwrap(), exempt);
         assert_eq!(free, super::super::Own::default(), "nothing binds who breaks the glass");
+    }
+
+    #[test]
+    fn accounts_with_a_waiver_are_left_alone_where_that_is_wanted() {
+        let waived: BTreeSet<AccountId> = ["111122223333".parse().unwrap()].into();
+        let free = Parameters { exempt_waived: true, ..Parameters::default() };
+        assert_eq!(rds_encryption(&free, &BTreeSet::new()).unwrap(), RDS_ENCRYPTION);
+        assert_eq!(rds_encryption(&Parameters::default(), &waived).unwrap(), RDS_ENCRYPTION);
+        for parameters in [free, Parameters { exempt_waived: true, ..all() }] {
+            let text = rds_encryption(&parameters, &waived).unwrap();
+            assert_eq!(lint(&text).unwrap().warnings, []);
+            assert_eq!(
+                coverage(&text).unwrap()[0].unencrypted,
+                "denied by DenyUnencryptedInstance"
+            );
+            let said = exempt(&text).remove(0);
+            let want = "whose aws:PrincipalAccount is 111122223333: not by DenyUnencryptedInstance, DenyUnencryptedCluster";
+            assert!(said.starts_with(want), "{said}");
+            let policy: Value = serde_json::from_str(&text).unwrap();
+            let protect =
+                policy["Statement"].as_array().unwrap().iter().find(|s| s["Sid"] == PROTECT);
+            assert!(protect.is_none_or(|s| s["Condition"]["StringNotEquals"].is_null()));
+        }
     }
 
     #[test]
@@ -180,7 +230,7 @@ mod tests {
             ),
             (Parameters { restore_denied_tag: "=x".into(), ..all() }, "`=x`"),
         ] {
-            let error = rds_encryption(&parameters).unwrap_err();
+            let error = rds_encryption(&parameters, &BTreeSet::new()).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }

@@ -3,12 +3,14 @@
 mod built_in;
 mod change;
 mod coverage;
+mod exempt;
 mod lint;
 mod own;
 
 pub use built_in::{Parameters, rds_encryption};
 pub use change::changes;
 pub use coverage::{Covered, coverage};
+pub use exempt::exempt;
 pub use lint::{Lint, Policy, lint, said};
 pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, of_server, own};
 

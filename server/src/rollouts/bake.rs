@@ -58,13 +58,14 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
-    let Some((health, said)) = asked(app, rollout, n).await? else { return Ok(false) };
+    let Some((health, said, calls)) = asked(app, rollout, n).await? else { return Ok(false) };
     let name = name(rollout, n);
     let text = format!("stage {name} is {}: {said}", health.as_str());
     let seen = Observation { at: now(), health, said };
     change(app, &system(), loaded, "rollout.observed", &text, |r| {
         if let Some(bake) = r.bakes.get_mut(&n) {
             bake.observe(seen);
+            bake.calls = bake.calls.max(calls);
         }
         match health {
             // That it bakes on is no news of its own.
@@ -114,36 +115,43 @@ async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
     Ok(Alarm::verdict(alarms, &states))
 }
 
-/// What CloudTrail, alarms and the operator's command say of a stage; `None` until both are there. Harm that one knows of counts
-/// whatever the other does not know.
-async fn asked(app: &App, rollout: &Rollout, n: usize) -> Result<Option<(Health, String)>, Fault> {
-    let mut all = Vec::new();
+/// What CloudTrail, alarms and the operator's command say of a stage, and how many calls CloudTrail showed; `None` until both
+/// are there. Harm that one knows of counts whatever the other does not know.
+async fn asked(
+    app: &App,
+    rollout: &Rollout,
+    n: usize,
+) -> Result<Option<(Health, String, u64)>, Fault> {
+    let (mut all, mut calls) = (Vec::new(), 0);
     if !app.config.alarms.is_empty() {
         match alarmed(app).await? {
-            (Health::Unhealthy, said) => return Ok(Some((Health::Unhealthy, said))),
+            (Health::Unhealthy, said) => return Ok(Some((Health::Unhealthy, said, 0))),
             other => all.push(other),
         }
     }
     if app.config.watch_denials {
         match denials::look(app, rollout, n).await? {
             None => return Ok(None),
-            Some((Health::Unhealthy, said)) => return Ok(Some((Health::Unhealthy, said))),
-            Some(other) => all.push(other),
+            Some(harm @ (Health::Unhealthy, ..)) => return Ok(Some(harm)),
+            Some((health, said, seen)) => {
+                calls = seen;
+                all.push((health, said));
+            }
         }
     }
     if let Some(command) = &app.health {
         match command.look(&rollout.body.id, &about(rollout, n), now()) {
             Look::Running(_) => return Ok(None),
             Look::Passed(said) => all.push((Health::Healthy, said)),
-            Look::Failed(Some(1), why) => return Ok(Some((Health::Unhealthy, why))),
+            Look::Failed(Some(1), why) => return Ok(Some((Health::Unhealthy, why, calls))),
             Look::Failed(_, why) => all.push((Health::Inconclusive, why)),
         }
     }
-    if let Some(dark) = all.iter().find(|(health, _)| *health != Health::Healthy) {
-        return Ok(Some(dark.clone()));
+    if let Some((health, said)) = all.iter().find(|(health, _)| *health != Health::Healthy) {
+        return Ok(Some((*health, said.clone(), calls)));
     }
     let said: Vec<String> = all.into_iter().map(|(_, said)| said).collect();
-    Ok(Some((Health::Healthy, said.join("; "))))
+    Ok(Some((Health::Healthy, said.join("; "), calls)))
 }
 
 /// The bake is over, if the evidence of what it binds still holds: a new account, or one that nobody scanned since, shuts

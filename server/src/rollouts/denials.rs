@@ -11,13 +11,13 @@ use ringfence_domain::time::Span;
 /// How long agents may take to read what one look wants; then nobody knows.
 const READ_FOR: Span = Span::hours(1);
 
-/// What it says of a stage; `None` while agents read. A region that was not read rules nothing out.
+/// What it says of a stage, and how many calls it saw; `None` while agents read. A region that was not read rules nothing out.
 pub(super) async fn look(
     app: &App,
     rollout: &Rollout,
     n: usize,
-) -> Result<Option<(Health, String)>, Fault> {
-    let inconclusive = |why: String| Ok(Some((Health::Inconclusive, why)));
+) -> Result<Option<(Health, String, u64)>, Fault> {
+    let inconclusive = |why: String| Ok(Some((Health::Inconclusive, why, 0)));
     let (Some(stage), Some(bake)) = (rollout.body.stages.get(n), rollout.bakes.get(&n)) else {
         return Ok(None);
     };
@@ -57,7 +57,7 @@ pub(super) async fn look(
     let id = rollout.policy_id.as_deref().unwrap_or_default();
     let harm = harm(&readings, id, &rollout.body.expected_denials, &replay);
     if !harm.denied.is_empty() {
-        return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()))));
+        return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()), harm.calls)));
     }
     if let Some((account, why)) = strange.first() {
         return inconclusive(format!("{account}: {why}"));
@@ -75,5 +75,6 @@ pub(super) async fn look(
             0 => seen,
             n => format!("{seen} but {n} that were expected"),
         },
+        harm.calls,
     )))
 }

@@ -5,7 +5,7 @@ use super::work::system;
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, changed, now, rest};
 use crate::store::{Filter, Kind, Row};
-use crate::{org, staging};
+use crate::{org, staging, waivers};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
@@ -112,7 +112,8 @@ async fn look_again(
 async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<bool, Fault> {
     let rollout = &loaded.1;
     let Ok(tree) = app.tree().await else { return Ok(false) };
-    let fresh = new_ous(app, &tree, rollout).await;
+    let mut fresh = new_ous(app, &tree, rollout).await;
+    fresh.extend(lapsed(app, rollout).await?);
     let ous: BTreeSet<NodeId> = ous(&tree).map(|ou| ou.id.clone()).collect();
     let mut found = rollout.moves(&tree, on);
     // One that visits a staging OU comes back.
@@ -151,6 +152,22 @@ async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<boo
     })
     .await?;
     Ok(false)
+}
+
+/// What is to be said of accounts that the policy leaves alone although their waivers have ended: until a version binds them.
+async fn lapsed(app: &App, rollout: &Rollout) -> Result<Vec<String>, Fault> {
+    if rollout.body.waived.is_empty() {
+        return Ok(Vec::new());
+    }
+    let active = waivers::active(app).await?;
+    let over = rollout.body.waived.keys().filter(|a| !active.contains_key(*a));
+    let id = &rollout.body.id;
+    let line = |a: &AccountId| {
+        format!(
+            "{a} is left alone by the policy, and its waiver has ended: plan a version that binds it (replaces = \"{id}\"), or waive it again"
+        )
+    };
+    Ok(over.map(line).collect())
 }
 
 fn ous(tree: &OrgTree) -> impl Iterator<Item = &Node> {

@@ -33,7 +33,9 @@ use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::hash;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, Attached, Body, Limits, Rollout, Stage, State, preflight};
+use ringfence_domain::rollout::{
+    self, Attached, Body, Hours, Limits, Rollout, Stage, State, preflight,
+};
 
 /// What a person wants rolled out.
 pub struct Wanted {
@@ -49,6 +51,8 @@ pub struct Wanted {
     pub replaces: String,
     /// Whether each stage is probed.
     pub probe: bool,
+    /// When alone it goes on.
+    pub hours: Option<Hours>,
 }
 
 /// Plans a rollout: lint, targets, slots, size. Stores it unless `dry`. The same id twice is the
@@ -69,7 +73,8 @@ pub async fn plan(
             stage.name
         )));
     }
-    let policy = policy::checked(&wanted.policy)?;
+    let waived = policy::waived(app, &wanted.policy).await?;
+    let policy = policy::checked(&wanted.policy, &waived.keys().cloned().collect())?;
     let tree = org::fresh(app, app.config.org_max_age).await?;
     can_be_staged(app, &tree, &wanted.stages)?;
     let targets = || wanted.stages.iter().flat_map(|s| &s.targets);
@@ -103,7 +108,8 @@ pub async fn plan(
     let mut warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
     if wanted.probe {
         let replay = policy::asked(&policy_name, &policy)?;
-        warnings.extend(probes::placed(app, &tree, &replay, &mut wanted.stages).await?);
+        let places = probes::placed(app, (&tree, &waived), &replay, &mut wanted.stages);
+        warnings.extend(places.await?);
     }
     let targets = || wanted.stages.iter().flat_map(|s| &s.targets);
     warnings.extend(theirs(app, &policy_name, targets()).await?);
@@ -121,6 +127,8 @@ pub async fn plan(
         stages: wanted.stages,
         planned_on: attached.into_iter().filter_map(|(t, set)| Some((t, set?))).collect(),
         allow_root: wanted.allow_root,
+        hours: wanted.hours,
+        waived,
     });
     if !dry {
         let event = actor.did(
@@ -144,6 +152,12 @@ fn can_be_staged(app: &App, tree: &OrgTree, stages: &[Stage]) -> Result<(), Faul
         return Err(Fault::Invalid(format!(
             "stage `{}`: observations = {}, and the server has no rollout.health_command to ask, no rollout.alarms and no rollout.watch_denials",
             stage.name, stage.observations
+        )));
+    }
+    if let Some(stage) = stages.iter().find(|s| s.calls > 0 && !app.config.watch_denials) {
+        return Err(Fault::Invalid(format!(
+            "stage `{}`: calls = {}, and the server does not look at CloudTrail: set rollout.watch_denials",
+            stage.name, stage.calls
         )));
     }
     match stages.iter().flat_map(|s| &s.targets).find(|t| tree.get(t).is_none()) {
@@ -178,6 +192,7 @@ fn limits(app: &App) -> Limits {
     Limits {
         policies_per_target: app.config.policies_per_target,
         policy_size: app.config.policy_size,
+        accounts_per_stage: app.config.accounts_per_stage,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Whether a policy may be rolled out: what is wrong with it, and whether it would stop Ringfence itself.
 
 use crate::app::{App, Fault, refused};
+use crate::waivers;
 use ringfence_domain::history::{Replay, replay};
 use ringfence_domain::id::AccountId;
 use ringfence_domain::rollout::BUILT_IN;
 use ringfence_domain::scp::{self, Lint, Own, Parameters, Policy};
-use ringfence_domain::time::Span;
-use std::collections::BTreeSet;
+use ringfence_domain::time::{Span, Time};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long Access Analyzer is waited for: a plan without its word says so.
 const ANALYZER_FOR: Span = Span::seconds(20);
@@ -26,10 +27,19 @@ pub struct Named {
     pub parameters: Parameters,
 }
 
+/// The accounts that the policy is to leave alone, and until when they are waived.
+pub(super) async fn waived(app: &App, named: &Named) -> Result<BTreeMap<AccountId, Time>, Fault> {
+    if !named.parameters.exempt_waived {
+        return Ok(BTreeMap::new());
+    }
+    let all = waivers::active(app).await?;
+    Ok(all.into_iter().map(|(account, w)| (account, w.waiver.until)).collect())
+}
+
 /// The document, checked on its own.
-pub(super) fn checked(named: &Named) -> Result<Policy, Fault> {
+pub(super) fn checked(named: &Named, waived: &BTreeSet<AccountId>) -> Result<Policy, Fault> {
     let document = match (named.name.as_str(), named.document.as_str()) {
-        (BUILT_IN, "") => scp::rds_encryption(&named.parameters).map_err(Fault::Invalid)?,
+        (BUILT_IN, "") => scp::rds_encryption(&named.parameters, waived).map_err(Fault::Invalid)?,
         (name, "") => {
             return Err(Fault::Invalid(format!(
                 "policy `{name}` is not built in, and no document was given"

@@ -24,7 +24,7 @@ const LOOKED_AT: usize = 50;
 /// Says of each stage where it is probed, where the plan does not; and why one is not. Refuses what no probe would show.
 pub(super) async fn placed(
     app: &App,
-    tree: &OrgTree,
+    (tree, waived): (&OrgTree, &BTreeMap<AccountId, Time>),
     policy: &Replay,
     stages: &mut [Stage],
 ) -> Result<Vec<String>, Fault> {
@@ -35,12 +35,13 @@ pub(super) async fn placed(
     for stage in stages {
         let here = bound(tree, stage.targets.iter());
         // What an earlier stage binds is denied already, and stays denied when this one is taken back.
-        let own: BTreeSet<AccountId> = here.difference(&before).cloned().collect();
+        let new = here.difference(&before).filter(|a| !waived.contains_key(*a));
+        let own: BTreeSet<AccountId> = new.cloned().collect();
         before.extend(here);
         match &stage.probe {
             Some(place) if !own.contains(&place.account) => {
                 return Err(Fault::Invalid(format!(
-                    "stage `{}`: probe_in: {} is bound by none of its targets, or by an earlier stage's already",
+                    "stage `{}`: probe_in: {} is bound by none of its targets, or by an earlier stage's already, or left alone as waived",
                     stage.name, place.account
                 )));
             }

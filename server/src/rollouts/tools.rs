@@ -2,9 +2,10 @@
 
 use super::who;
 use crate::app::{App, now};
+use ringfence_domain::cloud::CloudError;
 use ringfence_domain::rollout::Attached;
 pub(crate) use ringfence_domain::rollout::tools::CONTROL_TOWER;
-use ringfence_domain::rollout::tools::{Tool, of_policy, of_principal};
+use ringfence_domain::rollout::tools::{ACCELERATOR, REVERTS, Tool, of_policy, of_principal};
 use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,9 +53,33 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
             said.push(format!("which tools change attachments was not looked at: {why}"));
         }
     }
+    match reverts(app).await {
+        Ok(traced) => {
+            if !traced.is_empty() {
+                traces.entry(ACCELERATOR).or_default().extend(traced);
+            }
+        }
+        Err(error) => said.push(format!(
+            "whether {} undoes attachments was not looked at: {error}",
+            ACCELERATOR.name
+        )),
+    }
     let line = |(tool, traces): (Tool, BTreeSet<String>)| {
         let some: Vec<String> = traces.into_iter().take(3).collect();
         (tool, format!("{} is at work here ({}): {}", tool.name, some.join("; "), tool.advice))
     };
     (traces.into_iter().map(line).collect(), said)
+}
+
+/// The function that undoes what others attach, by its role; it is in the management account, if anywhere.
+async fn reverts(app: &App) -> Result<Vec<String>, CloudError> {
+    let organization = app.cloud.organization().await?;
+    if app.cloud.caller().await?.account.as_str() != organization.management_account {
+        return Ok(Vec::new());
+    }
+    let roles = app.cloud.own_roles(REVERTS).await?;
+    Ok(roles
+        .into_iter()
+        .map(|role| format!("its function that undoes attachments is here, with the role {role}"))
+        .collect())
 }

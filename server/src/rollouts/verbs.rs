@@ -20,8 +20,8 @@ pub enum Verb {
     Resume,
     /// Take back what was attached.
     Abort,
-    /// Take back what was carried out, and give back what it took the place of.
-    Undo,
+    /// Take back what was carried out, and give back what it took the place of; or this still earlier version.
+    Undo(Option<String>),
     /// End the bake of a stage before its time, or let it pass without its probe.
     Promote,
     /// Let this target go without.
@@ -38,7 +38,7 @@ impl Verb {
 
     /// Whether somebody reads later why it was done.
     fn wants_reason(&self) -> bool {
-        matches!(self, Verb::Promote | Verb::Undo | Verb::Skip(_) | Verb::Retry(_))
+        matches!(self, Verb::Promote | Verb::Undo(_) | Verb::Skip(_) | Verb::Retry(_))
     }
 }
 
@@ -82,9 +82,13 @@ async fn once(
     }
     if verb.goes_on() {
         let r = &loaded.1;
-        approved(app, (id, &r.body.author, &r.hash), &r.approvals)?;
+        let needed = app.config.approvals_rollout;
+        approved(app, (id, &r.body.author, &r.hash), &r.approvals, needed)?;
     }
     versions_agree(app, &loaded.1, &verb).await?;
+    if let Verb::Undo(Some(to)) = &verb {
+        came_from(app, &loaded.1, to).await?;
+    }
     let (wish, state, action) = becomes(&loaded.1, &verb)?;
     let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
         edit(rollout, &verb, actor, reason);
@@ -97,10 +101,28 @@ async fn once(
     Ok(rollout)
 }
 
+/// Refuses to go back to what is no earlier version of a rollout.
+async fn came_from(app: &App, rollout: &Rollout, to: &str) -> Result<(), Fault> {
+    let (mut before, mut seen) = (rollout.body.replaces.clone(), Vec::new());
+    while let Some(earlier) = before {
+        if earlier.rollout == to {
+            return Ok(());
+        }
+        let (_, old): Loaded = app.load(Kind::Rollout, &earlier.rollout).await?;
+        seen.push(earlier.rollout);
+        before = old.body.replaces;
+    }
+    let known = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
+    Err(Fault::Invalid(format!(
+        "to: {to} is no earlier version of {}; they are: {known}",
+        rollout.body.id
+    )))
+}
+
 /// Refuses what would leave targets to neither of two versions, or a version without what it takes the place of.
 async fn versions_agree(app: &App, rollout: &Rollout, verb: &Verb) -> Result<(), Fault> {
     let id = &rollout.body.id;
-    if matches!(verb, Verb::Abort | Verb::Undo) && rollout.superseded_by.is_none() {
+    if matches!(verb, Verb::Abort | Verb::Undo(_)) && rollout.superseded_by.is_none() {
         let all: Vec<Loaded> = app.all(Kind::Rollout, &Filter::default()).await?;
         let takes = |r: &Rollout| r.body.replaces.as_ref().is_some_and(|r| r.rollout == *id);
         let under_way = |r: &Rollout| !matches!(r.state, State::Planned | State::Aborted);
@@ -135,8 +157,8 @@ pub(crate) fn approved(
     app: &App,
     (id, author, hash): (&str, &str, &str),
     approvals: &[Approval],
+    needed: usize,
 ) -> Result<(), Fault> {
-    let needed = app.config.approvals_rollout;
     let valid_for = app.config.approvals_rollout_valid_for;
     let fresh = approvals.iter().filter(|a| now().since(a.at) <= valid_for);
     let fresh: Vec<_> = fresh.cloned().collect();
@@ -168,14 +190,14 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
         verb if (verb.goes_on() || matches!(verb, Verb::Skip(_))) && aborting => {
             return no("it is being taken back, or was; plan a new rollout");
         }
-        Verb::Abort | Verb::Undo if state == State::Aborted => {
+        Verb::Abort | Verb::Undo(_) if state == State::Aborted => {
             return no("it was taken back already");
         }
         Verb::Abort => (Wish::Abort, State::Aborting, "rollout.abort"),
-        Verb::Undo if !matches!(state, State::Complete | State::Failed) => {
+        Verb::Undo(_) if !matches!(state, State::Complete | State::Failed) => {
             return no("it has not been carried out; use `ringfence rollout abort`");
         }
-        Verb::Undo => (Wish::Abort, State::Aborting, "rollout.undo"),
+        Verb::Undo(_) => (Wish::Abort, State::Aborting, "rollout.undo"),
         _ if retreats => {
             return no(
                 "a stage that does harm is being detached; when that is done, resume or abort",
@@ -247,7 +269,7 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
         }
         Verb::Retry(target) => drop(rollout.skipped.remove(target)),
         Verb::Promote => bake::promote(rollout, actor, reason),
-        Verb::Start | Verb::Pause | Verb::Resume | Verb::Abort | Verb::Undo => {}
+        Verb::Start | Verb::Pause | Verb::Resume | Verb::Abort | Verb::Undo(_) => {}
     }
     rollout.tries_again();
     if verb.goes_on() {

@@ -1,6 +1,6 @@
 //! The earlier version that a rollout takes the place of: detached where the new one binds, and given back.
 
-use super::gates::thawed;
+use super::gates::may_write;
 use super::guard::unbound;
 use super::positions::Positions;
 use super::work::{note_old, read_back, same, stop, system};
@@ -56,7 +56,7 @@ pub(super) async fn release(
 ) -> Result<bool, Fault> {
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let Some(by) = replaces.targets.get(target) else { return Ok(false) };
-    thawed(app, target).await?;
+    may_write(app, &loaded.1, target).await?;
     let mut why = bake::edited(app, &loaded.1).await?;
     if why.is_none() {
         why = unbound(app, &loaded.1, (target, by)).await?;
@@ -203,7 +203,8 @@ async fn changed_since(app: &App, replaces: &Replaces, now: &str) -> Result<Opti
     }
 }
 
-/// The earlier rollout's row, once nothing of it is off any more because of this one: it stands again.
+/// The earlier rollout's row, once nothing of it is off any more because of this one: it stands again, or is undone in its
+/// turn where a still earlier one is wanted.
 async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
     let Some(replaces) = &rollout.body.replaces else { return Ok(None) };
     let (row, mut old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
@@ -212,6 +213,11 @@ async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
     }
     (old.superseded_by, old.state) = (None, State::Complete);
     old.why.clear();
+    if let Some(to) = rollout.undo_to.clone().filter(|to| *to != old.body.id) {
+        old.why.push(format!("{to} is to stand again: {} was undone for it", rollout.body.id));
+        (old.wish, old.state, old.undo_to) = (Wish::Abort, State::Aborting, Some(to));
+        old.tries_again();
+    }
     Ok(Some(row.with(old.state.as_str(), &old)))
 }
 

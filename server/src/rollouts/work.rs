@@ -1,7 +1,7 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
 use super::bake::Admitted;
-use super::gates::{gate, thawed};
+use super::gates::{closed, gate, may_write, stage_shut, thawed};
 use super::guard::{came_before, fail_with, guard, unbound};
 use super::positions::Positions;
 use super::{Loaded, bake, change, limits, policy, probes, transient, version};
@@ -51,7 +51,7 @@ pub async fn run(app: App) {
     }
 }
 
-/// `looked`: those that bake or are complete, and when each was looked at. `seen`: where those that move are attached.
+/// `looked`: those that bake, wait for their hours or are complete, and when each was looked at. `seen`: where those that move are attached.
 async fn look(
     app: &App,
     looked: &mut BTreeMap<String, Time>,
@@ -66,10 +66,13 @@ async fn look(
             let waits = match state {
                 State::Baking => !due(app, &rollout, looked),
                 State::Complete => !seldom(&rollout, app.config.guard_every, looked),
+                State::Running if closed(&rollout).is_some() => {
+                    !seldom(&rollout, BAKE_LOOK, looked)
+                }
                 _ => false,
             };
             if waits {
-                if state == State::Baking {
+                if state != State::Complete {
                     moving.insert(rollout.body.id);
                 }
                 continue;
@@ -103,9 +106,9 @@ fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> boo
     let shows = moment.now.since(bake.began_at) >= early;
     let observed =
         |every: Span| shows && bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
-    let over =
-        moment.now.since(bake.began_at) >= stage.bake && bake.healthy >= stage.wanted(moment);
-    over || moment.observe_every.is_some_and(observed) || seldom(rollout, BAKE_LOOK, looked)
+    stage.has_baked(bake, moment)
+        || moment.observe_every.is_some_and(observed)
+        || seldom(rollout, BAKE_LOOK, looked)
 }
 
 /// Whether it was not looked at for so long.
@@ -401,7 +404,7 @@ async fn attach(
     target: &NodeId,
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
-    thawed(app, target).await?;
+    may_write(app, &loaded.1, target).await?;
     match bake::admitted(app, &loaded.1, target) {
         Admitted::Waits(why) => {
             waits(app, &loaded.1.body.id, vec![why]).await?;
@@ -412,6 +415,11 @@ async fn attach(
             return Ok(false);
         }
         Admitted::Yes => {}
+    }
+    let shut = stage_shut(app, &loaded.1, target).await?;
+    if !shut.is_empty() {
+        stop(app, loaded, State::Blocked, shut).await?;
+        return Ok(false);
     }
     let (mut why, evidence) = gate(app, target).await?;
     if !why.is_empty() {
@@ -431,7 +439,7 @@ async fn attach(
     }
     let policy = loaded.1.policy_id.clone().unwrap_or_default();
     // Again: the gate can have taken long.
-    thawed(app, target).await?;
+    may_write(app, &loaded.1, target).await?;
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
     let text = format!("{target} on evidence {evidence}");

@@ -436,6 +436,8 @@ pub(crate) fn event(logged: &Logged) -> v1::AuditEvent {
         action: e.action.clone(),
         subject: e.subject.clone(),
         reason: e.reason.clone(),
+        at_millis: e.at.0,
+        seal: logged.seal.clone(),
     }
 }
 

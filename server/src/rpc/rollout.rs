@@ -9,7 +9,7 @@ use crate::probes;
 use crate::rollouts::{self, Verb, Wanted, simulate};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::Rollout;
+use ringfence_domain::rollout::{Hours, Rollout};
 use ringfence_proto::v1;
 use ringfence_proto::v1::rollout_service_server::RolloutService;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ impl RolloutService for Rpc {
             expected_denials: rollout_convert::principals(a.expected_denials)?,
             replaces: a.replaces,
             probe: a.probe,
+            hours: Hours::new(&a.windows, &a.time_zone).map_err(Fault::Invalid)?,
         };
         let id = id_of("ro", &a.request_id);
         let (rollout, warnings) =
@@ -172,7 +173,8 @@ impl RolloutService for Rpc {
         request: Request<v1::UndoRolloutRequest>,
     ) -> Answer<v1::UndoRolloutResponse> {
         let a = request.get_ref();
-        let rollout = wish(self, &request, Verb::Undo, &a.id, &a.reason).await?;
+        let verb = Verb::Undo(Some(a.to.clone()).filter(|to| !to.is_empty()));
+        let rollout = wish(self, &request, verb, &a.id, &a.reason).await?;
         ok(v1::UndoRolloutResponse { rollout })
     }
 

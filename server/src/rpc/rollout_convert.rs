@@ -6,8 +6,8 @@ use crate::app::Fault;
 use crate::rollouts::{Named, Proposal};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, BAKE_MAX, Moment, Rollout, Wish, propose};
-use ringfence_domain::scp::Parameters;
+use ringfence_domain::rollout::{self, BAKE_MAX, Hours, Moment, Rollout, Wish, propose};
+use ringfence_domain::scp::{self, Parameters};
 use ringfence_domain::time::Span;
 use ringfence_proto::v1;
 
@@ -26,14 +26,27 @@ pub(crate) fn stages(stages: Vec<v1::RolloutStage>) -> Result<Vec<rollout::Stage
                 BAKE_MAX.0 / 1_000
             )));
         }
-        let observations = u32::try_from(s.observations).map_err(|_| {
-            Fault::Invalid(format!("stage `{}`: observations: it must be 0 or more", s.name))
-        })?;
+        let number = |key: &str, value: i32| {
+            let bad = || format!("stage `{}`: {key} = {value}: it must be 0 or more", s.name);
+            u32::try_from(value).map_err(|_| Fault::Invalid(bad()))
+        };
+        let observations = number("observations", s.observations)?;
+        let (calls, approvals) = (number("calls", s.calls)?, number("approvals", s.approvals)?);
+        let max_accounts = number("max_accounts", s.max_accounts)?;
         let probe = match (s.probe_account.as_str(), s.probe_region.as_str()) {
             ("", "") => None,
             (account, region) => Some(probe::place(account, region)?),
         };
-        Ok(rollout::Stage { name: s.name, targets, bake, observations, probe })
+        Ok(rollout::Stage {
+            name: s.name,
+            targets,
+            bake,
+            observations,
+            calls,
+            approvals,
+            max_accounts,
+            probe,
+        })
     };
     stages.into_iter().map(stage).collect()
 }
@@ -43,6 +56,7 @@ pub(crate) fn policy(name: String, document: String, set: Option<v1::PolicyParam
     let parameters = Parameters {
         exempt_engines: set.exempt_engines,
         break_glass: set.break_glass,
+        exempt_waived: set.exempt_waived,
         restore_denied_tag: set.restore_denied_tag,
     };
     Named { name, document, parameters }
@@ -95,15 +109,26 @@ pub(crate) fn wanted(a: v1::ProposeRolloutRequest) -> Result<(propose::Wanted, S
     Ok((wanted, a.environment_tag))
 }
 
+/// A stage as it was asked for.
+fn shown(stage: &rollout::Stage) -> v1::RolloutStage {
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let probe = stage.probe.as_ref();
+    v1::RolloutStage {
+        name: stage.name.clone(),
+        targets: stage.targets.iter().map(ToString::to_string).collect(),
+        bake_seconds: stage.bake.0 / 1_000,
+        observations: number(stage.observations),
+        calls: number(stage.calls),
+        approvals: number(stage.approvals),
+        max_accounts: number(stage.max_accounts),
+        probe_account: probe.map(|p| p.account.to_string()).unwrap_or_default(),
+        probe_region: probe.map(|p| p.region.to_string()).unwrap_or_default(),
+    }
+}
+
 pub(crate) fn proposal(proposal: Proposal) -> v1::ProposeRolloutResponse {
     let stage = |p: propose::Proposed| v1::ProposedStage {
-        stage: Some(v1::RolloutStage {
-            name: p.stage.name,
-            targets: p.stage.targets.iter().map(ToString::to_string).collect(),
-            bake_seconds: p.stage.bake.0 / 1_000,
-            observations: i32::try_from(p.stage.observations).unwrap_or(i32::MAX),
-            ..Default::default()
-        }),
+        stage: Some(shown(&p.stage)),
         because: p.because,
     };
     v1::ProposeRolloutResponse {
@@ -209,7 +234,18 @@ pub(crate) fn rollout(
         replaces: r.body.replaces.as_ref().map(|replaces| earlier(r, replaces)),
         superseded_by: r.superseded_by.clone().unwrap_or_default(),
         probes: probe::probes(r),
+        stages: r.body.stages.iter().map(shown).collect(),
+        windows: r.body.hours.as_ref().map(Hours::windows).unwrap_or_default(),
+        time_zone: r.body.hours.as_ref().map(|h| h.time_zone().to_owned()).unwrap_or_default(),
+        exempt: exempt(r),
     }
+}
+
+/// Whom the policy leaves alone, and until when the waivers of those that it names stood when it was planned.
+fn exempt(r: &Rollout) -> Vec<String> {
+    let waived =
+        r.body.waived.iter().map(|(account, until)| format!("{account}, waived until {until}"));
+    scp::exempt(&r.body.content).into_iter().chain(waived).collect()
 }
 
 fn earlier(r: &Rollout, replaces: &rollout::Replaces) -> v1::RolloutEarlier {
@@ -251,6 +287,7 @@ fn bakes(r: &Rollout, moment: Moment) -> Vec<v1::RolloutBake> {
             last_said: last.map(|o| o.said.clone()).unwrap_or_default(),
             promoted: promoted.map(|(_, who)| who.clone()).unwrap_or_default(),
             done_at: when(bake.and_then(|b| b.done_at)),
+            calls: bake.map_or(0, |b| i64::try_from(b.calls).unwrap_or(i64::MAX)),
         }
     };
     stages.map(bake).collect()

@@ -60,7 +60,8 @@ pub async fn wish(
     let loaded: Loaded = app.load(Kind::Staging, id).await?;
     let staging = &loaded.1;
     if matches!(verb, Verb::Start | Verb::Resume) {
-        approved(app, (id, &staging.body.author, &staging.hash), &staging.approvals)?;
+        let needed = app.config.approvals_rollout;
+        approved(app, (id, &staging.body.author, &staging.hash), &staging.approvals, needed)?;
     }
     let (wish, state, action) = becomes(staging, verb)?;
     let (_, staging) = change(app, actor, loaded, (action, reason), |s| {

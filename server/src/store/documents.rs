@@ -3,7 +3,7 @@
 use super::agents::Agents;
 use super::ledger::Ledger;
 use super::queue::Queue;
-use super::sql::{Postgres, Sqlite, columns, for_both};
+use super::sql::{Postgres, Sqlite, columns, event_columns, for_both};
 use super::{Filter, Kind, Logged, Result, Row, StoreError, json};
 use async_trait::async_trait;
 use ringfence_domain::audit::Event;
@@ -112,7 +112,7 @@ macro_rules! documents {
                     .bind(as_of.0.to_string()).execute(&mut *tx).await?;
                 sqlx::query("INSERT INTO meta (key, value) VALUES ('org_version', '1') ON CONFLICT (key)
                     DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)").execute(&mut *tx).await?;
-                Self::log(&mut tx, event).await?;
+                Self::log(&mut tx, std::iter::once(event)).await?;
                 tx.commit().await?;
                 Ok(())
             }
@@ -159,7 +159,7 @@ macro_rules! documents {
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(false); // dropping the transaction rolls it back
                 }
-                Self::log(&mut tx, event).await?;
+                Self::log(&mut tx, std::iter::once(event)).await?;
                 tx.commit().await?;
                 Ok(true)
             }
@@ -178,27 +178,16 @@ macro_rules! documents {
 
             async fn append(&self, event: &Event) -> Result<()> {
                 let mut tx = self.begin().await?;
-                Self::log(&mut tx, event).await?;
+                Self::log(&mut tx, std::iter::once(event)).await?;
                 tx.commit().await?;
                 Ok(())
             }
 
             async fn events(&self, subject: &str, actor: &str, below: i64, limit: i64) -> Result<Vec<Logged>> {
-                let rows = sqlx::query("SELECT seq, at, actor, authenticated, action, subject, reason FROM event
-                    WHERE seq < $1 AND ($2 = '' OR subject = $2) AND ($3 = '' OR actor = $3) ORDER BY seq DESC LIMIT $4")
+                let rows = sqlx::query(concat!("SELECT ", event_columns!(), " FROM event
+                    WHERE seq < $1 AND ($2 = '' OR subject = $2) AND ($3 = '' OR actor = $3) ORDER BY seq DESC LIMIT $4"))
                     .bind(below).bind(subject).bind(actor).bind(limit).fetch_all(&self.reader).await?;
-                let logged = |r: &$row| -> Result<Logged> {
-                    let event = Event {
-                        at: Time(r.try_get(1)?),
-                        actor: r.try_get(2)?,
-                        authenticated: r.try_get::<i64, _>(3)? != 0,
-                        action: r.try_get(4)?,
-                        subject: r.try_get(5)?,
-                        reason: r.try_get(6)?,
-                    };
-                    Ok(Logged { sequence: r.try_get(0)?, event })
-                };
-                rows.iter().map(logged).collect()
+                rows.iter().map(Self::logged).collect()
             }
 
             async fn clock(&self) -> Result<Time> {

@@ -228,6 +228,8 @@ pub struct Logged {
     pub sequence: i64,
     /// The event.
     pub event: Event,
+    /// See [`Event::seal`].
+    pub seal: String,
 }
 
 /// Opens the store at `sqlite://PATH` or `postgres://...`, and brings its schema up to date.

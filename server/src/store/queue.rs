@@ -233,7 +233,7 @@ macro_rules! queue {
                 sqlx::query(concat!("INSERT INTO scan_account (scan, account, regions, done, priority)
                     SELECT $1, value->>'account', CAST(value->'regions' AS TEXT), 0, $3 FROM ", $open, "$2", $close))
                     .bind(&scan.id).bind(json(&targets)).bind(priority).execute(&mut *tx).await?;
-                Self::log(&mut tx, event).await?;
+                Self::log(&mut tx, std::iter::once(event)).await?;
                 tx.commit().await?;
                 Ok(true)
             }
@@ -409,9 +409,7 @@ macro_rules! queue {
                     Self::give_back(&mut tx, owner, back).await?;
                 }
                 Self::recount(&mut tx, written.iter().map(|p| p.lease.account.as_str()).collect()).await?;
-                for event in written.iter().filter_map(|p| p.event.as_ref()) {
-                    Self::log(&mut tx, event).await?;
-                }
+                Self::log(&mut tx, written.iter().filter_map(|p| p.event.as_ref())).await?;
                 tx.commit().await?;
                 Ok(outcome)
             }
@@ -425,9 +423,7 @@ macro_rules! queue {
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(Fenced::Stale);
                 }
-                if let Some(event) = event {
-                    Self::log(&mut tx, event).await?;
-                }
+                Self::log(&mut tx, event.into_iter()).await?;
                 tx.commit().await?;
                 Ok(Fenced::Done)
             }

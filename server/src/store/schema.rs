@@ -1,7 +1,7 @@
 //! The tables, and how a database of an older version is brought up to date.
 
 /// Raised with each change of the schema; a database of a newer version is refused.
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 
 /// Version 1, as it was: databases of that version hold it already.
 macro_rules! version_1 {
@@ -86,5 +86,9 @@ pub(super) const VERSION_3: &[&str] = &[
     // Only these regions of the account, as JSON; none means those of the scan.
     "ALTER TABLE scan_account ADD COLUMN regions TEXT NOT NULL DEFAULT '[]'",
 ];
+
+/// From version 3 to 4: the audit log's seals. Events of before are sealed once they are there.
+pub(super) const VERSION_4: &[&str] =
+    &["ALTER TABLE event ADD COLUMN seal TEXT NOT NULL DEFAULT ''"];
 
 pub(super) use {version_1, version_2};

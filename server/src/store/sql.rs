@@ -1,8 +1,8 @@
 //! The two adapters, whose methods are stamped from one SQL text. What differs: the clock, the number
 //! of an event, how JSON becomes rows, and how a transaction begins.
 
-use super::schema::{SCHEMA, VERSION_3, version_1, version_2};
-use super::{Kind, Lease, Result, Row, StoreError, without_password};
+use super::schema::{SCHEMA, VERSION_3, VERSION_4, version_1, version_2};
+use super::{Kind, Lease, Logged, Result, Row, StoreError, without_password};
 use ringfence_domain::audit::Event;
 use ringfence_domain::time::Time;
 use serde::Serialize;
@@ -40,7 +40,14 @@ macro_rules! columns {
     };
 }
 
-pub(super) use {columns, for_both};
+/// The columns of an event, in the order in which `logged` reads them.
+macro_rules! event_columns {
+    () => {
+        "seq, at, actor, authenticated, action, subject, reason, seal"
+    };
+}
+
+pub(super) use {columns, event_columns, for_both};
 
 /// SQLite in WAL mode: one machine, one server, one connection that writes (more only wait for each
 /// other) and some that read beside it.
@@ -117,10 +124,13 @@ macro_rules! common {
                 if found > SCHEMA {
                     return Err(StoreError::Newer { found, known: SCHEMA });
                 }
-                for (version, statements) in [(2, second), (3, VERSION_3)] {
+                for (version, statements) in [(2, second), (3, VERSION_3), (4, VERSION_4)] {
                     for statement in statements.iter().filter(|_| found < version) {
                         sqlx::query(*statement).execute(&mut *tx).await?;
                     }
+                }
+                if found < 4 {
+                    Self::seal_all(&mut tx).await?;
                 }
                 sqlx::query("INSERT INTO meta (key, value) VALUES ('schema', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
                     .bind(SCHEMA.to_string()).execute(&mut *tx).await?;
@@ -150,11 +160,56 @@ macro_rules! common {
                 Ok(Lease { account, fence: row.try_get(1)? })
             }
 
-            pub(super) async fn log(tx: &mut $tx, event: &Event) -> Result<()> {
-                sqlx::query("INSERT INTO event (at, actor, authenticated, action, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)")
-                    .bind(event.at.0).bind(&event.actor).bind(i64::from(event.authenticated))
-                    .bind(&event.action).bind(&event.subject).bind(&event.reason)
-                    .execute(&mut **tx).await?;
+            /// Seals the events that were written before there were seals.
+            async fn seal_all(tx: &mut $tx) -> Result<()> {
+                let (mut after, mut seal) = (0, String::new());
+                loop {
+                    let rows = sqlx::query(concat!("SELECT ", event_columns!(), " FROM event WHERE seq > $1 ORDER BY seq LIMIT 1000"))
+                        .bind(after).fetch_all(&mut **tx).await?;
+                    if rows.is_empty() {
+                        return Ok(());
+                    }
+                    for row in &rows {
+                        let logged = Self::logged(row)?;
+                        (after, seal) = (logged.sequence, logged.event.seal(logged.sequence, &seal));
+                        sqlx::query("UPDATE event SET seal = $2 WHERE seq = $1").bind(after).bind(&seal).execute(&mut **tx).await?;
+                    }
+                }
+            }
+
+            /// An event of the audit log, from its row.
+            pub(super) fn logged(r: &$row) -> Result<Logged> {
+                let event = Event {
+                    at: Time(r.try_get(1)?),
+                    actor: r.try_get(2)?,
+                    authenticated: r.try_get::<i64, _>(3)? != 0,
+                    action: r.try_get(4)?,
+                    subject: r.try_get(5)?,
+                    reason: r.try_get(6)?,
+                };
+                Ok(Logged { sequence: r.try_get(0)?, event, seal: r.try_get(7)? })
+            }
+
+            /// Appends to the audit log, which must be the last that a transaction does: from here to its end it is alone.
+            pub(super) async fn log<'a>(tx: &mut $tx, events: impl Iterator<Item = &'a Event> + Send) -> Result<()> {
+                let mut events = events.peekable();
+                if events.peek().is_none() {
+                    return Ok(());
+                }
+                Self::logging_alone(tx).await?;
+                let last = sqlx::query("SELECT seq, seal FROM event ORDER BY seq DESC LIMIT 1").fetch_optional(&mut **tx).await?;
+                let (mut sequence, mut seal): (i64, String) = match last {
+                    Some(row) => (row.try_get(0)?, row.try_get(1)?),
+                    None => (0, String::new()),
+                };
+                for event in events {
+                    sequence += 1;
+                    seal = event.seal(sequence, &seal);
+                    sqlx::query("INSERT INTO event (seq, at, actor, authenticated, action, subject, reason, seal) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+                        .bind(sequence).bind(event.at.0).bind(&event.actor).bind(i64::from(event.authenticated))
+                        .bind(&event.action).bind(&event.subject).bind(&event.reason).bind(&seal)
+                        .execute(&mut **tx).await?;
+                }
                 Ok(())
             }
 
@@ -280,7 +335,15 @@ impl Sqlite {
 /// waits for all. Taken first in the transaction, so that nobody waits in a circle, and gone with it.
 const COUNTS: i64 = 0x72_69_6e_67;
 
+/// An event's seal holds the one before it, so two transactions must not append at once. Taken last in the transaction, so
+/// that whoever waits for it holds nothing that its holder still wants.
+const LOG: i64 = COUNTS + 1;
+
 impl Sqlite {
+    /// Whoever writes is alone here.
+    async fn logging_alone(_: &mut SqliteTx) -> Result<()> {
+        Ok(())
+    }
     /// Whoever writes is alone here.
     pub(super) async fn counting_alone(_: &mut SqliteTx) -> Result<()> {
         Ok(())
@@ -293,6 +356,12 @@ impl Sqlite {
 }
 
 impl Postgres {
+    /// See [`LOG`].
+    async fn logging_alone(tx: &mut PostgresTx) -> Result<()> {
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOG).execute(&mut **tx).await?;
+        Ok(())
+    }
+
     /// See [`COUNTS`].
     pub(super) async fn counting_alone(tx: &mut PostgresTx) -> Result<()> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(COUNTS).execute(&mut **tx).await?;

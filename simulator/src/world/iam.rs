@@ -1,5 +1,5 @@
 //! IAM, as far as inventory tools ask, and whoever looks for policies that name a database.
-//! Source: IAM API reference, ListAccountAliases (an account has one alias at most), CreatePolicy,
+//! Source: IAM API reference, ListAccountAliases (an account has one alias at most), CreatePolicy, CreateRole, ListRoles,
 //! GetAccountAuthorizationDetails (documents are percent-encoded as of RFC 3986).
 
 use super::{Ctx, Op, op};
@@ -9,6 +9,8 @@ use crate::value::{Map, list};
 pub(crate) const OPS: &[Op] = &[
     op!(Read "ListAccountAliases" ("Marker", "MaxItems") aliases),
     op!(Write "CreatePolicy" ("PolicyName", "PolicyDocument", "Path", "Description", "Tags") create),
+    op!(Write "CreateRole" ("RoleName", "AssumeRolePolicyDocument", "Path", "Description", "Tags") create_role),
+    op!(Read "ListRoles" ("PathPrefix", "Marker", "MaxItems") roles),
     op!(Read "GetAccountAuthorizationDetails" ("Filter", "Marker", "MaxItems") details),
 ];
 
@@ -48,10 +50,46 @@ fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
     Ok(Map::new().with("Policy", policy))
 }
 
-fn details(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+fn role(ctx: &Ctx<'_>, name: &str) -> Map {
+    let arn = format!("arn:aws:iam::{}:role/{name}", ctx.account);
+    let map =
+        Map::new().with("Path", "/").with("RoleName", name).with("RoleId", format!("AROA{name}"));
+    map.with("Arn", arn).with("CreateDate", "2026-01-01T00:00:00Z")
+}
+
+fn create_role(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let name = params.required("RoleName")?.to_owned();
+    params.required("AssumeRolePolicyDocument")?;
+    let known = &mut ctx.world.cells.entry((ctx.account, HOME)).or_default().roles;
+    if known.contains(&name) {
+        let message = format!("Role with name {name} already exists.");
+        return Err(Fault::new(409, "EntityAlreadyExists", message));
+    }
+    known.push(name.clone());
+    Ok(Map::new().with("Role", role(ctx, &name)))
+}
+
+/// What is asked of a list: how many, and from where.
+fn paged(params: &Map) -> Result<(usize, usize), Fault> {
     let most = params.int("MaxItems")?.unwrap_or(100).clamp(1, 1_000);
-    let most = usize::try_from(most).unwrap_or(1);
-    let from: usize = params.text("Marker").and_then(|m| m.parse().ok()).unwrap_or(0);
+    let from = params.text("Marker").and_then(|m| m.parse().ok()).unwrap_or(0);
+    Ok((usize::try_from(most).unwrap_or(1), from))
+}
+
+fn roles(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let (most, from) = paged(params)?;
+    let all = ctx.world.cells.entry((ctx.account, HOME)).or_default().roles.clone();
+    let page: Vec<Map> = all.iter().skip(from).take(most).map(|name| role(ctx, name)).collect();
+    let next = from + page.len();
+    let more = (next < all.len()).then(|| next.to_string());
+    Ok(Map::new()
+        .with("Roles", list("member", page))
+        .with("IsTruncated", more.is_some())
+        .maybe("Marker", more))
+}
+
+fn details(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
+    let (most, from) = paged(params)?;
     let wanted = params.texts("Filter");
     let managed = wanted.is_empty() || wanted.iter().any(|kind| kind == "LocalManagedPolicy");
     let all = if managed { policies(ctx).clone() } else { Vec::new() };

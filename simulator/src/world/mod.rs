@@ -91,6 +91,7 @@ pub(crate) struct Cell {
     pub(crate) metrics: cloudwatch::Metrics,
     pub(crate) groups: Vec<ec2::Group>,
     pub(crate) policies: Vec<iam::Policy>,
+    pub(crate) roles: Vec<String>,
     pub(crate) secrets: Vec<secrets::Secret>,
 }
 
