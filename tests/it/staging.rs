@@ -210,6 +210,9 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
         .sim
         .fault(json!({"match": to_organizations, "times": 0, "chance": 0.5, "effect": busy}));
     let all: Vec<String> = world.org.accounts.clone();
+    let places = world.home.values().chain([&world.ou]);
+    let everywhere: Vec<String> = all.iter().chain(places).cloned().collect();
+    let attached = world.org.attached_to(&everywhere);
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let id = world.begun(&all, "--batch 2 --stay 1s");
     let mut killed = None;
@@ -226,6 +229,7 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
         }
     });
     assert_eq!(world.places(), world.home, "{killed:?}");
+    assert_eq!(world.org.attached_to(&everywhere), attached, "{killed:?}");
     let (moves, refused) = world.org.sim.counts()["organizations:MoveAccount"];
     // What took effect and was not recorded is asked for once more, and AWS says that it is there.
     assert!(moves - refused <= 7, "{killed:?}: {moves} moves, {refused} refused");
