@@ -114,6 +114,14 @@ fn a_stage_bakes_for_its_time_and_its_observations() {
     );
     r.bakes.get_mut(&0).unwrap().observe(seen(3, Health::Healthy));
     assert_eq!(step(&r, hour(3), every), Step::EndBake(0));
+    let mut quiet = r.clone();
+    quiet.body.stages[0].calls = 3;
+    quiet.hash = hash::of(&quiet.body);
+    let rests = || Step::Rest(State::Baking);
+    for (calls, want) in [(0, rests()), (2, rests()), (3, Step::EndBake(0))] {
+        quiet.bakes.get_mut(&0).unwrap().calls = calls;
+        assert_eq!(step(&quiet, hour(3), every), want, "{calls} calls");
+    }
     assert!(
         matches!(step(&r, hour(3), None), Step::AskHuman(why) if why.contains("health_command"))
     );
