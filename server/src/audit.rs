@@ -7,7 +7,7 @@ use crate::app::{App, rest};
 const TELL_MS: u64 = 600_000;
 
 /// Tells it for ever.
-pub async fn run(app: App) {
+pub(crate) async fn run(app: App) {
     let mut told = 0;
     loop {
         match app.store.events("", "", i64::MAX, 1).await {

@@ -142,7 +142,7 @@ fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it
     org.call("MoveAccount", from);
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     org.reaches(&id, "complete");
-    assert_eq!(org.attached_to(&[ou.clone()])[&ou].len(), 2, "the OU has it");
+    assert_eq!(org.attached_to(std::slice::from_ref(&ou))[&ou].len(), 2, "the OU has it");
 }
 
 #[test]

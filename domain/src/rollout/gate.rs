@@ -295,7 +295,7 @@ mod tests {
         });
         let root = Node { id: id(ROOT), parent: None, name: "r".into(), kind: NodeKind::Root };
         let ou = Node { id: id(OU), parent: Some(id(ROOT)), name: "o".into(), kind: NodeKind::Ou };
-        let tree = OrgTree::new(Time(0), [root, ou].into_iter().chain(accounts)).unwrap();
+        let tree = OrgTree::new(Time(0), [root, ou].into_iter().chain(accounts).collect()).unwrap();
         let stage = |targets: &[&str], max_accounts| Stage {
             name: targets.join(" "),
             targets: targets.iter().map(|t| id(t)).collect(),

@@ -78,7 +78,7 @@ fn is_nought(count: &u32) -> bool {
 }
 
 /// The part of a rollout that is hashed and approved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// `ro-` and 12 hex digits.
     pub id: String,

@@ -68,14 +68,10 @@ impl World {
         let mut r = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
-            created_at: Time(0),
             policy_name: "ringfence-x-12345678".into(),
             content: "{}".into(),
             stages: vec![canary, stage("rest", OU_B)],
-            planned_on: BTreeMap::new(),
-            allow_root: false,
             replaced_by: with.then(|| (id(CANARY), id(OU_B))).into_iter().collect(),
-            expected_denials: Vec::new(),
             replaces: version.then(|| Replaces {
                 changes: Vec::new(),
                 rollout: "ro-0".into(),
@@ -84,6 +80,7 @@ impl World {
                 targets: [(id(first), id(if with { OU_B } else { first })), (id(OU_B), id(OU_B))]
                     .into(),
             }),
+            ..Body::default()
         });
         let mut full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();
         full.extend(version.then(|| "p-old".to_owned()));

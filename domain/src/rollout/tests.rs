@@ -19,15 +19,10 @@ fn rollout(wish: Wish) -> Rollout {
     let mut rollout = Rollout::new(Body {
         id: "ro-1".into(),
         author: "ann".into(),
-        created_at: Time(0),
         policy_name: "ringfence-rds-encryption-12345678".into(),
         content: "{}".into(),
         stages: vec![stage("a", OU_A), stage("b", OU_B)],
-        planned_on: BTreeMap::new(),
-        allow_root: false,
-        replaced_by: BTreeMap::new(),
-        expected_denials: Vec::new(),
-        replaces: None,
+        ..Body::default()
     });
     rollout.wish = wish;
     let full: BTreeSet<String> = ["p-FullAWSAccess".to_owned()].into();

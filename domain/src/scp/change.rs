@@ -73,7 +73,7 @@ mod tests {
         );
         let exempt =
             Parameters { exempt_engines: vec!["postgres".into()], ..Parameters::default() };
-        let exempt = rds_encryption(&exempt).unwrap();
+        let exempt = rds_encryption(&exempt, &std::collections::BTreeSet::new()).unwrap();
         let said = changes(RDS_ENCRYPTION, &exempt).unwrap();
         assert!(said[0].ends_with("denies otherwise than before"), "{said:?}");
         assert!(

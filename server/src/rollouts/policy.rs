@@ -1,10 +1,13 @@
 //! Whether a policy may be rolled out: what is wrong with it, and whether it would stop Ringfence itself.
 
-use crate::app::{App, Fault, refused};
+use super::gates::thawed;
+use super::work::{same, stop, system};
+use super::{Loaded, change};
+use crate::app::{App, Fault, now, refused};
 use crate::waivers;
 use ringfence_domain::history::{Replay, replay};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::rollout::BUILT_IN;
+use ringfence_domain::rollout::{BUILT_IN, State};
 use ringfence_domain::scp::{self, Lint, Own, Parameters, Policy};
 use ringfence_domain::time::{Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +90,39 @@ pub(super) async fn own(
         }
     }
     Ok(all)
+}
+
+/// Finds or creates the policy. Its name holds its content's hash, so a repeat meets its own work.
+pub(super) async fn create(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let body = &loaded.1.body;
+    let id = &body.id;
+    if let Some(first) = body.targets().next() {
+        thawed(app, first).await?;
+    }
+    let policy = match app.cloud.find_policy(&body.policy_name).await? {
+        Some(found) => {
+            if !same(&app.cloud.policy_content(&found.id).await?, &body.content) {
+                let why = format!(
+                    "a policy named {} exists ({}) and says something else",
+                    body.policy_name, found.id
+                );
+                stop(app, loaded, State::Failed, vec![why]).await?;
+                return Ok(false);
+            }
+            found.id
+        }
+        None => {
+            let event = system().did(now(), "rollout.create-policy", id, &body.policy_name);
+            app.store.append(&event).await?;
+            app.cloud.create_policy(&body.policy_name, &body.content, id).await?
+        }
+    };
+    change(app, &system(), loaded, "rollout.policy", &policy, |r| {
+        r.policy_id = Some(policy.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(true)
 }
 
 /// Refuses a policy that stops our own remediation, or that Access Analyzer finds wrong. What should be known besides.

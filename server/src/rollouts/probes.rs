@@ -16,7 +16,7 @@ use ringfence_domain::probe::{self, Answered, Expected, Place, Shows};
 use ringfence_domain::rollout::{Probed, Rollout, Stage, State, Wish, bound};
 use ringfence_domain::time::Time;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Accounts of a stage that are looked at for one with a region that answers.
 const LOOKED_AT: usize = 50;

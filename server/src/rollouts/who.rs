@@ -122,15 +122,10 @@ mod tests {
         let mut rollout = Rollout::new(Body {
             id: "ro-1".into(),
             author: "ann".into(),
-            created_at: Time(0),
             policy_name: "x".into(),
             content: "{}".into(),
             stages: vec![stage],
-            planned_on: Default::default(),
-            allow_root: false,
-            replaced_by: Default::default(),
-            expected_denials: Vec::new(),
-            replaces: None,
+            ..Body::default()
         });
         let attached = Attachment { attached_at: Some(Time(10_500)), ..Attachment::default() };
         rollout.attachments.insert(target.clone(), attached);

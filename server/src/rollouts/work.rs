@@ -1,7 +1,7 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
 use super::bake::Admitted;
-use super::gates::{closed, gate, may_write, stage_shut, thawed};
+use super::gates::{closed, gate, may_write, stage_shut};
 use super::guard::{came_before, fail_with, guard, unbound};
 use super::positions::Positions;
 use super::{Loaded, bake, change, limits, policy, probes, transient, version};
@@ -268,7 +268,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
             fail_with(app, loaded, (vec![why], false), on).await
         }
         Step::TakeBaseline => take_baseline(app, loaded, seen.attached().clone()).await,
-        Step::CreatePolicy => create_policy(app, loaded).await,
+        Step::CreatePolicy => policy::create(app, loaded).await,
         Step::Attach(target) => attach(app, loaded, &target, seen).await,
         Step::Detach(target) => detach(app, loaded, &target, seen).await,
         Step::MarkAttached(target) => {
@@ -362,39 +362,6 @@ async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<
 pub(super) fn same(one: &str, other: &str) -> bool {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     read(one).is_some() && read(one) == read(other)
-}
-
-/// Finds or creates the policy. Its name holds its content's hash, so a repeat meets its own work.
-async fn create_policy(app: &App, loaded: Loaded) -> Result<bool, Fault> {
-    let body = &loaded.1.body;
-    let id = &body.id;
-    if let Some(first) = body.targets().next() {
-        thawed(app, first).await?;
-    }
-    let policy = match app.cloud.find_policy(&body.policy_name).await? {
-        Some(found) => {
-            if !same(&app.cloud.policy_content(&found.id).await?, &body.content) {
-                let why = format!(
-                    "a policy named {} exists ({}) and says something else",
-                    body.policy_name, found.id
-                );
-                stop(app, loaded, State::Failed, vec![why]).await?;
-                return Ok(false);
-            }
-            found.id
-        }
-        None => {
-            let event = system().did(now(), "rollout.create-policy", id, &body.policy_name);
-            app.store.append(&event).await?;
-            app.cloud.create_policy(&body.policy_name, &body.content, id).await?
-        }
-    };
-    change(app, &system(), loaded, "rollout.policy", &policy, |r| {
-        r.policy_id = Some(policy.clone());
-        Ok(())
-    })
-    .await?;
-    Ok(true)
 }
 
 /// Attaches to one target: if its gate is open, and if the policy still says what was approved.

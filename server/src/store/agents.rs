@@ -173,7 +173,7 @@ macro_rules! agents {
                 let done = sqlx::query(concat!("UPDATE agent SET draining = $3 WHERE (name = $1 OR substr(name, 1, length($2)) = $2) AND expires_at > ", $now))
                     .bind(name).bind(format!("{name}/")).bind(i64::from(draining)).execute(&mut *tx).await?;
                 if done.rows_affected() > 0 {
-                    Self::log(&mut tx, std::iter::once(event)).await?;
+                    Self::log(&mut tx, &[event]).await?;
                 }
                 tx.commit().await?;
                 Ok(done.rows_affected())
@@ -203,7 +203,7 @@ macro_rules! agents {
                 let mut tx = self.begin().await?;
                 sqlx::query("INSERT INTO join_token (hash, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
                     .bind(&token.hash).bind(&token.name).bind(token.created_at.0).execute(&mut *tx).await?;
-                Self::log(&mut tx, event.into_iter()).await?;
+                Self::log(&mut tx, event.as_slice()).await?;
                 tx.commit().await?;
                 Ok(())
             }
@@ -234,7 +234,7 @@ macro_rules! agents {
                 let mut tx = self.begin().await?;
                 let done = sqlx::query("DELETE FROM join_token WHERE name = $1").bind(name).execute(&mut *tx).await?;
                 if done.rows_affected() > 0 {
-                    Self::log(&mut tx, std::iter::once(event)).await?;
+                    Self::log(&mut tx, &[event]).await?;
                 }
                 tx.commit().await?;
                 Ok(done.rows_affected())

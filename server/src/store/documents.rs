@@ -112,7 +112,7 @@ macro_rules! documents {
                     .bind(as_of.0.to_string()).execute(&mut *tx).await?;
                 sqlx::query("INSERT INTO meta (key, value) VALUES ('org_version', '1') ON CONFLICT (key)
                     DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)").execute(&mut *tx).await?;
-                Self::log(&mut tx, std::iter::once(event)).await?;
+                Self::log(&mut tx, &[event]).await?;
                 tx.commit().await?;
                 Ok(())
             }
@@ -159,7 +159,7 @@ macro_rules! documents {
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(false); // dropping the transaction rolls it back
                 }
-                Self::log(&mut tx, std::iter::once(event)).await?;
+                Self::log(&mut tx, &[event]).await?;
                 tx.commit().await?;
                 Ok(true)
             }
@@ -178,7 +178,7 @@ macro_rules! documents {
 
             async fn append(&self, event: &Event) -> Result<()> {
                 let mut tx = self.begin().await?;
-                Self::log(&mut tx, std::iter::once(event)).await?;
+                Self::log(&mut tx, &[event]).await?;
                 tx.commit().await?;
                 Ok(())
             }

@@ -233,7 +233,7 @@ macro_rules! queue {
                 sqlx::query(concat!("INSERT INTO scan_account (scan, account, regions, done, priority)
                     SELECT $1, value->>'account', CAST(value->'regions' AS TEXT), 0, $3 FROM ", $open, "$2", $close))
                     .bind(&scan.id).bind(json(&targets)).bind(priority).execute(&mut *tx).await?;
-                Self::log(&mut tx, std::iter::once(event)).await?;
+                Self::log(&mut tx, &[event]).await?;
                 tx.commit().await?;
                 Ok(true)
             }
@@ -409,7 +409,8 @@ macro_rules! queue {
                     Self::give_back(&mut tx, owner, back).await?;
                 }
                 Self::recount(&mut tx, written.iter().map(|p| p.lease.account.as_str()).collect()).await?;
-                Self::log(&mut tx, written.iter().filter_map(|p| p.event.as_ref())).await?;
+                let events: Vec<&Event> = written.iter().filter_map(|p| p.event.as_ref()).collect();
+                Self::log(&mut tx, &events).await?;
                 tx.commit().await?;
                 Ok(outcome)
             }
@@ -423,7 +424,7 @@ macro_rules! queue {
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(Fenced::Stale);
                 }
-                Self::log(&mut tx, event.into_iter()).await?;
+                Self::log(&mut tx, event.as_slice()).await?;
                 tx.commit().await?;
                 Ok(Fenced::Done)
             }

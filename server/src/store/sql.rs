@@ -191,9 +191,8 @@ macro_rules! common {
             }
 
             /// Appends to the audit log, which must be the last that a transaction does: from here to its end it is alone.
-            pub(super) async fn log<'a>(tx: &mut $tx, events: impl Iterator<Item = &'a Event> + Send) -> Result<()> {
-                let mut events = events.peekable();
-                if events.peek().is_none() {
+            pub(super) async fn log(tx: &mut $tx, events: &[&Event]) -> Result<()> {
+                if events.is_empty() {
                     return Ok(());
                 }
                 Self::logging_alone(tx).await?;

@@ -52,8 +52,10 @@ fn create(ctx: &mut Ctx<'_>, params: &Map) -> Result<Map, Fault> {
 
 fn role(ctx: &Ctx<'_>, name: &str) -> Map {
     let arn = format!("arn:aws:iam::{}:role/{name}", ctx.account);
-    let map =
-        Map::new().with("Path", "/").with("RoleName", name).with("RoleId", format!("AROA{name}"));
+    let map = Map::new()
+        .with("Path", "/")
+        .with("RoleName", name.to_owned())
+        .with("RoleId", format!("AROA{name}"));
     map.with("Arn", arn).with("CreateDate", "2026-01-01T00:00:00Z")
 }
 
