@@ -61,7 +61,6 @@ pub async fn waive(
     }
     let w = &of_account.waiver;
     let text = format!("until {}, owner {}: {}", w.until, w.owner, w.reason);
-    let event = actor.did(now(), "account.waive", account.as_str(), text);
     // The waiver first: what is found from now on is covered, too.
     let row = match app.store.get(Kind::Waiver, account.as_str()).await? {
         Some(row) => row.with(ACTIVE, &of_account),
@@ -70,11 +69,9 @@ pub async fn waive(
             ..Row::new(Kind::Waiver, account.as_str(), ACTIVE, now(), &of_account)
         },
     };
-    if !app.store.update(&[row], &event).await? {
-        return Err(changed(account.as_str()));
-    }
-    write(app, actor, "account.waive", account, &covered).await?;
-    Ok((of_account, covered.len()))
+    let found = covered.len();
+    write(app, actor, ("account.waive", &text), account, (row, covered)).await?;
+    Ok((of_account, found))
 }
 
 /// Ends the waiver of an account; how many findings count again.
@@ -97,12 +94,10 @@ pub async fn unwaive(
         return Ok(covered.len());
     }
     let of_account: AccountWaiver = row.document()?;
-    let event = actor.did(now(), "account.unwaive", account.as_str(), reason);
-    if !app.store.update(&[row.with("ended", &of_account)], &event).await? {
-        return Err(changed(account.as_str()));
-    }
-    write(app, actor, "account.unwaive", account, &covered).await?;
-    Ok(covered.len())
+    let found = covered.len();
+    let row = row.with("ended", &of_account);
+    write(app, actor, ("account.unwaive", reason), account, (row, covered)).await?;
+    Ok(found)
 }
 
 /// The waivers of accounts that hold now.
@@ -136,15 +131,18 @@ async fn findings(
     Ok(rows)
 }
 
+/// Writes a waiver and what it changes; an event for each write, of which there is mostly one.
 async fn write(
     app: &App,
     actor: &Actor,
-    action: &str,
+    (action, text): (&str, &str),
     account: &AccountId,
-    rows: &[Row],
+    (waiver, findings): (Row, Vec<Row>),
 ) -> Result<(), Fault> {
+    let text = format!("{text} ({} findings)", findings.len());
+    let rows: Vec<Row> = std::iter::once(waiver).chain(findings).collect();
     for some in rows.chunks(BATCH) {
-        let event = actor.did(now(), action, account.as_str(), format!("{} findings", some.len()));
+        let event = actor.did(now(), action, account.as_str(), text.as_str());
         if !app.store.update(some, &event).await? {
             return Err(changed(account.as_str()));
         }

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn accounts_with_a_waiver_are_left_alone_where_that_is_wanted() {
-        let waived: BTreeSet<AccountId> = ["111122223333".parse().unwrap()].into();
+        let waived: BTreeSet<AccountId> = ["444455556666".parse().unwrap()].into();
         let free = Parameters { exempt_waived: true, ..Parameters::default() };
         assert_eq!(rds_encryption(&free, &BTreeSet::new()).unwrap(), RDS_ENCRYPTION);
         assert_eq!(rds_encryption(&Parameters::default(), &waived).unwrap(), RDS_ENCRYPTION);
@@ -204,7 +204,7 @@ mod tests {
                 "denied by DenyUnencryptedInstance"
             );
             let said = exempt(&text).remove(0);
-            let want = "whose aws:PrincipalAccount is 111122223333: not by DenyUnencryptedInstance, DenyUnencryptedCluster";
+            let want = "whose aws:PrincipalAccount is 444455556666: not by DenyUnencryptedInstance, DenyUnencryptedCluster";
             assert!(said.starts_with(want), "{said}");
             let policy: Value = serde_json::from_str(&text).unwrap();
             let protect =

@@ -42,31 +42,38 @@ pub(super) async fn did_it(app: &App, rollout: &Rollout, edited: bool) -> Vec<St
 
 /// Who moved these accounts; or that nobody can say. Made accounts were moved by nobody.
 pub(super) async fn moved(app: &App, accounts: &[AccountId], rollout: &Rollout) -> Vec<String> {
-    let acts = match acts(app, &["MoveAccount"], rollout.body.created_at).await {
-        Ok(acts) => acts,
-        Err(why) => return vec![format!("who did it cannot be said: {why}")],
+    let of = |account: &AccountId, act: &Act| act.subject == account.as_str();
+    let line = |account: &AccountId, act: &Act| {
+        format!("{account} was moved to {} at {} by {}", act.target, act.at, act.who)
     };
-    let newest = |account: &AccountId| {
-        let of = acts.iter().filter(|act| act.subject == account.as_str());
-        let act = of.max_by_key(|act| act.at)?;
-        Some(format!("{account} was moved to {} at {} by {}", act.target, act.at, act.who))
-    };
-    accounts.iter().filter_map(newest).collect()
+    newest(app, rollout, "MoveAccount", accounts, of, line).await
 }
 
 /// Who made these OUs; or that nobody can say.
 pub(super) async fn made(app: &App, ous: &[&Node], rollout: &Rollout) -> Vec<String> {
-    let acts = match acts(app, &["CreateOrganizationalUnit"], rollout.body.created_at).await {
+    let of = |ou: &&Node, act: &Act| {
+        let parent = ou.parent.as_ref().map(NodeId::as_str).unwrap_or_default();
+        act.subject == ou.name && act.target == parent
+    };
+    let line = |ou: &&Node, act: &Act| format!("{} was made at {} by {}", ou.id, act.at, act.who);
+    newest(app, rollout, "CreateOrganizationalUnit", ous, of, line).await
+}
+
+/// A line for each of these that somebody did this to since the rollout was planned: of the newest act.
+async fn newest<T>(
+    app: &App,
+    rollout: &Rollout,
+    name: &str,
+    all: &[T],
+    of: impl Fn(&T, &Act) -> bool,
+    line: impl Fn(&T, &Act) -> String,
+) -> Vec<String> {
+    let acts = match acts(app, &[name], rollout.body.created_at).await {
         Ok(acts) => acts,
         Err(why) => return vec![format!("who did it cannot be said: {why}")],
     };
-    let newest = |ou: &&Node| {
-        let parent = ou.parent.as_ref().map(NodeId::as_str).unwrap_or_default();
-        let of = acts.iter().filter(|act| act.subject == ou.name && act.target == parent);
-        let act = of.max_by_key(|act| act.at)?;
-        Some(format!("{} was made at {} by {}", ou.id, act.at, act.who))
-    };
-    ous.iter().filter_map(newest).collect()
+    let newest = |one: &T| acts.iter().filter(|act| of(one, act)).max_by_key(|act| act.at);
+    all.iter().filter_map(|one| Some(line(one, newest(one)?))).collect()
 }
 
 /// The newest act on each of them.
