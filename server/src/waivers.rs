@@ -139,7 +139,7 @@ async fn write(
     account: &AccountId,
     (waiver, findings): (Row, Vec<Row>),
 ) -> Result<(), Fault> {
-    let text = format!("{text} ({} findings)", findings.len());
+    let text = format!("{text} ({} findings)", findings.len()).trim_start().to_owned();
     let rows: Vec<Row> = std::iter::once(waiver).chain(findings).collect();
     for some in rows.chunks(BATCH) {
         let event = actor.did(now(), action, account.as_str(), text.as_str());
