@@ -80,7 +80,7 @@ fn nothing_is_attached_before_its_hours_begin_and_the_way_back_does_not_wait_for
 
 #[test]
 fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it_may() {
-    let org = Org::new(&[("ROLLOUT__MAX_ACCOUNTS", "1"), ("ROLLOUT__ORG_MAX_AGE", "0s")]);
+    let org = Org::new(&[("ROLLOUT__MAX_ACCOUNTS", "1")]);
     let ou = org.call("ListRoots", json!({}))["Roots"][0]["Id"].clone();
     let ou = org.call("CreateOrganizationalUnit", json!({"ParentId": ou, "Name": "prod"}));
     let ou = text(&ou["OrganizationalUnit"], "Id").to_owned();
@@ -119,16 +119,16 @@ fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it
     }
     // Meanwhile another account came there.
     org.call("CreateAccount", json!({"Email": "new@example.com", "AccountName": "new"}));
-    let accounts =
-        || org.cli("ann").json("org tree", 0)["nodes"].as_array().cloned().expect("nodes");
     let new = until("it is there", MINUTE, || {
         org.cli("ann").expect("org sync", 0);
-        let found = accounts().into_iter().find(|n| n["name"] == "new" && n["state"] == "ACTIVE");
-        found.ok_or_else(|| "not yet".to_owned())
+        let all = org.cli("ann").json("org tree", 0)["nodes"].as_array().cloned().expect("nodes");
+        let known = |id: &str| org.accounts.iter().any(|a| a == id) || org.management == id;
+        let found = all.iter().find(|n| n["kind"] == "account" && !known(text(n, "id")));
+        found.map(|n| text(n, "id").to_owned()).ok_or_else(|| "not yet".to_owned())
     });
-    into(text(&new, "id"));
-    org.cli("ann").expect("org sync", 0);
-    org.cli("ann").expect("scan start --wait --timeout 60s", 0);
+    org.cli("ann").expect(&format!("scan start --account {new} --wait --timeout 60s"), 0);
+    // Clean, and nobody has read the organization since.
+    into(&new);
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     let blocked = org.reaches(&id, "blocked");
     let why = blocked["why"].to_string();
@@ -138,7 +138,7 @@ fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it
         ),
         "{why}"
     );
-    let from = json!({"AccountId": new["id"], "SourceParentId": ou, "DestinationParentId": root});
+    let from = json!({"AccountId": new, "SourceParentId": ou, "DestinationParentId": root});
     org.call("MoveAccount", from);
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     org.reaches(&id, "complete");
@@ -173,7 +173,7 @@ fn a_bake_wants_calls_to_have_been_seen() {
 fn waived_accounts_are_left_alone_until_their_waivers_end() {
     let org = Org::new(&[("ROLLOUT__GUARD_EVERY", "1s")]);
     let (waived, bound) = (org.accounts[0].clone(), org.accounts[1].clone());
-    let until_then = now(&org).plus(Span::seconds(25));
+    let until_then = now(&org).plus(Span::hours(24));
     org.cli("ann").expect(
         &format!(
             "finding waive --account {waived} --owner team-a --reason CHG-1 --until {until_then}"
@@ -206,6 +206,14 @@ fn waived_accounts_are_left_alone_until_their_waivers_end() {
         )),
         "{shown}"
     );
+    let later = format!("[[stage]]\nname = \"b\"\ntargets = [\"{waived}\"]\n");
+    let later = org.planned(&format!(
+        "policy = \"rds-encryption\"\n[parameters]\nexempt_waived = true\n{later}"
+    ));
+    org.cli("ann").expect(&format!("finding unwaive --account {waived} --reason over"), 0);
+    org.cli("ann").expect(&format!("rollout start {later}"), 0);
+    let blocked = org.reaches(&later, "blocked");
+    assert!(blocked["why"].to_string().contains("its waiver has ended"), "{blocked}");
     let told = until("its waiver ends", MINUTE, || {
         let rollout = status(&org, &id);
         let why = rollout["why"].to_string();
@@ -216,6 +224,7 @@ fn waived_accounts_are_left_alone_until_their_waivers_end() {
         "{told}"
     );
     assert_eq!(told["state"], "complete");
+
     // A version that binds it.
     let next = org.file(&format!("replaces = \"{id}\"\n{}", file.replace("true", "false")));
     let plan = org.cli("ann").json(&format!("rollout plan --dry-run -f {next}"), 0);

@@ -152,7 +152,10 @@ fn lines(verdict: &Verdict) -> Vec<String> {
         said.push(format!("! {why}: the log was cut off there, or written anew"));
     }
     if verdict.intact {
-        said.push(format!("{} events, each as it was sealed", verdict.events));
+        said.push(match verdict.events {
+            0 => "the log is empty".to_owned(),
+            n => format!("{n} events, each as it was sealed"),
+        });
     }
     if let Some(head) = &verdict.head {
         said.push(format!(

@@ -33,7 +33,12 @@ pub(super) fn report(rollout: &v1::Rollout) -> Result<String, Failure> {
         .with_attribute(("name", rollout.id.as_str()))
         .write_inner_content(|writer| suites.iter().try_for_each(|suite| write(writer, suite)))
         .map_err(fail)?;
-    Ok(String::from_utf8_lossy(&writer.into_inner()).into_owned())
+    let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
+    // What people wrote may hold characters that no XML may (XML 1.0, 2.2), escaped or not.
+    Ok(text.replace(
+        |c: char| (c.is_control() && !"\t\r\n".contains(c)) || "\u{fffe}\u{ffff}".contains(c),
+        "?",
+    ))
 }
 
 fn write(writer: &mut Writer<Vec<u8>>, suite: &Suite) -> std::io::Result<()> {
@@ -138,7 +143,7 @@ mod tests {
             stage: "a & b".into(),
             id: id.into(),
             state: state.into(),
-            skipped: "bob: \"later\"".into(),
+            skipped: "bob: \"later\"\u{1}".into(),
             ..Default::default()
         };
         let bake =
@@ -160,7 +165,7 @@ mod tests {
             "<failure message=\"failed: &lt;gone&gt;\"/>",
             "<testsuite name=\"a &amp; b\" tests=\"4\" failures=\"1\" errors=\"0\" skipped=\"2\">",
             "<testcase classname=\"a &amp; b\" name=\"1\"/>",
-            "<skipped message=\"skipped by bob: &quot;later&quot;\"/>",
+            "<skipped message=\"skipped by bob: &quot;later&quot;?\"/>",
             "<skipped message=\"since T\"/>",
         ] {
             assert!(report.contains(want), "{want} in\n{report}");

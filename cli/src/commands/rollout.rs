@@ -192,8 +192,9 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         }
         Rollout::Undo { id, to, reason, wait, timeout } => {
             let request = v1::UndoRolloutRequest { id, reason, to };
+            let to = request.to.clone();
             let rollout = client.undo_rollout(request).await?.into_inner().rollout;
-            follow(context, client, rollout, wait, timeout).await
+            follow_to(context, client, rollout, (wait, timeout), &to).await
         }
         Rollout::Abort { id, reason, wait, timeout } => {
             let rollout = client
@@ -319,41 +320,69 @@ pub(super) fn rests(state: v1::RolloutState) -> Exit {
 
 async fn follow(
     context: &Context,
-    mut client: Client,
+    client: Client,
     rollout: Option<v1::Rollout>,
     wait: bool,
     timeout: Option<Span>,
+) -> End {
+    follow_to(context, client, rollout, (wait, timeout), "").await
+}
+
+/// The same; and then, while earlier versions are undone in their turn, each of those, as far as `to` (empty: none).
+async fn follow_to(
+    context: &Context,
+    mut client: Client,
+    rollout: Option<v1::Rollout>,
+    (wait, timeout): (bool, Option<Span>),
+    to: &str,
 ) -> End {
     let rollout = rollout.ok_or_else(|| missing("a rollout"))?;
     if !wait {
         show(context, &rollout);
         return Ok(Exit::Done);
     }
-    let id = rollout.id.clone();
+    let what = format!("rollout {}", rollout.id);
     let watched = async {
-        let mut stream =
-            client.watch_rollout(v1::WatchRolloutRequest { id: id.clone() }).await?.into_inner();
-        let (mut last, mut told) = (rollout, String::new());
-        while let Some(answer) = stream.message().await? {
-            last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
-            let done = last.targets.iter().filter(|t| tree::attached(t)).count();
-            let why = last.why.first().map_or(String::new(), |why| format!("; {why}"));
-            let line = format!(
-                "{} {}: {done} of {} targets attached{why}",
-                last.id,
-                state(&last),
-                last.targets.len()
-            );
-            if line != told {
-                printer::talk(&line);
-                told = line;
-            }
+        let mut last = until_it_rests(&mut client, rollout).await?;
+        while let Some(earlier) = last
+            .replaces
+            .as_ref()
+            .filter(|e| !to.is_empty() && e.rollout != to && ended(&last) == Exit::Done)
+        {
+            let request = v1::GetRolloutRequest { id: earlier.rollout.clone() };
+            let answer = client.get_rollout(request).await?.into_inner();
+            let earlier = answer.rollout.ok_or_else(|| missing("a rollout"))?;
+            last = until_it_rests(&mut client, earlier).await?;
         }
         Ok(last)
     };
-    let rollout = within(timeout, &format!("rollout {id}"), watched).await?;
+    let rollout = within(timeout, &what, watched).await?;
     show(context, &rollout);
-    Ok(match rollout.state() {
+    Ok(ended(&rollout))
+}
+
+/// Tells each change, and gives the last one.
+async fn until_it_rests(client: &mut Client, rollout: v1::Rollout) -> Result<v1::Rollout, Failure> {
+    let request = v1::WatchRolloutRequest { id: rollout.id.clone() };
+    let mut stream = client.watch_rollout(request).await?.into_inner();
+    let (mut last, mut told) = (rollout, String::new());
+    while let Some(answer) = stream.message().await? {
+        last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
+        let done = last.targets.iter().filter(|t| tree::attached(t)).count();
+        let why = last.why.first().map_or(String::new(), |why| format!("; {why}"));
+        let (id, state, all) = (&last.id, state(&last), last.targets.len());
+        let line = format!("{id} {state}: {done} of {all} targets attached{why}");
+        if line != told {
+            printer::talk(&line);
+            told = line;
+        }
+    }
+    Ok(last)
+}
+
+/// How a wait for it ends.
+fn ended(rollout: &v1::Rollout) -> Exit {
+    match rollout.state() {
         // What it took the place of could not be attached again everywhere, or what was detached was not seen to be gone.
         v1::RolloutState::Aborted
             if rollout.replaces.iter().flat_map(|r| &r.targets).any(|t| t.state == "lost")
@@ -362,7 +391,7 @@ async fn follow(
             Exit::Partial
         }
         state => rests(state),
-    })
+    }
 }
 
 pub(super) fn target_state(target: &v1::RolloutTarget) -> String {

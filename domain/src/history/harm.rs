@@ -16,6 +16,8 @@ pub struct Harm {
     pub expected: u64,
     /// Calls that were looked at.
     pub calls: u64,
+    /// Of these, went through, and are of those that were asked to be counted.
+    pub counted: u64,
     /// Account, region, and why it was not read: no harm is known, and none ruled out.
     pub unread: Vec<(String, String, String)>,
 }
@@ -38,12 +40,14 @@ impl Harm {
     }
 }
 
-/// What readings show of a policy's denials. `expected` are patterns of the ARNs of principals.
+/// What readings show of a policy's denials. `expected` are patterns of the ARNs of principals; `counts` says which calls that went
+/// through show something.
 pub fn harm<'a>(
     readings: impl IntoIterator<Item = &'a Reading>,
     policy: &str,
     expected: &[String],
     replay: &Replay,
+    counts: impl Fn(&Call) -> bool,
 ) -> Harm {
     let mut harm = Harm::default();
     for reading in readings {
@@ -57,6 +61,9 @@ pub fn harm<'a>(
         }
         for (call, (count, _, last)) in &reading.calls.kinds {
             harm.calls += count;
+            if call.refused.is_none() && counts(call) {
+                harm.counted += count;
+            }
             let by_it = matches!(&call.refused, Some(r) if r.policy == policy);
             // AWS names policies service by service: one that it does not name may be this one.
             let unnamed = matches!(&call.refused, Some(r) if r.by_scp && r.policy.is_empty());
@@ -158,7 +165,7 @@ mod tests {
         let of = |reading: &Reading, expected: &[&str]| {
             let expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
             let replay = replay("p", crate::scp::RDS_ENCRYPTION).unwrap();
-            harm([reading], "p-ours0000", &expected, &replay)
+            harm([reading], "p-ours0000", &expected, &replay, |_| true)
         };
         let ours = reading("p-ours0000", 3);
         let found = of(&ours, &[]);

@@ -50,7 +50,7 @@ pub struct Bake {
     pub began_at: Time,
     /// How many healthy observations there were.
     pub healthy: u32,
-    /// How many calls that the policy judges CloudTrail showed until the last observation.
+    /// How many calls that [`Stage::calls`] counts CloudTrail showed until the last observation.
     #[serde(default)]
     pub calls: u64,
     /// The last observation.

@@ -53,8 +53,8 @@ pub struct Stage {
     /// How many healthy observations that takes, at least.
     #[serde(default, skip_serializing_if = "is_nought")]
     pub observations: u32,
-    /// How many calls that the policy judges CloudTrail must show from its accounts since it was attached, at least: a bake
-    /// in which nobody made a database has shown nothing. 0 for an OU that is known to be quiet.
+    /// How many calls CloudTrail must show from its accounts since it was attached, at least, that the policy judges and let
+    /// through: a bake in which nobody made a database has shown nothing. 0 for an OU that is known to be quiet.
     #[serde(default, skip_serializing_if = "is_nought")]
     pub calls: u32,
     /// How many people must have approved before it begins, where that is more than for the others.

@@ -203,6 +203,11 @@ pub fn coverage(document: &str) -> Result<Vec<Covered>, String> {
     Ok(PATHS.iter().map(covered).collect())
 }
 
+/// Whether a call of this action makes a database.
+pub fn makes_database(action: &str) -> bool {
+    PATHS.iter().any(|path| path.action == action)
+}
+
 /// A call is denied if it is on one of what it is authorized against; only the database carries its keys.
 fn said(policy: &Replay, path: &Path, encrypted: bool) -> String {
     let arn = |kind: &str| format!("arn:aws:rds:eu-west-1:111122223333:{kind}:*");

@@ -9,7 +9,7 @@ mod own;
 
 pub use built_in::{Parameters, rds_encryption};
 pub use change::changes;
-pub use coverage::{Covered, coverage};
+pub use coverage::{Covered, coverage, makes_database};
 pub use exempt::exempt;
 pub use lint::{Lint, Policy, lint, said};
 pub use own::{OUR_CALLS, OUR_OTHER_CALLS, Own, of_server, own};

@@ -10,7 +10,7 @@ use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{
-    Alarm, Bake, Health, Moment, Observation, Rollout, State, Wish, bound,
+    Alarm, BAKE_MAX, Bake, Health, Moment, Observation, Rollout, State, Wish, bound,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,11 +44,33 @@ pub(super) async fn begin(app: &App, loaded: Loaded, stage: usize) -> Result<boo
 
 /// It bakes: noted where that is news.
 pub(super) async fn rests(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    if let Some(why) = waits_in_vain(app, &loaded.1) {
+        change(app, &system(), loaded, "rollout.paused", &why, |r| {
+            (r.wish, r.state, r.why) = (Wish::Pause, State::Paused, vec![why.clone()]);
+            Ok(())
+        })
+        .await?;
+        return Ok(false);
+    }
     let why = vec![loaded.1.bakes_for(moment(app))];
     if loaded.1.state != State::Baking || loaded.1.why != why {
         stop(app, loaded, State::Baking, why).await?;
     }
     Ok(false)
+}
+
+/// Why the calls that a stage wants will not be seen.
+fn waits_in_vain(app: &App, rollout: &Rollout) -> Option<String> {
+    let (_, stage, bake) = rollout.baking().filter(|(_, s, b)| b.calls < u64::from(s.calls))?;
+    let why = match () {
+        () if !app.config.watch_denials => "rollout.watch_denials is off by now: set it".to_owned(),
+        () if now().since(bake.began_at) > BAKE_MAX => format!("it bakes for {BAKE_MAX} already"),
+        () => return None,
+    };
+    let (name, wanted, seen) = (&stage.name, stage.calls, bake.calls);
+    Some(format!(
+        "stage {name} wants {wanted} calls in CloudTrail, {seen} were seen, and {why}; resume goes on, promote ends its bake"
+    ))
 }
 
 /// Asks the operator's command, or looks how it stands. True once there is an answer.
@@ -90,6 +112,7 @@ pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
     };
     (r.wish, r.state) = (wish, State::Aborting);
     r.why = vec![format!("{text}; {what} taken back")];
+    r.undo_to = None;
     // Taking back has all its tries.
     r.tries_again();
 }

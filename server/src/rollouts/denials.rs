@@ -3,15 +3,16 @@
 use crate::app::{App, Fault, now};
 use crate::histories::{self, Wanted};
 use ringfence_domain::audit::Actor;
-use ringfence_domain::history::{harm, lookups, replay};
+use ringfence_domain::history::{Call, harm, lookups, replay};
 use ringfence_domain::iam::document::Policy;
 use ringfence_domain::rollout::{Health, Rollout, bound};
+use ringfence_domain::scp::{coverage, makes_database};
 use ringfence_domain::time::Span;
 
 /// How long agents may take to read what one look wants; then nobody knows.
 const READ_FOR: Span = Span::hours(1);
 
-/// What it says of a stage, and how many calls it saw; `None` while agents read. A region that was not read rules nothing out.
+/// What it says of a stage, and how many calls that count for its bake it saw; `None` while agents read. A region that was not read rules nothing out.
 pub(super) async fn look(
     app: &App,
     rollout: &Rollout,
@@ -55,9 +56,19 @@ pub(super) async fn look(
     }
     let readings = histories::read(app, &wanted).await?;
     let id = rollout.policy_id.as_deref().unwrap_or_default();
-    let harm = harm(&readings, id, &rollout.body.expected_denials, &replay);
+    // Of a policy on how databases are made, those calls count that make one; of another one, all that it names. Ours show
+    // nothing of what people do, and nobody is bound where a waiver exempts.
+    let covered = coverage(&rollout.body.content).unwrap_or_default();
+    let on_databases = covered.iter().any(|path| path.unencrypted.starts_with("denied"));
+    let own = format!("role/{}", app.cloud.role_name());
+    let counts = |call: &Call| {
+        (!on_databases || makes_database(&call.action))
+            && !rollout.body.waived.contains_key(&call.account)
+            && !call.principal.ends_with(&own)
+    };
+    let harm = harm(&readings, id, &rollout.body.expected_denials, &replay, counts);
     if !harm.denied.is_empty() {
-        return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()), harm.calls)));
+        return Ok(Some((Health::Unhealthy, format!("{id} denied {}", harm.said()), harm.counted)));
     }
     if let Some((account, why)) = strange.first() {
         return inconclusive(format!("{account}: {why}"));
@@ -75,6 +86,6 @@ pub(super) async fn look(
             0 => seen,
             n => format!("{seen} but {n} that were expected"),
         },
-        harm.calls,
+        harm.counted,
     )))
 }

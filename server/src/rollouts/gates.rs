@@ -5,28 +5,21 @@ use crate::app::{App, Fault, now, refused};
 use crate::freezes;
 use crate::org;
 use crate::store::{Filter, Kind};
+use crate::waivers;
 use ringfence_domain::finding::{Finding, FindingState};
 use ringfence_domain::hash;
-use ringfence_domain::id::NodeId;
+use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::ledger::Rule;
 use ringfence_domain::org::OrgTree;
-use ringfence_domain::rollout::{self, Rollout, too_many};
+use ringfence_domain::rollout::{self, Rollout, Stage, too_many};
 use std::collections::BTreeMap;
-
-/// Refuses outside of the rollout's hours, and while a part of what the target binds is frozen: the rollout waits, and says so.
-pub(super) async fn may_write(app: &App, rollout: &Rollout, target: &NodeId) -> Result<(), Fault> {
-    match closed(rollout) {
-        Some(why) => refused("OUTSIDE_WINDOW", why),
-        None => thawed(app, target).await,
-    }
-}
 
 /// Why nothing of it may be attached at this hour.
 pub(super) fn closed(rollout: &Rollout) -> Option<String> {
     rollout.body.hours.as_ref()?.closed(now())
 }
 
-/// Refuses while a part of what the target binds is frozen.
+/// Refuses while a part of what the target binds is frozen: the rollout waits, and says so.
 pub(super) async fn thawed(app: &App, target: &NodeId) -> Result<(), Fault> {
     match freezes::held_under(app, Some(target), None).await? {
         Some(why) => refused("FROZEN", why),
@@ -65,33 +58,56 @@ async fn evidence(
     Ok((rollout::gate(target, tree, &cells, &findings, rule, now()), evidence))
 }
 
-/// Why the stage of this target may not begin, or grow: it binds more accounts by now than it may, or fewer people approved
-/// than it wants. Approvals of a stage that has begun count on.
+/// Why the stage of this target may not begin: fewer people approved than it wants, or a waiver has ended that the policy relies
+/// on. What it wants of people counts until it has begun.
 pub(super) async fn stage_shut(
     app: &App,
     rollout: &Rollout,
     target: &NodeId,
 ) -> Result<Vec<String>, Fault> {
     let body = &rollout.body;
-    let Some(n) = body.stages.iter().position(|s| s.targets.contains(target)) else {
-        return Ok(Vec::new());
-    };
-    let stage = &body.stages[n];
-    let tree = app.tree().await?;
-    let mut shut = Vec::new();
-    shut.extend(too_many(&rollout.wanted(), &tree, super::limits(app)).remove(&n));
+    let mut shut = lapsed(app, rollout).await?;
+    let stage = body.stages.iter().find(|s| s.targets.contains(target));
     let begun = |t| rollout.attachments.get(t).is_some_and(|a| a.intended_at.is_some());
-    let needed = usize::try_from(stage.approvals).unwrap_or(usize::MAX);
-    if needed > app.config.approvals_rollout && !stage.targets.iter().any(begun) {
+    let waits = |s: &&Stage| s.approvals > 0 && !s.targets.iter().any(begun);
+    if let Some(stage) = stage.filter(waits) {
+        let needed = usize::try_from(stage.approvals).unwrap_or(usize::MAX);
         let who = (body.id.as_str(), body.author.as_str(), rollout.hash.as_str());
         match approved(app, who, &rollout.approvals, needed) {
             Err(Fault::Refused { message, .. }) => {
-                shut.push(format!("stage {}: {message}", stage.name));
+                shut.push(format!("stage {}: {message}, then resume", stage.name));
             }
             other => other?,
         }
     }
     Ok(shut)
+}
+
+/// Why the stage of this target may not grow: it binds more accounts by now than it may.
+pub(super) async fn too_large(
+    app: &App,
+    rollout: &Rollout,
+    target: &NodeId,
+) -> Result<Option<String>, Fault> {
+    let stage = rollout.body.stages.iter().position(|s| s.targets.contains(target));
+    let tree = app.tree().await?;
+    let mut found = too_many(&rollout.wanted(), &tree, super::limits(app));
+    Ok(stage.and_then(|n| found.remove(&n)))
+}
+
+/// What is to be said of accounts that the policy leaves alone although their waivers have ended: until a version binds them.
+pub(super) async fn lapsed(app: &App, rollout: &Rollout) -> Result<Vec<String>, Fault> {
+    if rollout.body.waived.is_empty() {
+        return Ok(Vec::new());
+    }
+    let active = waivers::active(app).await?;
+    let over = rollout.body.waived.keys().filter(|a| !active.contains_key(*a));
+    let line = |a: &AccountId| {
+        format!(
+            "{a} is left alone by the policy, and its waiver has ended: plan a version that binds it, or waive it again"
+        )
+    };
+    Ok(over.map(line).collect())
 }
 
 /// Gates that are named when a rollout is planned.

@@ -1,11 +1,11 @@
 //! What other people do to a rollout, and when it must not go on by itself.
 
-use super::gates::gate;
+use super::gates::{gate, lapsed};
 use super::work::system;
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, changed, now, rest};
 use crate::store::{Filter, Kind, Row};
-use crate::{org, staging, waivers};
+use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
@@ -152,22 +152,6 @@ async fn members(app: &App, loaded: Loaded, on: &BTreeSet<NodeId>) -> Result<boo
     })
     .await?;
     Ok(false)
-}
-
-/// What is to be said of accounts that the policy leaves alone although their waivers have ended: until a version binds them.
-async fn lapsed(app: &App, rollout: &Rollout) -> Result<Vec<String>, Fault> {
-    if rollout.body.waived.is_empty() {
-        return Ok(Vec::new());
-    }
-    let active = waivers::active(app).await?;
-    let over = rollout.body.waived.keys().filter(|a| !active.contains_key(*a));
-    let id = &rollout.body.id;
-    let line = |a: &AccountId| {
-        format!(
-            "{a} is left alone by the policy, and its waiver has ended: plan a version that binds it (replaces = \"{id}\"), or waive it again"
-        )
-    };
-    Ok(over.map(line).collect())
 }
 
 fn ous(tree: &OrgTree) -> impl Iterator<Item = &Node> {

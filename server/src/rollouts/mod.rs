@@ -36,6 +36,7 @@ use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout::{
     self, Attached, Body, Hours, Limits, Rollout, Stage, State, preflight,
 };
+use std::collections::BTreeSet;
 
 /// What a person wants rolled out.
 pub struct Wanted {
@@ -73,11 +74,14 @@ pub async fn plan(
             stage.name
         )));
     }
-    let waived = policy::waived(app, &wanted.policy).await?;
-    let policy = policy::checked(&wanted.policy, &waived.keys().cloned().collect())?;
+    // What is wrong with it by itself needs no organization.
+    policy::checked(&wanted.policy, &BTreeSet::new())?;
     let tree = org::fresh(app, app.config.org_max_age).await?;
     can_be_staged(app, &tree, &wanted.stages)?;
     let targets = || wanted.stages.iter().flat_map(|s| &s.targets);
+    let bound = rollout::bound(&tree, targets());
+    let waived = policy::waived(app, &wanted.policy, &bound).await?;
+    let policy = policy::checked(&wanted.policy, &waived.keys().cloned().collect())?;
     let replaces = match wanted.replaces.as_str() {
         "" => None,
         old => {
@@ -99,7 +103,6 @@ pub async fn plan(
     }
     let policy_name =
         format!("ringfence-{}-{}", wanted.policy.name, hash::short(&policy.minified, 8));
-    let bound = rollout::bound(&tree, targets());
     // Both ask services that may take their time.
     let (warnings, tools) = tokio::join!(
         policy::may_go(app, &wanted.policy.name, &policy, &bound),

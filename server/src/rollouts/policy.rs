@@ -30,13 +30,18 @@ pub struct Named {
     pub parameters: Parameters,
 }
 
-/// The accounts that the policy is to leave alone, and until when they are waived.
-pub(super) async fn waived(app: &App, named: &Named) -> Result<BTreeMap<AccountId, Time>, Fault> {
+/// The accounts, of these, that the policy is to leave alone, and until when they are waived.
+pub(super) async fn waived(
+    app: &App,
+    named: &Named,
+    bound: &BTreeSet<AccountId>,
+) -> Result<BTreeMap<AccountId, Time>, Fault> {
     if !named.parameters.exempt_waived {
         return Ok(BTreeMap::new());
     }
     let all = waivers::active(app).await?;
-    Ok(all.into_iter().map(|(account, w)| (account, w.waiver.until)).collect())
+    let of_these = all.into_iter().filter(|(account, _)| bound.contains(account));
+    Ok(of_these.map(|(account, w)| (account, w.waiver.until)).collect())
 }
 
 /// The document, checked on its own.

@@ -20,6 +20,9 @@ pub struct Proposal {
 
 /// Proposes stages. `tag` is the key of the tag of OUs that names their environment; with none, their names alone say it.
 pub async fn propose(app: &App, mut wanted: Wanted, tag: &str) -> Result<Proposal, Fault> {
+    if app.config.accounts_per_stage > 0 {
+        wanted.max_accounts = wanted.max_accounts.min(app.config.accounts_per_stage);
+    }
     let tree = org::fresh(app, app.config.org_max_age).await?;
     for account in tree.accounts_under(tree.root()) {
         let cells = app.store.cells(account.as_str(), ("", ""), 1_000).await?;

@@ -107,9 +107,11 @@ pub struct Run {
 
 /// Checks the policy, and has agents read what is not there.
 pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
+    let tree = org::fresh(app, app.config.org_max_age).await?;
     let (name, policy, stages) = match ask.id.as_str() {
         "" => {
-            let waived = policy::waived(app, &ask.policy).await?.into_keys().collect();
+            let bound = rollout::bound(&tree, ask.stages.iter().flat_map(|s| &s.targets));
+            let waived = policy::waived(app, &ask.policy, &bound).await?.into_keys().collect();
             (ask.policy.name.clone(), policy::checked(&ask.policy, &waived)?, ask.stages)
         }
         id => {
@@ -120,7 +122,6 @@ pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
             (rollout.body.policy_name, policy, rollout.body.stages)
         }
     };
-    let tree = org::fresh(app, app.config.org_max_age).await?;
     let mut places = BTreeMap::new();
     for stage in &stages {
         for target in &stage.targets {

@@ -59,8 +59,8 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
                 traces.entry(ACCELERATOR).or_default().extend(traced);
             }
         }
-        Err(error) => said.push(format!(
-            "whether {} undoes attachments was not looked at: {error}",
+        Err(why) => said.push(format!(
+            "whether {} undoes attachments was not looked at: {why}",
             ACCELERATOR.name
         )),
     }
@@ -72,12 +72,13 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
 }
 
 /// The function that undoes what others attach, by its role; it is in the management account, if anywhere.
-async fn reverts(app: &App) -> Result<Vec<String>, CloudError> {
-    let organization = app.cloud.organization().await?;
-    if app.cloud.caller().await?.account.as_str() != organization.management_account {
-        return Ok(Vec::new());
+async fn reverts(app: &App) -> Result<Vec<String>, String> {
+    let said = |error: CloudError| error.to_string();
+    let organization = app.cloud.organization().await.map_err(said)?;
+    if app.cloud.caller().await.map_err(said)?.account.as_str() != organization.management_account {
+        return Err("its role would be in the management account, and the server is not".to_owned());
     }
-    let roles = app.cloud.own_roles(REVERTS).await?;
+    let roles = app.cloud.own_roles(REVERTS).await.map_err(said)?;
     Ok(roles
         .into_iter()
         .map(|role| format!("its function that undoes attachments is here, with the role {role}"))

@@ -1,6 +1,6 @@
 //! What people ask of a rollout; the worker does the rest.
 
-use super::{Loaded, bake, change};
+use super::{Loaded, bake, change, version};
 use crate::app::{App, Fault, now, refused};
 use crate::probes;
 use crate::store::{Filter, Kind};
@@ -87,10 +87,14 @@ async fn once(
     }
     versions_agree(app, &loaded.1, &verb).await?;
     if let Verb::Undo(Some(to)) = &verb {
-        came_from(app, &loaded.1, to).await?;
+        version::goes_back(app, &loaded.1, to).await?;
     }
     let (wish, state, action) = becomes(&loaded.1, &verb)?;
-    let (_, rollout) = change(app, actor, loaded, action, reason, |rollout| {
+    let text = match &verb {
+        Verb::Undo(Some(to)) => format!("{reason} (back to {to})"),
+        _ => reason.to_owned(),
+    };
+    let (_, rollout) = change(app, actor, loaded, action, &text, |rollout| {
         edit(rollout, &verb, actor, reason);
         rollout.wish = wish;
         rollout.state = state;
@@ -99,24 +103,6 @@ async fn once(
     .await?;
     app.wake_rollouts.notify_one();
     Ok(rollout)
-}
-
-/// Refuses to go back to what is no earlier version of a rollout.
-async fn came_from(app: &App, rollout: &Rollout, to: &str) -> Result<(), Fault> {
-    let (mut before, mut seen) = (rollout.body.replaces.clone(), Vec::new());
-    while let Some(earlier) = before {
-        if earlier.rollout == to {
-            return Ok(());
-        }
-        let (_, old): Loaded = app.load(Kind::Rollout, &earlier.rollout).await?;
-        seen.push(earlier.rollout);
-        before = old.body.replaces;
-    }
-    let known = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Err(Fault::Invalid(format!(
-        "to: {to} is no earlier version of {}; they are: {known}",
-        rollout.body.id
-    )))
 }
 
 /// Refuses what would leave targets to neither of two versions, or a version without what it takes the place of.
@@ -271,6 +257,11 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
         Verb::Promote => bake::promote(rollout, actor, reason),
         Verb::Start | Verb::Pause | Verb::Resume | Verb::Abort | Verb::Undo(_) => {}
     }
+    // Whatever is asked now is not what an earlier undoing was for.
+    rollout.undo_to = match verb {
+        Verb::Undo(to) => to.clone(),
+        _ => None,
+    };
     rollout.tries_again();
     if verb.goes_on() {
         // A person looked: what was lost before counts no more.

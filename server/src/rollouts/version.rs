@@ -1,9 +1,9 @@
 //! The earlier version that a rollout takes the place of: detached where the new one binds, and given back.
 
-use super::gates::may_write;
+use super::gates::{closed, thawed};
 use super::guard::unbound;
 use super::positions::Positions;
-use super::work::{note_old, read_back, same, stop, system};
+use super::work::{note_old, read_back, same, stop, system, waits};
 use super::{Loaded, bake, change, transient};
 use crate::app::{App, Fault, changed, now, refused};
 use crate::store::{Filter, Kind, Row};
@@ -56,7 +56,11 @@ pub(super) async fn release(
 ) -> Result<bool, Fault> {
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let Some(by) = replaces.targets.get(target) else { return Ok(false) };
-    may_write(app, &loaded.1, target).await?;
+    if let Some(why) = closed(&loaded.1) {
+        waits(app, &loaded.1.body.id, vec![why]).await?;
+        return Ok(false);
+    }
+    thawed(app, target).await?;
     let mut why = bake::edited(app, &loaded.1).await?;
     if why.is_none() {
         why = unbound(app, &loaded.1, (target, by)).await?;
@@ -203,6 +207,48 @@ async fn changed_since(app: &App, replaces: &Replaces, now: &str) -> Result<Opti
     }
 }
 
+/// Refuses to go back to what is no earlier version of a rollout, or over one in between that cannot be attached for a moment:
+/// there its targets would be bound by neither.
+pub(super) async fn goes_back(app: &App, rollout: &Rollout, to: &str) -> Result<(), Fault> {
+    let (mut from, mut known) = (rollout.clone(), Vec::new());
+    loop {
+        let id = from.body.id.clone();
+        let Some(replaces) = from.body.replaces else {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let id = &rollout.body.id;
+            return Err(Fault::Invalid(format!(
+                "to: {to} is no earlier version of {id}; they are: {known}"
+            )));
+        };
+        let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
+        if old.superseded_by.as_ref() != Some(&id) {
+            return refused(
+                "WRONG_STATE",
+                format!("{id} has not taken the place of {}: abort it", replaces.rollout),
+            );
+        }
+        if replaces.rollout == to {
+            return Ok(());
+        }
+        let there = match app.cloud.policy_content(&replaces.policy).await {
+            Ok(content) => same(&content, &old.body.content),
+            Err(error) if error.class == ErrorClass::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !there {
+            return refused(
+                "WRONG_STATE",
+                format!(
+                    "{}, the policy of {} in between, is gone or says something else by now: undo one version after the other",
+                    replaces.policy, replaces.rollout
+                ),
+            );
+        }
+        known.push(replaces.rollout);
+        from = old;
+    }
+}
+
 /// The earlier rollout's row, once nothing of it is off any more because of this one: it stands again, or is undone in its
 /// turn where a still earlier one is wanted.
 async fn old_back(app: &App, rollout: &Rollout) -> Result<Option<Row>, Fault> {
@@ -230,11 +276,16 @@ pub(super) async fn given_back(
 ) -> Result<(), Fault> {
     let id = rollout.body.id.clone();
     let mut rows = vec![row.with(rollout.state.as_str(), &rollout)];
-    if back {
-        rows.extend(old_back(app, &rollout).await?);
+    let mut events = vec![system().did(now(), action, &id, text)];
+    if back && let Some(old) = old_back(app, &rollout).await? {
+        let (action, text) = match old.state == State::Complete.as_str() {
+            true => ("rollout.stands-again", format!("{id} is off")),
+            false => ("rollout.undo", format!("{id} was undone for an earlier version than this")),
+        };
+        events.push(system().did(now(), action, &old.id, text));
+        rows.push(old);
     }
-    let event = system().did(now(), action, &id, text);
-    match app.store.update(&rows, &event).await? {
+    match app.store.update_all(&rows, &events.iter().collect::<Vec<_>>()).await? {
         true => Ok(()),
         false => Err(changed(&id)),
     }

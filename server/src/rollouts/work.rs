@@ -1,7 +1,7 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
 use super::bake::Admitted;
-use super::gates::{closed, gate, may_write, stage_shut};
+use super::gates::{closed, gate, stage_shut, thawed, too_large};
 use super::guard::{came_before, fail_with, guard, unbound};
 use super::positions::Positions;
 use super::{Loaded, bake, change, limits, policy, probes, transient, version};
@@ -371,7 +371,16 @@ async fn attach(
     target: &NodeId,
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
-    may_write(app, &loaded.1, target).await?;
+    if let Some(why) = closed(&loaded.1) {
+        waits(app, &loaded.1.body.id, vec![why]).await?;
+        return Ok(false);
+    }
+    thawed(app, target).await?;
+    let shut = stage_shut(app, &loaded.1, target).await?;
+    if !shut.is_empty() {
+        stop(app, loaded, State::Blocked, shut).await?;
+        return Ok(false);
+    }
     match bake::admitted(app, &loaded.1, target) {
         Admitted::Waits(why) => {
             waits(app, &loaded.1.body.id, vec![why]).await?;
@@ -382,11 +391,6 @@ async fn attach(
             return Ok(false);
         }
         Admitted::Yes => {}
-    }
-    let shut = stage_shut(app, &loaded.1, target).await?;
-    if !shut.is_empty() {
-        stop(app, loaded, State::Blocked, shut).await?;
-        return Ok(false);
     }
     let (mut why, evidence) = gate(app, target).await?;
     if !why.is_empty() {
@@ -399,6 +403,11 @@ async fn attach(
         stop(app, loaded, State::Blocked, unproven).await?;
         return Ok(false);
     }
+    // From here on the organization is what the gate has just read.
+    if let Some(why) = too_large(app, &loaded.1, target).await? {
+        stop(app, loaded, State::Blocked, vec![why]).await?;
+        return Ok(false);
+    }
     known.extend(rollout::bound(&*app.tree().await?, std::iter::once(target)));
     if let Some(why) = bake::edited(app, &loaded.1).await? {
         stop(app, loaded, State::Failed, vec![why]).await?;
@@ -406,7 +415,11 @@ async fn attach(
     }
     let policy = loaded.1.policy_id.clone().unwrap_or_default();
     // Again: the gate can have taken long.
-    may_write(app, &loaded.1, target).await?;
+    thawed(app, target).await?;
+    if let Some(why) = closed(&loaded.1) {
+        waits(app, &loaded.1.body.id, vec![why]).await?;
+        return Ok(false);
+    }
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
     // The intent comes first: after a crash it tells our attachment from somebody else's.
     let text = format!("{target} on evidence {evidence}");
@@ -455,6 +468,13 @@ async fn detach(
     target: &NodeId,
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
+    // Leaving a canary to its OU is no way back.
+    if loaded.1.wish == Wish::Run
+        && let Some(why) = closed(&loaded.1)
+    {
+        waits(app, &loaded.1.body.id, vec![why]).await?;
+        return Ok(false);
+    }
     if loaded.1.wish == Wish::Run
         && let Some(by) = loaded.1.body.replaced_by.get(target)
         && let Some(why) = unbound(app, &loaded.1, (target, by)).await?

@@ -43,7 +43,12 @@ pub trait Store: Ledger + Queue + Agents {
 
     /// Writes documents whose versions are still those given, and new ones of version 0; all or
     /// none. False if one was changed meanwhile, or a new one's id is taken.
-    async fn update(&self, rows: &[Row], event: &Event) -> Result<bool>;
+    async fn update_all(&self, rows: &[Row], events: &[&Event]) -> Result<bool>;
+
+    /// The same, of one event.
+    async fn update(&self, rows: &[Row], event: &Event) -> Result<bool> {
+        self.update_all(rows, &[event]).await
+    }
 
     /// Takes or keeps a named lease (the rollouts, the server); true if it is ours now.
     async fn hold(&self, name: &str, owner: &str, ttl: Span) -> Result<bool>;
@@ -151,7 +156,7 @@ macro_rules! documents {
                 rows.iter().map(|r| Self::row(r, kind)).collect()
             }
 
-            async fn update(&self, rows: &[Row], event: &Event) -> Result<bool> {
+            async fn update_all(&self, rows: &[Row], events: &[&Event]) -> Result<bool> {
                 let mut tx = self.begin().await?;
                 if rows.iter().any(|r| r.kind == Kind::Finding) {
                     Self::counting_alone(&mut tx).await?;
@@ -159,7 +164,7 @@ macro_rules! documents {
                 if !Self::put_all(&mut tx, rows).await? {
                     return Ok(false); // dropping the transaction rolls it back
                 }
-                Self::log(&mut tx, &[event]).await?;
+                Self::log(&mut tx, events).await?;
                 tx.commit().await?;
                 Ok(true)
             }

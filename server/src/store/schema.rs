@@ -91,4 +91,9 @@ pub(super) const VERSION_3: &[&str] = &[
 pub(super) const VERSION_4: &[&str] =
     &["ALTER TABLE event ADD COLUMN seal TEXT NOT NULL DEFAULT ''"];
 
+/// After that: a server of before, which knows no seals, must not append.
+pub(super) const SEALED_SQLITE: &str = "CREATE TRIGGER event_sealed BEFORE INSERT ON event WHEN NEW.seal = ''
+    BEGIN SELECT RAISE(ABORT, 'this database is of a newer version: its audit log wants seals'); END";
+pub(super) const SEALED_POSTGRES: &str = "ALTER TABLE event ALTER COLUMN seal DROP DEFAULT";
+
 pub(super) use {version_1, version_2};

@@ -1,7 +1,9 @@
 //! The two adapters, whose methods are stamped from one SQL text. What differs: the clock, the number
 //! of an event, how JSON becomes rows, and how a transaction begins.
 
-use super::schema::{SCHEMA, VERSION_3, VERSION_4, version_1, version_2};
+use super::schema::{
+    SCHEMA, SEALED_POSTGRES, SEALED_SQLITE, VERSION_3, VERSION_4, version_1, version_2,
+};
 use super::{Kind, Lease, Logged, Result, Row, StoreError, without_password};
 use ringfence_domain::audit::Event;
 use ringfence_domain::time::Time;
@@ -111,7 +113,7 @@ fn rows_json(rows: &[&Row]) -> String {
 macro_rules! common {
     ($name:ident, $row:ty, $tx:ty, $now:literal, $open:literal, $texts:literal, $close:literal) => {
         impl $name {
-            pub(super) async fn migrate(&self, first: &[&'static str], second: &[&'static str]) -> Result<()> {
+            pub(super) async fn migrate(&self, first: &[&'static str], second: &[&'static str], sealed: &'static str) -> Result<()> {
                 let mut tx = self.begin().await?;
                 // Of two servers that start at once, one migrates.
                 Self::counting_alone(&mut tx).await?;
@@ -131,6 +133,7 @@ macro_rules! common {
                 }
                 if found < 4 {
                     Self::seal_all(&mut tx).await?;
+                    sqlx::query(sealed).execute(&mut *tx).await?;
                 }
                 sqlx::query("INSERT INTO meta (key, value) VALUES ('schema', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
                     .bind(SCHEMA.to_string()).execute(&mut *tx).await?;
@@ -169,11 +172,15 @@ macro_rules! common {
                     if rows.is_empty() {
                         return Ok(());
                     }
+                    let mut seals = Vec::new();
                     for row in &rows {
                         let logged = Self::logged(row)?;
                         (after, seal) = (logged.sequence, logged.event.seal(logged.sequence, &seal));
-                        sqlx::query("UPDATE event SET seal = $2 WHERE seq = $1").bind(after).bind(&seal).execute(&mut **tx).await?;
+                        seals.push(serde_json::json!({"n": after, "s": seal}));
                     }
+                    sqlx::query(concat!("UPDATE event SET seal = n.seal FROM (SELECT CAST(value->>'n' AS BIGINT) AS seq, value->>'s' AS seal
+                        FROM ", $open, "$1", $close, ") n WHERE event.seq = n.seq"))
+                        .bind(super::json(&seals)).execute(&mut **tx).await?;
                 }
             }
 
@@ -324,7 +331,8 @@ impl Sqlite {
             .await
             .map_err(failed)?;
         let store = Sqlite { writer, reader };
-        store.migrate(version_1!("INTEGER PRIMARY KEY AUTOINCREMENT"), version_2!("body")).await?;
+        let first = version_1!("INTEGER PRIMARY KEY AUTOINCREMENT");
+        store.migrate(first, version_2!("body"), SEALED_SQLITE).await?;
         Ok(store)
     }
 }
@@ -354,6 +362,17 @@ impl Sqlite {
     }
 }
 
+/// Settings of each connection.
+const POSTGRES: [(&str, &str); 4] = [
+    // Notices are of no use to anybody: "index does not exist, skipping".
+    ("client_min_messages", "warning"),
+    // What was committed while a lock was waited for must be seen after it. (A blank ends an option.)
+    ("default_transaction_isolation", "read\\ committed"),
+    // A server that lost its network in a transaction holds its locks no longer than this.
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("lock_timeout", "60s"),
+];
+
 impl Postgres {
     /// See [`LOG`].
     async fn logging_alone(tx: &mut PostgresTx) -> Result<()> {
@@ -382,18 +401,17 @@ impl Postgres {
         use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
         let failed =
             |e: sqlx::Error| StoreError::Url { url: without_password(url), why: e.to_string() };
-        // Notices are of no use to anybody: "index does not exist, skipping".
         let options: PgConnectOptions = url.parse().map_err(failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(std::time::Duration::from_secs(10))
-            .connect_with(options.options([("client_min_messages", "warning")]))
+            .connect_with(options.options(POSTGRES))
             .await
             .map_err(failed)?;
         let store = Postgres { reader: pool };
-        store
-            .migrate(version_1!("BIGSERIAL PRIMARY KEY"), version_2!("CAST(body AS JSON)"))
-            .await?;
+        let (first, second) =
+            (version_1!("BIGSERIAL PRIMARY KEY"), version_2!("CAST(body AS JSON)"));
+        store.migrate(first, second, SEALED_POSTGRES).await?;
         Ok(store)
     }
 }
@@ -402,6 +420,7 @@ impl Postgres {
 mod tests {
     use super::*;
     use crate::store::{Ledger, Queue, Store};
+    use ringfence_domain::audit::{Actor, Chain};
 
     /// A database as version 1 left it: a running scan, a cell, a waived finding.
     #[tokio::test]
@@ -431,8 +450,12 @@ mod tests {
         ] {
             sqlx::query(statement).bind(body).execute(&old).await.unwrap();
         }
+        // A page of events and one more, with numbers left out.
+        let event = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1001)
+            INSERT INTO event SELECT i * 2, i, 'ann', 1, 'plan.make', 'pl-' || i, '' FROM n";
+        sqlx::query(event).execute(&old).await.unwrap();
         old.close().await;
-        for _ in 0..2 {
+        for n in 0..2 {
             let store = Sqlite::open(&path).await.unwrap();
             let tally = store.tally_by_account(&["111122223333".into()]).await.unwrap();
             let keys: Vec<_> = tally.iter().map(|(_, key, n)| (key.as_str(), *n)).collect();
@@ -443,6 +466,16 @@ mod tests {
             let row = store.get(Kind::Scan, "sc-1").await.unwrap().unwrap();
             let scan: ringfence_domain::work::Scan = row.document().unwrap();
             assert_eq!(scan.started_by, "a");
+            store.append(&Actor::system("test").did(Time(9), "a", "b", "c")).await.unwrap();
+            let mut chain = Chain::default();
+            let events = store.events("", "", i64::MAX, 2_000).await.unwrap();
+            events.into_iter().for_each(|e| chain.read(e.sequence, e.event, e.seal));
+            chain.ends();
+            assert_eq!((chain.events, chain.broken), (1_002 + n, vec![]));
         }
+        let old = sqlx::SqlitePool::connect(&format!("sqlite://{path}")).await.unwrap();
+        let unsealed = "INSERT INTO event (at, actor, authenticated, action, subject, reason) VALUES (1, '', 1, '', '', '')";
+        let refused = sqlx::query(unsealed).execute(&old).await.unwrap_err();
+        assert!(refused.to_string().contains("wants seals"), "{refused}");
     }
 }
