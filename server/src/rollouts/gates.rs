@@ -68,7 +68,7 @@ pub(super) async fn stage_shut(
     let body = &rollout.body;
     let mut shut = lapsed(app, rollout).await?;
     let stage = body.stages.iter().find(|s| s.targets.contains(target));
-    let begun = |t| rollout.attachments.get(t).is_some_and(|a| a.intended_at.is_some());
+    let begun = |t: &NodeId| rollout.attachments.get(t).is_some_and(|a| a.intended_at.is_some());
     let waits = |s: &&Stage| s.approvals > 0 && !s.targets.iter().any(begun);
     if let Some(stage) = stage.filter(waits) {
         let needed = usize::try_from(stage.approvals).unwrap_or(usize::MAX);

@@ -260,6 +260,8 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
     // Whatever is asked now is not what an earlier undoing was for.
     rollout.undo_to = match verb {
         Verb::Undo(to) => to.clone(),
+        // It tries again.
+        Verb::Abort if rollout.wish == Wish::Abort => rollout.undo_to.take(),
         _ => None,
     };
     rollout.tries_again();
