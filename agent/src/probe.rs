@@ -3,7 +3,7 @@
 use crate::lease::{Desk, Pipe};
 use crate::now;
 use ringfence_aws::{Phase, Session};
-use ringfence_domain::probe::{Answer, Answered, Place, RUN};
+use ringfence_domain::probe::{Answer, Answered, Place};
 use ringfence_domain::work::VersionedProbe;
 use ringfence_proto::v1;
 use tonic::{Code, Status};
@@ -28,7 +28,9 @@ pub(crate) async fn account<P: Pipe>(
 
 async fn probed<P: Pipe>(desk: &Desk<P>, mut one: VersionedProbe) -> VersionedProbe {
     let place = one.probe.place.clone();
-    let entered = desk.cloud.enter(&place.account, Phase::Probe, RUN).await;
+    // CloudTrail then shows with each call what it was for.
+    let run = one.probe.rollout.clone().unwrap_or_else(|| one.probe.id.clone());
+    let entered = desk.cloud.enter(&place.account, Phase::Probe, &run).await;
     let nothing = |why: String| Answered::both(now(), Answer::Other(why));
     let answered = match entered {
         Err(error) => nothing(error.to_string()),
@@ -43,7 +45,7 @@ async fn probed<P: Pipe>(desk: &Desk<P>, mut one: VersionedProbe) -> VersionedPr
         ),
         Ok(session) => creates(desk, &session, &place).await,
     };
-    desk.cloud.leave(&place.account, Phase::Probe, RUN);
+    desk.cloud.leave(&place.account, Phase::Probe, &run);
     if let Some(name) = answered.made() {
         tracing::error!("{}: in {place} there is a database {name}", one.probe.id);
     }

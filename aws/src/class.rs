@@ -37,10 +37,12 @@ pub enum Class {
     TrailRead,
     /// Access Analyzer ValidatePolicy, as ourselves.
     AnalyzerRead,
+    /// CloudFormation's lists of StackSets, as ourselves, by region.
+    StackSetsRead,
 }
 
 /// All classes, in the order of their numbers.
-pub(crate) const CLASSES: [Class; 17] = [
+pub(crate) const CLASSES: [Class; 18] = [
     Class::Sts,
     Class::OrganizationsRead,
     Class::OrganizationsWrite,
@@ -58,6 +60,7 @@ pub(crate) const CLASSES: [Class; 17] = [
     Class::SecretsRead,
     Class::TrailRead,
     Class::AnalyzerRead,
+    Class::StackSetsRead,
 ];
 
 impl Class {
@@ -81,6 +84,7 @@ impl Class {
             Class::SecretsRead => "secrets_read",
             Class::TrailRead => "trail_read",
             Class::AnalyzerRead => "analyzer_read",
+            Class::StackSetsRead => "stack_sets_read",
         }
     }
 }

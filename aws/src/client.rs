@@ -83,6 +83,7 @@ pub(crate) struct Inner {
     ec2: Shared<aws_sdk_ec2::Client>,
     secretsmanager: Shared<aws_sdk_secretsmanager::Client>,
     cloudtrail: Shared<aws_sdk_cloudtrail::Client>,
+    own_cloudformation: Shared<aws_sdk_cloudformation::Client>,
 }
 
 /// A client of a service, in the region of the configuration unless said.
@@ -188,6 +189,7 @@ impl Cloud {
             ec2: Shared::new(),
             secretsmanager: Shared::new(),
             cloudtrail: Shared::new(),
+            own_cloudformation: Shared::new(),
             settings,
             base,
             member,
@@ -248,6 +250,11 @@ impl Cloud {
     /// CloudWatch as ourselves: alarms.
     pub(crate) fn own_cloudwatch(&self, region: &str) -> aws_sdk_cloudwatch::Client {
         self.0.own_cloudwatch.get(region, || client!(aws_sdk_cloudwatch, &self.0.base, region))
+    }
+
+    pub(crate) fn own_cloudformation(&self, region: &str) -> aws_sdk_cloudformation::Client {
+        let make = || client!(aws_sdk_cloudformation, &self.0.base, region);
+        self.0.own_cloudformation.get(region, make)
     }
 
     pub(crate) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {

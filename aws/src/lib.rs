@@ -27,6 +27,7 @@ pub mod rds;
 mod retry;
 mod secrets;
 mod session;
+mod stack_sets;
 mod user_agent;
 
 pub use client::{Cloud, Settings, SourceIdentity};

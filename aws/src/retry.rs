@@ -65,6 +65,7 @@ impl<'a> To<'a> {
             Class::SecretsRead => "Secrets Manager",
             Class::TrailRead => "CloudTrail",
             Class::AnalyzerRead => "Access Analyzer",
+            Class::StackSetsRead => "CloudFormation",
         };
         // These have one endpoint for all regions.
         let global = matches!(service, "Organizations" | "Account Management" | "IAM");

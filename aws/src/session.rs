@@ -9,6 +9,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use ringfence_domain::cloud::{CloudError, ErrorClass};
 use ringfence_domain::id::AccountId;
+use ringfence_domain::probe;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -336,7 +337,10 @@ impl Cloud {
                 async move { call.send().await.map_err(|e| cloud_error(OP, e)) }
             })
         };
-        let identity = (settings.source_identity == SourceIdentity::Auto).then(|| run.to_owned());
+        // A probe's denials are told from harm by this; which rollout it is of, its session's name says.
+        let identity = if *phase == Phase::Probe { probe::RUN } else { run };
+        let identity =
+            (settings.source_identity == SourceIdentity::Auto).then(|| identity.to_owned());
         let (mut note, mut identified) = (None, identity.is_some());
         let answer = match ask(identity).await {
             Err(e) if e.class == ErrorClass::Denied && e.message.contains("SetSourceIdentity") => {

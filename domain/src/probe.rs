@@ -13,7 +13,7 @@ use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The name of a probe's session and its SourceIdentity: what CloudTrail shows of a probe.
+/// The SourceIdentity of a probe's session, by which CloudTrail tells it from others; its name is that of its rollout.
 pub const RUN: &str = "ringfence-probe";
 
 /// The call that is tried.

@@ -100,8 +100,37 @@ fn accounts_go_a_few_at_a_time_and_come_home() {
     assert_eq!(change["loses"], json!([format!("at-home ({mine})")]), "{plan}");
     assert_eq!(change["gets"], json!([format!("tried ({tried})")]), "{plan}");
     let said = org.cli("ann").expect(&format!("{args} --dry-run"), 0);
-    assert!(said.err.contains("StackSets with automatic deployment"), "{said:?}");
-    assert!(said.out.contains("not bound there by at-home"), "{said:?}");
+    assert!(!said.err.contains("StackSet"), "there is none: {said:?}");
+    assert!(said.out.contains("not there: at-home"), "{said:?}");
+
+    // StackSets follow accounts.
+    let stacks = |operation: &str, params: Value| {
+        org.sim.change(json!({"call": {"account": org.management, "region": "us-east-1",
+            "service": "cloudformation", "operation": operation, "params": params}}))
+    };
+    for (name, retains, target) in
+        [("guard", false, &world.ou), ("base", true, &world.home[all[0]])]
+    {
+        let auto = json!({"Enabled": true, "RetainStacksOnAccountRemoval": retains});
+        stacks(
+            "CreateStackSet",
+            json!({"StackSetName": name, "TemplateBody": "{}", "PermissionModel": "SERVICE_MANAGED", "AutoDeployment": auto}),
+        );
+        let to = json!({"OrganizationalUnitIds": [target]});
+        stacks(
+            "CreateStackInstances",
+            json!({"StackSetName": name, "DeploymentTargets": to, "Regions": ["us-east-1"]}),
+        );
+    }
+    let said = org.cli("ann").expect(&format!("{args} --dry-run"), 0);
+    assert!(
+        said.out.contains(
+            "StackSet guard of us-east-1: stacks are made, and deleted when it goes home"
+        ),
+        "{said:?}"
+    );
+    let home_is_above = !said.out.contains("StackSet base");
+    assert!(home_is_above, "the root is above both: {said:?}");
 
     let id = world.planned(&all, "--batch 2 --stay 2s");
     let early = org.cli("ann").run(&format!("staging start {id}"));

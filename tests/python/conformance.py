@@ -330,6 +330,19 @@ def small_services(m, a):
     call(a, "secretsmanager", "CreateSecret", expect="ResourceExistsException", Name="two", SecretString="s")
     page = call(a, "secretsmanager", "ListSecrets", MaxResults=1)
     assert call(a, "secretsmanager", "ListSecrets", NextToken=page["NextToken"])["SecretList"][0]["Name"] == "two"
+    for name in ("one", "two"):
+        auto = dict(Enabled=True, RetainStacksOnAccountRemoval=name == "two")
+        call(m, "cloudformation", "CreateStackSet", StackSetName=name, TemplateBody="{}", PermissionModel="SERVICE_MANAGED", AutoDeployment=auto)
+    call(m, "cloudformation", "CreateStackSet", expect="NameAlreadyExistsException", StackSetName="one", TemplateBody="{}")
+    ous = dict(OrganizationalUnitIds=["ou-ab12-aaaaaaaa"])
+    call(m, "cloudformation", "CreateStackInstances", StackSetName="one", DeploymentTargets=ous, Regions=["eu-west-1"])
+    call(m, "cloudformation", "CreateStackInstances", expect="StackSetNotFoundException", StackSetName="no", DeploymentTargets=ous, Regions=["eu-west-1"])
+    page = call(m, "cloudformation", "ListStackSets", MaxResults=1)
+    page = call(m, "cloudformation", "ListStackSets", NextToken=page["NextToken"])
+    assert page["Summaries"][0]["AutoDeployment"]["RetainStacksOnAccountRemoval"], page
+    page = call(m, "cloudformation", "ListStackSetAutoDeploymentTargets", StackSetName="one")
+    assert page["Summaries"] == [dict(OrganizationalUnitId="ou-ab12-aaaaaaaa", Regions=["eu-west-1"])], page
+    call(m, "cloudformation", "ListStackSetAutoDeploymentTargets", expect="StackSetNotFoundException", StackSetName="no")
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
     for name in ("one", "two"):
         call(a, "iam", "CreateRole", RoleName=name, AssumeRolePolicyDocument=trust)

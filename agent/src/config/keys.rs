@@ -106,6 +106,7 @@ pub(super) const KEYS: &[(&str, Type, &str)] = &[
     ("limits.secrets_read", Type::Count, "10"),
     ("limits.trail_read", Type::Count, "2"),
     ("limits.analyzer_read", Type::Count, "2"),
+    ("limits.stack_sets_read", Type::Count, "2"),
     ("limits.call_deadline", Type::Duration, "2m"),
     ("limits.attempt_timeout", Type::Duration, "20s"),
     ("limits.in_flight_per_region", Type::Count, "32"),

@@ -205,7 +205,7 @@ fn show(context: &Context, staging: Option<v1::Staging>) -> End {
         s.visits.iter().map(row).collect(),
     );
     if s.differences.is_empty() {
-        printer::data("they inherit the same policies there as at home");
+        printer::data("the same policies and StackSets are theirs there as at home");
     }
     for d in &s.differences {
         let list = |what: &str, names: &[String]| match names {
@@ -216,8 +216,8 @@ fn show(context: &Context, staging: Option<v1::Staging>) -> End {
             "from {}, {}{}{}",
             d.origin,
             d.policy_type,
-            list("not bound there by", &d.loses),
-            list("bound there by", &d.gets)
+            list("not there:", &d.loses),
+            list("there alone:", &d.gets)
         ));
     }
     if !s.last_at.is_empty() {

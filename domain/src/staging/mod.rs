@@ -5,8 +5,11 @@
 //! policy; so where it came from is what people approve, and every move names the parent that it starts from:
 //! MoveAccount refuses where that is another one by now (API reference, SourceParentNotFoundException).
 
+mod stacks;
 #[cfg(test)]
 mod tests;
+
+pub use stacks::{StackSet, stacks};
 
 use crate::approval::Approval;
 use crate::hash;
@@ -25,7 +28,8 @@ pub struct Visitor {
     pub origin: NodeId,
 }
 
-/// What binds an account at home and not in the staging OU, or the other way round: policies that are inherited, by type.
+/// What binds an account at home and not in the staging OU, or the other way round: policies that are inherited, by type, and
+/// StackSets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The type, as AWS calls it: `SERVICE_CONTROL_POLICY`.

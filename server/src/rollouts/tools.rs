@@ -14,13 +14,34 @@ const LATELY: Span = Span::hours(30 * 24);
 
 /// One line for each tool that has policies on these targets, or that changed attachments lately.
 pub(super) async fn warnings(app: &App, attached: &Attached) -> Vec<String> {
-    let (tools, unseen) = found(app, attached).await;
+    let (mut traces, mut unlooked) = (Traces::new(), Vec::new());
+    match reverts(app).await {
+        Ok(roles) if roles.is_empty() => {}
+        Ok(roles) => drop(traces.insert(ACCELERATOR, roles)),
+        Err(why) => unlooked.push(format!(
+            "whether {} undoes attachments was not looked at: {why}",
+            ACCELERATOR.name
+        )),
+    }
+    let (tools, mut unseen) = traced(app, attached, traces).await;
+    unseen.extend(unlooked);
     tools.into_iter().map(|(_, line)| line).chain(unseen).collect()
 }
 
 /// The same, by tool; and what could not be looked at.
 pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)>, Vec<String>) {
-    let mut traces: BTreeMap<Tool, BTreeSet<String>> = BTreeMap::new();
+    traced(app, attached, Traces::new()).await
+}
+
+/// What tools leave behind.
+type Traces = BTreeMap<Tool, BTreeSet<String>>;
+
+/// The same, with what is known already.
+async fn traced(
+    app: &App,
+    attached: &Attached,
+    mut traces: Traces,
+) -> (Vec<(Tool, String)>, Vec<String>) {
     let mut said = Vec::new();
     match app.cloud.policies().await {
         Err(error) => said.push(format!("whose policies are attached was not looked at: {error}")),
@@ -53,17 +74,6 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
             said.push(format!("which tools change attachments was not looked at: {why}"));
         }
     }
-    match reverts(app).await {
-        Ok(traced) => {
-            if !traced.is_empty() {
-                traces.entry(ACCELERATOR).or_default().extend(traced);
-            }
-        }
-        Err(why) => said.push(format!(
-            "whether {} undoes attachments was not looked at: {why}",
-            ACCELERATOR.name
-        )),
-    }
     let line = |(tool, traces): (Tool, BTreeSet<String>)| {
         let some: Vec<String> = traces.into_iter().take(3).collect();
         (tool, format!("{} is at work here ({}): {}", tool.name, some.join("; "), tool.advice))
@@ -72,7 +82,7 @@ pub(crate) async fn found(app: &App, attached: &Attached) -> (Vec<(Tool, String)
 }
 
 /// The function that undoes what others attach, by its role; it is in the management account, if anywhere.
-async fn reverts(app: &App) -> Result<Vec<String>, String> {
+async fn reverts(app: &App) -> Result<BTreeSet<String>, String> {
     let said = |error: CloudError| error.to_string();
     let organization = app.cloud.organization().await.map_err(said)?;
     if app.cloud.caller().await.map_err(said)?.account.as_str() != organization.management_account {

@@ -2,12 +2,13 @@
 
 use crate::app::{App, Fault, now, refused};
 use crate::org;
-use crate::rollouts::tools;
+use crate::rollouts::{tools, transient};
 use crate::store::{Kind, Row};
 use ringfence_domain::audit::Actor;
-use ringfence_domain::id::{AccountId, NodeId};
+use ringfence_domain::id::{AccountId, NodeId, Region};
+use ringfence_domain::ledger::CellState;
 use ringfence_domain::org::{AccountState, NodeKind, OrgTree};
-use ringfence_domain::staging::{Body, Difference, Staging, Visitor};
+use ringfence_domain::staging::{Body, Difference, StackSet, Staging, Visitor, stacks};
 use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,10 +65,12 @@ pub async fn plan(
             );
         }
     }
-    let warnings = warnings(app, &tree, &visitors, &wanted).await?;
+    let mut warnings = warnings(app, &tree, &visitors, &wanted).await?;
+    let (sets, unread) = stack_sets(app).await?;
+    warnings.extend(unread);
     let mut differences = BTreeMap::new();
     for origin in visitors.iter().map(|v| &v.origin).collect::<BTreeSet<_>>() {
-        differences.insert(origin.clone(), between(app, &tree, origin, &wanted.ou).await?);
+        differences.insert(origin.clone(), between(app, &tree, &sets, (origin, &wanted.ou)).await?);
     }
     let at = now();
     let staging = Staging::new(Body {
@@ -167,7 +170,7 @@ async fn warnings(
         );
     }
     said.extend(tools.into_iter().map(|(_, line)| line));
-    said.push("StackSets with automatic deployment add and, unless they retain stacks, delete stacks in accounts that change their OU: look at those of both OUs".to_owned());
+
     Ok(said)
 }
 
@@ -190,7 +193,8 @@ pub(super) async fn changed(
         };
         all.iter().flat_map(of).collect()
     };
-    let now = lines(&between(app, &*app.tree().await?, origin, &body.ou).await?);
+    let (sets, _) = stack_sets(app).await?;
+    let now = lines(&between(app, &*app.tree().await?, &sets, (origin, &body.ou)).await?);
     let approved = lines(body.differences.get(origin).map_or(&[], Vec::as_slice));
     let new = now.difference(&approved).map(|line| format!("{line}, which nobody approved"));
     let gone = approved.difference(&now).map(|line| format!("not any more: {line}"));
@@ -203,12 +207,33 @@ pub(super) async fn changed(
     }))
 }
 
-/// What is inherited from one parent and not from the other, of every type that is on in the organization.
+/// The StackSets that follow accounts from OU to OU, made in any region of our own account, which is the management account;
+/// and the regions where nobody could look.
+async fn stack_sets(app: &App) -> Result<(Vec<StackSet>, Vec<String>), Fault> {
+    let own = app.cloud.caller().await?.account;
+    let cells = app.store.cells(own.as_str(), ("", ""), 1_000).await?;
+    let on = cells.iter().filter(|c| c.state != CellState::RegionOff);
+    let mut regions: BTreeSet<Region> = on.filter_map(|c| c.region.parse().ok()).collect();
+    regions.extend(app.cloud.own_region().parse());
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    for region in &regions {
+        match app.cloud.stack_sets(region).await {
+            Ok(sets) => found.extend(sets),
+            Err(error) if transient(error.class) => return Err(error.into()),
+            Err(error) => unread.push(format!(
+                "StackSets of {region} were not looked at ({error}); one with automatic deployment deletes its stacks in an account that leaves its OUs, unless it retains them"
+            )),
+        }
+    }
+    Ok((found, unread))
+}
+
+/// What is inherited from one parent and not from the other, of every type that is on in the organization; and StackSets.
 async fn between(
     app: &App,
     tree: &OrgTree,
-    origin: &NodeId,
-    ou: &NodeId,
+    sets: &[StackSet],
+    (origin, ou): (&NodeId, &NodeId),
 ) -> Result<Vec<Difference>, Fault> {
     let (here, there) = (above(tree, origin), above(tree, ou));
     let mut found = Vec::new();
@@ -226,5 +251,6 @@ async fn between(
             found.push(Difference { policy_type, loses, gets });
         }
     }
+    found.extend(stacks(sets, &here, &there));
     Ok(found)
 }

@@ -27,11 +27,12 @@ pub enum Service {
     Ec2,
     Iam,
     SecretsManager,
+    CloudFormation,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 12] = [
+    pub const ALL: [Service; 13] = [
         Service::Sts,
         Service::Organizations,
         Service::Account,
@@ -44,6 +45,7 @@ impl Service {
         Service::Ec2,
         Service::Iam,
         Service::SecretsManager,
+        Service::CloudFormation,
     ];
 
     /// The name in a signature's scope.
@@ -69,6 +71,7 @@ impl Service {
             Service::Ec2 => "ec2",
             Service::Iam => "iam",
             Service::SecretsManager => "secretsmanager",
+            Service::CloudFormation => "cloudformation",
         }
     }
 
@@ -79,7 +82,11 @@ impl Service {
 
     fn protocol(self) -> Protocol {
         match self {
-            Service::Sts | Service::Rds | Service::Iam | Service::CloudWatch => Protocol::Query,
+            Service::Sts
+            | Service::Rds
+            | Service::Iam
+            | Service::CloudWatch
+            | Service::CloudFormation => Protocol::Query,
             Service::Ec2 => Protocol::Ec2,
             Service::Account | Service::AccessAnalyzer => Protocol::RestJson,
             _ => Protocol::Json("1.1"),

@@ -54,6 +54,7 @@ fn namespace(service: Service) -> &'static str {
     match service {
         Service::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
         Service::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
+        Service::CloudFormation => "http://cloudformation.amazonaws.com/doc/2010-05-15/",
         Service::CloudWatch => "http://monitoring.amazonaws.com/doc/2010-08-01/",
         _ => "http://rds.amazonaws.com/doc/2014-10-31/",
     }

@@ -8,6 +8,7 @@ pub(crate) mod account;
 pub(crate) mod analyzer;
 pub(crate) mod authorize;
 pub mod change;
+pub(crate) mod cloudformation;
 pub(crate) mod cloudtrail;
 pub(crate) mod cloudwatch;
 pub(crate) mod config;
@@ -92,6 +93,7 @@ pub(crate) struct Cell {
     pub(crate) groups: Vec<ec2::Group>,
     pub(crate) policies: Vec<iam::Policy>,
     pub(crate) roles: Vec<String>,
+    pub(crate) stack_sets: std::collections::BTreeMap<String, cloudformation::StackSet>,
     pub(crate) secrets: Vec<secrets::Secret>,
 }
 

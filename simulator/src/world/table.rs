@@ -1,8 +1,8 @@
 //! Which operations each service has.
 
 use super::{
-    Op, account, analyzer, cloudtrail, cloudwatch, config, ec2, iam, kms, organizations, rds,
-    secrets, sts,
+    Op, account, analyzer, cloudformation, cloudtrail, cloudwatch, config, ec2, iam, kms,
+    organizations, rds, secrets, sts,
 };
 use crate::fault::{Fault, Kind};
 use crate::wire::Service;
@@ -22,6 +22,7 @@ pub(crate) fn table(service: Service) -> &'static [Op] {
         Service::Ec2 => ec2::OPS,
         Service::Iam => iam::OPS,
         Service::SecretsManager => secrets::OPS,
+        Service::CloudFormation => cloudformation::OPS,
     }
 }
 
