@@ -366,8 +366,8 @@ impl Sqlite {
 const POSTGRES: [(&str, &str); 4] = [
     // Notices are of no use to anybody: "index does not exist, skipping".
     ("client_min_messages", "warning"),
-    // What was committed while a lock was waited for must be seen after it. (A blank ends an option.)
-    ("default_transaction_isolation", "read\\ committed"),
+    // What was committed while a lock was waited for must be seen after it.
+    ("default_transaction_isolation", "read committed"),
     // A server that lost its network in a transaction holds its locks no longer than this.
     ("idle_in_transaction_session_timeout", "60s"),
     ("lock_timeout", "60s"),
