@@ -169,6 +169,27 @@ impl Org {
             "service": "organizations", "operation": operation, "params": params}}))
     }
 
+    /// The OU or root that an account is in; AWS gives empty pages now and then.
+    pub(crate) fn parent(&self, account: &str) -> String {
+        let mut params = json!({"ChildId": account});
+        loop {
+            let page = self.call("ListParents", params.clone());
+            if let Some(parent) = page["Parents"][0]["Id"].as_str() {
+                return parent.to_owned();
+            }
+            params["NextToken"] = page["NextToken"].clone();
+        }
+    }
+
+    /// Moves an account.
+    pub(crate) fn moves(&self, account: &str, to: &str) {
+        let from = self.parent(account);
+        self.call(
+            "MoveAccount",
+            json!({"AccountId": account, "SourceParentId": from, "DestinationParentId": to}),
+        );
+    }
+
     /// The policies on each account.
     pub(crate) fn attached(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.attached_to(&self.accounts)

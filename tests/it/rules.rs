@@ -20,6 +20,12 @@ fn status(org: &Org, id: &str) -> Value {
     org.cli("ann").json(&format!("rollout status {id}"), 0)
 }
 
+fn root(org: &Org) -> String {
+    let tree = org.cli("ann").json("org tree", 0);
+    let nodes = tree["nodes"].as_array().expect("nodes");
+    text(nodes.iter().find(|n| n["kind"] == "root").expect("a root"), "id").to_owned()
+}
+
 /// The server's clock.
 fn now(org: &Org) -> Time {
     let file = org.file(&built_in(&[stage(org, 0, "")]));
@@ -81,18 +87,10 @@ fn nothing_is_attached_before_its_hours_begin_and_the_way_back_does_not_wait_for
 #[test]
 fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it_may() {
     let org = Org::new(&[("ROLLOUT__MAX_ACCOUNTS", "1")]);
-    let ou = org.call("ListRoots", json!({}))["Roots"][0]["Id"].clone();
-    let ou = org.call("CreateOrganizationalUnit", json!({"ParentId": ou, "Name": "prod"}));
+    let root = root(&org);
+    let ou = org.call("CreateOrganizationalUnit", json!({"ParentId": root, "Name": "prod"}));
     let ou = text(&ou["OrganizationalUnit"], "Id").to_owned();
-    let root = text(&org.call("ListRoots", json!({}))["Roots"][0], "Id").to_owned();
-    let into = |account: &str| {
-        let from = org.call("ListParents", json!({"ChildId": account}))["Parents"][0]["Id"].clone();
-        org.call(
-            "MoveAccount",
-            json!({"AccountId": account, "SourceParentId": from, "DestinationParentId": ou}),
-        );
-    };
-    into(&org.accounts[1]);
+    org.moves(&org.accounts[1], &ou);
     org.cli("ann").expect("org sync", 0);
     let prod = |more: &str| format!("[[stage]]\nname = \"prod\"\ntargets = [\"{ou}\"]\n{more}\n");
     let whole =
@@ -128,7 +126,7 @@ fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it
     });
     org.cli("ann").expect(&format!("scan start --account {new} --wait --timeout 60s"), 0);
     // Clean, and nobody has read the organization since.
-    into(&new);
+    org.moves(&new, &ou);
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     let blocked = org.reaches(&id, "blocked");
     let why = blocked["why"].to_string();
@@ -138,8 +136,7 @@ fn a_stage_waits_for_the_people_that_it_wants_and_binds_no_more_accounts_than_it
         ),
         "{why}"
     );
-    let from = json!({"AccountId": new, "SourceParentId": ou, "DestinationParentId": root});
-    org.call("MoveAccount", from);
+    org.moves(&new, &root);
     org.cli("ann").expect(&format!("rollout resume {id}"), 0);
     org.reaches(&id, "complete");
     assert_eq!(org.attached_to(std::slice::from_ref(&ou))[&ou].len(), 2, "the OU has it");
@@ -180,15 +177,10 @@ fn waived_accounts_are_left_alone_until_their_waivers_end() {
         ),
         0,
     );
-    let ou =
-        json!({"ParentId": org.call("ListRoots", json!({}))["Roots"][0]["Id"], "Name": "both"});
+    let ou = json!({"ParentId": root(&org), "Name": "both"});
     let ou = text(&org.call("CreateOrganizationalUnit", ou)["OrganizationalUnit"], "Id").to_owned();
     for account in [&waived, &bound] {
-        let from = org.call("ListParents", json!({"ChildId": account}))["Parents"][0]["Id"].clone();
-        org.call(
-            "MoveAccount",
-            json!({"AccountId": account, "SourceParentId": from, "DestinationParentId": ou}),
-        );
+        org.moves(account, &ou);
     }
     org.cli("ann").expect("org sync", 0);
     let file = format!(
