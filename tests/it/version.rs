@@ -78,6 +78,8 @@ fn a_version_takes_the_place_of_the_earlier_one_and_undo_gives_it_back() {
     assert_eq!(more(&org), [only(&new), only(&new)]);
     assert_eq!(complete["replaces"]["targets"][0]["state"], "detached", "{complete}");
     assert_eq!(state(&org, &old), "superseded");
+    let shown = org.cli("ann").expect(&format!("rollout status {old}"), 0).out;
+    assert!(shown.contains("0 of 1 attached") && !shown.contains("●"), "{shown}");
     let shown = org.cli("ann").expect(&format!("rollout status {id}"), 0).out;
     assert!(shown.contains(&format!("takes the place of {old}")), "{shown}");
     assert!(shown.contains("2 of 2 detached"), "{shown}");
@@ -132,6 +134,8 @@ fn several_versions_are_undone_at_once() {
             other => Err(other.to_owned()),
         }
     });
+    let gone = org.cli("ann").expect(&format!("rollout status {third}"), 0).out;
+    assert!(gone.contains("aborted"), "{gone}");
     assert_eq!(state(&org, &second), "aborted");
     assert_eq!(state(&org, &old), "complete");
     assert_eq!(more(&org), [only(&policy), only(&policy)], "and nothing else");

@@ -158,8 +158,8 @@ pub(crate) enum Rollout {
     Undo {
         id: String,
         /// A still earlier version that is to stand again: those in between are undone one after the other.
-        #[arg(long, value_name = "ID", default_value = "")]
-        to: String,
+        #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        to: Option<String>,
         #[arg(long)]
         reason: String,
         #[arg(long)]

@@ -97,8 +97,8 @@ struct Head {
 
 /// Computes every seal here, from the events as anybody gets them.
 async fn verify(context: &Context, mut client: Client, head: Option<(i64, String)>) -> End {
-    let (mut chain, mut page_token) = (Chain::default(), String::new());
-    let mut kept = head.as_ref().map(|(number, _)| format!("event {number} is not there any more"));
+    let (mut chain, mut page_token, mut found) = (Chain::default(), String::new(), None);
+    let mut kept = head.as_ref().map(|(number, _)| format!("event {number} is not in the log"));
     loop {
         let request =
             v1::ListAuditEventsRequest { page_size: PAGE, page_token, ..Default::default() };
@@ -108,6 +108,7 @@ async fn verify(context: &Context, mut client: Client, head: Option<(i64, String
             {
                 kept =
                     (*seal != e.seal).then(|| format!("event {number} has another seal than that"));
+                found = kept.is_none().then_some(*number);
             }
             let (at, authenticated) = (Time(e.at_millis), e.authenticated);
             let (actor, action, subject, reason) = (e.actor, e.action, e.subject, e.reason);
@@ -126,7 +127,7 @@ async fn verify(context: &Context, mut client: Client, head: Option<(i64, String
         Verdict { intact: broken.is_empty() && kept.is_none(), events, head, broken, kept };
     match context.json() {
         true => printer::json(&verdict),
-        false => lines(&verdict).iter().for_each(|line| printer::data(line)),
+        false => lines(&verdict, found).iter().for_each(|line| printer::data(line)),
     }
     Ok(if verdict.intact { Exit::Done } else { Exit::Error })
 }
@@ -134,7 +135,7 @@ async fn verify(context: &Context, mut client: Client, head: Option<(i64, String
 /// Numbers that are shown of events that are broken.
 const SHOWN: usize = 10;
 
-fn lines(verdict: &Verdict) -> Vec<String> {
+fn lines(verdict: &Verdict, found: Option<i64>) -> Vec<String> {
     let mut said = Vec::new();
     if !verdict.broken.is_empty() {
         let some: Vec<String> =
@@ -149,7 +150,12 @@ fn lines(verdict: &Verdict) -> Vec<String> {
         ));
     }
     if let Some(why) = &verdict.kept {
-        said.push(format!("! {why}: the log was cut off there, or written anew"));
+        said.push(format!(
+            "! {why}: the log was cut off or written anew, or what was given is mistyped"
+        ));
+    }
+    if let Some(number) = found {
+        said.push(format!("event {number} has the seal that was kept"));
     }
     if verdict.intact {
         said.push(match verdict.events {
@@ -157,11 +163,13 @@ fn lines(verdict: &Verdict) -> Vec<String> {
             n => format!("{n} events, each as it was sealed"),
         });
     }
-    if let Some(head) = &verdict.head {
-        said.push(format!(
-            "newest: {}:{} (keep it where this server's database cannot be written: --head compares with it)",
-            head.sequence, head.seal
-        ));
+    if let Some(head) = verdict.head.as_ref().filter(|_| verdict.intact) {
+        let Head { sequence, seal } = head;
+        said.push(format!("newest: {sequence}:{seal}"));
+        said.push(match found {
+            Some(_) => "keep it where this server's database cannot be written".to_owned(),
+            None => "keep it where this server's database cannot be written: --head then tells whether the end was cut off, which nothing else does".to_owned(),
+        });
     }
     said
 }

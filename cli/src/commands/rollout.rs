@@ -191,8 +191,8 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             shown(context, client.retry_rollout_target(request).await?.into_inner().rollout)
         }
         Rollout::Undo { id, to, reason, wait, timeout } => {
-            let request = v1::UndoRolloutRequest { id, reason, to };
-            let to = request.to.clone();
+            let to = to.unwrap_or_default();
+            let request = v1::UndoRolloutRequest { id, reason, to: to.clone() };
             let rollout = client.undo_rollout(request).await?.into_inner().rollout;
             follow_to(context, client, rollout, (wait, timeout), &to).await
         }
@@ -297,8 +297,23 @@ pub(crate) async fn approve(
     } else {
         let r = &rollout;
         printer::data(&is_approved(&r.id, &r.approvals, r.approvals_needed, &r.hash));
+        more_approvals(r).iter().for_each(|line| printer::data(line));
     }
     Ok(Exit::Done)
+}
+
+/// Stages that want more people than the rollout does.
+fn more_approvals(rollout: &v1::Rollout) -> Vec<String> {
+    let more = rollout.stages.iter().filter(|s| s.approvals > rollout.approvals_needed);
+    let line = |s: &v1::RolloutStage| {
+        format!(
+            "stage {} wants {} approvals, {} are there",
+            s.name,
+            s.approvals,
+            rollout.approvals.len()
+        )
+    };
+    more.map(line).collect()
 }
 
 pub(super) fn state(rollout: &v1::Rollout) -> String {
@@ -353,6 +368,11 @@ async fn follow_to(
             let answer = client.get_rollout(request).await?.into_inner();
             let earlier = answer.rollout.ok_or_else(|| missing("a rollout"))?;
             last = until_it_rests(&mut client, earlier).await?;
+        }
+        if !to.is_empty() && ended(&last) == Exit::Done {
+            let request = v1::GetRolloutRequest { id: to.to_owned() };
+            let answer = client.get_rollout(request).await?.into_inner();
+            last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
         }
         Ok(last)
     };
@@ -450,6 +470,7 @@ fn show(context: &Context, rollout: &v1::Rollout) {
             rollout.time_zone
         ));
     }
+    more_approvals(rollout).iter().for_each(|line| printer::data(line));
     for who in &rollout.exempt {
         printer::data(&format!("left alone: {who}"));
     }

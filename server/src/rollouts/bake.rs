@@ -35,7 +35,7 @@ pub(super) async fn begin(app: &App, loaded: Loaded, stage: usize) -> Result<boo
     let name = name(&loaded.1, stage);
     change(app, &system(), loaded, "rollout.bake", &name, |r| {
         r.bakes.insert(stage, Bake::begun(now()));
-        (r.state, r.why) = (State::Baking, vec![r.bakes_for(moment(app))]);
+        (r.state, r.why) = (State::Baking, vec![waits_for(app, r)]);
         Ok(())
     })
     .await?;
@@ -52,11 +52,18 @@ pub(super) async fn rests(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         .await?;
         return Ok(false);
     }
-    let why = vec![loaded.1.bakes_for(moment(app))];
+    let why = vec![waits_for(app, &loaded.1)];
     if loaded.1.state != State::Baking || loaded.1.why != why {
         stop(app, loaded, State::Baking, why).await?;
     }
     Ok(false)
+}
+
+/// What a bake waits for, and what ends it where nobody makes a database.
+fn waits_for(app: &App, rollout: &Rollout) -> String {
+    let text = rollout.bakes_for(moment(app));
+    let short = rollout.baking().is_some_and(|(_, s, b)| b.calls < u64::from(s.calls));
+    if short { format!("{text}; promote ends it without them") } else { text }
 }
 
 /// Why the calls that a stage wants will not be seen.
@@ -91,7 +98,7 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
         }
         match health {
             // That it bakes on is no news of its own.
-            Health::Healthy => (r.state, r.why) = (State::Baking, vec![r.bakes_for(moment(app))]),
+            Health::Healthy => (r.state, r.why) = (State::Baking, vec![waits_for(app, r)]),
             Health::Inconclusive => {
                 (r.wish, r.state) = (Wish::Pause, State::Paused);
                 r.why = vec![format!("{text}; nothing more is attached; resume asks again")];

@@ -79,7 +79,11 @@ pub(super) async fn look(
             "CloudTrail of {account} {region} was not read ({why}), nor of {more} more"
         ));
     }
-    let seen = format!("{} calls in CloudTrail, none denied by {id}", harm.calls);
+    let count = match stage.calls {
+        0 => String::new(),
+        _ => format!(" ({} of them are creates by others than Ringfence)", harm.counted),
+    };
+    let seen = format!("{} calls in CloudTrail{count}, none denied by {id}", harm.calls);
     Ok(Some((
         Health::Healthy,
         match harm.expected {

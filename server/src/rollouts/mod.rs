@@ -109,6 +109,9 @@ pub async fn plan(
         tools::warnings(app, &attached)
     );
     let mut warnings: Vec<String> = warnings?.into_iter().chain(tools).collect();
+    if wanted.policy.parameters.exempt_waived && waived.is_empty() {
+        warnings.push("exempt_waived: no account under its targets has a waiver, so the policy leaves none alone".to_owned());
+    }
     if wanted.probe {
         let replay = policy::asked(&policy_name, &policy)?;
         let places = probes::placed(app, (&tree, &waived), &replay, &mut wanted.stages);

@@ -1,5 +1,6 @@
 //! What people ask of a rollout; the worker does the rest.
 
+use super::gates::closed;
 use super::{Loaded, bake, change, version};
 use crate::app::{App, Fault, now, refused};
 use crate::probes;
@@ -86,10 +87,10 @@ async fn once(
         approved(app, (id, &r.body.author, &r.hash), &r.approvals, needed)?;
     }
     versions_agree(app, &loaded.1, &verb).await?;
+    let (wish, state, action) = becomes(&loaded.1, &verb)?;
     if let Verb::Undo(Some(to)) = &verb {
         version::goes_back(app, &loaded.1, to).await?;
     }
-    let (wish, state, action) = becomes(&loaded.1, &verb)?;
     let text = match &verb {
         Verb::Undo(Some(to)) => format!("{reason} (back to {to})"),
         _ => reason.to_owned(),
@@ -272,8 +273,10 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
             rollout.stays();
         }
     }
+    let hours = closed(rollout);
     match verb {
         Verb::Pause => {
+            rollout.why.retain(|line| Some(line) != hours.as_ref());
             let why = if reason.trim().is_empty() { "" } else { ": " };
             rollout.why.push(format!("paused by {}{why}{reason}; resume goes on", actor.name));
         }
@@ -282,6 +285,12 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
             rollout.why = vec![format!("promoted by {}: {reason}; resume goes on", actor.name)];
         }
         Verb::Promote => {}
+        // What it waits for it still waits for.
+        Verb::Resume if matches!(rollout.state, State::Running | State::Baking) => {}
         _ => rollout.why.clear(),
+    }
+    if verb.goes_on() && !matches!(rollout.state, State::Baking) {
+        rollout.why.retain(|line| Some(line) != hours.as_ref());
+        rollout.why.extend(hours);
     }
 }

@@ -161,6 +161,8 @@ fn target_state(r: &Rollout, target: &NodeId) -> v1::RolloutTargetState {
     };
     match r.attachments.get(target) {
         _ if before => T::AttachedBefore,
+        // A later version has taken its place, and detached it.
+        Some(a) if r.state == rollout::State::Superseded && a.attached_at.is_some() => T::Detached,
         _ if r.is_skipped(target) => T::Skipped,
         Some(a) if a.detached_at.is_some() && r.is_replaced(target) && r.wish == Wish::Run => {
             T::Replaced
@@ -243,8 +245,11 @@ pub(crate) fn rollout(
 
 /// Whom the policy leaves alone, and until when the waivers of those that it names stood when it was planned.
 fn exempt(r: &Rollout) -> Vec<String> {
-    let waived =
-        r.body.waived.iter().map(|(account, until)| format!("{account}, waived until {until}"));
+    let waived = r
+        .body
+        .waived
+        .iter()
+        .map(|(account, until)| format!("{account}, waived until {until} when it was planned"));
     scp::exempt(&r.body.content).into_iter().chain(waived).collect()
 }
 

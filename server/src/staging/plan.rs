@@ -3,11 +3,12 @@
 use crate::app::{App, Fault, now, refused};
 use crate::org;
 use crate::rollouts::{tools, transient};
-use crate::store::{Kind, Row};
+use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::{AccountId, NodeId, Region};
 use ringfence_domain::ledger::CellState;
 use ringfence_domain::org::{AccountState, NodeKind, OrgTree};
+use ringfence_domain::rollout::{self, Rollout};
 use ringfence_domain::staging::{Body, Difference, StackSet, Staging, Visitor, stacks};
 use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,7 +171,12 @@ async fn warnings(
         );
     }
     said.extend(tools.into_iter().map(|(_, line)| line));
-
+    let all: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &Filter::default()).await?;
+    let moving = [rollout::State::Running, rollout::State::Baking, rollout::State::Aborting];
+    for (_, rollout) in all.iter().filter(|(_, r)| moving.contains(&r.state)) {
+        let (id, state) = (&rollout.body.id, rollout.state.as_str());
+        said.push(format!("{id} is {state}: what is inherited may change while it goes on"));
+    }
     Ok(said)
 }
 
