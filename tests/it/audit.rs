@@ -2,39 +2,38 @@
 
 use crate::bake::Org;
 use crate::stage::text;
-use ringfence_tests::{python, root};
+use ringfence_tests::{python, root, script};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// The log's end as a program of ours in another language computes it: how many events, and the last seal.
-fn recomputed(org: &Org) -> (u64, String) {
-    let log = org.cli("ann").expect("audit list --limit 5000 -o json", 0).out;
-    let script = root().join("tests/python/audit.py");
+/// What Python, run with these arguments, makes of this text.
+pub(crate) fn piped(args: &[&str], text: &str) -> Value {
     let mut child = Command::new(python())
-        .arg(script)
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("run Python");
-    child.stdin.take().expect("its input").write_all(log.as_bytes()).expect("write");
+    child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("write");
     let output = child.wait_with_output().expect("its answer");
-    assert!(output.status.success(), "{log}");
-    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success(), "{text}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// The log's end as a program of ours in another language computes it: how many events, and the last seal.
+fn recomputed(org: &Org) -> (u64, String) {
+    let log = org.cli("ann").expect("audit list --limit 5000 -o json", 0).out;
+    let script = root().join("tests/python/audit.py").display().to_string();
+    let found = piped(&[&script], &log);
     (found["events"].as_u64().expect("a number"), text(&found, "head").to_owned())
 }
 
 /// Stops the server, does this to its log, and starts it again.
 fn tamper(org: &mut Org, statements: &[&str]) {
     drop(org.server.take());
-    let database = org.folder.path().join("ringfence.db");
-    let done = Command::new(python())
-        .arg(root().join("tests/python/tamper.py"))
-        .arg(database)
-        .args(statements)
-        .output()
-        .expect("run Python");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let database = org.folder.path().join("ringfence.db").display().to_string();
+    script("tamper.py", &database, statements);
     org.server = Some(org.setup.start());
 }
 

@@ -165,8 +165,13 @@ impl Org {
     }
 
     pub(crate) fn call(&self, operation: &str, params: Value) -> Value {
+        self.call_of("organizations", operation, params)
+    }
+
+    /// A call of another service by the management account.
+    pub(crate) fn call_of(&self, service: &str, operation: &str, params: Value) -> Value {
         self.sim.change(json!({"call": {"account": self.management, "region": "us-east-1",
-            "service": "organizations", "operation": operation, "params": params}}))
+            "service": service, "operation": operation, "params": params}}))
     }
 
     /// The OU or root that an account is in; AWS gives empty pages now and then.

@@ -1,11 +1,11 @@
 //! What a rollout file asks of its stages besides evidence: hours, approvals, sizes, calls seen; and whom a policy leaves alone.
 
+use crate::audit::piped;
 use crate::bake::Org;
 use crate::stage::{MINUTE, text};
 use ringfence_domain::time::{Span, Time};
-use ringfence_tests::{python, until};
+use ringfence_tests::until;
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
 
 /// A stage of one account, with these lines.
 fn stage(org: &Org, n: usize, more: &str) -> String {
@@ -230,17 +230,7 @@ fn a_report_for_pipelines_says_what_passed() {
     org.reaches(&id, "baking");
     let report = org.cli("ann").expect(&format!("rollout status {id} --junit"), 0).out;
     let read = "import sys, json, xml.etree.ElementTree as e\nr = e.fromstring(sys.stdin.read())\nprint(json.dumps([[s.get('name'), s.get('tests'), s.get('failures'), s.get('skipped')] for s in r]))";
-    let mut child = Command::new(python())
-        .args(["-c", read])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("run Python");
-    std::io::Write::write_all(&mut child.stdin.take().expect("its input"), report.as_bytes())
-        .expect("write");
-    let output = child.wait_with_output().expect("its answer");
-    assert!(output.status.success(), "{report}");
-    let suites: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let suites = piped(&["-c", read], &report);
     let name = text(&status(&org, &id), "policy_name").to_owned();
     assert_eq!(
         suites,

@@ -93,10 +93,7 @@ fn accounts_go_a_few_at_a_time_and_come_home() {
     assert!(said.out.contains("not there: at-home"), "{said:?}");
 
     // StackSets follow accounts.
-    let stacks = |operation: &str, params: Value| {
-        org.sim.change(json!({"call": {"account": org.management, "region": "us-east-1",
-            "service": "cloudformation", "operation": operation, "params": params}}))
-    };
+    let stacks = |operation: &str, params: Value| org.call_of("cloudformation", operation, params);
     for (name, retains, target) in
         [("guard", false, &world.ou), ("base", true, &world.home[all[0]])]
     {

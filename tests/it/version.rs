@@ -357,8 +357,11 @@ fn ten_policies_on_a_target_and_other_tools_are_found_when_it_is_planned() {
     make("aws-guardrails-aBcDeF".to_owned());
     // The role of the function with which Landing Zone Accelerator undoes what others attach.
     let reverts = "AWSAccelerator-FinalizeSt-RevertScpChangesRevertSc-1A2B";
-    org.sim.change(json!({"call": {"account": org.management, "region": "us-east-1", "service": "iam",
-        "operation": "CreateRole", "params": {"RoleName": reverts, "AssumeRolePolicyDocument": "{}"}}}));
+    org.call_of(
+        "iam",
+        "CreateRole",
+        json!({"RoleName": reverts, "AssumeRolePolicyDocument": "{}"}),
+    );
     let plan = org.cli("ann").expect(&format!("rollout plan --dry-run -f {file}"), 0);
     assert!(
         plan.err.contains("AWS Control Tower is at work here (aws-guardrails-aBcDeF"),

@@ -1,7 +1,7 @@
 //! `ringfence rollout page`: what a change board reads.
 
-use super::rollout::Client;
-use super::{Context, approved_by, missing, simulate};
+use super::rollout::{Client, get};
+use super::{Context, approved_by, simulate};
 use crate::exit::{End, Exit};
 use crate::printer;
 use ringfence_domain::time::Span;
@@ -25,8 +25,7 @@ pub(super) async fn run(
     no_history: bool,
     timeout: Option<Span>,
 ) -> End {
-    let answer = client.get_rollout(v1::GetRolloutRequest { id: id.clone() }).await?.into_inner();
-    let rollout = answer.rollout.ok_or_else(|| missing("a rollout"))?;
+    let rollout = get(&mut client, id.clone()).await?;
     let simulation = match no_history {
         true => None,
         false => {

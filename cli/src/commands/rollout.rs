@@ -124,13 +124,12 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         }
         Rollout::Status { id, watch: true, .. } => watch(context, client, id).await,
         Rollout::Status { id, junit: as_junit, .. } => {
-            let rollout =
-                client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner().rollout;
+            let rollout = get(&mut client, id).await?;
             if as_junit {
-                printer::data(&junit::report(&rollout.ok_or_else(|| missing("a rollout"))?)?);
+                printer::data(&junit::report(&rollout)?);
                 return Ok(Exit::Done);
             }
-            shown(context, rollout)
+            shown(context, Some(rollout))
         }
         Rollout::Propose {
             policy,
@@ -282,9 +281,8 @@ pub(crate) async fn approve(
     hash: Option<String>,
 ) -> End {
     let mut client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
-    let rollout =
-        client.get_rollout(v1::GetRolloutRequest { id: id.clone() }).await?.into_inner().rollout;
-    let hash = hash.unwrap_or(rollout.ok_or_else(|| missing("a rollout"))?.hash);
+    let rollout = get(&mut client, id.clone()).await?;
+    let hash = hash.unwrap_or(rollout.hash);
     let request = v1::ApproveRolloutRequest { id, reason, hash };
     let rollout = client
         .approve_rollout(request)
@@ -364,21 +362,23 @@ async fn follow_to(
             .as_ref()
             .filter(|e| !to.is_empty() && e.rollout != to && ended(&last) == Exit::Done)
         {
-            let request = v1::GetRolloutRequest { id: earlier.rollout.clone() };
-            let answer = client.get_rollout(request).await?.into_inner();
-            let earlier = answer.rollout.ok_or_else(|| missing("a rollout"))?;
+            let earlier = get(&mut client, earlier.rollout.clone()).await?;
             last = until_it_rests(&mut client, earlier).await?;
         }
         if !to.is_empty() && ended(&last) == Exit::Done {
-            let request = v1::GetRolloutRequest { id: to.to_owned() };
-            let answer = client.get_rollout(request).await?.into_inner();
-            last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
+            last = get(&mut client, to.to_owned()).await?;
         }
         Ok(last)
     };
     let rollout = within(timeout, &what, watched).await?;
     show(context, &rollout);
     Ok(ended(&rollout))
+}
+
+/// One rollout.
+pub(super) async fn get(client: &mut Client, id: String) -> Result<v1::Rollout, Failure> {
+    let answer = client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner();
+    answer.rollout.ok_or_else(|| missing("a rollout"))
 }
 
 /// Tells each change, and gives the last one.

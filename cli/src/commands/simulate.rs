@@ -1,6 +1,6 @@
 //! `ringfence rollout simulate`
 
-use super::rollout::{Client, Read};
+use super::rollout::{Client, Read, get};
 use super::{Context, missing, within};
 use crate::exit::{End, Exit, Failure};
 use crate::printer::{self, Progress};
@@ -54,8 +54,7 @@ pub(super) async fn run(
             (Some(read), _) => read.document.clone(),
             (None, id) => {
                 let id = id.clone().unwrap_or_default();
-                let answer = client.get_rollout(v1::GetRolloutRequest { id }).await?.into_inner();
-                answer.rollout.ok_or_else(|| missing("a rollout"))?.policy_document
+                get(&mut client, id).await?.policy_document
             }
         };
         request.calls_json = calls(path, &document)?;
