@@ -432,6 +432,9 @@ pub(crate) enum Audit {
         /// Only events by this person or part.
         #[arg(long, default_value = "")]
         actor: String,
+        /// Only this action, such as rollout.abort.
+        #[arg(long, default_value = "")]
+        action: String,
         /// How many.
         #[arg(long, default_value_t = 50)]
         limit: i32,

@@ -188,11 +188,36 @@ impl Probe {
     }
 }
 
+/// Why probes may not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Off {
+    /// They were never proven.
+    Unproven,
+    /// A database of this name came of one there, or was met, after they were proven last.
+    Made(Place, String),
+}
+
+impl fmt::Display for Off {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const PROVE: &str = "ringfence rollout probe --account SANDBOX --region REGION";
+        match self {
+            Off::Unproven => write!(
+                f,
+                "probes are off until they are proven once, in an account where nothing denies creates: `{PROVE}`"
+            ),
+            Off::Made(place, name) => write!(
+                f,
+                "probes are off: in {place} there is a database {name}, which no probe may make; look at it, delete it, then prove them anew (`{PROVE}`) and resume what waits for them"
+            ),
+        }
+    }
+}
+
 /// When and where probing was proven last.
 ///
 /// # Errors
-/// Why it may not be used: it never was, or a database came of a probe since.
-pub fn proven<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Result<&'a Probe, String> {
+/// Why it may not be used.
+pub fn proven<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Result<&'a Probe, Off> {
     let at = |p: &&Probe| p.answered.as_ref().map(|a| a.at);
     let (mut proof, mut made): (Option<&Probe>, Option<&Probe>) = (None, None);
     for probe in probes {
@@ -203,20 +228,14 @@ pub fn proven<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Result<&'a Pro
             made = made.into_iter().chain([probe]).max_by_key(at);
         }
     }
-    const PROVE: &str = "ringfence rollout probe --account SANDBOX --region REGION";
     match (proof, made) {
         // One that was under way when it came into being says nothing of what somebody did since.
         (proof, Some(made)) if proof.map(|p| p.asked_at) <= at(&made) => {
             let name = made.answered.as_ref().and_then(Answered::made).unwrap_or_default();
-            Err(format!(
-                "probes are off: in {} there is a database {name}, which no probe may make; look at it, delete it, then prove them anew (`{PROVE}`) and resume what waits for them",
-                made.place
-            ))
+            Err(Off::Made(made.place.clone(), name.to_owned()))
         }
         (Some(proof), _) => Ok(proof),
-        (None, _) => Err(format!(
-            "probes are off until they are proven once, in an account where nothing denies creates: `{PROVE}`"
-        )),
+        (None, _) => Err(Off::Unproven),
     }
 }
 
@@ -471,7 +490,7 @@ mod tests {
             asked_at: Time(at),
             answered: Some(Answered::both(Time(at), answer)),
         };
-        let off = |probes: &[Probe]| proven(probes).unwrap_err();
+        let off = |probes: &[Probe]| proven(probes).unwrap_err().to_string();
         assert!(off(&[]).contains("proven once"));
         let open = Probe { answered: None, ..probe(1, None, Answer::NotDenied) };
         assert!(off(&[open]).contains("proven once"));

@@ -19,6 +19,7 @@ pub struct Window {
     end: i64,
 }
 
+/// The minute of the week of a day and a time.
 fn minute(text: &str) -> Option<i64> {
     let mut parts = text.split(':');
     let (day, hour, minute) = (parts.next()?, parts.next()?, parts.next()?);
@@ -36,10 +37,14 @@ impl FromStr for Window {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Window, String> {
-        let bad = || format!("`{text}`: a window is such as sun:05:00-sun:06:30, in UTC");
-        let (begin, end) = text.trim().split_once('-').ok_or_else(bad)?;
-        let (begin, end) = (minute(begin).ok_or_else(bad)?, minute(end).ok_or_else(bad)?);
-        if begin == end { Err(bad()) } else { Ok(Window { begin, end }) }
+        let bad =
+            |why: &str| format!("`{text}`: {why}a window is such as sun:05:00-sun:06:30, in UTC");
+        let (begin, end) = text.trim().split_once('-').ok_or_else(|| bad(""))?;
+        let read = |part: &str| {
+            minute(part).ok_or_else(|| bad(&format!("`{part}` is no day of the week and time; ")))
+        };
+        let (begin, end) = (read(begin)?, read(end)?);
+        if begin == end { Err(bad("it ends when it begins; ")) } else { Ok(Window { begin, end }) }
     }
 }
 

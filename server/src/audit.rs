@@ -2,6 +2,7 @@
 //! the database, and `ringfence audit verify --head` compares with it.
 
 use crate::app::{App, rest};
+use crate::store::EventFilter;
 
 /// How often, where anything was appended.
 const TELL_MS: u64 = 600_000;
@@ -10,7 +11,7 @@ const TELL_MS: u64 = 600_000;
 pub(crate) async fn run(app: App) {
     let mut told = 0;
     loop {
-        match app.store.events("", "", i64::MAX, 1).await {
+        match app.store.events(EventFilter::default(), i64::MAX, 1).await {
             Ok(newest) => {
                 if let Some(event) = newest.first().filter(|e| e.sequence != told) {
                     told = event.sequence;

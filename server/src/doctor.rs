@@ -9,6 +9,7 @@ use ringfence_domain::hash;
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState, REGION_UNKNOWN};
 use ringfence_domain::org::{AccountState, Node};
+use ringfence_domain::probe::Off;
 use ringfence_domain::time::Span;
 use ringfence_domain::work::Options;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,10 +58,11 @@ async fn probes(app: &App) -> Check {
             let at = proof.answered.as_ref().map(|a| a.at.to_string()).unwrap_or_default();
             check("probes", Outcome::Ok, format!("proven in {} at {at}", proof.place), "")
         }
-        Ok(Err(why)) if why.contains("there is a database") => {
-            check("probes", Outcome::Warning, why, "look at it, delete it, prove probes anew")
+        Ok(Err(off @ Off::Made(..))) => {
+            let hint = "look at it, delete it, prove probes anew";
+            check("probes", Outcome::Warning, off.to_string(), hint)
         }
-        Ok(Err(why)) => check("probes", Outcome::Ok, why, ""),
+        Ok(Err(off @ Off::Unproven)) => check("probes", Outcome::Ok, off.to_string(), ""),
         Err(fault) => check("probes", Outcome::Failed, fault.to_string(), "look at the store"),
     }
 }

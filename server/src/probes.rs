@@ -7,12 +7,12 @@ use crate::store::{Fenced, Filter, Kind, Lease, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::org::NodeKind;
-use ringfence_domain::probe::{self, Answer, Answered, Place, Probe};
+use ringfence_domain::probe::{self, Answer, Answered, Off, Place, Probe};
 use ringfence_domain::time::{Span, Time};
 use ringfence_domain::work::VersionedProbe;
 
 /// Whether probes may be used: they were proven, and none made a database since.
-pub(crate) async fn proven(app: &App) -> Result<Result<Probe, String>, Fault> {
+pub(crate) async fn proven(app: &App) -> Result<Result<Probe, Off>, Fault> {
     let all: Vec<(Row, Probe)> = app.all(Kind::Probe, &Filter::default()).await?;
     Ok(probe::proven(all.iter().map(|(_, p)| p)).cloned())
 }
@@ -96,8 +96,8 @@ pub(crate) async fn since(
             return Ok(probe.answered.map_or(Asked::Waits(probe.asked_at), Asked::Answered));
         }
     }
-    if let Err(why) = proven(app).await? {
-        return Ok(Asked::Off(why));
+    if let Err(off) = proven(app).await? {
+        return Ok(Asked::Off(off.to_string()));
     }
     let probe = Probe {
         id: id.to_owned(),
@@ -144,7 +144,7 @@ pub(crate) async fn dealt(
         let old = now().since(one.probe.asked_at) >= app.config.probe_for;
         let why = match &off {
             _ if one.probe.rollout.is_none() => None,
-            Some(why) => Some(why.clone()),
+            Some(off) => Some(off.to_string()),
             None => old.then(|| "no agent was there in time".to_owned()),
         };
         match why {

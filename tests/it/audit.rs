@@ -53,6 +53,8 @@ fn what_somebody_did_to_the_audit_log_shows() {
     assert_eq!(verified["intact"], true, "{verified}");
     assert_eq!(verified["events"].as_u64(), Some(events));
     assert_eq!(text(&verified["head"], "seal"), head);
+    let approvals = org.cli("ann").json("audit list --action rollout.approve", 0);
+    assert_eq!(approvals["events"].as_array().map(Vec::len), Some(1), "{approvals}");
     let number = verified["head"]["sequence"].as_i64().expect("a number");
     let kept = format!("{number}:{head}");
     let said = org.cli("ann").expect(&format!("audit verify --head {kept}"), 0).out;

@@ -20,6 +20,7 @@ mod history;
 mod isolation;
 mod keys;
 mod kill;
+mod log_contract;
 mod many_accounts;
 mod members;
 mod old_snapshots;

@@ -49,9 +49,13 @@ impl World {
 
     fn begun(&self, accounts: &[&str], more: &str) -> String {
         let id = self.planned(accounts, more);
+        self.starts(&id);
+        id
+    }
+
+    fn starts(&self, id: &str) {
         self.org.cli("bob").expect(&format!("approve {id} --reason CHG-1"), 0);
         self.org.cli("ann").expect(&format!("staging start {id}"), 0);
-        id
     }
 
     fn reaches(&self, id: &str, state: &str) -> Value {
@@ -213,22 +217,24 @@ fn what_cannot_be_moved_is_refused_before_anybody_is() {
     assert_eq!(world.places(), world.home);
 }
 
-/// There and back, two at a time; killed where a write to Organizations is held. Which that was.
-fn crashed(skip: usize, effect: &str) -> Option<String> {
+/// There and back, two at a time; killed where a call to Organizations of this kind is held. Which that was.
+fn crashed(skip: usize, effect: &str, write: bool) -> Option<String> {
     let mut world = World::new(&[]);
+    let all: Vec<String> = world.org.accounts.clone();
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    let id = world.planned(&names, "--batch 2 --stay 1s");
+    let held = json!({"service": "organizations", "write": write});
+    world.org.sim.fault(json!({"match": held, "skip": skip, "effect": effect}));
     let to_organizations = json!({"service": "organizations", "write": true});
-    world.org.sim.fault(json!({"match": to_organizations, "skip": skip, "effect": effect}));
     let busy = json!({"error": {"status": 400, "code": "ConcurrentModificationException"}});
     world
         .org
         .sim
         .fault(json!({"match": to_organizations, "times": 0, "chance": 0.5, "effect": busy}));
-    let all: Vec<String> = world.org.accounts.clone();
     let places = world.home.values().chain([&world.ou]);
     let everywhere: Vec<String> = all.iter().chain(places).cloned().collect();
     let attached = world.org.attached_to(&everywhere);
-    let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let id = world.begun(&all, "--batch 2 --stay 1s");
+    world.starts(&id);
     let mut killed = None;
     until("all are back", 2 * MINUTE, || {
         killed = world.org.killed_if_held().or(killed.take());
@@ -252,8 +258,16 @@ fn crashed(skip: usize, effect: &str) -> Option<String> {
 
 #[test]
 fn a_crash_at_any_move_brings_everybody_home() {
-    let points = crash_points("a staging OU", 3, |(nth, effect)| crashed(nth, effect));
+    let run = |(nth, effect): (usize, &str)| crashed(nth, effect, true);
+    let points = crash_points("a staging OU", 3, run);
     assert!(points >= 3, "{points}");
+}
+
+#[test]
+fn a_crash_at_any_read_of_a_move_brings_everybody_home() {
+    let run = |(nth, effect): (usize, &str)| crashed(nth, effect, false);
+    let points = crash_points("the reads of a staging OU", 53, run);
+    assert!(points >= 2, "{points}");
 }
 
 /// A rollout of this file, planned, approved and carried out.

@@ -1,21 +1,22 @@
 //! What every store promises, on both of them.
 
-use ringfence_domain::audit::{Actor, Chain, Event};
+use crate::log_contract::log;
+use ringfence_domain::audit::{Actor, Event};
 use ringfence_domain::id::AccountId;
 use ringfence_domain::ledger::{Cell, CellState, RegionsSource};
 use ringfence_domain::opinion::Opinion;
 use ringfence_domain::org::{AccountState, Node, NodeKind};
 use ringfence_domain::time::{Span, Time};
 use ringfence_server::store::{
-    self, AgentSeen, End, Fenced, Filter, In, Kind, Lease, Page, Part, Progress, Row, Store,
-    Target, Token,
+    self, AgentSeen, End, EventFilter, Fenced, Filter, In, Kind, Lease, Page, Part, Progress, Row,
+    Store, Target, Token,
 };
 use ringfence_tests::postgres::Postgres;
 use std::sync::Arc;
 
 const TTL: Span = Span::seconds(60);
 
-fn event(action: &str) -> Event {
+pub(crate) fn event(action: &str) -> Event {
     Actor::system("test").did(Time(1), action, "subject", "why")
 }
 
@@ -23,7 +24,7 @@ fn account(n: u32) -> AccountId {
     format!("{n:012}").parse().expect("an account")
 }
 
-fn row(kind: Kind, id: &str, account: &str) -> Row {
+pub(crate) fn row(kind: Kind, id: &str, account: &str) -> Row {
     Row { account: account.to_owned(), ..Row::new(kind, id, "pending", Time(5), &id) }
 }
 
@@ -62,12 +63,14 @@ async fn documents(store: &dyn Store) {
     let done = Filter { state: "done".into(), ..Filter::default() };
     assert_eq!(store.list(Kind::Plan, &done, "", 10).await.unwrap().len(), 1);
     assert!(store.list(Kind::Rollout, &Filter::default(), "", 10).await.unwrap().is_empty());
-    let events = store.events("", "", i64::MAX, 10).await.unwrap();
+    let events = store.events(EventFilter::default(), i64::MAX, 10).await.unwrap();
     let actions: Vec<&str> = events.iter().map(|e| e.event.action.as_str()).collect();
     assert_eq!(actions, ["change", "make"], "events of refused writes are not there");
-    let older = store.events("subject", "system/test", events[0].sequence, 10).await.unwrap();
-    assert_eq!(older.len(), 1);
-    assert!(store.events("other", "", i64::MAX, 10).await.unwrap().is_empty());
+    let only = EventFilter { subject: "subject", actor: "system/test", action: "make" };
+    assert_eq!(store.events(only, events[0].sequence, 10).await.unwrap().len(), 1);
+    for none in [EventFilter { subject: "other", ..only }, EventFilter { action: "ma", ..only }] {
+        assert!(store.events(none, i64::MAX, 10).await.unwrap().is_empty());
+    }
 }
 
 async fn organization(store: &dyn Store) {
@@ -416,10 +419,15 @@ async fn remediations(store: &dyn Store) {
 }
 
 async fn named_leases(store: &dyn Store) {
+    assert_eq!(store.holder("x").await.unwrap(), None);
     assert!(store.hold("x", "one", TTL).await.unwrap());
+    let (owner, until) = store.holder("x").await.unwrap().expect("somebody");
+    let left = until.since(store.clock().await.unwrap());
+    assert!(owner == "one" && left > Span(0) && left <= TTL, "{owner} {left}");
     assert!(store.hold("x", "one", TTL).await.unwrap(), "the owner keeps it");
     assert!(!store.hold("x", "two", TTL).await.unwrap());
     assert!(store.hold("x", "one", Span(-1)).await.unwrap());
+    assert_eq!(store.holder("x").await.unwrap(), None);
     assert!(store.hold("x", "two", TTL).await.unwrap(), "it ran out");
     assert!(!store.hold("x", "one", TTL).await.unwrap());
 }
@@ -449,33 +457,6 @@ async fn contention(store: Arc<dyn Store>) {
     all.sort();
     let want: Vec<String> = accounts.iter().map(ToString::to_string).collect();
     assert_eq!(all, want);
-}
-
-/// Many append at once, alone and with what they change: every seal follows the one before.
-async fn log(store: Arc<dyn Store>, whole: bool) {
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..8 {
-        let store = store.clone();
-        writers.spawn(async move {
-            for n in 0..10 {
-                let made = row(Kind::Freeze, &format!("log-{whole}-{writer}-{n}"), "");
-                assert!(store.update(&[made], &event("make")).await.unwrap());
-                store.append(&event("append")).await.unwrap();
-            }
-        });
-    }
-    writers.join_all().await;
-    let (mut chain, mut below) = (Chain::default(), i64::MAX);
-    loop {
-        let page = store.events("", "", below, 50).await.unwrap();
-        let Some(last) = page.last() else { break };
-        below = last.sequence;
-        page.into_iter().for_each(|e| chain.read(e.sequence, e.event, e.seal));
-    }
-    chain.ends();
-    assert!(chain.events >= 160 && chain.broken.is_empty(), "{chain:?}");
-    let (head, _) = chain.head.expect("a head");
-    assert_eq!(u64::try_from(head) == Ok(chain.events), whole, "no number is left out");
 }
 
 fn contract(url: &str) {

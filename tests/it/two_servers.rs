@@ -9,6 +9,38 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 #[test]
+fn a_server_that_was_killed_at_its_work_is_silent_until_the_next_one_goes_on() {
+    let mut org = Org::new(&[("SERVER__LEASE_FOR", "10s")]);
+    let toml = |org: &Org| {
+        let target = &org.accounts[0];
+        format!("policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{target}\"]\n")
+    };
+    let held = json!({"match": {"operation": "AttachPolicy"}, "effect": "hold-before"});
+    org.sim.fault(held);
+    let id = org.begun(&toml(&org));
+    let killed = until("it is killed at its work", MINUTE, || {
+        org.killed_if_held().ok_or_else(|| "not held yet".to_owned())
+    });
+    assert_eq!(killed, "AttachPolicy");
+    let status = || org.cli("ann").json(&format!("rollout status {id}"), 0);
+    until("its silence is said", MINUTE, || {
+        let said = status()["why"].to_string();
+        match said.contains("has been silent since") && said.contains("goes on at") {
+            true => Ok(()),
+            false => Err(said),
+        }
+    });
+    let complete = org.reaches(&id, "complete");
+    assert!(!complete["why"].to_string().contains("silent"), "{complete}");
+    assert!(org.fenced()[0]);
+    // What is taken back leaves the policy itself, and says so.
+    org.cli("ann").expect(&format!("rollout abort {id} --wait --timeout 60s"), 0);
+    let shown = org.cli("ann").expect(&format!("rollout status {id}"), 0).out;
+    let policy = text(&complete, "policy_id");
+    assert!(shown.contains(&format!("{policy} is still in the organization")), "{shown}");
+}
+
+#[test]
 fn writes_of_two_servers_are_made_one_after_the_other() {
     let postgres = Postgres::start();
     let url = postgres.url();

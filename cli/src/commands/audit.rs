@@ -19,8 +19,9 @@ const PAGE: i32 = 1_000;
 pub(crate) async fn run(context: &Context, command: Audit) -> End {
     let client = Client::new(context.connection.clone()).max_decoding_message_size(MESSAGE_MAX);
     match command {
-        Audit::List { subject, actor, limit } => {
-            list(context, client, (subject, actor), limit).await
+        Audit::List { subject, actor, action, limit } => {
+            let only = v1::ListAuditEventsRequest { subject, actor, action, ..Default::default() };
+            list(context, client, only, limit).await
         }
         Audit::Verify { head } => verify(context, client, head).await,
     }
@@ -29,19 +30,15 @@ pub(crate) async fn run(context: &Context, command: Audit) -> End {
 async fn list(
     context: &Context,
     mut client: Client,
-    (subject, actor): (String, String),
+    only: v1::ListAuditEventsRequest,
     limit: i32,
 ) -> End {
     let mut events = Vec::new();
     let mut page_token = String::new();
     let mut left = limit.max(1);
     while left > 0 {
-        let request = v1::ListAuditEventsRequest {
-            subject: subject.clone(),
-            actor: actor.clone(),
-            page_size: left.min(PAGE),
-            page_token,
-        };
+        let page_size = left.min(PAGE);
+        let request = v1::ListAuditEventsRequest { page_size, page_token, ..only.clone() };
         let answer = client.list_audit_events(request).await?.into_inner();
         left -= i32::try_from(answer.events.len()).unwrap_or(left);
         events.extend(answer.events);

@@ -474,6 +474,12 @@ fn show(context: &Context, rollout: &v1::Rollout) {
     for who in &rollout.exempt {
         printer::data(&format!("left alone: {who}"));
     }
+    if rollout.state() == v1::RolloutState::Aborted && !rollout.policy_id.is_empty() {
+        let policy = &rollout.policy_id;
+        printer::data(&format!(
+            "{policy} is still in the organization: a plan of the same policy uses it again; to delete it: aws organizations delete-policy --policy-id {policy}"
+        ));
+    }
     let by = approved_by(&rollout.approvals);
     printer::data(&format!(
         "by {}; approved by {by}; {} needed; hash {}",

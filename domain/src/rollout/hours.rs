@@ -114,6 +114,9 @@ mod tests {
         assert_eq!(hours(&[], ""), Ok(None));
         for (windows, zone, want) in [
             (vec!["mon"], "", "windows: `mon`: a window is such as"),
+            (vec!["mon:09:00-mn:16:00"], "", "`mn:16:00` is no day of the week and time; a window"),
+            (vec!["mon:09:00-mon:24:00"], "", "`mon:24:00` is no day"),
+            (vec!["mon:09:00-mon:09:00"], "", "it ends when it begins"),
             (
                 vec!["mon:09:00-mon:16:00"],
                 "Europe/Atlantis",

@@ -2,6 +2,7 @@
 
 use super::coverage::{Covered, coverage};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What changes where the later policy takes the place of the earlier one, for people; empty if nothing does. Both hold denials
 /// alone, so nothing is given: a statement more denies more, one less denies less, whatever else is attached.
@@ -11,17 +12,22 @@ use serde_json::Value;
 pub fn changes(earlier: &str, later: &str) -> Result<Vec<String>, String> {
     let (old, new) = (statements(earlier)?, statements(later)?);
     let mut said = Vec::new();
-    let not_in = |some: &[(String, Value)], others: &[(String, Value)]| -> Vec<String> {
-        let lacks = |s: &&(String, Value)| !others.iter().any(|o| o.1 == s.1);
-        some.iter().filter(lacks).map(|(name, _)| name.clone()).collect()
+    let not_in = |some: &[Named], others: &[Named]| -> Vec<Named> {
+        let lacks = |s: &&Named| !others.iter().any(|o| o.1 == s.1);
+        some.iter().filter(lacks).cloned().collect()
     };
     let (gone, come) = (not_in(&old, &new), not_in(&new, &old));
-    for name in &come {
-        let how = if gone.contains(name) { "denies otherwise than before" } else { "denies more" };
+    for (name, then) in &come {
+        let how = match gone.iter().find(|(gone, _)| gone == name) {
+            Some((_, before)) => {
+                format!("denies otherwise than before: {}", otherwise(before, then).join("; "))
+            }
+            None => "denies more".to_owned(),
+        };
         said.push(format!("{name}: {how}"));
     }
-    let less = gone.iter().filter(|name| !come.contains(name));
-    said.extend(less.map(|name| format!("{name}: is not denied any more")));
+    let less = gone.iter().filter(|(name, _)| !come.iter().any(|(come, _)| come == name));
+    said.extend(less.map(|(name, _)| format!("{name}: is not denied any more")));
     let ways = coverage(earlier)?.into_iter().zip(coverage(later)?);
     said.extend(ways.flat_map(|(old, new)| differs(&old, &new)));
     Ok(said)
@@ -37,8 +43,51 @@ fn differs(old: &Covered, new: &Covered) -> Vec<String> {
     plain.into_iter().chain(encrypted).collect()
 }
 
-/// The statements with what people call them.
-fn statements(document: &str) -> Result<Vec<(String, Value)>, String> {
+/// Which parts of a statement say something else: `Condition StringNotEquals aws:PrincipalAccount: with 111122223333`.
+fn otherwise(before: &Value, then: &Value) -> Vec<String> {
+    let (before, then) = (parts(before), parts(then));
+    let all: BTreeSet<&String> = before.keys().chain(then.keys()).collect();
+    let none = BTreeSet::new();
+    let line = |part: &String| {
+        let (old, new) = (before.get(part).unwrap_or(&none), then.get(part).unwrap_or(&none));
+        let only = |word: &str, some: &BTreeSet<String>, others: &BTreeSet<String>| {
+            let only: Vec<&str> = some.difference(others).map(String::as_str).collect();
+            (!only.is_empty()).then(|| format!("{word} {}", only.join(", ")))
+        };
+        let said: Vec<String> =
+            [only("with", new, old), only("without", old, new)].into_iter().flatten().collect();
+        (!said.is_empty()).then(|| format!("{part} {}", said.join(" and ")))
+    };
+    all.into_iter().filter_map(line).collect()
+}
+
+/// The elements of a statement with their values; of its condition, each operator's keys by themselves.
+fn parts(statement: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let values = |value: &Value| match value {
+        Value::Array(list) => list.iter().map(text).collect(),
+        one => BTreeSet::from([text(one)]),
+    };
+    let mut parts = BTreeMap::new();
+    for (element, value) in statement.as_object().into_iter().flatten() {
+        match (element.as_str(), value.as_object()) {
+            ("Condition", Some(operators)) => {
+                for (operator, keys) in operators {
+                    for (key, value) in keys.as_object().into_iter().flatten() {
+                        parts.insert(format!("{element} {operator} {key}"), values(value));
+                    }
+                }
+            }
+            _ => drop(parts.insert(element.clone(), values(value))),
+        }
+    }
+    parts
+}
+
+/// A statement with what people call it.
+type Named = (String, Value);
+
+fn statements(document: &str) -> Result<Vec<Named>, String> {
     let read: Value = serde_json::from_str(document).map_err(|e| e.to_string())?;
     let list = match &read["Statement"] {
         Value::Array(list) => list.clone(),
@@ -75,7 +124,12 @@ mod tests {
             Parameters { exempt_engines: vec!["postgres".into()], ..Parameters::default() };
         let exempt = rds_encryption(&exempt, &std::collections::BTreeSet::new()).unwrap();
         let said = changes(RDS_ENCRYPTION, &exempt).unwrap();
-        assert!(said[0].ends_with("denies otherwise than before"), "{said:?}");
+        assert!(
+            said[0].ends_with(
+                ": denies otherwise than before: Condition StringNotEqualsIfExists rds:DatabaseEngine with postgres"
+            ),
+            "{said:?}"
+        );
         assert!(
             said.iter().any(|l| l.starts_with("CreateDBInstance, unencrypted: denied by")
                 && l.ends_with("allowed then")),

@@ -15,7 +15,7 @@ use ringfence_domain::rollout::{self, Rollout, Stage, too_many};
 use std::collections::BTreeMap;
 
 /// Why nothing of it may be attached at this hour.
-pub(super) fn closed(rollout: &Rollout) -> Option<String> {
+pub(crate) fn closed(rollout: &Rollout) -> Option<String> {
     rollout.body.hours.as_ref()?.closed(now())
 }
 

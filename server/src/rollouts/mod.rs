@@ -16,7 +16,7 @@ mod who;
 mod work;
 
 pub(crate) use bake::{Admitted, admits, moment};
-pub(crate) use gates::gate;
+pub(crate) use gates::{closed, gate};
 pub use guard::keep_fresh;
 pub use policy::Named;
 pub use proposal::{Proposal, propose};
@@ -36,6 +36,7 @@ use ringfence_domain::org::OrgTree;
 use ringfence_domain::rollout::{
     self, Attached, Body, Hours, Limits, Rollout, Stage, State, preflight,
 };
+use ringfence_domain::time::Span;
 use std::collections::BTreeSet;
 
 /// What a person wants rolled out.
@@ -226,6 +227,25 @@ pub async fn add_approval(
     })
     .await?;
     Ok(rollout)
+}
+
+/// What is said of one that moves, or should, while the server that has the lease of all writes is silent: it was killed, or
+/// is cut off.
+pub(crate) async fn silent(app: &App, state: State) -> Option<String> {
+    if !matches!(state, State::Running | State::Aborting) {
+        return None;
+    }
+    // What cannot be read now is said at the next look.
+    let (owner, until) = app.store.holder(WRITES).await.ok()??;
+    let clock = app.store.clock().await.ok()?;
+    let ttl = app.config.lease_for;
+    // While something moves it is kept each third of that.
+    (owner != *app.owner && until.since(clock).0 < ttl.0 / 2).then(|| {
+        let heard = until.plus(Span(-ttl.0));
+        format!(
+            "the server that made the changes has been silent since {heard}; if it stays so, this one goes on at {until}"
+        )
+    })
 }
 
 /// A rollout with the row that it was read from.

@@ -74,9 +74,9 @@ async fn once(
     // Where a probe made a database somebody looks at that first.
     if (matches!(verb, Verb::Promote) || verb.goes_on())
         && loaded.1.probing().is_some()
-        && let Err(why) = probes::proven(app).await?
+        && let Err(off) = probes::proven(app).await?
     {
-        return refused("PROBES_OFF", why);
+        return refused("PROBES_OFF", off.to_string());
     }
     if verb.wants_reason() && reason.trim().is_empty() {
         return Err(Fault::Invalid("reason: say why".into()));

@@ -1,9 +1,9 @@
 //! The earlier version that a rollout takes the place of: detached where the new one binds, and given back.
 
-use super::gates::{closed, thawed};
+use super::gates::thawed;
 use super::guard::unbound;
 use super::positions::Positions;
-use super::work::{note_old, read_back, same, stop, system, waits};
+use super::work::{note_old, read_back, same, stop, system, waits_for_hours};
 use super::{Loaded, bake, change, transient};
 use crate::app::{App, Fault, changed, now, refused};
 use crate::store::{Filter, Kind, Row};
@@ -56,8 +56,7 @@ pub(super) async fn release(
 ) -> Result<bool, Fault> {
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let Some(by) = replaces.targets.get(target) else { return Ok(false) };
-    if let Some(why) = closed(&loaded.1) {
-        waits(app, &loaded.1.body.id, vec![why]).await?;
+    if waits_for_hours(app, &loaded.1).await? {
         return Ok(false);
     }
     thawed(app, target).await?;
@@ -195,13 +194,18 @@ pub(super) async fn give_up(
 /// Why the earlier policy may not be attached again: it says something else by now. One that is gone is AWS's to say.
 async fn changed_since(app: &App, replaces: &Replaces, now: &str) -> Result<Option<String>, Fault> {
     let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
+    Ok((says_still(app, replaces, &old).await? == Some(false)).then(|| {
+        format!(
+            "{} no longer says what was approved with {}: somebody changed it; change it back and abort again, or resume to keep this one; `ringfence-server emergency-detach --policy {now}` takes it off all the same",
+            replaces.policy, replaces.rollout
+        )
+    }))
+}
+
+/// Whether the earlier policy says what was approved with its rollout; `None` where it is gone.
+async fn says_still(app: &App, replaces: &Replaces, old: &Rollout) -> Result<Option<bool>, Fault> {
     match app.cloud.policy_content(&replaces.policy).await {
-        Ok(content) => Ok((!same(&content, &old.body.content)).then(|| {
-            format!(
-                "{} no longer says what was approved with {}: somebody changed it; change it back and abort again, or resume to keep this one; `ringfence-server emergency-detach --policy {now}` takes it off all the same",
-                replaces.policy, replaces.rollout
-            )
-        })),
+        Ok(content) => Ok(Some(same(&content, &old.body.content))),
         Err(error) if error.class == ErrorClass::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -230,12 +234,7 @@ pub(super) async fn goes_back(app: &App, rollout: &Rollout, to: &str) -> Result<
         if replaces.rollout == to {
             return Ok(());
         }
-        let there = match app.cloud.policy_content(&replaces.policy).await {
-            Ok(content) => same(&content, &old.body.content),
-            Err(error) if error.class == ErrorClass::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
-        if !there {
+        if says_still(app, &replaces, &old).await? != Some(true) {
             return refused(
                 "WRONG_STATE",
                 format!(

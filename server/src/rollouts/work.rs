@@ -173,6 +173,13 @@ pub(super) async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), F
     Ok(())
 }
 
+/// Whether it is outside its hours, and says so.
+pub(super) async fn waits_for_hours(app: &App, rollout: &Rollout) -> Result<bool, Fault> {
+    let Some(why) = closed(rollout) else { return Ok(false) };
+    waits(app, &rollout.body.id, vec![why]).await?;
+    Ok(true)
+}
+
 pub(super) fn system() -> Actor {
     Actor::system("rollouts")
 }
@@ -371,8 +378,7 @@ async fn attach(
     target: &NodeId,
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
-    if let Some(why) = closed(&loaded.1) {
-        waits(app, &loaded.1.body.id, vec![why]).await?;
+    if waits_for_hours(app, &loaded.1).await? {
         return Ok(false);
     }
     thawed(app, target).await?;
@@ -416,8 +422,7 @@ async fn attach(
     let policy = loaded.1.policy_id.clone().unwrap_or_default();
     // Again: the gate can have taken long.
     thawed(app, target).await?;
-    if let Some(why) = closed(&loaded.1) {
-        waits(app, &loaded.1.body.id, vec![why]).await?;
+    if waits_for_hours(app, &loaded.1).await? {
         return Ok(false);
     }
     let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
@@ -469,10 +474,7 @@ async fn detach(
     seen: &mut Positions,
 ) -> Result<bool, Fault> {
     // Leaving a canary to its OU is no way back.
-    if loaded.1.wish == Wish::Run
-        && let Some(why) = closed(&loaded.1)
-    {
-        waits(app, &loaded.1.body.id, vec![why]).await?;
+    if loaded.1.wish == Wish::Run && waits_for_hours(app, &loaded.1).await? {
         return Ok(false);
     }
     if loaded.1.wish == Wish::Run

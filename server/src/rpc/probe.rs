@@ -3,7 +3,7 @@
 use super::convert::when;
 use crate::app::Fault;
 use ringfence_domain::id::NodeId;
-use ringfence_domain::probe::{Answer, Place, Probe};
+use ringfence_domain::probe::{Answer, Off, Place, Probe};
 use ringfence_domain::rollout::{Rollout, Stage, Wish};
 use ringfence_proto::v1;
 
@@ -15,7 +15,7 @@ pub(crate) fn place(account: &str, region: &str) -> Result<Place, Fault> {
 }
 
 /// A probe that is to prove probing, and whether it does.
-pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveProbesResponse {
+pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, Off>) -> v1::ProveProbesResponse {
     let said = |of: fn(&ringfence_domain::probe::Answered) -> &Answer| {
         probe.answered.as_ref().map(|a| of(a).said()).unwrap_or_default()
     };
@@ -32,7 +32,7 @@ pub(crate) fn proof(probe: &Probe, proven: &Result<Probe, String>) -> v1::ProveP
         Ok(other) => {
             format!("this one proves nothing; probes are proven by {} in {}", other.id, other.place)
         }
-        Err(why) => why.clone(),
+        Err(off) => off.to_string(),
     };
     v1::ProveProbesResponse {
         id: probe.id.clone(),

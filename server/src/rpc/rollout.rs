@@ -17,8 +17,13 @@ use tonic::{Request, Status};
 
 async fn show(app: &App, rollout: &Rollout) -> v1::Rollout {
     let tree = app.tree().await.ok();
-    let moment = rollouts::moment(app);
-    rollout_convert::rollout(rollout, tree.as_deref(), app.config.approvals_rollout, moment)
+    let (needed, moment) = (app.config.approvals_rollout, rollouts::moment(app));
+    let mut shown = rollout_convert::rollout(rollout, tree.as_deref(), needed, moment);
+    // One that waits for its hours is looked at now and then only.
+    if rollouts::closed(rollout).is_none() {
+        shown.why.extend(rollouts::silent(app, rollout.state).await);
+    }
+    shown
 }
 
 async fn load(app: &App, id: &str) -> Result<v1::Rollout, Fault> {

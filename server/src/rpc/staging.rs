@@ -4,6 +4,7 @@ use super::convert::{approval, count, when};
 use super::rollout_convert::rollout_state;
 use super::{Answer, Rpc, Watch, actor, id_of, ok, page, page_size, watch};
 use crate::app::{App, Fault};
+use crate::rollouts;
 use crate::staging::{self, Verb, Wanted};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::id::AccountId;
@@ -17,7 +18,9 @@ use tonic::{Request, Status};
 
 async fn show(app: &App, staging: &Staging) -> v1::Staging {
     let tree = app.tree().await.ok();
-    convert(staging, tree.as_deref(), app.config.approvals_rollout)
+    let mut shown = convert(staging, tree.as_deref(), app.config.approvals_rollout);
+    shown.why.extend(rollouts::silent(app, staging.state).await);
+    shown
 }
 
 async fn load(app: &App, id: &str) -> Result<v1::Staging, Fault> {

@@ -2,6 +2,7 @@
 
 use super::{Answer, Rpc, actor, convert, ok, page_size};
 use crate::app::Fault;
+use crate::store::EventFilter;
 use crate::{doctor, status};
 use ringfence_proto::v1;
 use ringfence_proto::v1::status_service_server::StatusService;
@@ -29,12 +30,8 @@ impl StatusService for Rpc {
                 .parse()
                 .map_err(|_| Status::invalid_argument("page_token: not one of ours"))?,
         };
-        let found = self
-            .0
-            .store
-            .events(&a.subject, &a.actor, below, size + 1)
-            .await
-            .map_err(Fault::from)?;
+        let only = EventFilter { subject: &a.subject, actor: &a.actor, action: &a.action };
+        let found = self.0.store.events(only, below, size + 1).await.map_err(Fault::from)?;
         let more = convert::count(found.len()) > i32::try_from(size).unwrap_or(i32::MAX);
         let keep = usize::try_from(size).unwrap_or(100);
         let events: Vec<_> = found.iter().take(keep).map(convert::event).collect();

@@ -4,7 +4,7 @@ use super::agents::Agents;
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::sql::{Postgres, Sqlite, columns, event_columns, for_both};
-use super::{Filter, Kind, Logged, Result, Row, StoreError, json};
+use super::{EventFilter, Filter, Kind, Logged, Result, Row, StoreError, json};
 use async_trait::async_trait;
 use ringfence_domain::audit::Event;
 use ringfence_domain::controls::ALL;
@@ -53,17 +53,14 @@ pub trait Store: Ledger + Queue + Agents {
     /// Takes or keeps a named lease (the rollouts, the server); true if it is ours now.
     async fn hold(&self, name: &str, owner: &str, ttl: Span) -> Result<bool>;
 
+    /// Who has a named lease, and until when unless it is kept; `None` where nobody has it.
+    async fn holder(&self, name: &str) -> Result<Option<(String, Time)>>;
+
     /// Appends an event that goes with no change, for example a refusal.
     async fn append(&self, event: &Event) -> Result<()>;
 
-    /// Events, newest first, below that number; empty texts mean any.
-    async fn events(
-        &self,
-        subject: &str,
-        actor: &str,
-        below: i64,
-        limit: i64,
-    ) -> Result<Vec<Logged>>;
+    /// Events, newest first, below that number.
+    async fn events(&self, only: EventFilter<'_>, below: i64, limit: i64) -> Result<Vec<Logged>>;
 
     /// The database's clock.
     async fn clock(&self) -> Result<Time>;
@@ -181,6 +178,12 @@ macro_rules! documents {
                 Ok(row.is_some())
             }
 
+            async fn holder(&self, name: &str) -> Result<Option<(String, Time)>> {
+                let row = sqlx::query(concat!("SELECT owner, expires_at FROM lease
+                    WHERE name = $1 AND expires_at > ", $now)).bind(name).fetch_optional(&self.reader).await?;
+                row.map(|row| Ok((row.try_get(0)?, Time(row.try_get(1)?)))).transpose()
+            }
+
             async fn append(&self, event: &Event) -> Result<()> {
                 let mut tx = self.begin().await?;
                 Self::log(&mut tx, &[event]).await?;
@@ -188,10 +191,12 @@ macro_rules! documents {
                 Ok(())
             }
 
-            async fn events(&self, subject: &str, actor: &str, below: i64, limit: i64) -> Result<Vec<Logged>> {
+            async fn events(&self, only: EventFilter<'_>, below: i64, limit: i64) -> Result<Vec<Logged>> {
                 let rows = sqlx::query(concat!("SELECT ", event_columns!(), " FROM event
-                    WHERE seq < $1 AND ($2 = '' OR subject = $2) AND ($3 = '' OR actor = $3) ORDER BY seq DESC LIMIT $4"))
-                    .bind(below).bind(subject).bind(actor).bind(limit).fetch_all(&self.reader).await?;
+                    WHERE seq < $1 AND ($2 = '' OR subject = $2) AND ($3 = '' OR actor = $3)
+                    AND ($4 = '' OR action = $4) ORDER BY seq DESC LIMIT $5"))
+                    .bind(below).bind(only.subject).bind(only.actor).bind(only.action).bind(limit)
+                    .fetch_all(&self.reader).await?;
                 rows.iter().map(Self::logged).collect()
             }
 

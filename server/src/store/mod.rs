@@ -201,6 +201,17 @@ pub struct Filter {
     pub state: String,
 }
 
+/// Which events to list. Empty texts mean any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventFilter<'a> {
+    /// Only of this subject.
+    pub subject: &'a str,
+    /// Only by this person or part.
+    pub actor: &'a str,
+    /// Only this action.
+    pub action: &'a str,
+}
+
 /// The right to work on one account, with its fence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lease {

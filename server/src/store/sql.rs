@@ -419,7 +419,7 @@ impl Postgres {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Ledger, Queue, Store};
+    use crate::store::{EventFilter, Ledger, Queue, Store};
     use ringfence_domain::audit::{Actor, Chain};
 
     /// A database as version 1 left it: a running scan, a cell, a waived finding.
@@ -468,7 +468,7 @@ mod tests {
             assert_eq!(scan.started_by, "a");
             store.append(&Actor::system("test").did(Time(9), "a", "b", "c")).await.unwrap();
             let mut chain = Chain::default();
-            let events = store.events("", "", i64::MAX, 2_000).await.unwrap();
+            let events = store.events(EventFilter::default(), i64::MAX, 2_000).await.unwrap();
             events.into_iter().for_each(|e| chain.read(e.sequence, e.event, e.seal));
             chain.ends();
             assert_eq!((chain.events, chain.broken), (1_002 + n, vec![]));
