@@ -118,8 +118,8 @@ pub(crate) enum Command {
     /// What would be done: immutable, hashed, approved by another person.
     #[command(subcommand)]
     Plan(Plan),
-    /// Approve a plan (pl-...), a key plan (kp-...), a rollout (ro-...), a deployment (de-...) or the decommission
-    /// of a remediation (rem-...); never your own.
+    /// Approve a plan (pl-...), a key plan (kp-...), a rollout (ro-...), a staging (st-...), a deployment (de-...) or the
+    /// decommission of a remediation (rem-...); never your own.
     Approve {
         id: String,
         /// Why, for example a change number.
@@ -161,6 +161,8 @@ pub(crate) enum Command {
     /// Rehearse on a copy of an organization that lives in memory: nothing reaches AWS.
     /// Runs until Ctrl-C, and keeps nothing.
     Rehearse(Rehearse),
+    /// Watch the whole job on a simulated organization; about a minute, and nothing reaches AWS.
+    Demo,
     /// Check what a first run needs.
     Doctor {
         /// How many accounts to try the role in.

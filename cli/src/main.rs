@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
             return if usage { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    let rehearsal = matches!(args.command, args::Command::Rehearse(_));
+    let rehearsal = matches!(args.command, args::Command::Rehearse(_) | args::Command::Demo);
     let end = tokio::select! {
         end = commands::run(args) => end,
         _ = tokio::signal::ctrl_c() => if rehearsal {

@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod control;
+mod demo;
 mod doctor;
 mod finding;
 mod freeze;
@@ -59,9 +60,11 @@ pub(crate) async fn run(args: Args) -> End {
         ) => Some(rollout::read(file)?),
         _ => None,
     };
-    // A rehearsal needs no server: it is what a server can be pointed at.
-    if let Command::Rehearse(wanted) = &args.command {
-        return rehearse::run(wanted, args.output).await;
+    // A rehearsal needs no server: it is what a server can be pointed at; the demo brings its own.
+    match &args.command {
+        Command::Rehearse(wanted) => return rehearse::run(wanted, args.output).await,
+        Command::Demo => return demo::run(args.output).await,
+        _ => {}
     }
     let context = Context {
         connection: connect(&args).await?,
@@ -97,7 +100,9 @@ pub(crate) async fn run(args: Args) -> End {
         Command::Control(command) => control::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Doctor { sample } => doctor::run(&context, sample).await,
-        Command::Rehearse(_) => unreachable!("handled before a server is asked for"),
+        Command::Rehearse(_) | Command::Demo => {
+            unreachable!("handled before a server is asked for")
+        }
     }
 }
 
