@@ -237,21 +237,22 @@ fn a_scan_goes_on_where_it_stopped() {
         let cells = cells["cells"].as_array().expect("cells").iter();
         cells.filter(|c| c["state"] == "clean").count()
     };
-    let before = until("most is stored", MINUTE, || match stored(&cli) {
-        n if n > 150 => Ok(n),
+    until("some is stored", MINUTE, || match stored(&cli) {
+        n if n > 150 => Ok(()),
         n => Err(n.to_string()),
     });
     drop(server); // kill -9
     sim.release_all();
     let calls = |sim: &Sim| sim.take_calls().get("rds:DescribeDBInstances").copied().unwrap_or(0);
-    calls(&sim);
+    // What was read before and was not stored is that of the accounts in hand.
+    let before = calls(&sim) as usize;
     let _server = setup.start();
     let scan = done(&cli, &scan);
     assert_eq!(scan["coverage"]["clean"], 1000, "{scan}");
     let again = calls(&sim) as usize;
     assert!(
-        again >= 1000 - before - 4 * 5 && again <= 1000 - before + 20,
-        "{again} calls, {before} stored before"
+        again >= 1000 - before && again <= 1000 - before + 2 * 4 * 5,
+        "{again} calls, {before} before"
     );
 }
 
