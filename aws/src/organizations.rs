@@ -322,6 +322,14 @@ impl Cloud {
 
     /// The targets that an SCP is attached to directly; none where it is gone.
     pub async fn targets_of(&self, policy: &str) -> Result<BTreeSet<NodeId>, CloudError> {
+        Ok(self.targets_if_there(policy).await?.unwrap_or_default())
+    }
+
+    /// The same; `None` where there is no such policy.
+    pub async fn targets_if_there(
+        &self,
+        policy: &str,
+    ) -> Result<Option<BTreeSet<NodeId>>, CloudError> {
         const OP: &str = "organizations:ListTargetsForPolicy";
         let client = &self.0.organizations;
         let read = async {
@@ -334,10 +342,10 @@ impl Cloud {
                     targets.insert(node_id(OP, target.target_id())?);
                 }
             );
-            Ok(targets)
+            Ok(Some(targets))
         };
         match read.await {
-            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(BTreeSet::new()),
+            Err(CloudError { class: ErrorClass::NotFound, .. }) => Ok(None),
             read => read,
         }
     }

@@ -31,7 +31,11 @@ pub async fn detach(
         "{FULL_ACCESS} is what allows everything: detaching it locks out all that is under its targets"
     );
     let caller = cloud.caller().await?;
-    let attached = cloud.targets_of(policy).await?;
+    let Some(attached) = cloud.targets_if_there(policy).await? else {
+        anyhow::bail!(
+            "there is no policy {policy} in this organization, so nothing was detached: `aws organizations list-policies --filter SERVICE_CONTROL_POLICY` names those that there are"
+        );
+    };
     // Said again after a part of it was done, it does the rest.
     for strange in only.iter().filter(|t| !attached.contains(*t)) {
         writeln!(out, "  not attached to {strange}")?;

@@ -6,7 +6,6 @@ use crate::store::{Filter, Kind, Row};
 use ringfence_domain::audit::Actor;
 use ringfence_domain::finding::{AccountWaiver, Finding, FindingState, Waiver};
 use ringfence_domain::id::AccountId;
-use ringfence_domain::time::Time;
 use std::collections::BTreeMap;
 
 /// Rows of one write.
@@ -163,7 +162,7 @@ pub async fn run(app: App) {
 
 async fn end(app: &App) -> Result<(), Fault> {
     let actor = Actor::system("waivers");
-    for row in app.store.waived(Time(0)).await?.into_iter().filter(|row| row.wake_at <= now()) {
+    for row in app.store.waivers_over(now()).await? {
         let Some(mut finding) = readable::<Finding>(row.document().map_err(Fault::from))? else {
             continue;
         };

@@ -82,7 +82,9 @@ fn write(writer: &mut Writer<Vec<u8>>, suite: &Suite) -> std::io::Result<()> {
 fn suites(r: &v1::Rollout) -> Vec<Suite> {
     let why =
         if r.why.is_empty() { state(r) } else { format!("{}: {}", state(r), r.why.join("; ")) };
+    let harmed = r.bakes.iter().any(|b| b.last_health == "unhealthy");
     let whole = match r.state() {
+        S::Aborted if harmed => Outcome::Failed(why),
         S::Complete => Outcome::Passed,
         S::Failed | S::Blocked => Outcome::Failed(why),
         _ => Outcome::Skipped(why),

@@ -120,7 +120,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
         Rollout::Start { id, wait, timeout } => {
             let rollout =
                 client.start_rollout(v1::StartRolloutRequest { id }).await?.into_inner().rollout;
-            follow(context, client, rollout, wait, timeout).await
+            follow(context, client, rollout, (wait, timeout), Goal::Complete).await
         }
         Rollout::Status { id, watch: true, .. } => watch(context, client, id).await,
         Rollout::Status { id, junit: as_junit, .. } => {
@@ -166,7 +166,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .await?
                 .into_inner()
                 .rollout;
-            follow(context, client, rollout, wait, timeout).await
+            follow(context, client, rollout, (wait, timeout), Goal::Complete).await
         }
         Rollout::Promote { id, reason } => {
             let next = format!("next: ringfence rollout resume {id}");
@@ -193,7 +193,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
             let to = to.unwrap_or_default();
             let request = v1::UndoRolloutRequest { id, reason, to: to.clone() };
             let rollout = client.undo_rollout(request).await?.into_inner().rollout;
-            follow_to(context, client, rollout, (wait, timeout), &to).await
+            follow(context, client, rollout, (wait, timeout), Goal::Back(&to)).await
         }
         Rollout::Abort { id, reason, wait, timeout } => {
             let rollout = client
@@ -201,7 +201,7 @@ pub(crate) async fn run(context: &Context, command: Rollout, read: Option<Read>)
                 .await?
                 .into_inner()
                 .rollout;
-            follow(context, client, rollout, wait, timeout).await
+            follow(context, client, rollout, (wait, timeout), Goal::Back("")).await
         }
     }
 }
@@ -331,23 +331,22 @@ pub(super) fn rests(state: v1::RolloutState) -> Exit {
     }
 }
 
-async fn follow(
-    context: &Context,
-    client: Client,
-    rollout: Option<v1::Rollout>,
-    wait: bool,
-    timeout: Option<Span>,
-) -> End {
-    follow_to(context, client, rollout, (wait, timeout), "").await
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq)]
+enum Goal<'a> {
+    /// That it is carried out.
+    Complete,
+    /// That it is taken back; and then, while earlier versions are undone in their turn, each of those, as far as this one
+    /// (empty: none).
+    Back(&'a str),
 }
 
-/// The same; and then, while earlier versions are undone in their turn, each of those, as far as `to` (empty: none).
-async fn follow_to(
+async fn follow(
     context: &Context,
     mut client: Client,
     rollout: Option<v1::Rollout>,
     (wait, timeout): (bool, Option<Span>),
-    to: &str,
+    goal: Goal<'_>,
 ) -> End {
     let rollout = rollout.ok_or_else(|| missing("a rollout"))?;
     if !wait {
@@ -355,6 +354,7 @@ async fn follow_to(
         return Ok(Exit::Done);
     }
     let what = format!("rollout {}", rollout.id);
+    let to = if let Goal::Back(to) = goal { to } else { "" };
     let watched = async {
         let mut last = until_it_rests(&mut client, rollout).await?;
         while let Some(earlier) = last
@@ -372,7 +372,11 @@ async fn follow_to(
     };
     let rollout = within(timeout, &what, watched).await?;
     show(context, &rollout);
-    Ok(ended(&rollout))
+    Ok(match rollout.state() {
+        // It did harm, or somebody took it back meanwhile.
+        v1::RolloutState::Aborted if goal == Goal::Complete => Exit::Failed,
+        _ => ended(&rollout),
+    })
 }
 
 /// One rollout.
@@ -389,7 +393,7 @@ async fn until_it_rests(client: &mut Client, rollout: v1::Rollout) -> Result<v1:
     while let Some(answer) = stream.message().await? {
         last = answer.rollout.ok_or_else(|| missing("a rollout"))?;
         let done = last.targets.iter().filter(|t| tree::attached(t)).count();
-        let why = last.why.first().map_or(String::new(), |why| format!("; {why}"));
+        let why: String = last.why.iter().map(|why| format!("; {why}")).collect();
         let (id, state, all) = (&last.id, state(&last), last.targets.len());
         let line = format!("{id} {state}: {done} of {all} targets attached{why}");
         if line != told {

@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, command: Staging) -> End {
         }
         Staging::Start { id, wait, timeout } => {
             let answer = client.start_staging(v1::StartStagingRequest { id }).await?.into_inner();
-            follow(context, client, answer.staging, wait, timeout).await
+            follow(context, client, answer.staging, (wait, timeout), true).await
         }
         Staging::Status { id } => {
             let answer = client.get_staging(v1::GetStagingRequest { id }).await?.into_inner();
@@ -50,12 +50,12 @@ pub(crate) async fn run(context: &Context, command: Staging) -> End {
         Staging::Resume { id, reason, wait, timeout } => {
             let request = v1::ResumeStagingRequest { id, reason };
             let answer = client.resume_staging(request).await?.into_inner();
-            follow(context, client, answer.staging, wait, timeout).await
+            follow(context, client, answer.staging, (wait, timeout), true).await
         }
         Staging::Abort { id, reason, wait, timeout } => {
             let request = v1::AbortStagingRequest { id, reason };
             let answer = client.abort_staging(request).await?.into_inner();
-            follow(context, client, answer.staging, wait, timeout).await
+            follow(context, client, answer.staging, (wait, timeout), false).await
         }
         Staging::List => list(context, client).await,
     }
@@ -144,8 +144,8 @@ async fn follow(
     context: &Context,
     mut client: Client,
     staging: Option<v1::Staging>,
-    wait: bool,
-    timeout: Option<Span>,
+    (wait, timeout): (bool, Option<Span>),
+    forward: bool,
 ) -> End {
     let staging = staging.ok_or_else(|| missing("a staging"))?;
     if !wait {
@@ -169,7 +169,11 @@ async fn follow(
         Ok(last)
     };
     let staging = within(timeout, &format!("staging {id}"), watched).await?;
-    let exit = rests(staging.state());
+    let exit = match staging.state() {
+        // It did harm, or somebody called it off.
+        v1::RolloutState::Aborted if forward => Exit::Failed,
+        state => rests(state),
+    };
     show(context, Some(staging))?;
     Ok(exit)
 }

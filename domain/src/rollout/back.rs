@@ -1,10 +1,21 @@
 //! The way back: what this rollout attached is detached, the last first, and what it took the place of comes back.
 
-use super::{ATTEMPTS_MAX, Attached, Rollout, State, Step, probe, version};
+use super::{ATTEMPTS_MAX, Attached, Attachment, Rollout, State, Step, probe, version};
 use crate::id::NodeId;
+use crate::time::{Span, Time};
 
-/// Takes back what is ours of these stages, the last first; then it rests so.
-pub(super) fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest: State) -> Step {
+/// How long after AWS refused to detach it from one target that is tried again: for ever, for credentials come back and
+/// permissions are mended, and nobody should have to ask again for what does harm to end.
+pub const RETRY: Span = Span::seconds(60);
+
+/// Takes back what is ours of the stages from this one on, the last first; then it rests so. A target that it cannot be taken
+/// off holds no other one up.
+pub(super) fn backward(
+    rollout: &Rollout,
+    attached: &Attached,
+    (from, rest): (usize, State),
+    now: Time,
+) -> Step {
     let Some(policy) = &rollout.policy_id else {
         return Step::Rest(rest);
     };
@@ -13,6 +24,7 @@ pub(super) fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest
     }
     let stages = rollout.body.stages.iter().skip(from);
     let targets: Vec<&NodeId> = stages.flat_map(|s| &s.targets).collect();
+    let (mut waits, mut asks) = (false, None);
     for target in targets.into_iter().rev() {
         if !rollout.ours(target) {
             continue;
@@ -23,8 +35,16 @@ pub(super) fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest
             // A target that is gone took its attachments with it.
             Some(None) | None => continue,
         };
+        let refused = done.and_then(|a| a.refused.as_ref());
         match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
             (false, true) => {}
+            // AWS refuses to remove the last SCP, and an account without one may do nothing.
+            (true, false) if here.len() <= 1 => {
+                asks.get_or_insert(format!(
+                    "{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first"
+                ));
+            }
+            (_, false) if refused.is_some_and(|(at, _)| now.since(*at) < RETRY) => waits = true,
             // That it does not show is not that it is gone: it may still appear, or the read may be older than it. So it
             // is detached before it counts as gone (PolicyNotAttached is success).
             (false, false) if done.is_some_and(|a| a.detach_intended_at.is_none()) => {
@@ -34,19 +54,45 @@ pub(super) fn backward(rollout: &Rollout, attached: &Attached, from: usize, rest
             // Detached by us and there again: somebody else attached it since. It is reported, by
             // `compare`, and not touched.
             (true, true) => {}
-            // AWS refuses to remove the last SCP, and an account without one may do nothing.
-            (true, false) if here.len() <= 1 => {
-                return Step::AskHuman(format!(
-                    "{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first"
-                ));
-            }
             (true, false) if done.is_some_and(|a| a.attempts >= 2 * ATTEMPTS_MAX) => {
-                return Step::AskHuman(format!("detaching from {target} has no effect"));
+                asks.get_or_insert(format!("detaching from {target} has no effect"));
             }
             (true, false) => return Step::Detach(target.clone()),
         }
     }
-    probe::after(rollout, from).unwrap_or(Step::Rest(rest))
+    match (waits, asks) {
+        (true, _) => Step::Rest(State::Aborting),
+        (false, Some(why)) => Step::AskHuman(why),
+        (false, None) => probe::after(rollout, from).unwrap_or(Step::Rest(rest)),
+    }
+}
+
+impl Attachment {
+    /// Notes that it is about to be detached.
+    pub fn detaches(&mut self, now: Time) {
+        self.detach_intended_at.get_or_insert(now);
+        self.attempts += 1;
+        self.refused = None;
+    }
+
+    /// AWS said for certain that it did not detach it: that was no try that had no effect, and one that does not show later
+    /// is not known to be gone.
+    pub fn is_refused(&mut self, why: String, now: Time) {
+        self.attempts = self.attempts.saturating_sub(1);
+        self.detach_intended_at = None;
+        self.refused = Some((now, why));
+    }
+}
+
+impl Rollout {
+    /// Where AWS refuses to detach it, and why.
+    pub fn refusals(&self) -> Vec<String> {
+        let line = |(target, a): (&NodeId, &Attachment)| {
+            let (_, why) = a.refused.as_ref()?;
+            Some(format!("detaching from {target}: {why}; it is tried again every {RETRY}"))
+        };
+        self.attachments.iter().filter_map(line).collect()
+    }
 }
 
 /// How the targets differ from the stored set: what an operator must know after an abort.

@@ -72,6 +72,18 @@ impl Bake {
         self.healthy += u32::from(seen.health == Health::Healthy);
         self.last = Some(seen);
     }
+
+    /// Whether the last observation found nothing that speaks against it: what was healthy before that says nothing of now.
+    fn is_healthy(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.health == Health::Healthy)
+    }
+
+    /// It goes on: where nobody knew, or harm was seen, somebody is asked again at once.
+    pub(super) fn asks_again(&mut self) {
+        if self.done_at.is_none() && !self.is_healthy() {
+            self.last = None;
+        }
+    }
 }
 
 /// The moment of a decision, and whether health can be asked for.
@@ -94,9 +106,10 @@ impl Stage {
         self.observations.max(u32::from(moment.observe_every.is_some()))
     }
 
-    /// Whether it was watched for long enough, found healthy often enough, and saw calls enough.
+    /// Whether it was watched for long enough, found healthy often enough and at last, and saw calls enough.
     pub fn has_baked(&self, bake: &Bake, moment: Moment) -> bool {
         moment.now.since(bake.began_at) >= self.bake
+            && (moment.observe_every.is_none() || bake.is_healthy())
             && bake.healthy >= self.wanted(moment)
             && bake.calls >= u64::from(self.calls)
     }
@@ -151,6 +164,12 @@ impl Rollout {
             wanted => format!("; {} calls seen in CloudTrail, {wanted} needed", bake.calls),
         };
         format!("stage {} bakes until {until} at least; {seen}{calls}", stage.name)
+    }
+
+    /// The targets of a stage, without those that go without.
+    pub fn targets_of(&self, stage: usize) -> Vec<NodeId> {
+        let all = self.body.stages.get(stage).into_iter().flat_map(|s| &s.targets);
+        all.filter(|t| !self.is_skipped(t)).cloned().collect()
     }
 
     /// Accounts of earlier stages that were left to an OU of this stage or a later one: with it gone nothing binds them.

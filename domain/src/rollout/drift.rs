@@ -48,11 +48,11 @@ impl Rollout {
         self.body.targets().filter(lost).filter(meant).cloned().collect()
     }
 
-    /// What other people did to a rollout that is complete, given where its policy is attached: one line each.
+    /// What other people did to what was attached, given where the policy is now: one line each.
     pub fn drift(&self, on: &BTreeSet<NodeId>, edited: bool) -> Vec<String> {
         let policy = self.policy_id.as_deref().unwrap_or_default();
         let goes = |t: &NodeId| self.is_replaced(t) || self.skipped.contains_key(t);
-        let off = self.body.targets().filter(|t| !on.contains(t) && !goes(t));
+        let off = self.body.targets().filter(|t| self.holds(t) && !on.contains(t) && !goes(t));
         let line = |t: &NodeId| {
             format!("{policy} is no longer attached to {t}: somebody detached it, or {t} is gone")
         };

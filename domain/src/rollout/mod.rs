@@ -21,7 +21,7 @@ pub mod tools;
 mod version;
 
 pub use alarm::Alarm;
-pub use back::compare;
+pub use back::{RETRY, compare};
 pub use bake::{Bake, Health, Moment, Observation};
 pub use drift::{Moves, OnDrift, bound};
 pub use file::{BAKE_MAX, BUILT_IN, File, FileStage, is_principal, parse};
@@ -155,6 +155,9 @@ pub struct Attachment {
     pub evidence: Option<String>,
     /// How often AttachPolicy or DetachPolicy was called.
     pub attempts: u32,
+    /// When AWS refused for certain to detach it, and why; until it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<(Time, String)>,
 }
 
 /// A rollout, as the store keeps it.
@@ -243,15 +246,16 @@ impl Rollout {
         self.probes.retain(|n, _| before(n));
     }
 
-    /// It goes on: every target has its tries again, one that somebody took off is attached again, and what no probe showed
-    /// yet has its time again.
+    /// It goes on: every target has its tries again, one that somebody took off is attached again, what no probe showed
+    /// yet has its time again, and a stage that was not healthy at last is looked at anew.
     pub fn tries_again(&mut self) {
         self.probes.values_mut().for_each(Probed::stops);
+        self.bakes.values_mut().for_each(Bake::asks_again);
         for done in self.old.values_mut() {
             (done.attempts, done.lost_at) = (0, None);
         }
         for attachment in self.attachments.values_mut() {
-            attachment.attempts = 0;
+            (attachment.attempts, attachment.refused) = (0, None);
             if attachment.lost_at.take().is_some() {
                 attachment.attached_at = None;
             }
@@ -342,8 +346,10 @@ pub fn decide(rollout: &Rollout, attached: &Attached, missing: usize, moment: Mo
         Wish::Planned => Step::Rest(State::Planned),
         Wish::Pause => Step::Rest(State::Paused),
         Wish::Run => forward(rollout, attached, missing, moment),
-        Wish::Abort => back::backward(rollout, attached, 0, State::Aborted),
-        Wish::Retreat { stage } => back::backward(rollout, attached, stage, State::Blocked),
+        Wish::Abort => back::backward(rollout, attached, (0, State::Aborted), moment.now),
+        Wish::Retreat { stage } => {
+            back::backward(rollout, attached, (stage, State::Blocked), moment.now)
+        }
     }
 }
 

@@ -239,6 +239,41 @@ fn abort_detaches_in_reverse_only_what_is_ours_and_never_the_last() {
     assert_eq!(differences.len(), 2, "{differences:?}");
 }
 
+#[test]
+fn a_target_that_it_cannot_be_taken_off_holds_no_other_one_up() {
+    const FULL: &str = "p-FullAWSAccess";
+    let both = attached(&[FULL, "p-ours"], &[FULL, "p-ours"]);
+    let on = |r: &Rollout, attached: &Attached, now: i64| {
+        decide(r, attached, 0, Moment { now: Time(now), observe_every: None })
+    };
+    let mut r = rollout(Wish::Retreat { stage: 0 });
+    r.attachments.insert(id(OU_A), done(true, true));
+    r.attachments.insert(id(OU_B), done(true, true));
+    // The last SCP there.
+    let last = attached(&[FULL, "p-ours"], &["p-ours"]);
+    assert_eq!(on(&r, &last, 0), Step::Detach(id(OU_A)));
+    let left = attached(&[FULL], &["p-ours"]);
+    r.attachments.get_mut(&id(OU_A)).unwrap().detaches(Time(0));
+    r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(1));
+    assert!(matches!(on(&r, &left, 2), Step::AskHuman(why) if why.contains("last SCP")));
+    // What AWS refuses is tried again after a while, for ever, and says why meanwhile.
+    r.attachments.insert(id(OU_A), done(true, true));
+    let b = r.attachments.get_mut(&id(OU_B)).unwrap();
+    for n in 0..100 {
+        b.detaches(Time(n));
+        b.is_refused("expired".into(), Time(n));
+    }
+    assert_eq!(on(&r, &both, 100), Step::Detach(id(OU_A)), "the others first");
+    let b_only = attached(&[FULL], &[FULL, "p-ours"]);
+    r.attachments.get_mut(&id(OU_A)).unwrap().detaches(Time(100));
+    r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(101));
+    assert_eq!(on(&r, &b_only, 102), Step::Rest(State::Aborting));
+    assert!(r.refusals()[0].contains("expired; it is tried again"), "{:?}", r.refusals());
+    assert_eq!(on(&r, &b_only, 99 + RETRY.0), Step::Detach(id(OU_B)));
+    // That it does not show is not that it is gone: the call was refused.
+    assert_eq!(on(&r, &attached(&[FULL], &[FULL]), 99 + RETRY.0), Step::Detach(id(OU_B)));
+}
+
 /// With an earlier version on both targets, all attached and noted.
 fn version() -> (Rollout, Attached) {
     const FULL: &str = "p-FullAWSAccess";

@@ -14,7 +14,7 @@ pub use stacks::{StackSet, stacks};
 use crate::approval::Approval;
 use crate::hash;
 use crate::id::{AccountId, NodeId};
-use crate::rollout::{Moment, Observation, State, Wish};
+use crate::rollout::{Health, Moment, Observation, State, Wish};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -171,14 +171,15 @@ impl Staging {
         self.body.visitors.chunks(self.body.batch.max(1))
     }
 
-    /// It goes on: every account has its tries again.
+    /// It goes on: every account has its tries again, and a batch that was not healthy at last is looked at anew.
     pub fn tries_again(&mut self) {
+        self.last.take_if(|o| o.health != Health::Healthy);
         self.visits.values_mut().for_each(|v| (v.attempts, v.refused) = (0, None));
     }
 
     /// Takes an observation of the batch in.
     pub fn observe(&mut self, seen: Observation) {
-        self.healthy += u32::from(seen.health == crate::rollout::Health::Healthy);
+        self.healthy += u32::from(seen.health == Health::Healthy);
         self.last = Some(seen);
     }
 
@@ -292,7 +293,9 @@ fn stay(staging: &Staging, batch: &[Visitor], moment: Moment) -> Option<Step> {
         return Some(Step::Observe(batch.iter().map(|v| v.account.clone()).collect()));
     }
     let over = staging.stays_until().is_none_or(|until| moment.now >= until);
-    let healthy = moment.observe_every.is_none() || staging.healthy > 0;
+    // What was healthy before the last look says nothing of now.
+    let last = staging.last.as_ref().is_some_and(|o| o.health == Health::Healthy);
+    let healthy = moment.observe_every.is_none() || last;
     (!(over && healthy)).then_some(Step::Rest(State::Baking))
 }
 

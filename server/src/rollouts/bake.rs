@@ -4,7 +4,7 @@
 use super::gates::gate;
 use super::guard::came;
 use super::work::{same, stop, system};
-use super::{Loaded, change, denials, transient, version};
+use super::{Loaded, back, change, denials, transient, version};
 use crate::app::{App, Fault, now};
 use ringfence_agent::Look;
 use ringfence_domain::audit::Actor;
@@ -124,6 +124,14 @@ pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
     r.tries_again();
 }
 
+/// The harm that a stage does, where anybody knows of any.
+pub(super) async fn harm(app: &App, rollout: &Rollout, n: usize) -> Result<Option<String>, Fault> {
+    Ok(asked(app, rollout, n).await?.and_then(|(health, said, _)| {
+        (health == Health::Unhealthy)
+            .then(|| format!("stage {} is {}: {said}", name(rollout, n), health.as_str()))
+    }))
+}
+
 /// What the operator's alarms say: of our own account alone, for the server enters no other one.
 async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
     let alarms = &app.config.alarms;
@@ -170,7 +178,7 @@ async fn asked(
         }
     }
     if let Some(command) = &app.health {
-        match command.look(&rollout.body.id, &about(rollout, n), now()) {
+        match command.look(&format!("{} {n}", rollout.body.id), &about(rollout, n), now()) {
             Look::Running(_) => return Ok(None),
             Look::Passed(said) => all.push((Health::Healthy, said)),
             Look::Failed(Some(1), why) => return Ok(Some((Health::Unhealthy, why, calls))),
@@ -193,8 +201,7 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
     }
     let name = name(&loaded.1, n);
     let mut shut = Vec::new();
-    let here = loaded.1.body.stages.get(n).into_iter().flat_map(|s| &s.targets);
-    let here: Vec<NodeId> = here.filter(|t| !loaded.1.is_skipped(t)).cloned().collect();
+    let here = loaded.1.targets_of(n);
     for target in &here {
         let (why, _) = gate(app, target).await?;
         if !why.is_empty() {
@@ -204,10 +211,9 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
             shut.extend(why);
         }
     }
-    // Accounts that came to what has baked before; who is bound by a stage that did not bake is noted at the end.
+    // Accounts that came to what was attached before.
     let tree = app.tree().await?;
-    let baked = |m: &usize| loaded.1.bakes.get(m).is_some_and(|b| b.done_at.is_some());
-    let before = (0..n).filter(baked).flat_map(|m| &loaded.1.body.stages[m].targets);
+    let before = (0..n).flat_map(|m| &loaded.1.body.stages[m].targets);
     let on: BTreeSet<NodeId> = before.filter(|t| loaded.1.holds(t)).cloned().collect();
     let (unproven, proven) = came(app, &tree, &loaded.1.moves(&tree, &on).came).await?;
     shut.extend(unproven);
@@ -237,7 +243,7 @@ pub(super) async fn end(app: &App, loaded: Loaded, n: usize) -> Result<bool, Fau
 
 /// A stage that did harm is detached: what was done there is forgotten, so that a resume begins it anew.
 pub(super) async fn retreated(app: &App, loaded: Loaded, from: usize) -> Result<bool, Fault> {
-    let why = loaded.1.why.clone();
+    let why = back::reasons(&loaded.1);
     let text = format!("stage {} and what followed it are detached", name(&loaded.1, from));
     let left: Vec<String> = loaded.1.left_by(from).iter().map(ToString::to_string).collect();
     let (row, mut r) = loaded;
@@ -309,15 +315,14 @@ pub(super) fn name(rollout: &Rollout, stage: usize) -> String {
 
 /// What the command is told.
 fn about(rollout: &Rollout, n: usize) -> Vec<(&'static str, String)> {
-    let stage = rollout.body.stages.get(n);
-    let targets = stage.map(|s| s.targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let targets: Vec<String> = rollout.targets_of(n).iter().map(ToString::to_string).collect();
     let since = rollout.bakes.get(&n).map(|b| b.began_at.to_string());
     vec![
         ("ROLLOUT", rollout.body.id.clone()),
         ("POLICY", rollout.policy_id.clone().unwrap_or_default()),
         ("POLICY_NAME", rollout.body.policy_name.clone()),
         ("STAGE", name(rollout, n)),
-        ("TARGETS", targets.unwrap_or_default().join(",")),
+        ("TARGETS", targets.join(",")),
         ("SINCE", since.unwrap_or_default()),
     ]
 }

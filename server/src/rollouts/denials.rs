@@ -37,7 +37,7 @@ pub(super) async fn look(
     let tree = app.tree().await?;
     let wanted = Wanted {
         purpose: format!("{} stage {n}", rollout.body.id),
-        accounts: bound(&tree, stage.targets.iter()).into_iter().collect(),
+        accounts: bound(&tree, rollout.targets_of(n).iter()).into_iter().collect(),
         lookups: lookups(&policy),
         span: (bake.began_at, now()),
         // What was read for this look, and not for the one before.

@@ -33,7 +33,7 @@ pub(crate) async fn gate(app: &App, target: &NodeId) -> Result<(Vec<String>, Str
 }
 
 /// The same, from this tree.
-async fn evidence(
+pub(super) async fn evidence(
     app: &App,
     tree: &OrgTree,
     target: &NodeId,

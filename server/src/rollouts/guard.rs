@@ -1,6 +1,6 @@
 //! What other people do to a rollout, and when it must not go on by itself.
 
-use super::gates::{gate, lapsed};
+use super::gates::{evidence, lapsed};
 use super::work::system;
 use super::{Loaded, bake, change, who};
 use crate::app::{App, Fault, changed, now, rest};
@@ -9,18 +9,18 @@ use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
-use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State};
+use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State, Wish};
 use ringfence_domain::time::Span;
 use std::collections::BTreeSet;
 
-/// New accounts whose evidence is looked at in one look.
-const CAME_MAX: usize = 50;
+/// New accounts whose evidence is looked at in one look; those whose evidence holds are known from then on.
+const CAME_MAX: usize = 1_000;
 
 /// Targets that are looked at one by one.
 const LOOKED_MAX: usize = 20;
 
-/// Reads the organization anew where a rollout is complete, for ever: who comes and goes is found by that. Apart from the
-/// steps, which nobody should have to wait for.
+/// Reads the organization anew where a rollout has something attached and does not move, for ever: who comes and goes is found
+/// by that. Apart from the steps, which nobody should have to wait for.
 pub async fn keep_fresh(app: App) {
     loop {
         rest(LOOK_MS).await;
@@ -37,10 +37,12 @@ async fn read_anew(app: &App) -> Result<(), Fault> {
     if now().since(tree.as_of) <= every {
         return Ok(());
     }
-    let filter = Filter { state: State::Complete.as_str().into(), ..Filter::default() };
-    if app.store.list(Kind::Rollout, &filter, "", 1).await?.is_empty()
-        || !app.store.hold(READS, &app.owner, app.config.lease_for).await?
-    {
+    let mut any = false;
+    for state in [State::Complete, State::Baking, State::Paused, State::Blocked, State::Failed] {
+        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
+        any |= !app.store.list(Kind::Rollout, &filter, "", 1).await?.is_empty();
+    }
+    if !any || !app.store.hold(READS, &app.owner, app.config.lease_for).await? {
         return Ok(());
     }
     tokio::select! {
@@ -58,17 +60,8 @@ const LOOK_MS: u64 = 1_000;
 pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     let rollout = &loaded.1;
     let policy = rollout.policy_id.clone().unwrap_or_default();
-    let seen = async {
-        let edited = bake::edited(app, rollout).await?.is_some();
-        Ok::<_, Fault>((app.cloud.targets_of(&policy).await?, edited))
-    };
-    match seen.await {
-        Ok((mut on, edited)) => {
-            // A list may lag behind: what it lacks is looked at itself.
-            let missing = rollout.drift(&on, false).len();
-            if missing > 0 && missing <= LOOKED_MAX {
-                look_again(app, rollout, &policy, &mut on).await?;
-            }
+    match position(app, rollout).await {
+        Ok((on, edited)) => {
             let drift = rollout.drift(&on, edited);
             if !drift.is_empty() {
                 return fail_with(app, loaded, (drift, edited), |t| on.contains(t)).await;
@@ -87,6 +80,78 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
             Ok(false)
         }
     }
+}
+
+/// Where the policy is, and whether it says something else by now.
+async fn position(app: &App, rollout: &Rollout) -> Result<(BTreeSet<NodeId>, bool), Fault> {
+    let policy = rollout.policy_id.clone().unwrap_or_default();
+    let edited = bake::edited(app, rollout).await?.is_some();
+    let mut on = app.cloud.targets_of(&policy).await?;
+    // A list may lag behind: what it lacks is looked at itself.
+    let missing = rollout.drift(&on, false).len();
+    if missing > 0 && missing <= LOOKED_MAX {
+        look_again(app, rollout, &policy, &mut on).await?;
+    }
+    Ok((on, edited))
+}
+
+/// Begins the lines that say what was seen while it waits for a person.
+const MEANWHILE: &str = "meanwhile: ";
+
+/// Whether one that rests has anything that somebody could change.
+pub(super) fn wants_notice(rollout: &Rollout) -> bool {
+    matches!(rollout.wish, Wish::Run | Wish::Pause)
+        && rollout.body.targets().any(|t| rollout.holds(t))
+}
+
+/// Of one that waits for a person, what other people did to it is said, and the harm that it does is taken back: a pause lets
+/// nothing more be attached, and what is attached binds on.
+pub(super) async fn notice(app: &App, loaded: Loaded) -> Result<bool, Fault> {
+    let rollout = &loaded.1;
+    if !wants_notice(rollout) {
+        return Ok(false);
+    }
+    if let Some((n, ..)) = rollout.baking()
+        && let Some(text) = bake::harm(app, rollout, n).await?
+    {
+        change(app, &system(), loaded, "rollout.observed", &text, |r| {
+            bake::harmed(app, r, n, &text);
+            Ok(())
+        })
+        .await?;
+        return Ok(true);
+    }
+    let (on, edited) = match position(app, rollout).await {
+        Ok(position) => position,
+        Err(fault) => {
+            tracing::warn!("{}: not looked at: {fault}", rollout.body.id);
+            return Ok(false);
+        }
+    };
+    let mut said = rollout.drift(&on, edited);
+    let drifted = !said.is_empty();
+    if let Ok(tree) = app.tree().await {
+        said.extend(came(app, &tree, &rollout.moves(&tree, &on).came).await?.0);
+    }
+    if drifted {
+        let mut after = rollout.clone();
+        after.note_lost(|t| on.contains(t), now());
+        said.extend(who::did_it(app, &after, edited).await);
+    }
+    said.retain(|line| !rollout.why.contains(line));
+    said.iter_mut().for_each(|line| line.insert_str(0, MEANWHILE));
+    let known = rollout.why.iter().filter(|line| line.starts_with(MEANWHILE));
+    if known.eq(&said) {
+        return Ok(false);
+    }
+    let text = said.join("; ");
+    change(app, &system(), loaded, "rollout.noticed", &text, |r| {
+        r.why.retain(|line| !line.starts_with(MEANWHILE));
+        r.why.extend(said);
+        Ok(())
+    })
+    .await?;
+    Ok(false)
 }
 
 /// Adds the targets that have it after all.
@@ -230,8 +295,8 @@ pub(super) async fn came(
     // One that came is bound at once; what it has is evidence of nothing until it was scanned.
     for (n, account) in accounts.iter().enumerate() {
         let (shut, _) = match n < CAME_MAX {
-            true => gate(app, &account.into()).await?,
-            false => (vec!["not looked at yet".to_owned()], String::new()),
+            true => evidence(app, tree, &account.into()).await?,
+            false => (vec!["not looked at yet: resume goes on".to_owned()], String::new()),
         };
         match shut.first() {
             None => proven.push(account.clone()),

@@ -1,5 +1,7 @@
 //! Rollouts: planned and approved here, carried out by [`work`].
 
+mod attach;
+mod back;
 mod bake;
 mod denials;
 mod gates;

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How long Access Analyzer is waited for: a plan without its word says so.
 const ANALYZER_FOR: Span = Span::seconds(20);
 
-/// Accounts that the policy is tried in as Ringfence's role. What one says of an account's number is rare; of more, some
-/// spread over the list stand for all.
+/// Accounts that the policy is tried in as Ringfence's role, beside those that it names by their number: of more, some spread
+/// over the list stand for all.
 const TRIED_MAX: usize = 200;
 
 /// A policy by its name, with its document where it is not the built-in one.
@@ -66,10 +66,10 @@ pub(super) fn asked(name: &str, policy: &Policy) -> Result<Replay, Fault> {
     replay(name, &policy.minified).map_err(|why| Fault::Invalid(format!("policy: {why}")))
 }
 
-/// What it says of our own calls in these accounts.
+/// What it says of our own calls in these accounts; `document` is what it says.
 pub(super) async fn own(
     app: &App,
-    policy: &Replay,
+    (policy, document): (&Replay, &str),
     accounts: &BTreeSet<AccountId>,
 ) -> Result<Own, Fault> {
     let mut all = Own::default();
@@ -80,7 +80,9 @@ pub(super) async fn own(
     };
     let every = somewhere.len().div_ceil(TRIED_MAX).max(1);
     let mut found = Vec::new();
-    for account in somewhere.iter().step_by(every) {
+    let named = somewhere.iter().filter(|account| document.contains(account.as_str()));
+    let tried: BTreeSet<&AccountId> = somewhere.iter().step_by(every).chain(named).collect();
+    for account in tried {
         found.push(scp::own(policy, &app.cloud.role_arn(account).await?));
     }
     let caller = app.cloud.caller().await?;
@@ -137,7 +139,7 @@ pub(super) async fn may_go(
     policy: &Policy,
     accounts: &BTreeSet<AccountId>,
 ) -> Result<Vec<String>, Fault> {
-    let own = own(app, &asked(name, policy)?, accounts).await?;
+    let own = own(app, (&asked(name, policy)?, &policy.minified), accounts).await?;
     let refusals = own.refusals();
     if !refusals.is_empty() {
         return refused(

@@ -163,10 +163,13 @@ async fn moved(
 ) -> Result<Option<String>, Fault> {
     let stage = &rollout.body.stages[n];
     let tree = app.tree().await?;
-    let here = bound(&tree, stage.targets.iter().filter(|t| !rollout.is_skipped(t)));
+    let here = bound(&tree, rollout.targets_of(n).iter());
     let others = rollout.body.targets().filter(|t| !stage.targets.contains(t) && rollout.holds(t));
+    // Once all is attached and the earlier version is off, it is seen that what was behind that one is in force.
+    let last = rollout.body.replaces.is_some() && rollout.released();
     let why = match () {
         () if !here.contains(&place.account) => "none of its targets binds any more",
+        () if last => return Ok(None),
         () if bound(&tree, others).contains(&place.account) => "another stage binds as well",
         () => return Ok(None),
     };

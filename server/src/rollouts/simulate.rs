@@ -138,7 +138,7 @@ pub async fn begin(app: &App, actor: &Actor, ask: Ask) -> Result<Run, Fault> {
     }
     let accounts: BTreeSet<AccountId> = places.keys().cloned().collect();
     let replay = policy::asked(&name, &policy)?;
-    let own = policy::own(app, &replay, &accounts).await?;
+    let own = policy::own(app, (&replay, &policy.minified), &accounts).await?;
     let read = document::Policy::parse(&policy.minified).map_err(Fault::Invalid)?;
     let until = now();
     let back = if ask.span.0 == 0 { KEPT } else { ask.span };

@@ -1,7 +1,7 @@
 //! What people ask of a rollout; the worker does the rest.
 
 use super::gates::closed;
-use super::{Loaded, bake, change, version};
+use super::{Loaded, back, bake, change, version};
 use crate::app::{App, Fault, now, refused};
 use crate::probes;
 use crate::store::{Filter, Kind};
@@ -71,8 +71,9 @@ async fn once(
     reason: &str,
 ) -> Result<Rollout, Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    let onward = verb.goes_on() && !retreats(&loaded.1);
     // Where a probe made a database somebody looks at that first.
-    if (matches!(verb, Verb::Promote) || verb.goes_on())
+    if (matches!(verb, Verb::Promote) || onward)
         && loaded.1.probing().is_some()
         && let Err(off) = probes::proven(app).await?
     {
@@ -81,7 +82,7 @@ async fn once(
     if verb.wants_reason() && reason.trim().is_empty() {
         return Err(Fault::Invalid("reason: say why".into()));
     }
-    if verb.goes_on() {
+    if onward {
         let r = &loaded.1;
         let needed = app.config.approvals_rollout;
         approved(app, (id, &r.body.author, &r.hash), &r.approvals, needed)?;
@@ -106,6 +107,11 @@ async fn once(
     Ok(rollout)
 }
 
+/// Whether a stage that does harm is being taken back, or could not be.
+fn retreats(rollout: &Rollout) -> bool {
+    matches!(rollout.wish, Wish::Retreat { .. })
+}
+
 /// Refuses what would leave targets to neither of two versions, or a version without what it takes the place of.
 async fn versions_agree(app: &App, rollout: &Rollout, verb: &Verb) -> Result<(), Fault> {
     let id = &rollout.body.id;
@@ -121,7 +127,8 @@ async fn versions_agree(app: &App, rollout: &Rollout, verb: &Verb) -> Result<(),
             );
         }
     }
-    let Some(replaces) = rollout.body.replaces.as_ref().filter(|_| verb.goes_on()) else {
+    let onward = verb.goes_on() && !retreats(rollout);
+    let Some(replaces) = rollout.body.replaces.as_ref().filter(|_| onward) else {
         return Ok(());
     };
     let (_, old): Loaded = app.load(Kind::Rollout, &replaces.rollout).await?;
@@ -166,7 +173,7 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
     let no = |what: &str| refused("WRONG_STATE", format!("{id} is {}: {what}", state.as_str()));
     let ended = matches!(state, State::Complete | State::Aborted | State::Failed);
     let aborting = rollout.wish == Wish::Abort;
-    let retreats = matches!(rollout.wish, Wish::Retreat { .. }) && state == State::Aborting;
+
     if let Some(by) = &rollout.superseded_by {
         return no(&format!(
             "{by} has taken its place; `ringfence rollout undo {by} --reason ...` gives it back"
@@ -185,7 +192,11 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
             return no("it has not been carried out; use `ringfence rollout abort`");
         }
         Verb::Undo(_) => (Wish::Abort, State::Aborting, "rollout.undo"),
-        _ if retreats => {
+        // What does harm is taken back first, whatever held that up.
+        Verb::Resume if retreats(rollout) && state == State::Failed => {
+            (rollout.wish, State::Aborting, "rollout.resume")
+        }
+        _ if retreats(rollout) => {
             return no(
                 "a stage that does harm is being detached; when that is done, resume or abort",
             );
@@ -266,7 +277,8 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
         _ => None,
     };
     rollout.tries_again();
-    if verb.goes_on() {
+    let onward = verb.goes_on() && !retreats(rollout);
+    if onward {
         // A person looked: what was lost before counts no more.
         rollout.attachments.values_mut().for_each(|a| a.losses = 0);
         if rollout.can_stay() {
@@ -285,11 +297,13 @@ fn edit(rollout: &mut Rollout, verb: &Verb, actor: &Actor, reason: &str) {
             rollout.why = vec![format!("promoted by {}: {reason}; resume goes on", actor.name)];
         }
         Verb::Promote => {}
+        // It is taken back for that.
+        Verb::Resume if retreats(rollout) => rollout.why = back::reasons(rollout),
         // What it waits for it still waits for.
         Verb::Resume if matches!(rollout.state, State::Running | State::Baking) => {}
         _ => rollout.why.clear(),
     }
-    if verb.goes_on() && !matches!(rollout.state, State::Baking) {
+    if onward && !matches!(rollout.state, State::Baking) {
         rollout.why.retain(|line| Some(line) != hours.as_ref());
         rollout.why.extend(hours);
     }

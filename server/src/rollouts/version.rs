@@ -4,7 +4,7 @@ use super::gates::thawed;
 use super::guard::unbound;
 use super::positions::Positions;
 use super::work::{note_old, read_back, same, stop, system, waits_for_hours};
-use super::{Loaded, bake, change, transient};
+use super::{Loaded, back, bake, change, transient};
 use crate::app::{App, Fault, changed, now, refused};
 use crate::store::{Filter, Kind, Row};
 use ringfence_domain::cloud::ErrorClass;
@@ -147,6 +147,11 @@ pub(super) async fn restore(
         }
         Err(error) if !transient(error.class) && matches!(loaded.1.wish, Wish::Retreat { .. }) => {
             return give_up(app, loaded, target, &format!("{text}: {error}")).await;
+        }
+        Err(error) if !transient(error.class) => {
+            let why = back::asks(&loaded.1, format!("{text}: {error}"));
+            stop(app, loaded, State::Failed, why).await?;
+            return Ok(false);
         }
         Err(error) => return Err(error.into()),
     }

@@ -1,17 +1,14 @@
 //! The worker: one server at a time takes the next step of each rollout that runs.
 
-use super::bake::Admitted;
-use super::gates::{closed, gate, stage_shut, thawed, too_large};
-use super::guard::{came_before, fail_with, guard, unbound};
+use super::gates::closed;
+use super::guard::{self, fail_with};
 use super::positions::Positions;
-use super::{Loaded, bake, change, limits, policy, probes, transient, version};
+use super::{Loaded, attach, back, bake, change, limits, policy, probes, transient, version};
 use crate::app::{App, Fault, now, rest};
 use crate::org;
 use crate::store::{Filter, Kind, Row};
-use ringfence_aws::organizations::Attach;
 use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
-use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{
     self, Attached, Attachment, Rollout, State, Step, Wish, preflight,
@@ -25,13 +22,19 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const WRITES: &str = "organization-writes";
 
 /// Changes by people that are met in a row before the worker rests.
-const CONFLICTS_MAX: u32 = 10;
+pub(super) const CONFLICTS_MAX: u32 = 10;
 
 /// How long a rollout rests after an error that may pass.
 const PAUSE_MS: u64 = 5_000;
 
 /// How often an attachment is read back before the step ends and the next look decides.
 const READ_BACK: u32 = 5;
+
+/// How long one has its turn while others may wait.
+const TURN: Span = Span::seconds(10);
+
+/// How often those that rest are listed.
+const REST_LOOK: Span = Span::seconds(30);
 
 /// How often a rollout that bakes is looked at, for what people do to it meanwhile: a call for each target.
 const BAKE_LOOK: Span = Span::seconds(60);
@@ -41,8 +44,11 @@ pub async fn run(app: App) {
     // After a start nothing was looked at.
     let (mut looked, mut seen) = (BTreeMap::new(), BTreeMap::new());
     loop {
-        if let Err(fault) = look(&app, &mut looked, &mut seen).await {
-            tracing::warn!("rollouts: {fault}");
+        match look(&app, &mut looked, &mut seen).await {
+            // Of the others none waits now, or each had its turn.
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(fault) => tracing::warn!("rollouts: {fault}"),
         }
         tokio::select! {
             () = app.wake_rollouts.notified() => {}
@@ -51,49 +57,57 @@ pub async fn run(app: App) {
     }
 }
 
-/// `looked`: those that bake, wait for their hours or are complete, and when each was looked at. `seen`: where those that move are attached.
+/// `looked`: those that bake, wait or rest, and when each was looked at. `seen`: where those that move are attached. True where
+/// one has more to do than its turn was long.
 async fn look(
     app: &App,
     looked: &mut BTreeMap<String, Time>,
     seen: &mut BTreeMap<String, Positions>,
-) -> Result<(), Fault> {
-    let mut moving = BTreeSet::new();
-    // Taking back comes first.
-    for state in [State::Aborting, State::Running, State::Baking, State::Complete] {
+) -> Result<bool, Fault> {
+    let (mut moving, mut more) = (BTreeSet::new(), false);
+    // Taking back comes first. Those that rest are many in the end, and large.
+    let rest: &[State] = match seldom("", REST_LOOK.min(app.config.guard_every), looked) {
+        true => &[State::Complete, State::Paused, State::Blocked, State::Failed],
+        false => &[],
+    };
+    for state in [State::Aborting, State::Running, State::Baking].iter().chain(rest).copied() {
+        let moves = rest.iter().all(|r| *r != state);
         let filter = Filter { state: state.as_str().into(), ..Filter::default() };
         let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
         for (_, rollout) in rollouts {
+            let id = &rollout.body.id;
             let waits = match state {
                 State::Baking => !due(app, &rollout, looked),
-                State::Complete => !seldom(&rollout, app.config.guard_every, looked),
-                State::Running if closed(&rollout).is_some() => {
-                    !seldom(&rollout, BAKE_LOOK, looked)
-                }
-                _ => false,
+                State::Running if closed(&rollout).is_some() => !seldom(id, BAKE_LOOK, looked),
+                _ if moves => false,
+                State::Complete => !seldom(id, app.config.guard_every, looked),
+                _ => !guard::wants_notice(&rollout) || !seldom(id, noticed(app, &rollout), looked),
             };
+            if moves {
+                moving.insert(id.clone());
+            }
             if waits {
-                if state != State::Complete {
-                    moving.insert(rollout.body.id);
-                }
                 continue;
             }
             if !app.store.hold(WRITES, &app.owner, app.config.lease_for).await? {
-                return Ok(());
+                return Ok(false);
             }
             // A step can take longer than the lease (a large organization is read anew).
-            let id = rollout.body.id;
-            if state != State::Complete {
-                moving.insert(id.clone());
-            }
             tokio::select! {
-                () = advance(app, &id, seen.entry(id.clone()).or_default()) => {}
-                () = app.keep(WRITES, app.config.lease_for) => return Ok(()),
+                cut_short = advance(app, id, seen.entry(id.clone()).or_default()) => more |= cut_short,
+                () = app.keep(WRITES, app.config.lease_for) => return Ok(false),
             }
         }
     }
     // A rollout that rests, or that another server had, is read anew.
     seen.retain(|id, _| moving.contains(id));
-    Ok(())
+    Ok(more)
+}
+
+/// How often one that waits for a person is looked at: while a stage bakes, as often as for its health.
+fn noticed(app: &App, rollout: &Rollout) -> Span {
+    let health = bake::moment(app).observe_every.filter(|_| rollout.baking().is_some());
+    health.unwrap_or(app.config.guard_every).min(app.config.guard_every)
 }
 
 /// Whether one that bakes wants to be looked at: now and then, when its health is to be asked for or is being asked for,
@@ -108,59 +122,75 @@ fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> boo
         |every: Span| shows && bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
     stage.has_baked(bake, moment)
         || moment.observe_every.is_some_and(observed)
-        || seldom(rollout, BAKE_LOOK, looked)
+        || seldom(&rollout.body.id, BAKE_LOOK, looked)
 }
 
 /// Whether it was not looked at for so long.
-fn seldom(rollout: &Rollout, every: Span, looked: &mut BTreeMap<String, Time>) -> bool {
+fn seldom(id: &str, every: Span, looked: &mut BTreeMap<String, Time>) -> bool {
     let at = now();
-    let due = looked.get(&rollout.body.id).is_none_or(|last| at.since(*last) >= every);
+    let due = looked.get(id).is_none_or(|last| at.since(*last) >= every);
     if due {
-        looked.insert(rollout.body.id.clone(), at);
+        looked.insert(id.to_owned(), at);
     }
     due
 }
 
-/// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them.
-async fn advance(app: &App, id: &str, seen: &mut Positions) {
-    let mut conflicts = 0;
+/// Steps of one rollout, each from a fresh read: a pause or an abort takes effect between them. True where there are more, and
+/// its turn is over: a large stage takes an hour, and another rollout may have harm to take back.
+async fn advance(app: &App, id: &str, seen: &mut Positions) -> bool {
+    let (began, mut conflicts) = (now(), 0);
     seen.begin();
     loop {
         let turn = app.writes.lock().await;
         let done = step(app, id, seen).await;
         drop(turn);
         let fault = match done {
-            Ok(true) => continue,
-            Ok(false) => return,
+            Ok(true) if now().since(began) < TURN => continue,
+            Ok(more) => return more,
             Err(fault) => fault,
         };
-        // After an error what was known may be wrong.
-        *seen = Positions::default();
+        // After an error what was known may be wrong; a freeze is none.
+        if !matches!(fault, Fault::Refused { .. }) {
+            *seen = Positions::default();
+        }
         match fault {
             // A person changed it meanwhile: look again.
             Fault::Conflict(_) if conflicts < CONFLICTS_MAX => conflicts += 1,
-            Fault::Cloud(e) if !transient(e.class) => {
-                if let Err(fault) = fail(app, id, e.to_string()).await {
-                    tracing::warn!("{id}: {fault}");
-                }
-                return;
-            }
             fault => {
-                // It may pass. Until then the rollout stays as it is, and says why it waits.
-                let why = vec![fault.to_string()];
-                if let Err(fault) = waits(app, id, why).await {
-                    tracing::warn!("{id}: {fault}");
+                let definite = matches!(&fault, Fault::Cloud(e) if !transient(e.class));
+                match held_up(app, id, fault.to_string(), definite).await {
+                    Ok(true) => rest(PAUSE_MS).await,
+                    Ok(false) => {}
+                    Err(fault) => tracing::warn!("{id}: {fault}"),
                 }
-                rest(PAUSE_MS).await;
-                return;
+                return false;
             }
         }
+    }
+}
+
+/// After an error: it stays as it is, and says why it waits; or it fails, where AWS refused for good. Taking back goes on
+/// whatever AWS says. Whether it goes on by itself.
+async fn held_up(app: &App, id: &str, why: String, definite: bool) -> Result<bool, Fault> {
+    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    match loaded.1.state {
+        State::Running | State::Baking if definite => {
+            stop(app, loaded, State::Failed, vec![why]).await?;
+            Ok(false)
+        }
+        // A person asked for something else meanwhile.
+        _ if definite && loaded.1.state != State::Aborting => Ok(false),
+        _ => waits(app, id, vec![why]).await.map(|()| true),
     }
 }
 
 /// Notes why a rollout that runs makes no progress; once for each reason.
 pub(super) async fn waits(app: &App, id: &str, why: Vec<String>) -> Result<(), Fault> {
     let loaded: Loaded = app.load(Kind::Rollout, id).await?;
+    let why = match loaded.1.state {
+        State::Aborting => back::held(&loaded.1, why),
+        _ => why,
+    };
     if loaded.1.why == why {
         return Ok(());
     }
@@ -182,17 +212,6 @@ pub(super) async fn waits_for_hours(app: &App, rollout: &Rollout) -> Result<bool
 
 pub(super) fn system() -> Actor {
     Actor::system("rollouts")
-}
-
-/// Ends a rollout that AWS refused for good: unless a person asked for something else meanwhile.
-async fn fail(app: &App, id: &str, why: String) -> Result<(), Fault> {
-    let loaded: Loaded = app.load(Kind::Rollout, id).await?;
-    match loaded.1.state {
-        State::Running | State::Aborting | State::Baking => {
-            stop(app, loaded, State::Failed, vec![why]).await
-        }
-        _ => Ok(()),
-    }
 }
 
 pub(super) async fn stop(
@@ -221,13 +240,9 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     let rollout = &loaded.1;
     match rollout.state {
         State::Running | State::Aborting | State::Baking => {}
-        State::Complete => return guard(app, loaded).await,
-        State::Planned
-        | State::Paused
-        | State::Blocked
-        | State::Aborted
-        | State::Failed
-        | State::Superseded => return Ok(false),
+        State::Complete => return guard::guard(app, loaded).await,
+        State::Paused | State::Blocked | State::Failed => return guard::notice(app, loaded).await,
+        State::Planned | State::Aborted | State::Superseded => return Ok(false),
     }
     let needed = app.config.approvals_rollout;
     let missing =
@@ -239,6 +254,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
         Step::Observe(stage) => bake::observe(app, loaded, stage).await,
         Step::EndBake(stage) => bake::end(app, loaded, stage).await,
         Step::Rest(State::Baking) => bake::rests(app, loaded).await,
+        Step::Rest(State::Aborting) => back::rests(app, loaded).await,
         Step::Rest(State::Blocked) if let Wish::Retreat { stage } = rollout.wish => {
             bake::retreated(app, loaded, stage).await
         }
@@ -249,7 +265,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
             }
             if state == State::Aborted {
                 // What a person or its health said of it stays.
-                why.clone_from(&rollout.why);
+                why = back::reasons(rollout);
                 why.extend(rollout::compare(rollout, seen.attached()));
                 let text = if why.is_empty() { "aborted".to_owned() } else { why.join("; ") };
                 let (row, mut rollout) = loaded;
@@ -272,12 +288,13 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
                 let here = attached.get(t).and_then(Option::as_ref);
                 !forward || here.is_some_and(|set| set.contains(&policy))
             };
-            fail_with(app, loaded, (vec![why], false), on).await
+            let why = if forward { vec![why] } else { back::asks(rollout, why) };
+            fail_with(app, loaded, (why, false), on).await
         }
         Step::TakeBaseline => take_baseline(app, loaded, seen.attached().clone()).await,
         Step::CreatePolicy => policy::create(app, loaded).await,
-        Step::Attach(target) => attach(app, loaded, &target, seen).await,
-        Step::Detach(target) => detach(app, loaded, &target, seen).await,
+        Step::Attach(target) => attach::attach(app, loaded, &target, seen).await,
+        Step::Detach(target) => back::detach(app, loaded, &target, seen).await,
         Step::MarkAttached(target) => {
             let edit = |a: &mut Attachment| a.attached_at = Some(now());
             note(app, loaded, &target, "rollout.attached", edit).await.map(|_| true)
@@ -296,7 +313,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     }
 }
 
-async fn note(
+pub(super) async fn note(
     app: &App,
     loaded: Loaded,
     target: &NodeId,
@@ -310,14 +327,9 @@ async fn note(
     .await
 }
 
-/// All is attached and has baked. What bakes was looked at with its accounts when it ended; the others are known from their
-/// gates.
+/// All is attached and has baked. Its accounts are known from their gates: of others the guard tells.
 async fn complete(app: &App, loaded: Loaded) -> Result<bool, Fault> {
-    let tree = app.tree().await?;
     change(app, &system(), loaded, "rollout.complete", "complete", |r| {
-        let stages = r.body.stages.iter().filter(|s| !s.bakes());
-        let targets: Vec<NodeId> = stages.flat_map(|s| s.targets.iter().cloned()).collect();
-        r.knows(rollout::bound(&tree, targets.iter()));
         (r.state, r.why) = (State::Complete, Vec::new());
         Ok(())
     })
@@ -350,7 +362,8 @@ async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<
     // Once more: the role may have another name by now.
     let document = Policy { minified: body.content.clone(), warnings: Vec::new() };
     let replay = policy::asked(&body.policy_name, &document)?;
-    let own = policy::own(app, &replay, &rollout::bound(&tree, body.targets())).await?;
+    let own =
+        policy::own(app, (&replay, &body.content), &rollout::bound(&tree, body.targets())).await?;
     trouble.extend(own.refusals());
     if !trouble.is_empty() {
         stop(app, loaded, State::Blocked, trouble).await?;
@@ -369,131 +382,6 @@ async fn take_baseline(app: &App, loaded: Loaded, attached: Attached) -> Result<
 pub(super) fn same(one: &str, other: &str) -> bool {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     read(one).is_some() && read(one) == read(other)
-}
-
-/// Attaches to one target: if its gate is open, and if the policy still says what was approved.
-async fn attach(
-    app: &App,
-    loaded: Loaded,
-    target: &NodeId,
-    seen: &mut Positions,
-) -> Result<bool, Fault> {
-    if waits_for_hours(app, &loaded.1).await? {
-        return Ok(false);
-    }
-    thawed(app, target).await?;
-    let shut = stage_shut(app, &loaded.1, target).await?;
-    if !shut.is_empty() {
-        stop(app, loaded, State::Blocked, shut).await?;
-        return Ok(false);
-    }
-    match bake::admitted(app, &loaded.1, target) {
-        Admitted::Waits(why) => {
-            waits(app, &loaded.1.body.id, vec![why]).await?;
-            return Ok(false);
-        }
-        Admitted::No(why) => {
-            stop(app, loaded, State::Blocked, vec![why]).await?;
-            return Ok(false);
-        }
-        Admitted::Yes => {}
-    }
-    let (mut why, evidence) = gate(app, target).await?;
-    if !why.is_empty() {
-        why.insert(0, format!("the gate before {target} is shut"));
-        stop(app, loaded, State::Blocked, why).await?;
-        return Ok(false);
-    }
-    let (unproven, mut known) = came_before(app, &loaded, target).await?;
-    if !unproven.is_empty() {
-        stop(app, loaded, State::Blocked, unproven).await?;
-        return Ok(false);
-    }
-    // From here on the organization is what the gate has just read.
-    if let Some(why) = too_large(app, &loaded.1, target).await? {
-        stop(app, loaded, State::Blocked, vec![why]).await?;
-        return Ok(false);
-    }
-    known.extend(rollout::bound(&*app.tree().await?, std::iter::once(target)));
-    if let Some(why) = bake::edited(app, &loaded.1).await? {
-        stop(app, loaded, State::Failed, vec![why]).await?;
-        return Ok(false);
-    }
-    let policy = loaded.1.policy_id.clone().unwrap_or_default();
-    // Again: the gate can have taken long.
-    thawed(app, target).await?;
-    if waits_for_hours(app, &loaded.1).await? {
-        return Ok(false);
-    }
-    let first = loaded.1.attachments.get(target).is_none_or(|a| a.intended_at.is_none());
-    // The intent comes first: after a crash it tells our attachment from somebody else's.
-    let text = format!("{target} on evidence {evidence}");
-    let loaded = change(app, &system(), loaded, "rollout.attach", &text, |r| {
-        r.attaches(target, now());
-        r.knows(known);
-        if let Some(attachment) = r.attachments.get_mut(target) {
-            attachment.evidence = Some(evidence);
-        }
-        Ok(())
-    })
-    .await?;
-    match app.cloud.attach_policy(&policy, target).await {
-        Ok(Attach::Done) => {}
-        // It was there before our first try: somebody else's, and never to be detached by us.
-        Ok(Attach::WasThere) if first => theirs(app, loaded, target, &policy).await?,
-        Ok(Attach::WasThere) => {}
-        Err(error) => {
-            // AWS said no for certain: what appears there later is not ours.
-            let definite = error.class != ErrorClass::Unknown;
-            if first && definite {
-                let edit = |a: &mut Attachment| *a = Attachment::default();
-                note(app, loaded, target, "rollout.attach-refused", edit).await?;
-            }
-            return Err(error.into());
-        }
-    }
-    read_back(app, target, (&policy, true), seen).await?;
-    Ok(true)
-}
-
-/// Counts an attachment as made before us.
-async fn theirs(app: &App, loaded: Loaded, target: &NodeId, policy: &str) -> Result<(), Fault> {
-    change(app, &system(), loaded, "rollout.attached-by-others", target.as_str(), |r| {
-        let baseline = r.baseline.get_or_insert_default();
-        baseline.entry(target.clone()).or_default().insert(policy.to_owned());
-        Ok(())
-    })
-    .await?;
-    Ok(())
-}
-
-async fn detach(
-    app: &App,
-    loaded: Loaded,
-    target: &NodeId,
-    seen: &mut Positions,
-) -> Result<bool, Fault> {
-    // Leaving a canary to its OU is no way back.
-    if loaded.1.wish == Wish::Run && waits_for_hours(app, &loaded.1).await? {
-        return Ok(false);
-    }
-    if loaded.1.wish == Wish::Run
-        && let Some(by) = loaded.1.body.replaced_by.get(target)
-        && let Some(why) = unbound(app, &loaded.1, (target, by)).await?
-    {
-        let why = vec![format!("{target} keeps what is attached to it: {why}")];
-        stop(app, loaded, State::Failed, why).await?;
-        return Ok(false);
-    }
-    let policy = loaded.1.policy_id.clone().unwrap_or_default();
-    note(app, loaded, target, "rollout.detach", |a| {
-        a.detach_intended_at.get_or_insert(now());
-        a.attempts += 1;
-    })
-    .await?;
-    app.cloud.detach_policy(&policy, target).await?;
-    read_back(app, target, (&policy, false), seen).await?;
-    Ok(true)
 }
 
 /// Reads until it shows, for a few seconds: Organizations is eventually consistent. What it shows

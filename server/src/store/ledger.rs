@@ -169,6 +169,9 @@ pub trait Ledger: Send + Sync {
     /// Open findings under a waiver that ends after that instant.
     async fn waived(&self, after: Time) -> Result<Vec<Row>>;
 
+    /// Open findings whose waiver is over at that instant.
+    async fn waivers_over(&self, by: Time) -> Result<Vec<Row>>;
+
     /// Since when an account's list of regions is known, and the list as JSON.
     async fn region_lists(&self, accounts: &[&str]) -> Result<Vec<(String, Time, String)>>;
 }
@@ -354,6 +357,13 @@ macro_rules! ledger {
                 let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
                     WHERE kind = 'finding' AND wake_at > 0 AND wake_at > $1 AND state = 'open'"))
                     .bind(after.0).fetch_all(&self.reader).await?;
+                rows.iter().map(|r| Self::row(r, Kind::Finding)).collect()
+            }
+
+            async fn waivers_over(&self, by: Time) -> Result<Vec<Row>> {
+                let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM resource
+                    WHERE kind = 'finding' AND wake_at > 0 AND wake_at <= $1 AND state = 'open'"))
+                    .bind(by.0).fetch_all(&self.reader).await?;
                 rows.iter().map(|r| Self::row(r, Kind::Finding)).collect()
             }
 
