@@ -28,6 +28,9 @@ fn a_policy_comes_off_everything_without_a_store() {
         assert_eq!(targets(), all, "nothing was changed");
         let (code, said) = setup.command(&["emergency-detach", "--policy", "p-FullAWSAccess"]);
         assert!(code == 1 && said.contains("locks out"), "{said}");
+        // One that is mistyped is not one that is attached to nothing.
+        let (code, said) = setup.command(&["emergency-detach", "--policy", "p-00000000"]);
+        assert!(code == 1 && said.contains("there is no policy p-00000000"), "{said}");
         let one = all.iter().find(|t| t.starts_with("ou-")).expect("an OU");
         let (code, said) =
             setup.command(&["emergency-detach", "--policy", &policy, "--target", one]);

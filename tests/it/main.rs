@@ -28,6 +28,7 @@ mod policies;
 mod probe;
 mod quiesce;
 mod regions;
+mod retreat;
 mod rules;
 mod simulator;
 mod stage;
