@@ -78,11 +78,9 @@ impl Bake {
         self.last.as_ref().is_some_and(|last| last.health == Health::Healthy)
     }
 
-    /// It goes on: where nobody knew, or harm was seen, somebody is asked again at once.
-    pub(super) fn asks_again(&mut self) {
-        if self.done_at.is_none() && !self.is_healthy() {
-            self.last = None;
-        }
+    /// Whether somebody is to be asked: each so often, and at once after a person let it go on although nobody knew.
+    pub fn wants_look(&self, now: Time, every: Span) -> bool {
+        !self.is_healthy() || self.last.as_ref().is_none_or(|last| now.since(last.at) >= every)
     }
 }
 
@@ -133,8 +131,7 @@ pub(super) fn step(rollout: &Rollout, n: usize, stage: &Stage, moment: Moment) -
             stage.name, stage.observations
         )));
     }
-    let due = |every: Span| bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
-    if moment.observe_every.is_some_and(due) {
+    if moment.observe_every.is_some_and(|every| bake.wants_look(moment.now, every)) {
         return Some(Step::Observe(n));
     }
     if stage.has_baked(bake, moment) {

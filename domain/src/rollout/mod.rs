@@ -246,11 +246,11 @@ impl Rollout {
         self.probes.retain(|n, _| before(n));
     }
 
-    /// It goes on: every target has its tries again, one that somebody took off is attached again, what no probe showed
-    /// yet has its time again, and a stage that was not healthy at last is looked at anew.
+    /// It goes on: every target has its tries again, one that somebody took off is attached again, and what no probe showed
+    /// yet has its time again.
     pub fn tries_again(&mut self) {
         self.probes.values_mut().for_each(Probed::stops);
-        self.bakes.values_mut().for_each(Bake::asks_again);
+
         for done in self.old.values_mut() {
             (done.attempts, done.lost_at) = (0, None);
         }

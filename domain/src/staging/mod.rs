@@ -171,9 +171,8 @@ impl Staging {
         self.body.visitors.chunks(self.body.batch.max(1))
     }
 
-    /// It goes on: every account has its tries again, and a batch that was not healthy at last is looked at anew.
+    /// It goes on: every account has its tries again.
     pub fn tries_again(&mut self) {
-        self.last.take_if(|o| o.health != Health::Healthy);
         self.visits.values_mut().for_each(|v| (v.attempts, v.refused) = (0, None));
     }
 
@@ -288,13 +287,13 @@ fn go(staging: &Staging, visitor: &Visitor, places: &Places) -> Option<Step> {
 
 /// What a batch that is there waits for; `None` once it may go.
 fn stay(staging: &Staging, batch: &[Visitor], moment: Moment) -> Option<Step> {
+    // What was healthy before the last look says nothing of now; after a pause for that somebody is asked at once.
+    let last = staging.last.as_ref().is_some_and(|o| o.health == Health::Healthy);
     let due = |every: Span| staging.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
-    if moment.observe_every.is_some_and(due) {
+    if moment.observe_every.is_some_and(|every| !last || due(every)) {
         return Some(Step::Observe(batch.iter().map(|v| v.account.clone()).collect()));
     }
     let over = staging.stays_until().is_none_or(|until| moment.now >= until);
-    // What was healthy before the last look says nothing of now.
-    let last = staging.last.as_ref().is_some_and(|o| o.health == Health::Healthy);
     let healthy = moment.observe_every.is_none() || last;
     (!(over && healthy)).then_some(Step::Rest(State::Baking))
 }

@@ -87,7 +87,10 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
         stop(app, loaded, State::Failed, vec![why]).await?;
         return Ok(false);
     }
-    let Some((health, said, calls)) = asked(app, rollout, n).await? else { return Ok(false) };
+    let look = format!("{} stage {n}", rollout.body.id);
+    let Some((health, said, calls)) = asked(app, rollout, n, &look).await? else {
+        return Ok(false);
+    };
     let name = name(rollout, n);
     let text = format!("stage {name} is {}: {said}", health.as_str());
     let seen = Observation { at: now(), health, said };
@@ -124,9 +127,10 @@ pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
     r.tries_again();
 }
 
-/// The harm that a stage does, where anybody knows of any.
+/// The harm that a stage does, where anybody knows of any; looked at apart, so that after a pause somebody is asked anew.
 pub(super) async fn harm(app: &App, rollout: &Rollout, n: usize) -> Result<Option<String>, Fault> {
-    Ok(asked(app, rollout, n).await?.and_then(|(health, said, _)| {
+    let look = format!("{} stage {n} at rest", rollout.body.id);
+    Ok(asked(app, rollout, n, &look).await?.and_then(|(health, said, _)| {
         (health == Health::Unhealthy)
             .then(|| format!("stage {} is {}: {said}", name(rollout, n), health.as_str()))
     }))
@@ -154,11 +158,12 @@ async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
 }
 
 /// What CloudTrail, alarms and the operator's command say of a stage, and how many calls CloudTrail showed; `None` until both
-/// are there. Harm that one knows of counts whatever the other does not know.
+/// are there. Harm that one knows of counts whatever the other does not know. `look` tells this asking from others.
 async fn asked(
     app: &App,
     rollout: &Rollout,
     n: usize,
+    look: &str,
 ) -> Result<Option<(Health, String, u64)>, Fault> {
     let (mut all, mut calls) = (Vec::new(), 0);
     if !app.config.alarms.is_empty() {
@@ -168,7 +173,7 @@ async fn asked(
         }
     }
     if app.config.watch_denials {
-        match denials::look(app, rollout, n).await? {
+        match denials::look(app, rollout, n, look).await? {
             None => return Ok(None),
             Some(harm @ (Health::Unhealthy, ..)) => return Ok(Some(harm)),
             Some((health, said, seen)) => {
@@ -178,7 +183,7 @@ async fn asked(
         }
     }
     if let Some(command) = &app.health {
-        match command.look(&format!("{} {n}", rollout.body.id), &about(rollout, n), now()) {
+        match command.look(look, &about(rollout, n), now()) {
             Look::Running(_) => return Ok(None),
             Look::Passed(said) => all.push((Health::Healthy, said)),
             Look::Failed(Some(1), why) => return Ok(Some((Health::Unhealthy, why, calls))),

@@ -17,6 +17,7 @@ pub(super) async fn look(
     app: &App,
     rollout: &Rollout,
     n: usize,
+    look: &str,
 ) -> Result<Option<(Health, String, u64)>, Fault> {
     let inconclusive = |why: String| Ok(Some((Health::Inconclusive, why, 0)));
     let (Some(stage), Some(bake)) = (rollout.body.stages.get(n), rollout.bakes.get(&n)) else {
@@ -36,7 +37,7 @@ pub(super) async fn look(
     };
     let tree = app.tree().await?;
     let wanted = Wanted {
-        purpose: format!("{} stage {n}", rollout.body.id),
+        purpose: look.to_owned(),
         accounts: bound(&tree, rollout.targets_of(n).iter()).into_iter().collect(),
         lookups: lookups(&policy),
         span: (bake.began_at, now()),

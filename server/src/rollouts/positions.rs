@@ -142,7 +142,8 @@ impl Positions {
         Ok(())
     }
 
-    /// Targets that lack it although it was attached: gone from the organization, or detached.
+    /// Targets that lack it although it was attached (gone from the organization, or detached), and those that had nothing else:
+    /// somebody may have given them an SCP since.
     async fn look_at_lost(&mut self, app: &App, rollout: &Rollout) -> Result<(), Fault> {
         let policy = rollout.policy_id.clone().unwrap_or_default();
         let noted = |t: &&NodeId| {
@@ -151,7 +152,7 @@ impl Positions {
         };
         let here = |t: &&NodeId| {
             let set = self.attached.get(*t).and_then(Option::as_ref);
-            !set.is_some_and(|set| set.contains(&policy))
+            !set.is_some_and(|set| set.contains(&policy) && set.len() > 1)
         };
         let lost: Vec<NodeId> =
             rollout.body.targets().filter(noted).filter(here).take(LOST_MAX).cloned().collect();

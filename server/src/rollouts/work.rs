@@ -118,8 +118,7 @@ fn due(app: &App, rollout: &Rollout, looked: &mut BTreeMap<String, Time>) -> boo
     // Nobody is asked before CloudTrail can show anything.
     let early = if app.config.watch_denials { app.config.trail_delay } else { Span(0) };
     let shows = moment.now.since(bake.began_at) >= early;
-    let observed =
-        |every: Span| shows && bake.last.as_ref().is_none_or(|o| moment.now.since(o.at) >= every);
+    let observed = |every: Span| shows && bake.wants_look(moment.now, every);
     stage.has_baked(bake, moment)
         || moment.observe_every.is_some_and(observed)
         || seldom(&rollout.body.id, BAKE_LOOK, looked)
