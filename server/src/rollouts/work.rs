@@ -177,9 +177,14 @@ async fn held_up(app: &App, id: &str, why: String, definite: bool) -> Result<boo
             stop(app, loaded, State::Failed, vec![why]).await?;
             Ok(false)
         }
-        // A person asked for something else meanwhile.
-        _ if definite && loaded.1.state != State::Aborting => Ok(false),
-        _ => waits(app, id, vec![why]).await.map(|()| true),
+        State::Running | State::Baking | State::Aborting => {
+            waits(app, id, vec![why]).await.map(|()| true)
+        }
+        // One that rests, or for which a person asked for something else meanwhile: its reasons stay.
+        _ => {
+            tracing::warn!("{id}: {why}");
+            Ok(true)
+        }
     }
 }
 
