@@ -102,13 +102,17 @@ fn a_stage_bakes_for_its_time_and_its_observations() {
     assert_eq!(step(&r, hour(0), every), Step::Rest(State::Baking));
     assert_eq!(step(&r, hour(2), every), Step::Observe(0), "its time alone ends it not");
     r.bakes.get_mut(&0).unwrap().observe(seen(2, Health::Inconclusive));
-    assert_eq!(step(&r, hour(2), every), Step::Rest(State::Baking), "nobody knows: not healthy");
+    assert_eq!(step(&r, hour(2), every), Step::Observe(0), "nobody knows: not healthy");
     assert!(
         r.bakes_for(Moment { now: hour(2), observe_every: every })
             .contains("1 healthy observations, 2 needed")
     );
     r.bakes.get_mut(&0).unwrap().observe(seen(3, Health::Healthy));
     assert_eq!(step(&r, hour(3), every), Step::EndBake(0));
+    // Healthy often enough, and nobody knows at last.
+    let mut last = r.clone();
+    last.bakes.get_mut(&0).unwrap().observe(seen(3, Health::Inconclusive));
+    assert_eq!(step(&last, hour(3), every), Step::Observe(0));
     let mut quiet = r.clone();
     quiet.body.stages[0].calls = 3;
     quiet.hash = hash::of(&quiet.body);

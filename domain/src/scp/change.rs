@@ -126,7 +126,7 @@ mod tests {
         let said = changes(RDS_ENCRYPTION, &exempt).unwrap();
         assert!(
             said[0].ends_with(
-                ": denies otherwise than before: Condition StringNotEqualsIfExists rds:DatabaseEngine with postgres"
+                ": denies otherwise than before: Condition StringNotLike rds:DatabaseEngine with postgres"
             ),
             "{said:?}"
         );
