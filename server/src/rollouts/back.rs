@@ -1,8 +1,8 @@
 //! The way back: what holds it up is said and tried again, and never keeps more attached than it must.
 
 use super::positions::Positions;
-use super::work::{note, read_back, waits, waits_for_hours};
-use super::{Loaded, guard, transient};
+use super::work::{note, read_back, stop, system, waits, waits_for_hours};
+use super::{Loaded, change, guard, transient};
 use crate::app::{App, Fault, now};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{Attachment, Rollout, State, Wish};
@@ -53,7 +53,7 @@ pub(super) async fn detach(
         && let Some(why) = guard::unbound(app, &loaded.1, (target, by)).await?
     {
         let why = vec![format!("{target} keeps what is attached to it: {why}")];
-        super::work::stop(app, loaded, State::Failed, why).await?;
+        stop(app, loaded, State::Failed, why).await?;
         return Ok(false);
     }
     let policy = loaded.1.policy_id.clone().unwrap_or_default();
@@ -64,9 +64,14 @@ pub(super) async fn detach(
         Err(error) if forward || transient(error.class) => return Err(error.into()),
         // One that AWS refuses must not keep the others attached (credentials that ran out, a permission that is missing).
         Err(error) => {
-            tracing::warn!("{}: detaching from {target}: {error}", loaded.1.body.id);
-            let edit = |a: &mut Attachment| a.is_refused(error.to_string(), now());
-            note(app, loaded, target, "rollout.detach-refused", edit).await?;
+            let text = format!("{target}: {error}");
+            tracing::warn!("{}: not detached from {text}", loaded.1.body.id);
+            change(app, &system(), loaded, "rollout.detach-refused", &text, |r| {
+                let attachment = r.attachments.entry(target.clone()).or_default();
+                attachment.is_refused(error.to_string(), now());
+                Ok(())
+            })
+            .await?;
             return Ok(true);
         }
     }

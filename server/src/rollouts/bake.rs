@@ -127,13 +127,36 @@ pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
     r.tries_again();
 }
 
-/// The harm that a stage does, where anybody knows of any; looked at apart, so that after a pause somebody is asked anew.
-pub(super) async fn harm(app: &App, rollout: &Rollout, n: usize) -> Result<Option<String>, Fault> {
+/// The harm that a stage does while its rollout rests, where anybody knows of any; looked at apart, so that after a pause
+/// somebody is asked anew.
+pub(super) async fn harm(
+    app: &App,
+    rollout: &Rollout,
+    n: usize,
+) -> Result<Option<Observation>, Fault> {
     let look = format!("{} stage {n} at rest", rollout.body.id);
-    Ok(asked(app, rollout, n, &look).await?.and_then(|(health, said, _)| {
-        (health == Health::Unhealthy)
-            .then(|| format!("stage {} is {}: {said}", name(rollout, n), health.as_str()))
-    }))
+    let seen = asked(app, rollout, n, &look).await?;
+    let harm = seen.filter(|(health, ..)| *health == Health::Unhealthy);
+    Ok(harm.map(|(health, said, _)| Observation { at: now(), health, said }))
+}
+
+/// Takes in that it does harm.
+pub(super) async fn take_back(
+    app: &App,
+    loaded: Loaded,
+    n: usize,
+    seen: Observation,
+) -> Result<(), Fault> {
+    let text = format!("stage {} is {}: {}", name(&loaded.1, n), seen.health.as_str(), seen.said);
+    change(app, &system(), loaded, "rollout.observed", &text, |r| {
+        if let Some(bake) = r.bakes.get_mut(&n) {
+            bake.observe(seen);
+        }
+        harmed(app, r, n, &text);
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 /// What the operator's alarms say: of our own account alone, for the server enters no other one.

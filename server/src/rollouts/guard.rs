@@ -112,13 +112,9 @@ pub(super) async fn notice(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         return Ok(false);
     }
     if let Some((n, ..)) = rollout.baking()
-        && let Some(text) = bake::harm(app, rollout, n).await?
+        && let Some(harm) = bake::harm(app, rollout, n).await?
     {
-        change(app, &system(), loaded, "rollout.observed", &text, |r| {
-            bake::harmed(app, r, n, &text);
-            Ok(())
-        })
-        .await?;
+        bake::take_back(app, loaded, n, harm).await?;
         return Ok(true);
     }
     let (on, edited) = match position(app, rollout).await {
