@@ -4,9 +4,12 @@ use super::{ATTEMPTS_MAX, Attached, Attachment, Rollout, State, Step, probe, ver
 use crate::id::NodeId;
 use crate::time::{Span, Time};
 
-/// How long after AWS refused to detach it from one target that is tried again: for ever, for credentials come back and
-/// permissions are mended, and nobody should have to ask again for what does harm to end.
+/// How long after AWS refused to detach it from one target that is tried again, at least: for ever, for credentials come back
+/// and permissions are mended, and nobody should have to ask again for what does harm to end.
 pub const RETRY: Span = Span::seconds(60);
+
+/// How long each target that is refused lets the others of its kind wait, beside that.
+const SHARE: Span = Span::seconds(5);
 
 /// Takes back what is ours of the stages from this one on, the last first; then it rests so. A target that it cannot be taken
 /// off holds no other one up.
@@ -24,7 +27,8 @@ pub(super) fn backward(
     }
     let stages = rollout.body.stages.iter().skip(from);
     let targets: Vec<&NodeId> = stages.flat_map(|s| &s.targets).collect();
-    let (mut waits, mut asks) = (false, None);
+    let retry = rollout.retry();
+    let (mut waits, mut due, mut asks) = (false, None, None);
     for target in targets.into_iter().rev() {
         if !rollout.ours(target) {
             continue;
@@ -39,12 +43,12 @@ pub(super) fn backward(
         match (here.contains(policy), done.is_some_and(|a| a.detached_at.is_some())) {
             (false, true) => {}
             // AWS refuses to remove the last SCP, and an account without one may do nothing.
-            (true, false) if here.len() <= 1 => {
-                asks.get_or_insert(format!(
-                    "{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first"
-                ));
-            }
-            (_, false) if refused.is_some_and(|(at, _)| now.since(*at) < RETRY) => waits = true,
+            (true, false) if here.len() <= 1 => drop(asks.get_or_insert(last(policy, target))),
+            // Those that were never tried come first, and then the one that waits for longest.
+            (_, false) if let Some((at, _)) = refused => match now.since(*at) < retry {
+                true => waits = true,
+                false => due = due.into_iter().chain([(*at, target)]).min(),
+            },
             // That it does not show is not that it is gone: it may still appear, or the read may be older than it. So it
             // is detached before it counts as gone (PolicyNotAttached is success).
             (false, false) if done.is_some_and(|a| a.detach_intended_at.is_none()) => {
@@ -60,11 +64,16 @@ pub(super) fn backward(
             (true, false) => return Step::Detach(target.clone()),
         }
     }
-    match (waits, asks) {
-        (true, _) => Step::Rest(State::Aborting),
-        (false, Some(why)) => Step::AskHuman(why),
-        (false, None) => probe::after(rollout, from).unwrap_or(Step::Rest(rest)),
+    match (due, waits, asks) {
+        (Some((_, target)), ..) => Step::Detach(target.clone()),
+        (None, true, _) => Step::Rest(State::Aborting),
+        (None, false, Some(why)) => Step::AskHuman(why),
+        (None, false, None) => probe::after(rollout, from).unwrap_or(Step::Rest(rest)),
     }
+}
+
+fn last(policy: &str, target: &NodeId) -> String {
+    format!("{policy} is the last SCP on {target}: attach another one (FullAWSAccess) first")
 }
 
 impl Attachment {
@@ -85,13 +94,27 @@ impl Attachment {
 }
 
 impl Rollout {
-    /// Where AWS refuses to detach it, and why.
-    pub fn refusals(&self) -> Vec<String> {
-        let line = |(target, a): (&NodeId, &Attachment)| {
-            let (_, why) = a.refused.as_ref()?;
-            Some(format!("detaching from {target}: {why}; it is tried again every {RETRY}"))
+    /// Where it cannot be detached yet, and why.
+    pub fn refusals(&self, attached: &Attached) -> Vec<String> {
+        let policy = self.policy_id.as_deref().unwrap_or_default();
+        let retry = self.retry();
+        let line = |(target, a): (&NodeId, &Attachment)| match &a.refused {
+            Some((_, why)) => {
+                Some(format!("detaching from {target}: {why}; it is tried again every {retry}"))
+            }
+            None => {
+                let here = attached.get(target).and_then(Option::as_ref)?;
+                let bare = a.detached_at.is_none() && here.len() == 1 && here.contains(policy);
+                bare.then(|| last(policy, target))
+            }
         };
         self.attachments.iter().filter_map(line).collect()
+    }
+
+    /// How often a target that is refused is tried again: of many, that costs no more than one try each five seconds.
+    fn retry(&self) -> Span {
+        let refused = self.attachments.values().filter(|a| a.refused.is_some()).count();
+        RETRY.max(Span(SHARE.0.saturating_mul(i64::try_from(refused).unwrap_or(i64::MAX))))
     }
 }
 

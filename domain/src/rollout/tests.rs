@@ -272,7 +272,15 @@ fn a_target_that_it_cannot_be_taken_off_holds_no_other_one_up() {
     r.attachments.get_mut(&id(OU_A)).unwrap().detaches(Time(100));
     r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(101));
     assert_eq!(on(&r, &b_only, 102), Step::Rest(State::Aborting));
-    assert!(r.refusals()[0].contains("expired; it is tried again"), "{:?}", r.refusals());
+    let said = r.refusals(&b_only);
+    assert!(said.len() == 1 && said[0].contains("expired; it is tried again"), "{said:?}");
+    // One that nobody can take it off is said beside it.
+    r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = None;
+    let bare = attached(&["p-ours"], &[FULL, "p-ours"]);
+    assert_eq!(on(&r, &bare, 102), Step::Rest(State::Aborting));
+    let said = r.refusals(&bare);
+    assert!(said.len() == 2 && said[0].contains("the last SCP on"), "{said:?}");
+    r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(101));
     assert_eq!(on(&r, &b_only, 99 + RETRY.0), Step::Detach(id(OU_B)));
     // That it does not show is not that it is gone: the call was refused.
     assert_eq!(on(&r, &attached(&[FULL], &[FULL]), 99 + RETRY.0), Step::Detach(id(OU_B)));

@@ -90,7 +90,7 @@ pub(super) async fn attach(
         Ok(Attach::Done) => {}
         // It was there before our first try: somebody else's, and never to be detached by us.
         Ok(Attach::WasThere) if first => {
-            surely(app, &loaded.1.body.id, ("rollout.attached-by-others", target), |r| {
+            surely(app, &loaded.1.body.id, ("rollout.attached-by-others", target.as_str()), |r| {
                 let baseline = r.baseline.get_or_insert_default();
                 baseline.entry(target.clone()).or_default().insert(policy.clone());
             })
@@ -101,7 +101,7 @@ pub(super) async fn attach(
             // AWS said no for certain: what appears there later is not ours.
             let definite = error.class != ErrorClass::Unknown;
             if first && definite {
-                surely(app, &loaded.1.body.id, ("rollout.attach-refused", target), |r| {
+                surely(app, &loaded.1.body.id, ("rollout.attach-refused", target.as_str()), |r| {
                     r.attachments.insert(target.clone(), Attachment::default());
                 })
                 .await?;
@@ -113,18 +113,18 @@ pub(super) async fn attach(
     Ok(true)
 }
 
-/// Notes what AWS answered, over whatever a person asked for meanwhile: else what is somebody else's would count as ours, and
-/// be detached.
-async fn surely(
+/// Notes what AWS answered, over whatever a person asked for meanwhile: else what is somebody else's would count as ours and be
+/// detached, or what was not detached as gone.
+pub(super) async fn surely(
     app: &App,
     id: &str,
-    (action, target): (&str, &NodeId),
+    (action, text): (&str, &str),
     edit: impl Fn(&mut Rollout),
 ) -> Result<(), Fault> {
     for _ in 0..CONFLICTS_MAX {
         let loaded: Loaded = app.load(Kind::Rollout, id).await?;
         let actor = system();
-        let noted = change(app, &actor, loaded, action, target.as_str(), |r| {
+        let noted = change(app, &actor, loaded, action, text, |r| {
             edit(r);
             Ok(())
         });

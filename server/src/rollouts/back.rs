@@ -1,8 +1,9 @@
 //! The way back: what holds it up is said and tried again, and never keeps more attached than it must.
 
+use super::attach::surely;
 use super::positions::Positions;
-use super::work::{note, read_back, stop, system, waits, waits_for_hours};
-use super::{Loaded, change, guard, transient};
+use super::work::{note, read_back, stop, waits, waits_for_hours};
+use super::{Loaded, guard, transient};
 use crate::app::{App, Fault, now};
 use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{Attachment, Rollout, State, Wish};
@@ -22,8 +23,8 @@ pub(super) fn held(rollout: &Rollout, held: Vec<String>) -> Vec<String> {
 }
 
 /// AWS refuses to detach it where it still is; that is tried again.
-pub(super) async fn rests(app: &App, loaded: Loaded) -> Result<bool, Fault> {
-    waits(app, &loaded.1.body.id, loaded.1.refusals()).await?;
+pub(super) async fn rests(app: &App, loaded: Loaded, seen: &Positions) -> Result<bool, Fault> {
+    waits(app, &loaded.1.body.id, loaded.1.refusals(seen.attached())).await?;
     Ok(false)
 }
 
@@ -66,10 +67,9 @@ pub(super) async fn detach(
         Err(error) => {
             let text = format!("{target}: {error}");
             tracing::warn!("{}: not detached from {text}", loaded.1.body.id);
-            change(app, &system(), loaded, "rollout.detach-refused", &text, |r| {
+            surely(app, &loaded.1.body.id, ("rollout.detach-refused", &text), |r| {
                 let attachment = r.attachments.entry(target.clone()).or_default();
                 attachment.is_refused(error.to_string(), now());
-                Ok(())
             })
             .await?;
             return Ok(true);

@@ -12,6 +12,7 @@ use ringfence_domain::id::NodeId;
 use ringfence_domain::rollout::{
     Alarm, BAKE_MAX, Bake, Health, Moment, Observation, Rollout, State, Wish, bound,
 };
+use ringfence_domain::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Now, and how often health is asked for.
@@ -88,7 +89,10 @@ pub(super) async fn observe(app: &App, loaded: Loaded, n: usize) -> Result<bool,
         return Ok(false);
     }
     let look = format!("{} stage {n}", rollout.body.id);
-    let Some((health, said, calls)) = asked(app, rollout, n, &look).await? else {
+    // What was read for this look, and not for the one before.
+    let began = rollout.bakes.get(&n).map(|b| b.last.as_ref().map_or(b.began_at, |o| o.at));
+    let since = now().since(began.unwrap_or(now()));
+    let Some((health, said, calls)) = asked(app, rollout, n, (&look, since)).await? else {
         return Ok(false);
     };
     let name = name(rollout, n);
@@ -127,17 +131,18 @@ pub(super) fn harmed(app: &App, r: &mut Rollout, n: usize, text: &str) {
     r.tries_again();
 }
 
-/// The harm that a stage does while its rollout rests, where anybody knows of any; looked at apart, so that after a pause
-/// somebody is asked anew.
+/// The harm that a stage does while its rollout rests, where anybody knows of any; `None` until all that are asked have
+/// answered. It is looked at apart, each so often, so that after a pause somebody is asked anew.
 pub(super) async fn harm(
     app: &App,
     rollout: &Rollout,
     n: usize,
-) -> Result<Option<Observation>, Fault> {
+    every: Span,
+) -> Result<Option<Option<Observation>>, Fault> {
     let look = format!("{} stage {n} at rest", rollout.body.id);
-    let seen = asked(app, rollout, n, &look).await?;
-    let harm = seen.filter(|(health, ..)| *health == Health::Unhealthy);
-    Ok(harm.map(|(health, said, _)| Observation { at: now(), health, said }))
+    Ok(asked(app, rollout, n, (&look, every)).await?.map(|(health, said, _)| {
+        (health == Health::Unhealthy).then(|| Observation { at: now(), health, said })
+    }))
 }
 
 /// Takes in that it does harm.
@@ -181,12 +186,13 @@ async fn alarmed(app: &App) -> Result<(Health, String), Fault> {
 }
 
 /// What CloudTrail, alarms and the operator's command say of a stage, and how many calls CloudTrail showed; `None` until both
-/// are there. Harm that one knows of counts whatever the other does not know. `look` tells this asking from others.
+/// are there. Harm that one knows of counts whatever the other does not know. `look` tells this asking
+/// from others, and what was read longer ago than `max_age` is none of it.
 async fn asked(
     app: &App,
     rollout: &Rollout,
     n: usize,
-    look: &str,
+    (look, max_age): (&str, Span),
 ) -> Result<Option<(Health, String, u64)>, Fault> {
     let (mut all, mut calls) = (Vec::new(), 0);
     if !app.config.alarms.is_empty() {
@@ -196,7 +202,7 @@ async fn asked(
         }
     }
     if app.config.watch_denials {
-        match denials::look(app, rollout, n, look).await? {
+        match denials::look(app, rollout, n, (look, max_age)).await? {
             None => return Ok(None),
             Some(harm @ (Health::Unhealthy, ..)) => return Ok(Some(harm)),
             Some((health, said, seen)) => {

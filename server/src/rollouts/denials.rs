@@ -17,7 +17,7 @@ pub(super) async fn look(
     app: &App,
     rollout: &Rollout,
     n: usize,
-    look: &str,
+    (look, max_age): (&str, Span),
 ) -> Result<Option<(Health, String, u64)>, Fault> {
     let inconclusive = |why: String| Ok(Some((Health::Inconclusive, why, 0)));
     let (Some(stage), Some(bake)) = (rollout.body.stages.get(n), rollout.bakes.get(&n)) else {
@@ -41,9 +41,8 @@ pub(super) async fn look(
         accounts: bound(&tree, rollout.targets_of(n).iter()).into_iter().collect(),
         lookups: lookups(&policy),
         span: (bake.began_at, now()),
-        // What was read for this look, and not for the one before.
         failures_count: true,
-        max_age: now().since(bake.last.as_ref().map_or(bake.began_at, |o| o.at)),
+        max_age,
     };
     if let Some(since) = histories::waits_since(app, &wanted).await? {
         return match now().since(since) > READ_FOR {

@@ -9,7 +9,7 @@ use crate::{org, staging};
 use ringfence_domain::cloud::ErrorClass;
 use ringfence_domain::id::{AccountId, NodeId};
 use ringfence_domain::org::{Node, NodeKind, OrgTree};
-use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State, Wish};
+use ringfence_domain::rollout::{Moves, OnDrift, Rollout, State};
 use ringfence_domain::time::Span;
 use std::collections::BTreeSet;
 
@@ -70,9 +70,7 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
         }
         Err(Fault::Cloud(error)) if error.class == ErrorClass::NotFound => {
             tracing::warn!("{}: {error}", rollout.body.id);
-            let gone = format!(
-                "{policy} is gone, so it is attached to nothing: somebody deleted it; abort, then plan anew"
-            );
+            let gone = format!("{}; abort, then plan anew", gone(&policy));
             fail_with(app, loaded, (vec![gone], true), |_| false).await
         }
         Err(fault) => {
@@ -82,8 +80,16 @@ pub(super) async fn guard(app: &App, loaded: Loaded) -> Result<bool, Fault> {
     }
 }
 
+/// What is to be said of a policy that is not there.
+pub(super) fn gone(policy: &str) -> String {
+    format!("{policy} is gone, so it is attached to nothing: somebody deleted it")
+}
+
 /// Where the policy is, and whether it says something else by now.
-async fn position(app: &App, rollout: &Rollout) -> Result<(BTreeSet<NodeId>, bool), Fault> {
+pub(super) async fn position(
+    app: &App,
+    rollout: &Rollout,
+) -> Result<(BTreeSet<NodeId>, bool), Fault> {
     let policy = rollout.policy_id.clone().unwrap_or_default();
     let edited = bake::edited(app, rollout).await?.is_some();
     let mut on = app.cloud.targets_of(&policy).await?;
@@ -93,61 +99,6 @@ async fn position(app: &App, rollout: &Rollout) -> Result<(BTreeSet<NodeId>, boo
         look_again(app, rollout, &policy, &mut on).await?;
     }
     Ok((on, edited))
-}
-
-/// Begins the lines that say what was seen while it waits for a person.
-const MEANWHILE: &str = "meanwhile: ";
-
-/// Whether one that rests has anything that somebody could change.
-pub(super) fn wants_notice(rollout: &Rollout) -> bool {
-    matches!(rollout.wish, Wish::Run | Wish::Pause)
-        && rollout.body.targets().any(|t| rollout.holds(t))
-}
-
-/// Of one that waits for a person, what other people did to it is said, and the harm that it does is taken back: a pause lets
-/// nothing more be attached, and what is attached binds on.
-pub(super) async fn notice(app: &App, loaded: Loaded) -> Result<bool, Fault> {
-    let rollout = &loaded.1;
-    if !wants_notice(rollout) {
-        return Ok(false);
-    }
-    if let Some((n, ..)) = rollout.baking()
-        && let Some(harm) = bake::harm(app, rollout, n).await?
-    {
-        bake::take_back(app, loaded, n, harm).await?;
-        return Ok(true);
-    }
-    let (on, edited) = match position(app, rollout).await {
-        Ok(position) => position,
-        Err(fault) => {
-            tracing::warn!("{}: not looked at: {fault}", rollout.body.id);
-            return Ok(false);
-        }
-    };
-    let mut said = rollout.drift(&on, edited);
-    let drifted = !said.is_empty();
-    if let Ok(tree) = app.tree().await {
-        said.extend(came(app, &tree, &rollout.moves(&tree, &on).came).await?.0);
-    }
-    if drifted {
-        let mut after = rollout.clone();
-        after.note_lost(|t| on.contains(t), now());
-        said.extend(who::did_it(app, &after, edited).await);
-    }
-    said.retain(|line| !rollout.why.contains(line));
-    said.iter_mut().for_each(|line| line.insert_str(0, MEANWHILE));
-    let known = rollout.why.iter().filter(|line| line.starts_with(MEANWHILE));
-    if known.eq(&said) {
-        return Ok(false);
-    }
-    let text = said.join("; ");
-    change(app, &system(), loaded, "rollout.noticed", &text, |r| {
-        r.why.retain(|line| !line.starts_with(MEANWHILE));
-        r.why.extend(said);
-        Ok(())
-    })
-    .await?;
-    Ok(false)
 }
 
 /// Adds the targets that have it after all.

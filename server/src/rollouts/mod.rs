@@ -6,6 +6,7 @@ mod bake;
 mod denials;
 mod gates;
 mod guard;
+mod notice;
 mod policy;
 mod positions;
 mod probes;

@@ -7,7 +7,7 @@
 use super::bake::moment;
 use crate::app::{App, Fault, now};
 use ringfence_domain::id::NodeId;
-use ringfence_domain::rollout::{Attached, Rollout, State, Step, Wish, decide};
+use ringfence_domain::rollout::{Attached, Attachment, RETRY, Rollout, State, Step, Wish, decide};
 use ringfence_domain::time::{Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +37,8 @@ pub(super) struct Positions {
     read: Option<(Time, Span)>,
     /// When each target was read by itself.
     looked: BTreeMap<NodeId, Time>,
+    /// When those were read that hold up the way back.
+    lost: Option<Time>,
 }
 
 /// What a decision is to be checked against.
@@ -47,6 +49,8 @@ enum About<'a> {
     Policy,
     /// Everything that is attached to every target.
     Everything,
+    /// What could not be taken back yet, now and then.
+    Lost,
     Nothing,
 }
 
@@ -67,6 +71,7 @@ fn about<'a>(step: &'a Step, wish: Wish) -> About<'a> {
         Step::Rest(State::Aborted) => About::Everything,
         // What is forgotten then must be gone.
         Step::Rest(State::Blocked) if matches!(wish, Wish::Retreat { .. }) => About::Everything,
+        Step::Rest(State::Aborting) => About::Lost,
         Step::CreatePolicy
         | Step::Probe(_)
         | Step::ProbeLifted(_)
@@ -106,6 +111,13 @@ impl Positions {
             let before = self.attached.clone();
             match about(&step, rollout.wish) {
                 About::Nothing => return Ok(step),
+                About::Lost => {
+                    if self.lost.is_some_and(|at| now().since(at) < RETRY) {
+                        return Ok(step);
+                    }
+                    self.look_at_lost(app, rollout).await?;
+                    self.lost = Some(now());
+                }
                 About::Everything if all_read => return Ok(step),
                 About::Target(target) => self.look(app, target).await?,
                 About::Policy => self.read_policy(app, rollout).await?,
@@ -147,8 +159,8 @@ impl Positions {
     async fn look_at_lost(&mut self, app: &App, rollout: &Rollout) -> Result<(), Fault> {
         let policy = rollout.policy_id.clone().unwrap_or_default();
         let noted = |t: &&NodeId| {
-            rollout.attachments.get(*t).is_some_and(|a| a.attached_at.is_some())
-                && !rollout.is_replaced(t)
+            let there = |a: &Attachment| a.attached_at.is_some() && a.detached_at.is_none();
+            rollout.attachments.get(*t).is_some_and(there) && !rollout.is_replaced(t)
         };
         let here = |t: &&NodeId| {
             let set = self.attached.get(*t).and_then(Option::as_ref);

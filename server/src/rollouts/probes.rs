@@ -3,7 +3,7 @@
 use super::bake::{edited, harmed, name};
 use super::gates::thawed;
 use super::work::{stop, system, waits};
-use super::{Loaded, change};
+use super::{Loaded, back, change};
 use crate::app::{App, Fault, now, refused};
 use crate::probes::{self, Asked};
 use crate::scans;
@@ -331,11 +331,17 @@ const LOOKS: &str = "it is detached; to see that it is gone";
 
 /// Says what it waits for, beside why it is taken back.
 async fn waits_for(app: &App, loaded: Loaded, stages: &[usize]) -> Result<bool, Fault> {
-    let mut all = loaded.1.why.clone();
+    let mut all = back::reasons(&loaded.1);
     if !all.iter().any(|why| why.starts_with(LOOKS)) {
         let most = app.config.probe_for;
         all.push(format!("{LOOKS}, {} stage(s) are probed, for {most} at most", stages.len()));
-        waits(app, &loaded.1.body.id, all).await?;
+    }
+    if all != loaded.1.why {
+        change(app, &system(), loaded, "rollout.wait", &all.join("; "), |r| {
+            r.why.clone_from(&all);
+            Ok(())
+        })
+        .await?;
     }
     Ok(false)
 }

@@ -196,6 +196,11 @@ fn becomes(rollout: &Rollout, verb: &Verb) -> Result<(Wish, State, &'static str)
         Verb::Resume if retreats(rollout) && state == State::Failed => {
             (rollout.wish, State::Aborting, "rollout.resume")
         }
+        _ if retreats(rollout) && state == State::Failed => {
+            return no(
+                "a stage that does harm could not be detached yet: resume goes on with that, or abort",
+            );
+        }
         _ if retreats(rollout) => {
             return no(
                 "a stage that does harm is being detached; when that is done, resume or abort",

@@ -129,12 +129,17 @@ pub(super) async fn restore(
     let Some(replaces) = loaded.1.body.replaces.clone() else { return Ok(false) };
     let text = format!("{} to {target}", replaces.policy);
     let now_on = loaded.1.policy_id.clone().unwrap_or_default();
-    if let Some(why) = changed_since(app, &replaces, &now_on).await? {
+    let changed = match changed_since(app, &replaces, &now_on).await {
+        Err(Fault::Cloud(error)) if !transient(error.class) => Some(error.to_string()),
+        changed => changed?,
+    };
+    if let Some(why) = changed {
         // What does harm now is not kept for that.
         if matches!(loaded.1.wish, Wish::Retreat { .. }) {
             return give_up(app, loaded, target, &format!("{text}: {why}")).await;
         }
-        stop(app, loaded, State::Failed, vec![why]).await?;
+        let why = back::reasons(&loaded.1).into_iter().chain([why]).collect();
+        stop(app, loaded, State::Failed, why).await?;
         return Ok(false);
     }
     let event = system().did(now(), "rollout.restore", &loaded.1.body.id, &text);

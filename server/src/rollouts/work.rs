@@ -3,10 +3,12 @@
 use super::gates::closed;
 use super::guard::{self, fail_with};
 use super::positions::Positions;
-use super::{Loaded, attach, back, bake, change, limits, policy, probes, transient, version};
+use super::{
+    Loaded, attach, back, bake, change, limits, notice, policy, probes, transient, version,
+};
 use crate::app::{App, Fault, now, rest};
 use crate::org;
-use crate::store::{Filter, Kind, Row};
+use crate::store::{Filter, Kind};
 use ringfence_domain::approval;
 use ringfence_domain::audit::Actor;
 use ringfence_domain::id::NodeId;
@@ -71,31 +73,37 @@ async fn look(
         false => &[],
     };
     for state in [State::Aborting, State::Running, State::Baking].iter().chain(rest).copied() {
-        let moves = rest.iter().all(|r| *r != state);
-        let filter = Filter { state: state.as_str().into(), ..Filter::default() };
-        let rollouts: Vec<(Row, Rollout)> = app.all(Kind::Rollout, &filter).await?;
-        for (_, rollout) in rollouts {
+        for (_, rollout) in all(app, state).await? {
             let id = &rollout.body.id;
             let waits = match state {
                 State::Baking => !due(app, &rollout, looked),
                 State::Running if closed(&rollout).is_some() => !seldom(id, BAKE_LOOK, looked),
-                _ if moves => false,
                 State::Complete => !seldom(id, app.config.guard_every, looked),
-                _ => !guard::wants_notice(&rollout) || !seldom(id, noticed(app, &rollout), looked),
+                State::Paused | State::Blocked | State::Failed => {
+                    let every = notice::every(app, &rollout);
+                    !notice::wanted(&rollout) || !seldom(id, every, looked)
+                }
+                _ => false,
             };
-            if moves {
+            if rest.iter().all(|r| *r != state) {
                 moving.insert(id.clone());
             }
             if waits {
                 continue;
             }
-            if !app.store.hold(WRITES, &app.owner, app.config.lease_for).await? {
-                return Ok(false);
+            match turn(app, &rollout, (looked, seen)).await? {
+                Some(cut_short) => more |= cut_short,
+                None => return Ok(false),
             }
-            // A step can take longer than the lease (a large organization is read anew).
-            tokio::select! {
-                cut_short = advance(app, id, seen.entry(id.clone()).or_default()) => more |= cut_short,
-                () = app.keep(WRITES, app.config.lease_for) => return Ok(false),
+            // Whatever has begun to be taken back meanwhile does not wait for the others' turns.
+            let aborting =
+                if state == State::Aborting { vec![] } else { all(app, State::Aborting).await? };
+            for (_, rollout) in aborting {
+                moving.insert(rollout.body.id.clone());
+                match turn(app, &rollout, (looked, seen)).await? {
+                    Some(cut_short) => more |= cut_short,
+                    None => return Ok(false),
+                }
             }
         }
     }
@@ -104,10 +112,36 @@ async fn look(
     Ok(more)
 }
 
-/// How often one that waits for a person is looked at: while a stage bakes, as often as for its health.
-fn noticed(app: &App, rollout: &Rollout) -> Span {
-    let health = bake::moment(app).observe_every.filter(|_| rollout.baking().is_some());
-    health.unwrap_or(app.config.guard_every).min(app.config.guard_every)
+async fn all(app: &App, state: State) -> Result<Vec<Loaded>, Fault> {
+    let filter = Filter { state: state.as_str().into(), ..Filter::default() };
+    app.all(Kind::Rollout, &filter).await
+}
+
+/// The turn of one: true where it is cut short, `None` where another server makes the changes.
+async fn turn(
+    app: &App,
+    rollout: &Rollout,
+    (looked, seen): (&mut BTreeMap<String, Time>, &mut BTreeMap<String, Positions>),
+) -> Result<Option<bool>, Fault> {
+    if !app.store.hold(WRITES, &app.owner, app.config.lease_for).await? {
+        return Ok(None);
+    }
+    let id = &rollout.body.id;
+    let work = async {
+        if notice::wanted(rollout) {
+            if notice::look(app, id).await {
+                // It is asked for the answer soon.
+                looked.remove(id);
+            }
+            return false;
+        }
+        advance(app, id, seen.entry(id.clone()).or_default()).await
+    };
+    // A step can take longer than the lease (a large organization is read anew).
+    tokio::select! {
+        cut_short = work => Ok(Some(cut_short)),
+        () = app.keep(WRITES, app.config.lease_for) => Ok(None),
+    }
 }
 
 /// Whether one that bakes wants to be looked at: now and then, when its health is to be asked for or is being asked for,
@@ -245,8 +279,12 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
     match rollout.state {
         State::Running | State::Aborting | State::Baking => {}
         State::Complete => return guard::guard(app, loaded).await,
-        State::Paused | State::Blocked | State::Failed => return guard::notice(app, loaded).await,
-        State::Planned | State::Aborted | State::Superseded => return Ok(false),
+        State::Planned
+        | State::Paused
+        | State::Blocked
+        | State::Aborted
+        | State::Failed
+        | State::Superseded => return Ok(false),
     }
     let needed = app.config.approvals_rollout;
     let missing =
@@ -258,7 +296,7 @@ async fn step(app: &App, id: &str, seen: &mut Positions) -> Result<bool, Fault> 
         Step::Observe(stage) => bake::observe(app, loaded, stage).await,
         Step::EndBake(stage) => bake::end(app, loaded, stage).await,
         Step::Rest(State::Baking) => bake::rests(app, loaded).await,
-        Step::Rest(State::Aborting) => back::rests(app, loaded).await,
+        Step::Rest(State::Aborting) => back::rests(app, loaded, seen).await,
         Step::Rest(State::Blocked) if let Wish::Retreat { stage } = rollout.wish => {
             bake::retreated(app, loaded, stage).await
         }
