@@ -84,10 +84,15 @@ impl Attachment {
         self.refused = None;
     }
 
-    /// AWS said for certain that it did not detach it: that was no try that had no effect, and one that does not show later
-    /// is not known to be gone.
-    pub fn is_refused(&mut self, why: String, now: Time) {
+    /// AWS could not be asked, or did not answer: that was no try that had no effect.
+    pub fn is_unanswered(&mut self) {
         self.attempts = self.attempts.saturating_sub(1);
+    }
+
+    /// AWS said for certain that it did not detach it: that was no such try either, and one that does not show later is not
+    /// known to be gone.
+    pub fn is_refused(&mut self, why: String, now: Time) {
+        self.is_unanswered();
         self.detach_intended_at = None;
         self.refused = Some((now, why));
     }

@@ -268,6 +268,13 @@ fn a_target_that_it_cannot_be_taken_off_holds_no_other_one_up() {
         b.is_refused("expired".into(), Time(n));
     }
     assert_eq!(on(&r, &both, 100), Step::Detach(id(OU_A)), "the others first");
+    // Nor does it end because nobody answers.
+    let a = r.attachments.get_mut(&id(OU_A)).unwrap();
+    for n in 0..100 {
+        a.detaches(Time(n));
+        a.is_unanswered();
+    }
+    assert_eq!(on(&r, &both, 100), Step::Detach(id(OU_A)));
     let b_only = attached(&[FULL], &[FULL, "p-ours"]);
     r.attachments.get_mut(&id(OU_A)).unwrap().detaches(Time(100));
     r.attachments.get_mut(&id(OU_A)).unwrap().detached_at = Some(Time(101));

@@ -62,7 +62,16 @@ pub(super) async fn detach(
     let loaded = note(app, loaded, target, "rollout.detach", edit).await?;
     match app.cloud.detach_policy(&policy, target).await {
         Ok(()) => {}
-        Err(error) if forward || transient(error.class) => return Err(error.into()),
+        Err(error) if forward => return Err(error.into()),
+        // It passes, however long that takes.
+        Err(error) if transient(error.class) => {
+            let text = format!("{target}: {error}");
+            surely(app, &loaded.1.body.id, ("rollout.detach-unanswered", &text), |r| {
+                r.attachments.entry(target.clone()).or_default().is_unanswered();
+            })
+            .await?;
+            return Err(error.into());
+        }
         // One that AWS refuses must not keep the others attached (credentials that ran out, a permission that is missing).
         Err(error) => {
             let text = format!("{target}: {error}");
