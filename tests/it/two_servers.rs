@@ -11,13 +11,11 @@ use std::collections::BTreeSet;
 #[test]
 fn a_server_that_was_killed_at_its_work_is_silent_until_the_next_one_goes_on() {
     let mut org = Org::new(&[("SERVER__LEASE_FOR", "10s")]);
-    let toml = |org: &Org| {
-        let target = &org.accounts[0];
-        format!("policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{target}\"]\n")
-    };
-    let held = json!({"match": {"operation": "AttachPolicy"}, "effect": "hold-before"});
-    org.sim.fault(held);
-    let id = org.begun(&toml(&org));
+    org.sim.fault(json!({"match": {"operation": "AttachPolicy"}, "effect": "hold-before"}));
+    let id = org.begun(&format!(
+        "policy = \"rds-encryption\"\n[[stage]]\nname = \"a\"\ntargets = [\"{}\"]\n",
+        org.accounts[0]
+    ));
     let killed = until("it is killed at its work", MINUTE, || {
         org.killed_if_held().ok_or_else(|| "not held yet".to_owned())
     });
